@@ -1,0 +1,1 @@
+"""The aggregator: raw readings in, one average per hour out, exactly once."""

@@ -1,0 +1,60 @@
+"""Composition root of the aggregator: followers read and count, the sealer seals and publishes."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from aggregator.followers import Followers
+from aggregator.instruments import Instruments
+from aggregator.reader import Reader
+from aggregator.sealer import Sealer
+from aggregator.settings import AggregatorSettings
+from hourglass.clock import PipelineClock
+from hourglass.runtime import Service
+from hourglass.settings import add_command, invoke
+from hourglass.survey import StreamGauges
+from hourglass.telemetry import tracer
+
+FOLLOW_S = 0.25
+SURVEY_S = 2.0
+
+
+def aggregate(settings: AggregatorSettings) -> None:
+    """Count every reading of every live partition once, and publish one average per hour."""
+    service = Service("aggregator", settings)
+    spans, flush = tracer("aggregator")
+    service.resources.callback(flush)
+    cluster = service.connect()
+    clock = PipelineClock(cluster)
+    clock.refresh()
+    metrics = Instruments(service.registry)
+    gauges = StreamGauges(service.registry, partitions=True)
+    reader = Reader(service, cluster, clock, settings, metrics)
+    followers = Followers(service, cluster, clock, reader)
+    sealer = Sealer(
+        name=service.name,
+        cluster=cluster,
+        clock=clock,
+        lateness_ms=round(settings.lateness_s * 1000),
+        metrics=metrics,
+        tracer=spans,
+    )
+    claim_idle_s = settings.claim_idle_ms / 1000
+    service.serve_probes()
+    service.every(FOLLOW_S, "followers", followers.step)
+    service.every(settings.seal_every_ms / 1000, "sealer", sealer.step)
+    service.every(SURVEY_S, "survey", lambda: followers.survey(gauges))
+    service.every(claim_idle_s, "reaper", lambda: followers.reap(2 * settings.claim_idle_ms))
+    sys.exit(service.run())
+
+
+def main() -> None:
+    app = typer.Typer(rich_markup_mode=None, add_completion=False)
+    add_command(app, AggregatorSettings, aggregate)
+    invoke(app, "hourglass-aggregator")
+
+
+if __name__ == "__main__":
+    main()

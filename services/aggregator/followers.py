@@ -1,0 +1,56 @@
+"""Which partitions this process reads: every one that lives, each in a thread of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from threading import Thread
+
+from aggregator.reader import Reader
+from hourglass.clock import PipelineClock
+from hourglass.cluster import Cluster
+from hourglass.groups import reap
+from hourglass.keys import GROUP, Partition
+from hourglass.partitions import candidates
+from hourglass.runtime import Service
+from hourglass.survey import StreamGauges, survey
+
+
+@dataclass(slots=True)
+class Followers:
+    """Starts a follower for each partition that has appeared; one whose partition is over ends."""
+
+    service: Service
+    cluster: Cluster
+    clock: PipelineClock
+    reader: Reader
+    _threads: dict[Partition, Thread] = field(default_factory=dict[Partition, Thread])
+
+    def step(self) -> None:
+        """Raises Unreachable."""
+        self._threads = {p: thread for p, thread in self._threads.items() if thread.is_alive()}
+        unread = [
+            partition
+            for partition in candidates(self.cluster, self.clock.look())
+            if partition not in self._threads
+        ]
+        exist = self.cluster.pipeline([("EXISTS", partition.stream) for partition in unread])
+        for partition, exists in zip(unread, exist, strict=True):
+            if exists:
+                self._threads[partition] = self.service.worker(
+                    partition.stream, lambda partition=partition: self.reader.follow(partition)
+                )
+
+    @property
+    def partitions(self) -> Sequence[Partition]:
+        return sorted(self._threads)
+
+    def reap(self, idle_ms: int) -> None:
+        """Remove the consumers that are gone and hold nothing, from every partition read here."""
+        for partition in self.partitions:
+            reap(self.cluster, partition.stream, GROUP, idle_ms)
+
+    def survey(self, gauges: StreamGauges) -> None:
+        """Show what lives now."""
+        streams = [partition.stream for partition in self.partitions]
+        gauges.show(survey(self.cluster, streams, GROUP))

@@ -1,0 +1,157 @@
+"""The aggregator's metrics, for whoever asks whether hours come out on time and complete."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry
+
+from hourglass.instruments import Instrument
+from hourglass.survey import PARTITION_INSTRUMENTS, STREAM_INSTRUMENTS
+
+COUNTED = Instrument(
+    name="hourglass_readings_counted_total",
+    kind="counter",
+    help="Readings counted into an hour by this process.",
+)
+LATE = Instrument(
+    name="hourglass_readings_late_total",
+    kind="counter",
+    help="Readings that came after their hour was sealed; recorded, not averaged.",
+)
+QUARANTINED = Instrument(
+    name="hourglass_readings_quarantined_total",
+    kind="counter",
+    help="Readings that cannot be used, by reason.",
+    labels=("reason",),
+)
+RECLAIMED = Instrument(
+    name="hourglass_entries_reclaimed_total",
+    kind="counter",
+    help="Entries claimed from consumers that did not finish them.",
+)
+CONFLICTS = Instrument(
+    name="hourglass_commit_conflicts_total",
+    kind="counter",
+    help="Commits begun anew because another consumer had claimed part of the batch.",
+)
+RECOUNTS = Instrument(
+    name="hourglass_partition_recounts_total",
+    kind="counter",
+    help="Partitions counted again from the first entry because their group had been destroyed.",
+)
+BATCH = Instrument(
+    name="hourglass_batch_entries",
+    kind="histogram",
+    help="Entries in a committed batch.",
+    buckets=(1, 10, 100, 250, 500, 1000, 2500, 5000),
+)
+COMMIT = Instrument(
+    name="hourglass_commit_seconds",
+    kind="histogram",
+    help="Time a commit takes, there and back.",
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5),
+)
+SEALED = Instrument(
+    name="hourglass_hours_sealed_total",
+    kind="counter",
+    help="Hours sealed by this process, hours without readings included.",
+)
+PUBLISHED = Instrument(
+    name="hourglass_hours_published_total",
+    kind="counter",
+    help="Hourly averages put on temps:averages by this process.",
+)
+REVISED = Instrument(
+    name="hourglass_hours_revised_total",
+    kind="counter",
+    help="Published hours that were sealed anew with another result after a failover; "
+    "reported, never published over the first.",
+)
+TOO_LATE = Instrument(
+    name="hourglass_hours_too_late_total",
+    kind="counter",
+    help="Hours that got their first reading after a later hour was published; not published.",
+)
+OVERDUE = Instrument(
+    name="hourglass_hours_overdue",
+    kind="gauge",
+    help="Hours that are due and wait for readings to be counted before they can be sealed. "
+    "The same fact from every replica: take the maximum.",
+)
+DELAY = Instrument(
+    name="hourglass_publish_delay_seconds",
+    kind="histogram",
+    help="Real time from an hour's end to its average on temps:averages, lateness included.",
+    buckets=(0.5, 1, 2.5, 5, 5.5, 6, 7.5, 10, 30, 60, 300, 3600),
+)
+INSTRUMENTS = (
+    COUNTED,
+    LATE,
+    QUARANTINED,
+    RECLAIMED,
+    CONFLICTS,
+    RECOUNTS,
+    BATCH,
+    COMMIT,
+    SEALED,
+    PUBLISHED,
+    REVISED,
+    TOO_LATE,
+    OVERDUE,
+    DELAY,
+    *STREAM_INSTRUMENTS,
+    *PARTITION_INSTRUMENTS,
+)
+
+
+class Instruments:
+    """The live metrics of one process."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._counted = COUNTED.counter(registry)
+        self._late = LATE.counter(registry)
+        self._quarantined = QUARANTINED.counter(registry)
+        self._reclaimed = RECLAIMED.counter(registry)
+        self._conflicts = CONFLICTS.counter(registry)
+        self._recounts = RECOUNTS.counter(registry)
+        self._batch = BATCH.histogram(registry)
+        self._commit = COMMIT.histogram(registry)
+        self._sealed = SEALED.counter(registry)
+        self._published = PUBLISHED.counter(registry)
+        self._revised = REVISED.counter(registry)
+        self._too_late = TOO_LATE.counter(registry)
+        self._overdue = OVERDUE.gauge(registry)
+        self._delay = DELAY.histogram(registry)
+
+    def committed(self, *, entries: int, counted: int, late: int, seconds: float) -> None:
+        self._batch.observe(entries)
+        self._commit.observe(seconds)
+        self._counted.inc(counted)
+        self._late.inc(late)
+
+    def quarantined(self, reason: str) -> None:
+        self._quarantined.labels(reason).inc()
+
+    def reclaimed(self, count: int) -> None:
+        self._reclaimed.inc(count)
+
+    def conflict(self) -> None:
+        self._conflicts.inc()
+
+    def recounted(self) -> None:
+        self._recounts.inc()
+
+    def sealed(self, hours: int) -> None:
+        self._sealed.inc(hours)
+
+    def overdue(self, hours: int) -> None:
+        self._overdue.set(hours)
+
+    def published(self, delay_s: float) -> None:
+        self._published.inc()
+        self._delay.observe(max(0.0, delay_s))
+
+    def revised(self) -> None:
+        self._revised.inc()
+
+    def too_late(self) -> None:
+        self._too_late.inc()

@@ -1,0 +1,46 @@
+"""Which sealed hours may be published now. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from hourglass.averages import HourRecord
+from hourglass.keys import HOURS, Partition
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedHours:
+    """What a partition has sealed.
+
+    records: one per sealed hour, hours without readings included
+    waiting: hours that are due and cannot be sealed yet
+    """
+
+    partition: Partition
+    records: tuple[HourRecord, ...]
+    waiting: int = 0
+
+    @property
+    def complete(self) -> bool:
+        return len(self.records) == HOURS
+
+
+def publishable(sealed: Iterable[SealedHours], *, after_ms: int) -> list[HourRecord]:
+    """The hours with readings that start after `after_ms`, in order, up to the first open hour.
+
+    An hour that is not sealed may still get readings, so nothing later may overtake it. A
+    partition that has sealed nothing and waits for nothing holds nothing that is due.
+    """
+    ready: list[HourRecord] = []
+    for each in sorted(sealed, key=lambda each: each.partition):
+        by_hour = {record.start_ms: record for record in each.records}
+        if not by_hour and not each.waiting:
+            continue
+        for hour in range(HOURS):
+            record = by_hour.get(each.partition.hour_start_ms(hour))
+            if record is None:
+                return ready
+            if record.count and record.start_ms > after_ms:
+                ready.append(record)
+    return ready

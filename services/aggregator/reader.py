@@ -1,0 +1,155 @@
+"""Following one partition from its first entry until it expires: read, fold, commit."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from redis.exceptions import ResponseError
+
+from aggregator.commit import Delivery
+from aggregator.instruments import Instruments
+from aggregator.settings import AggregatorSettings
+from aggregator.window import Entry
+from hourglass.clock import Instant, PipelineClock
+from hourglass.cluster import Cluster
+from hourglass.errors import Unreachable
+from hourglass.keys import DAY_MS, GROUP, HOURS, RECORDS_KEPT_MS, RETENTION_MS, Partition
+from hourglass.readings import MILLI, Rules
+from hourglass.runtime import Service
+from hourglass.scripts import Script
+
+log = logging.getLogger(__name__)
+
+_OPEN = Script.load("aggregator", "open")
+
+BLOCK_MS = 500
+RETRY_S = 0.2
+
+
+class Opened(Enum):
+    """What opening a partition found; the script's replies."""
+
+    ABSENT = b"absent"
+    OPEN = b"open"
+    OPENED = b"opened"
+    RECOUNT = b"recount"
+
+
+def open_partition(cluster: Cluster, partition: Partition, instant: Instant) -> Opened:
+    """Give `partition` its group, unless it has one or does not exist."""
+    reply = cluster.run(
+        _OPEN,
+        [
+            partition.stream,
+            partition.hours,
+            partition.quarantine,
+            *(partition.devices(hour) for hour in range(HOURS)),
+        ],
+        [
+            GROUP,
+            instant.deadline(partition.end_ms + RETENTION_MS),
+            instant.deadline(partition.day_ms + DAY_MS + RECORDS_KEPT_MS),
+        ],
+    )
+    return Opened(reply)
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Reads partitions for one process; each call of `follow` is a thread of its own."""
+
+    service: Service
+    cluster: Cluster
+    clock: PipelineClock
+    settings: AggregatorSettings
+    metrics: Instruments
+
+    def follow(self, partition: Partition) -> None:
+        """Read `partition` until it is over or the service stops."""
+        worker = partition.stream
+        while not self.service.stop.is_set():
+            self.service.beat(worker)
+            try:
+                opened = open_partition(self.cluster, partition, self.clock.look())
+                if opened is Opened.ABSENT:
+                    log.info("partition %s is over", partition.stream)
+                    break
+                if opened is Opened.RECOUNT:
+                    self.metrics.recounted()
+                    log.warning(
+                        "the group of %s was destroyed: counting again from its first entry",
+                        partition.stream,
+                    )
+                self.service.well(worker)
+                self._read(partition, worker)
+            except Unreachable as error:
+                self.service.trouble(worker, str(error))
+                self.service.stop.wait(RETRY_S)
+                self._refresh_topology()
+        self.service.silence(worker)
+
+    def _read(self, partition: Partition, worker: str) -> None:
+        """Read, fold, commit over one link, until the group is gone or the service stops."""
+        settings = self.settings
+        consumer = f"{self.service.name}-{uuid.uuid4().hex[:8]}"
+        link = self.cluster.link(partition.stream)
+        try:
+            delivery = Delivery(link, partition, consumer, self.metrics)
+            next_claim = time.monotonic()
+            while not self.service.stop.is_set():
+                self.service.beat(worker)
+                recovering = False
+                if time.monotonic() >= next_claim:
+                    recovering = self._recover(delivery)
+                    if not recovering:
+                        next_claim = time.monotonic() + settings.claim_idle_ms / 4000
+                entries = delivery.read(settings.batch_entries, 1 if recovering else BLOCK_MS)
+                self._commit(delivery, entries)
+        except ResponseError as error:
+            if not _group_is_gone(error):
+                raise
+            log.debug("%s: %s", partition.stream, error)
+        finally:
+            link.close()
+
+    def _recover(self, delivery: Delivery) -> bool:
+        """Claim and commit what others left; False if nothing was found."""
+        entries, undeliverable = delivery.claim(
+            self.settings.claim_idle_ms, limit=self.settings.delivery_limit
+        )
+        self._commit(delivery, entries, undeliverable)
+        return bool(entries)
+
+    def _commit(
+        self, delivery: Delivery, entries: Sequence[Entry], undeliverable: Collection[bytes] = ()
+    ) -> None:
+        if entries:
+            instant = self.clock.look()
+            delivery.commit(entries, self._rules(instant), instant, undeliverable)
+
+    def _rules(self, instant: Instant) -> Rules:
+        settings = self.settings
+        return Rules(
+            min_milli_f=round(settings.min_temp_f * MILLI),
+            max_milli_f=round(settings.max_temp_f * MILLI),
+            overrun_ms=round(settings.lateness_s * 1000),
+            latest_ms=instant.spec.latest_plausible(
+                instant.real_ms, round(settings.future_tolerance_s * 1000)
+            ),
+        )
+
+    def _refresh_topology(self) -> None:
+        try:
+            self.cluster.refresh_topology()
+        except Unreachable as error:
+            log.debug("topology: %s", error)
+
+
+def _group_is_gone(error: ResponseError) -> bool:
+    """Whether the partition expired or its group was destroyed, before or while blocking on it."""
+    return str(error).startswith(("NOGROUP", "UNBLOCKED"))

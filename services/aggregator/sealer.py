@@ -1,0 +1,158 @@
+"""Sealing the hours that are due, and publishing what is sealed.
+
+Any aggregator may do either at any time: the scripts decide, and what they decide once stays.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field
+
+from opentelemetry.trace import Tracer
+
+from aggregator.instruments import Instruments
+from aggregator.order import SealedHours, publishable
+from hourglass.averages import HourlyAverage, HourRecord
+from hourglass.clock import Instant, PipelineClock
+from hourglass.cluster import Cluster
+from hourglass.keys import (
+    AVERAGES,
+    AVERAGES_KEPT,
+    DAY_MS,
+    FRONTIER,
+    GROUP,
+    HOUR_MS,
+    HOURS,
+    PUBLISHED,
+    PUBLISHED_KEPT,
+    RECORDS_KEPT_MS,
+    REVISIONS,
+    TOO_LATE,
+    Partition,
+    iso,
+)
+from hourglass.partitions import candidates
+from hourglass.records import decode_reported
+from hourglass.scripts import Script
+from hourglass.telemetry import traceparent
+
+log = logging.getLogger(__name__)
+
+_SEAL = Script.load("aggregator", "seal")
+_PUBLISH = Script.load("aggregator", "publish")
+
+#: A partition that is sealed and published throughout is looked at again this often, in case a
+#: failover has undone some of it.
+SETTLED_S = 15.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Sealer:
+    """What one process knows of sealing; Redis knows better, and every step asks it."""
+
+    name: str
+    cluster: Cluster
+    clock: PipelineClock
+    lateness_ms: int
+    metrics: Instruments
+    tracer: Tracer
+    _settled: dict[Partition, float] = field(default_factory=dict[Partition, float])
+    _reported: set[HourRecord] = field(default_factory=set[HourRecord])
+    _frontier_ms: int = -1
+
+    def step(self) -> None:
+        """Seal what is due, then publish in order. Raises Unreachable, and then changes nothing
+        that the next step does not find."""
+        # The partitions first, the clock second: whoever sets the clock back for a replay does so
+        # before writing a partition, so no partition is ever judged by the clock before its own.
+        partitions = candidates(self.cluster, self.clock.look())
+        instant = self.clock.refresh()
+        frontier = self.cluster.call("GET", FRONTIER)
+        self._see_frontier(-1 if frontier is None else int(frontier))
+        sealed = [self._seal(each, instant) for each in partitions if not self._is_settled(each)]
+        self.metrics.overdue(sum(each.waiting for each in sealed))
+        for record in publishable(sealed, after_ms=self._frontier_ms):
+            self._publish(record, instant)
+        for each in sealed:
+            self._report_the_rest(each, instant)
+            if each.complete:
+                self._settled[each.partition] = time.monotonic() + SETTLED_S
+        self._settled = {p: until for p, until in self._settled.items() if p in partitions}
+
+    def _is_settled(self, partition: Partition) -> bool:
+        return self._settled.get(partition, 0.0) > time.monotonic()
+
+    def _see_frontier(self, frontier_ms: int) -> None:
+        if frontier_ms < self._frontier_ms:
+            log.warning("the averages' shard went back: publishing again from the hour records")
+            self._settled.clear()
+            self._reported.clear()
+        self._frontier_ms = frontier_ms
+
+    def _seal(self, partition: Partition, instant: Instant) -> SealedHours:
+        due = sum(
+            instant.is_due(partition.hour_start_ms(hour) + HOUR_MS, self.lateness_ms)
+            for hour in range(HOURS)
+        )
+        sealed_now, waiting, rows = self.cluster.run(
+            _SEAL,
+            [
+                partition.stream,
+                partition.hours,
+                *(partition.devices(hour) for hour in range(HOURS)),
+            ],
+            [
+                GROUP,
+                due,
+                self.name,
+                instant.now_ms,
+                instant.deadline(partition.day_ms + DAY_MS + RECORDS_KEPT_MS),
+            ],
+        )
+        self.metrics.sealed(len(sealed_now))
+        return SealedHours(
+            partition=partition,
+            records=tuple(decode_reported(partition, row) for row in rows),
+            waiting=waiting,
+        )
+
+    def _publish(self, record: HourRecord, instant: Instant) -> None:
+        with self.tracer.start_as_current_span("publish"):
+            average = HourlyAverage.of(record, traceparent=traceparent())
+            outcome = self.cluster.run(
+                _PUBLISH,
+                [AVERAGES, FRONTIER, PUBLISHED, REVISIONS, TOO_LATE],
+                [
+                    record.start_ms,
+                    record.count,
+                    record.sum_milli_f,
+                    AVERAGES_KEPT,
+                    PUBLISHED_KEPT,
+                    *(part for pair in average.fields().items() for part in pair),
+                ],
+            )
+        self._reported.add(record)
+        hour = iso(record.start_ms)
+        match outcome:
+            case b"published":
+                self._frontier_ms = record.start_ms
+                due_ms = instant.deadline(record.start_ms + HOUR_MS)
+                self.metrics.published((instant.real_ms - due_ms) / 1000)
+                log.info("published %s: %d readings", hour, record.count)
+            case b"revised":
+                self.metrics.revised()
+                log.warning("hour %s was sealed anew with another result: not published", hour)
+            case b"too late":
+                self.metrics.too_late()
+                log.warning("hour %s got its readings after a later one was published", hour)
+            case _:
+                pass
+
+    def _report_the_rest(self, sealed: SealedHours, instant: Instant) -> None:
+        """Show the publisher the hours behind the frontier that this process has not shown it yet:
+        it alone knows which of them are a revision, or came too late."""
+        for record in sealed.records:
+            behind = record.count and record.start_ms <= self._frontier_ms
+            if behind and record not in self._reported:
+                self._publish(record, instant)

@@ -1,0 +1,46 @@
+"""The aggregator's options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hourglass.settings import ServiceSettings, option
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AggregatorSettings(ServiceSettings):
+    """What an aggregator process is told."""
+
+    lateness_s: float = option(
+        5.0,
+        "How long after its end an hour waits for readings, in real time; "
+        "nil under a driven clock.",
+        unit="s",
+        minimum=0,
+    )
+    claim_idle_ms: int = option(
+        30_000,
+        "How long an entry may be in a consumer's hands before another one claims it.",
+        unit="ms",
+        minimum=100,
+    )
+    delivery_limit: int = option(
+        5,
+        "Deliveries without being counted after which an entry goes to quarantine.",
+        minimum=4,
+    )
+    batch_entries: int = option(
+        1000, "Most entries read at once.", unit="entries", minimum=1, maximum=5000
+    )
+    seal_every_ms: int = option(
+        250, "How often to look for hours to seal and publish.", unit="ms", minimum=10
+    )
+    min_temp_f: float = option(-150.0, "Lowest plausible temperature.", unit="°F")
+    max_temp_f: float = option(250.0, "Highest plausible temperature.", unit="°F")
+    future_tolerance_s: float = option(
+        60.0,
+        "How far ahead of the clock an event time may be, in real time; "
+        "without limit under a driven clock.",
+        unit="s",
+        minimum=0,
+    )

@@ -1,0 +1,128 @@
+"""An hour as it is sealed, and the average as it stands on `temps:averages`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from hourglass.keys import HOUR_MS, iso
+from hourglass.readings import MILLI, degrees, milli_f
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HourRecord:
+    """What one hour of one partition amounts to.
+
+    sum_milli_f, min_milli_f, max_milli_f: thousandths of a degree Fahrenheit
+    late: readings that came after the hour was sealed; not in `count`
+    sealed: no reading will be added any more
+    """
+
+    start_ms: int
+    count: int
+    sum_milli_f: int
+    min_milli_f: int = 0
+    max_milli_f: int = 0
+    devices: int = 0
+    late: int = 0
+    late_sum_milli_f: int = 0
+    sealed: bool = False
+    sealed_by: str = ""
+
+
+def mean_milli_f(sum_milli_f: int, count: int) -> int:
+    """The mean in thousandths, rounded half to even, by integers only; `count` > 0."""
+    quotient, remainder = divmod(sum_milli_f, count)
+    twice = 2 * remainder
+    if twice > count or (twice == count and quotient % 2):
+        quotient += 1
+    return quotient
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HourlyAverage:
+    """One entry of `temps:averages`; its id is `start_ms` with sequence 0."""
+
+    start_ms: int
+    count: int
+    sum_milli_f: int
+    min_milli_f: int
+    max_milli_f: int
+    devices: int
+    late: int
+    sealed_by: str
+    traceparent: str = ""
+
+    @classmethod
+    def of(cls, record: HourRecord, *, traceparent: str = "") -> HourlyAverage:
+        return cls(
+            start_ms=record.start_ms,
+            count=record.count,
+            sum_milli_f=record.sum_milli_f,
+            min_milli_f=record.min_milli_f,
+            max_milli_f=record.max_milli_f,
+            devices=record.devices,
+            late=record.late,
+            sealed_by=record.sealed_by,
+            traceparent=traceparent,
+        )
+
+    @property
+    def mean_milli_f(self) -> int:
+        return mean_milli_f(self.sum_milli_f, self.count)
+
+    @property
+    def start(self) -> datetime:
+        return datetime.fromtimestamp(self.start_ms / 1000, UTC)
+
+    @property
+    def entry_id(self) -> str:
+        return f"{self.start_ms}-0"
+
+    def fields(self) -> dict[str, str]:
+        """The entry's fields; the first four are the exercise's names and formats."""
+        fields = {
+            "date": f"{self.start:%Y/%m/%d}",
+            "hour": str(self.start.hour),
+            "average_temp_f": degrees(self.mean_milli_f),
+            "num_observations": str(self.count),
+            "hour_start": iso(self.start_ms),
+            "sum_temp_f": degrees(self.sum_milli_f),
+            "min_temp_f": degrees(self.min_milli_f),
+            "max_temp_f": degrees(self.max_milli_f),
+            "devices": str(self.devices),
+            "late": str(self.late),
+            "sealed_by": self.sealed_by,
+        }
+        if self.traceparent:
+            fields["traceparent"] = self.traceparent
+        return fields
+
+    @classmethod
+    def decode(cls, entry_id: bytes, fields: Mapping[bytes, bytes]) -> HourlyAverage:
+        """The average in an entry of `temps:averages`; raises ValueError naming what is wrong."""
+        try:
+            start_ms = int(entry_id.partition(b"-")[0])
+            if start_ms % HOUR_MS:
+                raise ValueError(f"id {entry_id!r} is not the start of an hour")
+            return cls(
+                start_ms=start_ms,
+                count=int(fields[b"num_observations"]),
+                sum_milli_f=_exact_milli_f(fields[b"sum_temp_f"]),
+                min_milli_f=milli_f(fields[b"min_temp_f"]),
+                max_milli_f=milli_f(fields[b"max_temp_f"]),
+                devices=int(fields[b"devices"]),
+                late=int(fields[b"late"]),
+                sealed_by=fields[b"sealed_by"].decode(errors="replace"),
+                traceparent=fields.get(b"traceparent", b"").decode(errors="replace"),
+            )
+        except KeyError as missing:
+            raise ValueError(f"field {missing} is missing") from None
+
+
+def _exact_milli_f(text: bytes) -> int:
+    """As milli_f, without passing through a float: sums outgrow its 53 bits."""
+    whole, _, fraction = text.partition(b".")
+    magnitude = int(whole.lstrip(b"-")) * MILLI + int(fraction.ljust(3, b"0")[:3])
+    return -magnitude if whole.startswith(b"-") else magnitude

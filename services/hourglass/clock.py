@@ -1,0 +1,165 @@
+"""The pipeline clock: what time the pipeline believes it is, the same for every service.
+
+A spec stored in Redis says how pipeline time follows from Redis time ("real" time here):
+
+    wall     it is Redis time
+    running  from `origin_ms` on, `speed` times as fast; before `origin_real_ms` it stands still
+    driven   it stands at `origin_ms` until whoever replays moves it
+
+`ClockSpec` is the arithmetic; `PipelineClock` reads the spec and Redis' TIME, and fills the gaps
+between two readings from the process's monotonic clock, so that a pod's wall clock plays no part.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+
+class Mode(StrEnum):
+    WALL = "wall"
+    RUNNING = "running"
+    DRIVEN = "driven"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClockSpec:
+    """How pipeline time follows from real time; all times in ms since the epoch."""
+
+    mode: Mode = Mode.WALL
+    origin_ms: int = 0
+    origin_real_ms: int = 0
+    speed: float = 1.0
+
+    def now(self, real_ms: int) -> int:
+        """Pipeline time at `real_ms`."""
+        match self.mode:
+            case Mode.WALL:
+                return real_ms
+            case Mode.RUNNING:
+                elapsed = max(0, real_ms - self.origin_real_ms)
+                return self.origin_ms + int(elapsed * self.speed)
+            case Mode.DRIVEN:
+                return self.origin_ms
+
+    def real(self, at_ms: int, real_now_ms: int) -> int:
+        """The real time at which the pipeline clock shows (or showed) `at_ms`.
+
+        A driven clock is taken to go on at speed 1 from `real_now_ms`.
+        """
+        match self.mode:
+            case Mode.WALL:
+                return at_ms
+            case Mode.RUNNING:
+                return self.origin_real_ms + int((at_ms - self.origin_ms) / self.speed)
+            case Mode.DRIVEN:
+                return real_now_ms + at_ms - self.origin_ms
+
+    def is_due(self, at_ms: int, *, lateness_ms: int, real_now_ms: int) -> bool:
+        """Whether `at_ms` has passed, and `lateness_ms` of real time after it.
+
+        Under a driven clock the lateness is nil: the replayer writes first, then moves the clock.
+        """
+        if self.mode is Mode.DRIVEN:
+            return self.origin_ms >= at_ms
+        return real_now_ms >= self.real(at_ms, real_now_ms) + lateness_ms
+
+    def continues(self, earlier: ClockSpec) -> bool:
+        """Whether a clock that followed `earlier` only went on, instead of being set anew."""
+        if self.mode is Mode.DRIVEN and earlier.mode is Mode.DRIVEN:
+            return self.origin_ms >= earlier.origin_ms
+        return self == earlier
+
+    def latest_plausible(self, real_now_ms: int, tolerance_ms: int) -> int | None:
+        """The latest event time to be believed; None under a driven clock, whose readings lead it."""
+        if self.mode is Mode.DRIVEN:
+            return None
+        return self.now(real_now_ms) + int(tolerance_ms * self.speed)
+
+    def fields(self) -> dict[str, str]:
+        return {
+            "mode": str(self.mode),
+            "origin_ms": str(self.origin_ms),
+            "origin_real_ms": str(self.origin_real_ms),
+            "speed": repr(self.speed),
+        }
+
+    @classmethod
+    def decode(cls, fields: Mapping[bytes, bytes]) -> ClockSpec:
+        """The spec in the clock's hash; an empty hash is the wall clock."""
+        if not fields:
+            return cls()
+        return cls(
+            mode=Mode(fields[b"mode"].decode()),
+            origin_ms=int(fields[b"origin_ms"]),
+            origin_real_ms=int(fields[b"origin_real_ms"]),
+            speed=float(fields[b"speed"]),
+        )
+
+
+class ClockSource(Protocol):
+    """Where the clock is kept."""
+
+    def clock(self) -> tuple[Mapping[bytes, bytes], int]:
+        """The clock's hash, and Redis' TIME in ms, from the shard that holds the clock."""
+        ...
+
+    def set_clock(self, fields: Mapping[str, str]) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Instant:
+    """One look at the clock: the spec, and the real time it was looked at."""
+
+    spec: ClockSpec
+    real_ms: int
+
+    @property
+    def now_ms(self) -> int:
+        return self.spec.now(self.real_ms)
+
+    def deadline(self, at_ms: int) -> int:
+        """The real time of pipeline time `at_ms`: what a key's expiry is set to."""
+        return self.spec.real(at_ms, self.real_ms)
+
+    def is_due(self, at_ms: int, lateness_ms: int) -> bool:
+        return self.spec.is_due(at_ms, lateness_ms=lateness_ms, real_now_ms=self.real_ms)
+
+
+class PipelineClock:
+    """The pipeline clock of one process; safe to share between threads.
+
+    `refresh` asks Redis; `look` does not.
+    """
+
+    def __init__(
+        self, source: ClockSource, *, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._source = source
+        self._monotonic = monotonic
+        self._spec_and_offset: tuple[ClockSpec, int] | None = None
+
+    def refresh(self) -> Instant:
+        """Read the spec and Redis' TIME; raises Unreachable."""
+        fields, real_ms = self._source.clock()
+        spec = ClockSpec.decode(fields)
+        self._spec_and_offset = (spec, real_ms - self._monotonic_ms())
+        return Instant(spec, real_ms)
+
+    def look(self) -> Instant:
+        """The time by the last refresh and the monotonic clock; refreshes if there was none."""
+        if self._spec_and_offset is None:
+            return self.refresh()
+        spec, offset = self._spec_and_offset
+        return Instant(spec, self._monotonic_ms() + offset)
+
+    def set(self, spec: ClockSpec) -> None:
+        """Make `spec` the clock of every service."""
+        self._source.set_clock({} if spec.mode is Mode.WALL else spec.fields())
+        self.refresh()
+
+    def _monotonic_ms(self) -> int:
+        return int(self._monotonic() * 1000)

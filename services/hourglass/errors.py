@@ -1,0 +1,39 @@
+"""The errors a caller can act on.
+
+    HourglassError
+    ├── Misconfigured    the user gave something wrong: say so, exit 2
+    ├── Unsuitable       this Redis cannot serve the pipeline: say so, exit 1
+    ├── Refused          the request contradicts what the pipeline holds: say so, exit 1
+    └── Unreachable      Redis does not answer now: try again
+        └── Severed      a link broke: whatever it had delivered is dropped and comes back by redelivery
+
+Each message is one line with the cause and the remedy.
+"""
+
+
+class HourglassError(Exception):
+    """Anything the pipeline raises on purpose."""
+
+    exit_code = 1
+
+
+class Misconfigured(HourglassError):
+    """An option or a value is wrong."""
+
+    exit_code = 2
+
+
+class Unsuitable(HourglassError):
+    """The server answers and cannot be used: no cluster mode, too old, credentials refused."""
+
+
+class Refused(HourglassError):
+    """The request would falsify what the pipeline already holds."""
+
+
+class Unreachable(HourglassError):
+    """Redis does not answer at the moment."""
+
+
+class Severed(Unreachable):
+    """A link's connection broke, or its shard moved."""

@@ -1,0 +1,47 @@
+"""The hour records of a partition, as they stand in its hash."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from hourglass.averages import HourRecord
+from hourglass.keys import HOURS, Partition
+
+#: In the order in which the seal script reports them, after the hour itself.
+REPORTED = ("count", "sum", "min", "max", "devices", "late", "late_sum", "sealed_by")
+
+
+def decode_hours(partition: Partition, fields: Mapping[bytes, bytes]) -> list[HourRecord]:
+    """A record for each hour that has been counted, sealed or come late to, in order."""
+    records: list[HourRecord] = []
+    for hour in range(HOURS):
+        values = [fields.get(f"{hour:02d}:{name}".encode()) for name in REPORTED]
+        sealed = f"{hour:02d}:sealed".encode() in fields
+        if sealed or any(value is not None for value in values):
+            records.append(_record(partition, hour, values, sealed=sealed))
+    return records
+
+
+def decode_reported(partition: Partition, row: Sequence[int | bytes | None]) -> HourRecord:
+    """A record from one row of the seal script's reply."""
+    hour, *values = row
+    texts = [value if isinstance(value, bytes) else None for value in values]
+    return _record(partition, int(hour or 0), texts, sealed=True)
+
+
+def _record(
+    partition: Partition, hour: int, values: Sequence[bytes | None], *, sealed: bool
+) -> HourRecord:
+    count, total, least, most, devices, late, late_sum, sealed_by = values
+    return HourRecord(
+        start_ms=partition.hour_start_ms(hour),
+        count=int(count or 0),
+        sum_milli_f=int(total or 0),
+        min_milli_f=int(least or 0),
+        max_milli_f=int(most or 0),
+        devices=int(devices or 0),
+        late=int(late or 0),
+        late_sum_milli_f=int(late_sum or 0),
+        sealed=sealed,
+        sealed_by=(sealed_by or b"").decode(errors="replace"),
+    )

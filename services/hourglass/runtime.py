@@ -1,0 +1,163 @@
+"""How a service lives: named workers, one way to stop.
+
+On SIGTERM or SIGINT the service first says it is unready, then its workers see `stop` set, finish
+the batch they hold and return; then telemetry is flushed and the HTTP port closes. A worker that
+raises takes the service down with exit status 1: a half-dead process helps nobody.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from types import FrameType
+
+from prometheus_client import CollectorRegistry
+
+from hourglass.cluster import Cluster, connect
+from hourglass.errors import HourglassError, Unreachable
+from hourglass.probes import Probes
+from hourglass.settings import ServiceSettings
+from hourglass.telemetry import set_up_logging
+
+log = logging.getLogger(__name__)
+
+#: Workers get this long to finish their batch; the exit comes within two seconds of SIGTERM.
+DRAIN_S = 1.7
+#: A worker that gave no sign of life for this long is stuck. Far above every time-out it may sit in.
+STUCK_S = 60.0
+
+
+class Service:
+    """One process of one service. Enter it, add workers, `run` it."""
+
+    def __init__(self, kind: str, settings: ServiceSettings) -> None:
+        self.kind = kind
+        self.name = settings.name or socket.gethostname()
+        self.registry = CollectorRegistry()
+        self.stop = threading.Event()
+        self.resources = ExitStack()
+        self._settings = settings
+        self._workers: list[threading.Thread] = []
+        self._beats: dict[str, float] = {}
+        self._troubles: dict[str, str] = {"start": "starting"}
+        self._failure: BaseException | None = None
+        set_up_logging(settings.log_format, settings.log_level, service=kind, name=self.name)
+
+    def connect(self) -> Cluster:
+        """The cluster of the settings; waits for it up to `connect_within_s`."""
+        deadline = time.monotonic() + self._settings.connect_within_s
+        while True:
+            try:
+                cluster = connect(self._settings.redis_url, self._settings.tls)
+                self.resources.callback(cluster.close)
+                return cluster
+            except Unreachable:
+                if time.monotonic() >= deadline or self.stop.wait(0.2):
+                    raise
+
+    def worker(self, name: str, work: Callable[[], None]) -> threading.Thread:
+        """Start `work` in a thread of its own; it returns soon after `stop` is set."""
+
+        def guarded() -> None:
+            try:
+                work()
+            except HourglassError as error:
+                self._failure = error
+                self.stop.set()
+            except BaseException as error:
+                log.exception("worker %s failed", name)
+                self._failure = error
+                self.stop.set()
+
+        thread = threading.Thread(target=guarded, name=name, daemon=True)
+        self._workers = [each for each in self._workers if each.is_alive()]
+        thread.start()
+        self._workers.append(thread)
+        return thread
+
+    def every(self, seconds: float, name: str, step: Callable[[], object]) -> None:
+        """A worker that takes `step` every `seconds`, and once more while Redis is away."""
+
+        def loop() -> None:
+            while True:
+                self.beat(name)
+                try:
+                    step()
+                    self.well(name)
+                except Unreachable as error:
+                    self.trouble(name, str(error))
+                if self.stop.wait(seconds):
+                    return
+
+        self.worker(name, loop)
+
+    def beat(self, worker: str) -> None:
+        """A sign of life from `worker`; without one for STUCK_S the service is not live."""
+        self._beats[worker] = time.monotonic()
+
+    def silence(self, worker: str) -> None:
+        """`worker` is done; no more signs of life are expected, and it troubles nobody."""
+        self._beats.pop(worker, None)
+        self._troubles.pop(worker, None)
+
+    def trouble(self, worker: str, what: str) -> None:
+        """`worker` cannot do its job for now; logged when it begins, not again while it lasts."""
+        if worker not in self._troubles:
+            log.warning("%s: %s", worker, what)
+        self._troubles[worker] = what
+
+    def well(self, worker: str) -> None:
+        if self._troubles.pop(worker, None) is not None and worker != "start":
+            log.info("%s: well again", worker)
+
+    def ready_troubles(self) -> Sequence[str]:
+        return [f"{worker}: {what}" for worker, what in sorted(self._troubles.copy().items())]
+
+    def live_troubles(self) -> Sequence[str]:
+        now = time.monotonic()
+        return [
+            f"{worker} gave no sign of life for {now - beat:.0f} s"
+            for worker, beat in self._beats.copy().items()
+            if now - beat > STUCK_S
+        ]
+
+    def serve_probes(self) -> None:
+        probes = Probes(
+            self._settings.http_host,
+            self._settings.http_port,
+            self.registry,
+            live=self.live_troubles,
+            ready=self.ready_troubles,
+        )
+        self.resources.callback(probes.close)
+        log.info("%s %s listens on port %d", self.kind, self.name, probes.port)
+
+    def run(self, finished: threading.Event | None = None) -> int:
+        """Wait for a signal, a failed worker, or `finished`; drain; return the exit status."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        self.well("start")
+        while not self.stop.wait(0.05 if finished else 0.5):
+            if finished is not None and finished.is_set():
+                self.stop.set()
+        self._troubles["stop"] = "stopping"
+        deadline = time.monotonic() + DRAIN_S
+        for thread in self._workers:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        for thread in self._workers:
+            if thread.is_alive():
+                log.warning("worker %s did not finish in time; its batch comes back", thread.name)
+        self.resources.close()
+        if isinstance(self._failure, HourglassError):
+            raise self._failure
+        return 0 if self._failure is None else 1
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        log.info("%s: stopping", signal.Signals(number).name)
+        self._troubles["stop"] = "stopping"
+        self.stop.set()

@@ -1,0 +1,29 @@
+"""Lua scripts as values: each is one atomic step on one slot, in a file of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import sha1
+from importlib.resources import files
+from typing import Any, cast
+
+import msgpack
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A script's source and the name Redis caches it under."""
+
+    source: str
+    sha: str
+
+    @classmethod
+    def load(cls, package: str, name: str) -> Script:
+        """The script in file `scripts/name.lua` of `package`."""
+        source = (files(package) / "scripts" / f"{name}.lua").read_text(encoding="utf-8")
+        return cls(source, sha1(source.encode(), usedforsecurity=False).hexdigest())
+
+
+def packed(value: Any) -> bytes:
+    """`value` as MessagePack, the way a script's `cmsgpack.unpack` reads it."""
+    return cast(Any, msgpack).packb(value, use_bin_type=False)

@@ -1,0 +1,18 @@
+#!lua
+-- Enter a partition into the index, before its first reading, and drop what has expired from it.
+--
+-- KEYS[1]  the index, a sorted set: stream -> real time in ms at which it expires at the latest
+-- ARGV     stream, that time
+-- Reply    1 if the index did not know the stream, else 0
+-- Keeps    the index lives no longer than what it lists, and lists nothing that has expired
+local index = KEYS[1]
+local stream, expires = ARGV[1], ARGV[2]
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('ZREMRANGEBYSCORE', index, '-inf', '(' .. string.format('%.0f', now))
+local added = redis.call('ZADD', index, 'GT', expires, stream)
+if redis.call('PEXPIREAT', index, expires, 'NX') == 0 then
+  redis.call('PEXPIREAT', index, expires, 'GT')
+end
+return added

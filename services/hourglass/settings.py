@@ -1,0 +1,149 @@
+"""Options, declared once: a field of a settings class is an option, an environment variable, a
+default, a help text, and a row of the configuration table."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields
+from enum import StrEnum
+from inspect import Parameter, Signature
+from typing import Annotated, Any, TypeVar, cast, get_type_hints
+
+import typer
+
+from hourglass.cluster import Tls
+from hourglass.errors import HourglassError
+
+ENV_PREFIX = "HOURGLASS_"
+
+
+class LogFormat(StrEnum):
+    TEXT = "text"
+    JSON = "json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptionInfo:
+    """What is told of an option besides its type and default."""
+
+    help: str
+    unit: str = ""
+    minimum: float | None = None
+    maximum: float | None = None
+    secret: bool = False
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    unit: str = "",
+    minimum: float | None = None,
+    maximum: float | None = None,
+    secret: bool = False,
+) -> Any:
+    """A settings field; `unit` is shown beside the default, `secret` keeps the value from being shown."""
+    info = OptionInfo(help=help, unit=unit, minimum=minimum, maximum=maximum, secret=secret)
+    return field(default=default, metadata={"option": info})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedisSettings:
+    """How to reach the cluster; every command has these."""
+
+    redis_url: str = option(
+        "redis://127.0.0.1:6379",
+        "The Redis Cluster: redis://[user:password@]host:port[,host:port…], or rediss:// for TLS.",
+        secret=True,
+    )
+    redis_ca_file: str | None = option(None, "File with the CA certificates to trust (PEM).")
+    redis_cert_file: str | None = option(None, "File with the client certificate (PEM).")
+    redis_key_file: str | None = option(None, "File with the client certificate's key (PEM).")
+
+    @property
+    def tls(self) -> Tls:
+        return Tls(
+            ca_file=self.redis_ca_file,
+            cert_file=self.redis_cert_file,
+            key_file=self.redis_key_file,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceSettings(RedisSettings):
+    """What every service has besides."""
+
+    name: str = option(
+        "", "This process's name among its replicas; empty takes the host's (a pod's) name."
+    )
+    connect_within_s: float = option(
+        10.0, "How long to wait for Redis at the start before giving up.", unit="s", minimum=0
+    )
+    http_host: str = option("0.0.0.0", "Address that /livez, /readyz and /metrics listen on.")
+    http_port: int = option(
+        8080,
+        "Port of /livez, /readyz and /metrics; 0 takes a free one.",
+        minimum=0,
+        maximum=65535,
+    )
+    log_format: LogFormat = option(LogFormat.TEXT, "Log lines as text or as JSON.")
+    log_level: str = option("info", "Least severe log lines shown: debug, info, warning, error.")
+
+
+Settings = TypeVar("Settings", bound=RedisSettings)
+
+
+def option_fields(settings: type) -> list[tuple[Field[Any], OptionInfo]]:
+    """The options of a settings class, in order of declaration."""
+    return [(each, each.metadata["option"]) for each in fields(settings)]
+
+
+def env_name(name: str) -> str:
+    return ENV_PREFIX + name.upper()
+
+
+def add_command(
+    app: typer.Typer, settings: type[Settings], run: Callable[[Settings], None], **command: Any
+) -> None:
+    """Give `app` a command whose options are the fields of `settings`."""
+    hints = get_type_hints(settings)
+    parameters: list[Parameter] = []
+    for each, info in option_fields(settings):
+        annotation = Annotated[
+            hints[each.name],
+            typer.Option(
+                f"--{each.name.replace('_', '-')}",
+                envvar=env_name(each.name),
+                help=f"{info.help} Unit: {info.unit}." if info.unit else info.help,
+                min=info.minimum,
+                max=info.maximum,
+            ),
+        ]
+        default = Parameter.empty if each.default is MISSING else each.default
+        parameters.append(
+            Parameter(each.name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+        )
+
+    def entry(**values: Any) -> None:
+        run(settings(**values))
+
+    entry.__doc__ = run.__doc__
+    entry.__annotations__ = {each.name: each.annotation for each in parameters}
+    cast(Any, entry).__signature__ = Signature(parameters)
+    app.command(**command)(entry)
+
+
+def invoke(app: typer.Typer, program: str, arguments: Sequence[str] | None = None) -> None:
+    """Run `app` and exit; whatever goes wrong on purpose is one line on standard error."""
+    try:
+        status = app(args=arguments, prog_name=program, standalone_mode=False)
+    except HourglassError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except (typer.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except typer.TyperException as error:
+        print(f"{program}: {error.format_message()} See {program} --help.", file=sys.stderr)
+        sys.exit(2)
+    sys.exit(status or 0)

@@ -1,0 +1,83 @@
+"""Composition root of the producer: devices → buffer → batches → partition."""
+
+from __future__ import annotations
+
+import json
+import sys
+import uuid
+from datetime import UTC, datetime
+
+import typer
+
+from hourglass.clock import PipelineClock
+from hourglass.errors import Misconfigured
+from hourglass.runtime import Service
+from hourglass.settings import add_command, invoke
+from producer.buffer import Buffer
+from producer.devices import Devices
+from producer.flow import Flow
+from producer.instruments import Instruments
+from producer.publisher import Publisher
+from producer.sensor import Sensors, device_names
+from producer.settings import ProducerSettings
+
+
+def produce(settings: ProducerSettings) -> None:
+    """Give one temperature reading a period from each device, and see that Redis takes it once."""
+    until_ms = parse_until(settings.until)
+    service = Service("producer", settings)
+    cluster = service.connect()
+    clock = PipelineClock(cluster)
+    clock.refresh()
+    metrics = Instruments(service.registry)
+    metrics.devices(settings.devices)
+    devices = Devices(
+        Sensors(
+            device_names(service.name, settings.devices),
+            seed=settings.seed,
+            period_ms=round(settings.period_s * 1000),
+        ),
+        most_readings=settings.buffer_readings,
+        until_ms=until_ms,
+    )
+    buffer = Buffer(settings.buffer_readings)
+    publisher = Publisher(
+        cluster,
+        clock,
+        incarnation=f"{service.name}:{uuid.uuid4().hex[:12]}",
+        wait_replicas=settings.wait_replicas,
+        wait_timeout_ms=settings.wait_timeout_ms,
+    )
+    service.resources.callback(publisher.close)
+
+    service.serve_probes()
+    service.every(1.0, "clock", clock.refresh)
+    flow = Flow(service, clock, buffer, metrics)
+    service.worker("sensors", lambda: flow.sense(devices, settings.linger_ms / 1000))
+    service.worker("publisher", lambda: flow.send(publisher, settings.batch_readings))
+    status = service.run(flow.finished)
+    print(json.dumps(metrics.tally), flush=True)
+    sys.exit(status)
+
+
+def parse_until(text: str) -> int | None:
+    """Milliseconds since the epoch; None for an empty text. Raises Misconfigured."""
+    if not text:
+        return None
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise Misconfigured(
+            f"--until is {text!r}: give a time such as 2025-01-11T00:00:00Z"
+        ) from None
+    return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def main() -> None:
+    app = typer.Typer(rich_markup_mode=None, add_completion=False)
+    add_command(app, ProducerSettings, produce)
+    invoke(app, "hourglass-producer")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""The devices of one producer in pipeline time: which readings are due now. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hourglass.clock import ClockSpec
+from hourglass.readings import Reading
+from producer.sensor import Sensors
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """The readings due at one look at the clock, and how many were skipped because it leapt."""
+
+    readings: list[Reading]
+    skipped: int = 0
+
+
+class Devices:
+    """Follows the pipeline clock, reading every device once a period.
+
+    When the clock is set anew, the devices go on from the new time; when more periods have passed
+    than `most_readings` cover, the oldest are skipped.
+    """
+
+    def __init__(self, sensors: Sensors, *, most_readings: int, until_ms: int | None) -> None:
+        self._sensors = sensors
+        self._most_readings = most_readings
+        self._until_ms = until_ms
+        self._spec: ClockSpec | None = None
+        self._next_ms = 0
+
+    def due(self, spec: ClockSpec, now_ms: int) -> Due:
+        """What has become due up to `now_ms`; each reading is returned once."""
+        if self._spec is None or not spec.continues(self._spec):
+            self._next_ms = self._sensors.first_tick_ms(now_ms)
+        self._spec = spec
+        end_ms = now_ms + 1 if self._until_ms is None else min(now_ms + 1, self._until_ms)
+        per_tick = self._sensors.device_count
+        ticks = max(0, -(-(end_ms - self._next_ms) // self._sensors.period_ms))
+        skipped_ticks = max(0, ticks - max(1, self._most_readings // per_tick))
+        self._next_ms += skipped_ticks * self._sensors.period_ms
+        readings = list(self._sensors.read(self._next_ms, end_ms))
+        self._next_ms += (ticks - skipped_ticks) * self._sensors.period_ms
+        return Due(readings, skipped_ticks * per_tick)
+
+    @property
+    def finished(self) -> bool:
+        """Every reading before `until_ms` has been given."""
+        return self._until_ms is not None and self._next_ms >= self._until_ms

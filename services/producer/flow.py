@@ -1,0 +1,85 @@
+"""Devices → buffer → batches → partition: the producer's two loops.
+
+One gives readings at the devices' pace whatever becomes of Redis; the other sees that Redis takes
+each batch once. Between them stands the buffer.
+"""
+
+from __future__ import annotations
+
+import logging
+from threading import Event
+
+from hourglass.clock import PipelineClock
+from hourglass.errors import Unreachable
+from hourglass.runtime import Service
+from producer.batch import Batch, Batcher
+from producer.buffer import Buffer
+from producer.devices import Devices
+from producer.instruments import Instruments
+from producer.publisher import Outcome, Publisher
+
+log = logging.getLogger(__name__)
+
+RETRY_S = 0.1
+
+
+class Flow:
+    """What the two loops share; `finished` is set when the last reading has been dealt with."""
+
+    def __init__(
+        self, service: Service, clock: PipelineClock, buffer: Buffer, metrics: Instruments
+    ) -> None:
+        self._service = service
+        self._clock = clock
+        self._buffer = buffer
+        self._metrics = metrics
+        self.finished = Event()
+
+    def sense(self, devices: Devices, linger_s: float) -> None:
+        """Devices → buffer."""
+        while not devices.finished:
+            self._service.beat("sensors")
+            instant = self._clock.look()
+            due = devices.due(instant.spec, instant.now_ms)
+            self._metrics.produced(len(due.readings))
+            if due.skipped:
+                self._metrics.dropped(due.skipped, "skipped")
+                log.warning("the clock leapt: %d readings skipped", due.skipped)
+            if lost := self._buffer.put(due.readings):
+                self._metrics.dropped(lost, "buffer_full")
+            self._metrics.buffered(len(self._buffer))
+            if self._service.stop.wait(linger_s):
+                break
+        self._service.silence("sensors")
+        self._buffer.close()
+
+    def send(self, publisher: Publisher, batch_readings: int) -> None:
+        """Buffer → batches → partition."""
+        batcher = Batcher(limit=batch_readings)
+        while not self._buffer.drained:
+            self._service.beat("publisher")
+            for batch in batcher.cut(self._buffer.take(batch_readings, 1.0)):
+                self._deliver(publisher, batch)
+            self._metrics.buffered(len(self._buffer))
+        self._service.silence("publisher")
+        self.finished.set()
+
+    def _deliver(self, publisher: Publisher, batch: Batch) -> None:
+        """Try until Redis has the batch, or until told to stop while Redis is away."""
+        while True:
+            self._service.beat("publisher")
+            try:
+                outcome = publisher.publish(batch)
+            except Unreachable as error:
+                self._service.trouble("publisher", str(error))
+                self._metrics.retried()
+                if self._service.stop.wait(RETRY_S):
+                    self._metrics.dropped(batch.count, "stopped")
+                    return
+                continue
+            self._service.well("publisher")
+            if outcome is Outcome.EXPIRED:
+                self._metrics.dropped(batch.count, "expired")
+            else:
+                self._metrics.taken(batch.count, duplicate=outcome is Outcome.DUPLICATE)
+            return

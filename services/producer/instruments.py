@@ -1,0 +1,83 @@
+"""The producer's metrics, for whoever asks whether devices are heard."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry
+
+from hourglass.instruments import Instrument
+
+PRODUCED = Instrument(
+    name="hourglass_readings_produced_total",
+    kind="counter",
+    help="Readings the devices of this process have given.",
+)
+TAKEN = Instrument(
+    name="hourglass_readings_taken_total",
+    kind="counter",
+    help="Readings Redis has taken, each counted once.",
+)
+DROPPED = Instrument(
+    name="hourglass_readings_dropped_total",
+    kind="counter",
+    help="Readings given up, by reason: buffer_full, expired (older than two days), "
+    "skipped (the clock leapt), stopped (told to stop while Redis was away).",
+    labels=("reason",),
+)
+BUFFERED = Instrument(
+    name="hourglass_readings_buffered",
+    kind="gauge",
+    help="Readings that wait to be sent.",
+)
+DUPLICATES = Instrument(
+    name="hourglass_batches_duplicate_total",
+    kind="counter",
+    help="Batches tried again that had been taken after all; nothing was added twice.",
+)
+RETRIES = Instrument(
+    name="hourglass_batches_retried_total",
+    kind="counter",
+    help="Tries that failed because Redis did not answer.",
+)
+DEVICES = Instrument(
+    name="hourglass_producer_devices",
+    kind="gauge",
+    help="Devices this process stands for.",
+)
+INSTRUMENTS = (PRODUCED, TAKEN, DROPPED, BUFFERED, DUPLICATES, RETRIES, DEVICES)
+
+
+class Instruments:
+    """The live metrics of one process."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._produced = PRODUCED.counter(registry)
+        self._taken = TAKEN.counter(registry)
+        self._dropped = DROPPED.counter(registry)
+        self._buffered = BUFFERED.gauge(registry)
+        self._duplicates = DUPLICATES.counter(registry)
+        self._retries = RETRIES.counter(registry)
+        self._devices = DEVICES.gauge(registry)
+        self.tally = {"produced": 0, "taken": 0, "dropped": 0}
+
+    def devices(self, count: int) -> None:
+        self._devices.set(count)
+
+    def produced(self, count: int) -> None:
+        self._produced.inc(count)
+        self.tally["produced"] += count
+
+    def taken(self, count: int, *, duplicate: bool) -> None:
+        self._taken.inc(count)
+        self.tally["taken"] += count
+        if duplicate:
+            self._duplicates.inc()
+
+    def dropped(self, count: int, reason: str) -> None:
+        self._dropped.labels(reason).inc(count)
+        self.tally["dropped"] += count
+
+    def buffered(self, count: int) -> None:
+        self._buffered.set(count)
+
+    def retried(self) -> None:
+        self._retries.inc()

@@ -1,0 +1,37 @@
+"""The producer's options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hourglass.settings import ServiceSettings, option
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProducerSettings(ServiceSettings):
+    """What a producer process is told."""
+
+    devices: int = option(1, "Devices this process stands for.", minimum=1)
+    period_s: float = option(1.0, "Time between two readings of a device.", unit="s", minimum=0.001)
+    seed: int = option(0, "Seed of the simulated temperatures.")
+    until: str = option(
+        "", "Pipeline time (ISO 8601, UTC) at which to finish and exit; empty runs for ever."
+    )
+    batch_readings: int = option(
+        1000, "Most readings in one batch.", unit="readings", minimum=1, maximum=5000
+    )
+    linger_ms: int = option(
+        50, "How long readings may wait to be sent together.", unit="ms", minimum=1
+    )
+    buffer_readings: int = option(
+        100_000,
+        "Readings kept while Redis is away; when full the oldest are dropped and counted.",
+        unit="readings",
+        minimum=1,
+    )
+    wait_replicas: int = option(
+        0, "Replicas that must confirm a batch before it counts as taken.", minimum=0
+    )
+    wait_timeout_ms: int = option(
+        1000, "How long to wait for them before trying again.", unit="ms", minimum=1
+    )
