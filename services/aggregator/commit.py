@@ -16,7 +16,7 @@ from aggregator.window import Entry, Fold, fold
 from hourglass.clock import Instant
 from hourglass.cluster import Link
 from hourglass.errors import Severed
-from hourglass.keys import DAY_MS, GROUP, RECORDS_KEPT_MS, RETENTION_MS, Partition
+from hourglass.keys import GROUP, RECORDS_KEPT_MS, RETENTION_MS, Partition
 from hourglass.readings import Rules
 from hourglass.scripts import Script, packed
 
@@ -117,8 +117,8 @@ class Delivery:
                 GROUP,
                 self.consumer,
                 len(folded.ids),
-                instant.deadline(folded.latest_ms + RETENTION_MS),
-                instant.deadline(partition.day_ms + DAY_MS + RECORDS_KEPT_MS),
+                instant.expiry(folded.latest_ms + RETENTION_MS),
+                instant.expiry(partition.end_ms + RECORDS_KEPT_MS),
                 packed([folded.ids, tallies, rejects]),
             ],
         )

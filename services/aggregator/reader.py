@@ -18,7 +18,7 @@ from aggregator.window import Entry
 from hourglass.clock import Instant, PipelineClock
 from hourglass.cluster import Cluster
 from hourglass.errors import Unreachable
-from hourglass.keys import DAY_MS, GROUP, HOURS, RECORDS_KEPT_MS, RETENTION_MS, Partition
+from hourglass.keys import GROUP, HOURS, RECORDS_KEPT_MS, RETENTION_MS, Partition
 from hourglass.readings import MILLI, Rules
 from hourglass.runtime import Service
 from hourglass.scripts import Script
@@ -52,8 +52,8 @@ def open_partition(cluster: Cluster, partition: Partition, instant: Instant) -> 
         ],
         [
             GROUP,
-            instant.deadline(partition.end_ms + RETENTION_MS),
-            instant.deadline(partition.day_ms + DAY_MS + RECORDS_KEPT_MS),
+            instant.expiry(partition.end_ms + RETENTION_MS),
+            instant.expiry(partition.end_ms + RECORDS_KEPT_MS),
         ],
     )
     return Opened(reply)

@@ -19,7 +19,6 @@ from hourglass.cluster import Cluster
 from hourglass.keys import (
     AVERAGES,
     AVERAGES_KEPT,
-    DAY_MS,
     FRONTIER,
     GROUP,
     HOUR_MS,
@@ -107,7 +106,7 @@ class Sealer:
                 due,
                 self.name,
                 instant.now_ms,
-                instant.deadline(partition.day_ms + DAY_MS + RECORDS_KEPT_MS),
+                instant.expiry(partition.end_ms + RECORDS_KEPT_MS),
             ],
         )
         self.metrics.sealed(len(sealed_now))

@@ -75,7 +75,7 @@ def fold(
             tally = tallies[hour] = Tally()
         tally.count += 1
         tally.sum_milli_f += milli_f
-        if milli_f < tally.min_milli_f:  # min() and max() cost a call for each reading
+        if milli_f < tally.min_milli_f:
             tally.min_milli_f = milli_f
         if milli_f > tally.max_milli_f:
             tally.max_milli_f = milli_f

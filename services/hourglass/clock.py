@@ -3,7 +3,8 @@
 A spec stored in Redis says how pipeline time follows from Redis time ("real" time here):
 
     wall     it is Redis time
-    running  from `origin_ms` on, `speed` times as fast; before `origin_real_ms` it stands still
+    running  from `origin_ms` on, `speed` times as fast; before `origin_real_ms` it stands just
+             before `origin_ms`, so that nothing is due yet
     driven   it stands at `origin_ms` until whoever replays moves it
 
 `ClockSpec` is the arithmetic; `PipelineClock` reads the spec and Redis' TIME, and fills the gaps
@@ -17,6 +18,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
+
+#: What is counted or recorded lives at least this long in real time, even if the clock was set so
+#: that it should be gone by now.
+SHORTEST_LIFE_MS = 3_600_000
 
 
 class Mode(StrEnum):
@@ -40,8 +45,8 @@ class ClockSpec:
             case Mode.WALL:
                 return real_ms
             case Mode.RUNNING:
-                elapsed = max(0, real_ms - self.origin_real_ms)
-                return self.origin_ms + int(elapsed * self.speed)
+                elapsed = real_ms - self.origin_real_ms
+                return self.origin_ms + (int(elapsed * self.speed) if elapsed >= 0 else -1)
             case Mode.DRIVEN:
                 return self.origin_ms
 
@@ -74,7 +79,7 @@ class ClockSpec:
         return self == earlier
 
     def latest_plausible(self, real_now_ms: int, tolerance_ms: int) -> int | None:
-        """The latest event time to be believed; None under a driven clock, whose readings lead it."""
+        """The latest event time to believe; None under a driven clock, whose readings lead it."""
         if self.mode is Mode.DRIVEN:
             return None
         return self.now(real_now_ms) + int(tolerance_ms * self.speed)
@@ -124,6 +129,10 @@ class Instant:
     def deadline(self, at_ms: int) -> int:
         """The real time of pipeline time `at_ms`: what a key's expiry is set to."""
         return self.spec.real(at_ms, self.real_ms)
+
+    def expiry(self, at_ms: int) -> int:
+        """As `deadline`, and never so near that setting it would delete what was just written."""
+        return max(self.deadline(at_ms), self.real_ms + SHORTEST_LIFE_MS)
 
     def is_due(self, at_ms: int, lateness_ms: int) -> bool:
         return self.spec.is_due(at_ms, lateness_ms=lateness_ms, real_now_ms=self.real_ms)

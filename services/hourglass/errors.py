@@ -5,7 +5,7 @@
     ├── Unsuitable       this Redis cannot serve the pipeline: say so, exit 1
     ├── Refused          the request contradicts what the pipeline holds: say so, exit 1
     └── Unreachable      Redis does not answer now: try again
-        └── Severed      a link broke: whatever it had delivered is dropped and comes back by redelivery
+        └── Severed      a link broke: what it had delivered is dropped, and comes back later
 
 Each message is one line with the cause and the remedy.
 """

@@ -17,7 +17,7 @@ HOURS = 24
 #: Raw readings live this long after the last of them.
 RETENTION_MS = 2 * DAY_MS
 #: Hour records outlive their day by this much, to be audited and to refill a warehouse.
-RECORDS_KEPT_MS = 10 * DAY_MS
+RECORDS_KEPT_MS = 14 * DAY_MS
 
 GROUP = "aggregators"
 AVERAGES_GROUP = "warehouse"

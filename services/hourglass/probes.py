@@ -27,8 +27,8 @@ class _QuietHandler(WSGIRequestHandler):
     #: A client that sends nothing gives its thread back.
     timeout = 10
 
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
+    def log_message(self, *_: Any, **__: Any) -> None:
+        """Probes and scrapes are no news."""
 
 
 class Probes:

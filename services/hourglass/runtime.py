@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 #: Workers get this long to finish their batch; the exit comes within two seconds of SIGTERM.
 DRAIN_S = 1.7
-#: A worker that gave no sign of life for this long is stuck. Far above every time-out it may sit in.
+#: A worker that gave no sign of life for this long is stuck: far above every time-out it waits for.
 STUCK_S = 60.0
 
 
@@ -157,7 +157,7 @@ class Service:
             raise self._failure
         return 0 if self._failure is None else 1
 
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+    def _on_signal(self, number: int, _: FrameType | None) -> None:
         log.info("%s: stopping", signal.Signals(number).name)
         self._troubles["stop"] = "stopping"
         self.stop.set()

@@ -32,6 +32,7 @@ class OptionInfo:
     minimum: float | None = None
     maximum: float | None = None
     secret: bool = False
+    env: bool = True
 
 
 def option(
@@ -42,9 +43,16 @@ def option(
     minimum: float | None = None,
     maximum: float | None = None,
     secret: bool = False,
+    env: bool = True,
 ) -> Any:
-    """A settings field; `unit` is shown beside the default, `secret` keeps the value from being shown."""
-    info = OptionInfo(help=help, unit=unit, minimum=minimum, maximum=maximum, secret=secret)
+    """A settings field.
+
+    `unit` is shown beside the default; `secret` marks values that no message may show; without
+    `env` there is no environment variable of the option's name.
+    """
+    info = OptionInfo(
+        help=help, unit=unit, minimum=minimum, maximum=maximum, secret=secret, env=env
+    )
     return field(default=default, metadata={"option": info})
 
 
@@ -80,7 +88,10 @@ class ServiceSettings(RedisSettings):
     connect_within_s: float = option(
         10.0, "How long to wait for Redis at the start before giving up.", unit="s", minimum=0
     )
-    http_host: str = option("0.0.0.0", "Address that /livez, /readyz and /metrics listen on.")
+    http_host: str = option(
+        "0.0.0.0",
+        "Address that /livez, /readyz and /metrics listen on.",
+    )
     http_port: int = option(
         8080,
         "Port of /livez, /readyz and /metrics; 0 takes a free one.",
@@ -91,7 +102,7 @@ class ServiceSettings(RedisSettings):
     log_level: str = option("info", "Least severe log lines shown: debug, info, warning, error.")
 
 
-Settings = TypeVar("Settings", bound=RedisSettings)
+Settings = TypeVar("Settings")
 
 
 def option_fields(settings: type) -> list[tuple[Field[Any], OptionInfo]]:
@@ -100,7 +111,7 @@ def option_fields(settings: type) -> list[tuple[Field[Any], OptionInfo]]:
 
 
 def env_name(name: str) -> str:
-    return ENV_PREFIX + name.upper()
+    return ENV_PREFIX + name.strip("_").upper()
 
 
 def add_command(
@@ -113,8 +124,8 @@ def add_command(
         annotation = Annotated[
             hints[each.name],
             typer.Option(
-                f"--{each.name.replace('_', '-')}",
-                envvar=env_name(each.name),
+                f"--{each.name.strip('_').replace('_', '-')}",
+                envvar=env_name(each.name) if info.env else None,
                 help=f"{info.help} Unit: {info.unit}." if info.unit else info.help,
                 min=info.minimum,
                 max=info.maximum,
@@ -144,6 +155,11 @@ def invoke(app: typer.Typer, program: str, arguments: Sequence[str] | None = Non
     except (typer.Abort, KeyboardInterrupt):
         sys.exit(130)
     except typer.TyperException as error:
-        print(f"{program}: {error.format_message()} See {program} --help.", file=sys.stderr)
+        message = error.format_message()
+        if message.startswith("Usage:"):  # no command was named: the message is the help
+            print(message)
+        else:
+            line = f"{message.rstrip('.')}. See {program} --help."
+            print(f"{program}: {line}", file=sys.stderr)
         sys.exit(2)
     sys.exit(status or 0)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import sys
 import uuid
-from datetime import UTC, datetime
 
 import typer
 
 from hourglass.clock import PipelineClock
-from hourglass.errors import Misconfigured
 from hourglass.runtime import Service
 from hourglass.settings import add_command, invoke
+from hourglass.times import parse_time
 from producer.buffer import Buffer
 from producer.devices import Devices
 from producer.flow import Flow
@@ -24,7 +23,7 @@ from producer.settings import ProducerSettings
 
 def produce(settings: ProducerSettings) -> None:
     """Give one temperature reading a period from each device, and see that Redis takes it once."""
-    until_ms = parse_until(settings.until)
+    until_ms = parse_time(settings.until, option="--until") if settings.until else None
     service = Service("producer", settings)
     cluster = service.connect()
     clock = PipelineClock(cluster)
@@ -58,19 +57,6 @@ def produce(settings: ProducerSettings) -> None:
     status = service.run(flow.finished)
     print(json.dumps(metrics.tally), flush=True)
     sys.exit(status)
-
-
-def parse_until(text: str) -> int | None:
-    """Milliseconds since the epoch; None for an empty text. Raises Misconfigured."""
-    if not text:
-        return None
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        raise Misconfigured(
-            f"--until is {text!r}: give a time such as 2025-01-11T00:00:00Z"
-        ) from None
-    return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 def main() -> None:

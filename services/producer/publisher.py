@@ -7,7 +7,7 @@ from enum import Enum, auto
 from hourglass.clock import PipelineClock
 from hourglass.cluster import Cluster, Link
 from hourglass.errors import Severed, Unreachable
-from hourglass.keys import DAY_MS, RECORDS_KEPT_MS, RETENTION_MS, Partition
+from hourglass.keys import RECORDS_KEPT_MS, RETENTION_MS, Partition
 from hourglass.partitions import register
 from hourglass.scripts import Script
 from producer.batch import Batch
@@ -67,7 +67,7 @@ class Publisher:
                     self._incarnation,
                     batch.sequence,
                     instant.deadline(batch.latest_ms + RETENTION_MS),
-                    instant.deadline(partition.day_ms + DAY_MS + RECORDS_KEPT_MS),
+                    instant.expiry(partition.end_ms + RECORDS_KEPT_MS),
                     batch.payload,
                 ],
             )

@@ -1,0 +1,21 @@
+"""Times as people write them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from hourglass.errors import Misconfigured
+
+
+def parse_time(text: str, *, option: str) -> int:
+    """Milliseconds since the epoch from ISO 8601; UTC unless it says otherwise.
+
+    Raises Misconfigured, naming `option`.
+    """
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise Misconfigured(
+            f"{option} is {text!r}: give a time such as 2025-01-11T00:00:00Z"
+        ) from None
+    return round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)

@@ -1,0 +1,207 @@
+"""The operator's command."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
+
+import typer
+from rich.console import Console
+
+from averages_consumer.warehouse import Warehouse
+from hourglass.clock import ClockSpec, Instant, Mode, PipelineClock
+from hourglass.cluster import Cluster, connect
+from hourglass.errors import Misconfigured, Refused
+from hourglass.keys import FRONTIER, iso
+from hourglass.readings import MILLI, Rules
+from hourglass.settings import RedisSettings, add_command, invoke
+from hourglass.times import parse_time
+from hourglassctl import quarantine as quarantined_readings
+from hourglassctl import reset as resetting
+from hourglassctl.demo import demo
+from hourglassctl.inspection import audit
+from hourglassctl.overview import look
+from hourglassctl.render import as_data, audit_lines, clock_line, screen
+from hourglassctl.replay import DataSet, refuse_what_is_there, replay
+from hourglassctl.settings import (
+    AuditSettings,
+    DemoSettings,
+    QuarantineSettings,
+    RedriveSettings,
+    ReplaySettings,
+    ResetSettings,
+    RunClockSettings,
+    StatusSettings,
+)
+
+out = Console(highlight=False)
+
+
+@contextmanager
+def reached(settings: RedisSettings) -> Generator[tuple[Cluster, Instant]]:
+    """The cluster, and the pipeline clock's time."""
+    cluster = connect(settings.redis_url, settings.tls)
+    try:
+        yield cluster, PipelineClock(cluster).refresh()
+    finally:
+        cluster.close()
+
+
+def run_demo(settings: DemoSettings) -> None:
+    """Run the whole pipeline here, on a simulated clock, and audit it."""
+    sys.exit(0 if demo(settings.days, keep=settings.keep, console=Console()) else 1)
+
+
+def run_status(settings: StatusSettings) -> None:
+    """Show the clock, the live partitions and the averages."""
+    with reached(settings) as (cluster, instant):
+        overview = look(cluster, instant)
+    if settings.json:
+        print(json.dumps(as_data(overview)))
+    else:
+        out.print(screen(overview, title="live partitions"))
+
+
+def run_audit(settings: AuditSettings) -> None:
+    """Recount the raw readings and compare them with everything made from them."""
+    with ExitStack() as resources:
+        cluster, instant = resources.enter_context(reached(settings))
+        warehouse = None
+        if settings.warehouse_url:
+            warehouse = resources.enter_context(Warehouse(settings.warehouse_url))
+        found = audit(cluster, instant, warehouse)
+    if settings.json:
+        print(json.dumps(found.as_data()))
+    else:
+        for line in audit_lines(found):
+            print(line)
+    sys.exit(0 if found.clean else 1)
+
+
+def run_reset(settings: ResetSettings) -> None:
+    """Delete every key of the pipeline: readings, records, averages, clock."""
+    with reached(settings) as (cluster, _):
+        if not settings.yes:
+            if not sys.stdin.isatty():
+                raise Refused("reset deletes every reading and average: give --yes to mean it")
+            typer.confirm("Delete every reading, record and average?", abort=True)
+        keys = resetting.reset(cluster)
+    print(f"deleted {len(keys)} keys")
+
+
+def show_clock(settings: RedisSettings) -> None:
+    """Show what time the pipeline believes it is."""
+    with reached(settings) as (_, instant):
+        print(clock_line(instant))
+
+
+def wall_clock(settings: RedisSettings) -> None:
+    """Let the pipeline clock show Redis' own time."""
+    with reached(settings) as (cluster, instant):
+        _set_clock(cluster, ClockSpec(), instant)
+
+
+def running_clock(settings: RunClockSettings) -> None:
+    """Let the pipeline clock start somewhere else, and run faster or slower."""
+    start_ms = parse_time(settings.from_, option="--from") if settings.from_ else None
+    with reached(settings) as (cluster, instant):
+        spec = ClockSpec(
+            mode=Mode.RUNNING,
+            origin_ms=instant.now_ms if start_ms is None else start_ms,
+            origin_real_ms=instant.real_ms,
+            speed=settings.speed,
+        )
+        _set_clock(cluster, spec, instant)
+
+
+def _set_clock(cluster: Cluster, spec: ClockSpec, instant: Instant) -> None:
+    frontier = cluster.call("GET", FRONTIER)
+    if frontier is not None and spec.now(instant.real_ms) < int(frontier):
+        raise Refused(
+            f"hours up to {iso(int(frontier))} are published already and no earlier one would be: "
+            "run hourglass reset first, or choose a later time"
+        )
+    clock = PipelineClock(cluster)
+    clock.set(spec)
+    print(clock_line(clock.look()))
+
+
+def run_replay(settings: ReplaySettings) -> None:
+    """Write the exercise's data set as fast as it goes, driving the pipeline clock."""
+    data = DataSet(
+        start_ms=parse_time(settings.start, option="--start"),
+        days=settings.days,
+        devices=settings.devices,
+        period_ms=round(settings.period_s * 1000),
+        seed=settings.seed,
+    )
+    if data.start_ms % 86_400_000:
+        raise Misconfigured(f"--start is {settings.start!r}: give the first moment of a UTC day")
+    with reached(settings) as (cluster, _):
+        if settings.reset:
+            resetting.reset(cluster)
+        refuse_what_is_there(cluster)
+        started = time.perf_counter()
+        taken = replay(cluster, data)
+        elapsed = time.perf_counter() - started
+    print(
+        f"{taken:,} readings written, {taken / elapsed:,.0f} a second; the pipeline clock is "
+        f"driven and stands at {iso(data.end_ms)}: hourglass clock wall lets it go on"
+    )
+
+
+def list_quarantine(settings: QuarantineSettings) -> None:
+    """List the readings that could not be used, with the reason."""
+    with reached(settings) as (cluster, instant):
+        for item in quarantined_readings.quarantined(cluster, instant):
+            line = {
+                "partition": item.partition.stream,
+                "id": item.original_id.decode(),
+                "reason": item.reason,
+                "fields": item.shown,
+            }
+            print(json.dumps(line) if settings.json else "  ".join(line.values()), flush=True)
+
+
+def redrive_quarantine(settings: RedriveSettings) -> None:
+    """Put quarantined readings that are usable by now back into their partitions."""
+    with reached(settings) as (cluster, instant):
+        rules = Rules(
+            min_milli_f=round(settings.min_temp_f * MILLI),
+            max_milli_f=round(settings.max_temp_f * MILLI),
+        )
+        for item in list(quarantined_readings.quarantined(cluster, instant)):
+            if settings.id in ("", item.original_id.decode()):
+                outcome = quarantined_readings.redrive(cluster, item, rules)
+                print(f"{item.partition.stream}  {item.original_id.decode()}  {outcome}")
+
+
+def application() -> typer.Typer:
+    """Every command, with its options."""
+    app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
+    clock = typer.Typer(help="Show or set the pipeline clock.", no_args_is_help=True)
+    quarantine = typer.Typer(help="Readings that could not be used.", no_args_is_help=True)
+    add_command(app, DemoSettings, run_demo, name="demo")
+    add_command(app, StatusSettings, run_status, name="status")
+    add_command(app, AuditSettings, run_audit, name="audit")
+    add_command(app, ResetSettings, run_reset, name="reset")
+    add_command(app, ReplaySettings, run_replay, name="replay")
+    add_command(clock, RedisSettings, show_clock, name="show")
+    add_command(clock, RedisSettings, wall_clock, name="wall")
+    add_command(clock, RunClockSettings, running_clock, name="run")
+    add_command(quarantine, QuarantineSettings, list_quarantine, name="list")
+    add_command(quarantine, RedriveSettings, redrive_quarantine, name="redrive")
+    app.add_typer(clock, name="clock")
+    app.add_typer(quarantine, name="quarantine")
+    return app
+
+
+def main() -> None:
+    invoke(application(), "hourglass")
+
+
+if __name__ == "__main__":
+    main()

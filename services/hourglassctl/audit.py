@@ -1,0 +1,191 @@
+"""Whether everything adds up: raw readings, hour records, `temps:averages`, warehouse. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from hourglass.averages import HourRecord
+from hourglass.keys import iso
+from hourglassctl.recount import Recount
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What some place says an hour amounts to."""
+
+    count: int
+    sum_milli_f: int
+
+    def __str__(self) -> str:
+        return f"{self.count} readings, sum {self.sum_milli_f / 1000:.3f}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publication:
+    """What the averages' slot and the warehouse hold, by hour start.
+
+    published: every hour the slot remembers having published
+    on_stream: what stands on `temps:averages`
+    warehouse: None if no warehouse was given
+    loading: hours on the stream that no consumer has acknowledged yet
+    """
+
+    frontier_ms: int
+    published: Mapping[int, Result]
+    on_stream: Mapping[int, Result]
+    too_late: AbstractSet[int] = frozenset()
+    warehouse: Mapping[int, Result] | None = None
+    loading: AbstractSet[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """One thing that does not add up. `hour` is empty where it concerns a whole partition."""
+
+    hour: str
+    what: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Audit:
+    """The findings, and the totals over every hour that has a record."""
+
+    hours: int = 0
+    counted: int = 0
+    late_by_hour: dict[int, int] = field(default_factory=dict[int, int])
+    quarantined: int = 0
+    recounted_hours: int = 0
+    published: int = 0
+    waiting: int = 0
+    too_late: int = 0
+    in_warehouse: int | None = None
+    loading: int = 0
+    lost: int = 0
+    twice: int = 0
+    differences: list[Difference] = field(default_factory=list[Difference])
+
+    @property
+    def late(self) -> int:
+        return sum(self.late_by_hour.values())
+
+    @property
+    def clean(self) -> bool:
+        return not self.differences
+
+    def as_data(self) -> dict[str, Any]:
+        """Everything, for programs."""
+        data = asdict(self)
+        data["late_by_hour"] = {iso(hour): count for hour, count in self.late_by_hour.items()}
+        return {**data, "late": self.late, "clean": self.clean}
+
+
+def compare(recounts: Iterable[Recount], publication: Publication) -> Audit:
+    """Compare hour by hour, with exact integers."""
+    audit = Audit(published=len(publication.published), loading=len(publication.loading))
+    for each in recounts:
+        audit.quarantined += each.quarantined
+        _compare_raw(audit, each)
+        for record in each.records:
+            audit.hours += 1
+            audit.counted += record.count
+            if record.late:
+                audit.late_by_hour[record.start_ms] = record.late
+            if record.sealed and record.count:
+                _compare_published(audit, record, publication)
+    _compare_stream(audit, publication)
+    if publication.warehouse is not None:
+        audit.in_warehouse = len(publication.warehouse)
+        audit.differences += _warehouse_differences(publication, publication.warehouse)
+    return audit
+
+
+def _compare_raw(audit: Audit, recount: Recount) -> None:
+    if recount.raw is None:
+        return
+    if recount.unaccounted:
+        audit.lost += recount.unaccounted
+        audit.differences.append(
+            Difference(
+                hour="",
+                what=f"{recount.partition.stream}: {recount.unaccounted} unusable entries were "
+                "acknowledged and are not in quarantine",
+            )
+        )
+    records = {record.start_ms: record for record in recount.records}
+    for start_ms in sorted({*records, *recount.raw}):
+        record = records.get(start_ms)
+        have = (
+            Result(record.count + record.late, record.sum_milli_f + record.late_sum_milli_f)
+            if record
+            else Result(0, 0)
+        )
+        raw = recount.raw.get(start_ms)
+        want = Result(raw.count, raw.sum_milli_f) if raw else Result(0, 0)
+        audit.recounted_hours += 1
+        audit.lost += max(0, want.count - have.count)
+        audit.twice += max(0, have.count - want.count)
+        if have != want:
+            audit.differences.append(
+                Difference(
+                    hour=iso(start_ms),
+                    what=f"the raw readings give {want}, counted were {have}",
+                )
+            )
+
+
+def _compare_published(audit: Audit, record: HourRecord, publication: Publication) -> None:
+    if record.start_ms > publication.frontier_ms:
+        audit.waiting += 1
+        return
+    if record.start_ms in publication.too_late:
+        audit.too_late += 1
+        return
+    published = publication.published.get(record.start_ms)
+    sealed = Result(record.count, record.sum_milli_f)
+    if published is None:
+        if publication.published and record.start_ms >= min(publication.published):
+            audit.differences.append(
+                Difference(hour=iso(record.start_ms), what=f"sealed with {sealed}, not published")
+            )
+    elif published != sealed:
+        audit.differences.append(
+            Difference(
+                hour=iso(record.start_ms), what=f"sealed with {sealed}, published with {published}"
+            )
+        )
+
+
+def _compare_stream(audit: Audit, publication: Publication) -> None:
+    for start_ms, on_stream in publication.on_stream.items():
+        published = publication.published.get(start_ms)
+        if published != on_stream:
+            audit.differences.append(
+                Difference(
+                    hour=iso(start_ms),
+                    what=f"temps:averages has {on_stream}, published was {published or 'nothing'}",
+                )
+            )
+
+
+def _warehouse_differences(
+    publication: Publication, warehouse: Mapping[int, Result]
+) -> Iterator[Difference]:
+    for start_ms, published in publication.published.items():
+        row = warehouse.get(start_ms)
+        if row is None:
+            if start_ms in publication.loading:
+                continue
+            gone = "" if start_ms in publication.on_stream else ", and no longer on temps:averages"
+            yield Difference(hour=iso(start_ms), what=f"published, not in the warehouse{gone}")
+        elif row != published:
+            yield Difference(
+                hour=iso(start_ms), what=f"published with {published}, the warehouse has {row}"
+            )
+    if not publication.published:
+        return
+    for start_ms in sorted(warehouse.keys() - publication.published.keys()):
+        if start_ms > min(publication.published):
+            yield Difference(hour=iso(start_ms), what="in the warehouse, and never published")

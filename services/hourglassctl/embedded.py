@@ -1,0 +1,233 @@
+"""A real Redis Cluster on loopback, for the demo, the drills and the tests.
+
+    with EmbeddedCluster() as cluster:
+        connect(cluster.url)
+
+It is whole within a fraction of a second and leaves no process and no file, however its owner
+ends: a guard process removes both as soon as the owner's end of its pipe is closed.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, cast
+
+import redis
+
+from hourglassctl import formation
+from hourglassctl.formation import HOST, ClusterNotFormed, Member
+from hourglassctl.redis_server import NoRedisServer, find_server
+
+__all__ = ["ClusterNotFormed", "EmbeddedCluster", "NoRedisServer", "Node"]
+
+_START_TIMEOUT_S = 20.0
+_ATTEMPTS = 5
+
+# The servers share the guard's process group, so the last line reaches also those it never saw.
+# The second rm is for a file that a server made while the first one was listing.
+_GUARD = """read -r _
+rm -rf "$1" 2>/dev/null || rm -rf "$1"
+kill -KILL 0"""
+
+
+class Node:
+    """One server of the cluster: a process of its own, which the drills may hurt."""
+
+    def __init__(self, *, member: Member, binary: Path, directory: Path, group: int) -> None:
+        self.member = member
+        self.port = member.port
+        self.log = directory / "redis.log"
+        self._directory = directory
+        self._binary = binary
+        self._group = group
+        self.process = self._spawn()
+
+    def __repr__(self) -> str:
+        return f"Node(port={self.port}, pid={self.pid}, alive={self.alive})"
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process exists; a paused one does."""
+        return self.process.poll() is None
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until it is gone."""
+        self.process.kill()
+        self.process.wait()
+
+    def pause(self) -> None:
+        """SIGSTOP: connections stay open and nothing answers."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        self.process.send_signal(signal.SIGCONT)
+
+    def restart(self) -> None:
+        """Kill it if it lives and start it on the same port; returns when it answers.
+
+        Without persistence it comes back empty. A master serves again two seconds later at the
+        earliest: Redis holds it back (CLUSTER_WRITABLE_DELAY).
+        """
+        self.kill()
+        self.process = self._spawn()
+        self.await_answer(until=time.monotonic() + _START_TIMEOUT_S)
+
+    def await_answer(self, *, until: float) -> None:
+        """Raises ClusterNotFormed with the end of the log when the process does not come up."""
+        formation.poll(self._answers, until=until, message=f"no answer from port {self.port}")
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        with self.log.open("ab") as log:
+            return subprocess.Popen(
+                [self._binary, "redis.conf"],
+                cwd=self._directory,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                process_group=self._group,
+            )
+
+    def _answers(self) -> bool:
+        if not self.alive:
+            said = self.log.read_text(errors="replace")[-500:]
+            raise ClusterNotFormed(f"redis-server ended on port {self.port}: {said}")
+        try:
+            with formation.client(self.port, timeout_s=0.5) as client:
+                # Another program's Redis may have taken the port first.
+                server = cast(Any, client).info("server")
+                return server["process_id"] == self.pid
+        except redis.RedisError:
+            return False
+
+
+class EmbeddedCluster:
+    """A Redis Cluster of `masters` with `replicas` each; `nodes` has the masters first.
+
+    Args:
+        masters: how many masters share the slots.
+        replicas: replicas of each master.
+        binary: the redis-server to run; by default the one that `find_server` finds.
+        persistence: with an append-only file, so that a restarted node has its data again.
+        node_timeout_ms: how long a node may be silent before the others call it failing.
+        options: further lines of redis.conf, by name; they win over the cluster's own.
+
+    Raises NoRedisServer here, and ClusterNotFormed from `start`.
+    """
+
+    def __init__(
+        self,
+        *,
+        masters: int = 3,
+        replicas: int = 0,
+        binary: str | Path | None = None,
+        persistence: bool = False,
+        node_timeout_ms: int = 2000,
+        options: Mapping[str, str] | None = None,
+    ) -> None:
+        server = find_server(binary)
+        self.binary = server.binary
+        self.version = server.version
+        self.nodes: list[Node] = []
+        self._masters = masters
+        self._size = masters * (1 + replicas)
+        self._node_timeout_ms = node_timeout_ms
+        self._options = {"appendonly": "yes" if persistence else "no", **(options or {})}
+        self._running = ExitStack()
+
+    @property
+    def ports(self) -> list[int]:
+        return [node.port for node in self.nodes]
+
+    @property
+    def url(self) -> str:
+        """`redis://` and every node, as the services take it."""
+        return "redis://" + ",".join(f"{HOST}:{port}" for port in self.ports)
+
+    def node_at(self, port: int) -> Node:
+        """The node on that port, which is how a client names it."""
+        return next(node for node in self.nodes if node.port == port)
+
+    def start(self) -> Self:
+        """Returns when every node sees the cluster up. Raises ClusterNotFormed."""
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                self._form()
+                break
+            except (ClusterNotFormed, redis.RedisError) as error:
+                # Most likely somebody else took a port between its choice and its use.
+                self.stop()
+                if attempt == _ATTEMPTS:
+                    raise ClusterNotFormed(f"{self.binary} forms no cluster: {error}") from error
+            except BaseException:
+                self.stop()
+                raise
+        return self
+
+    def stop(self) -> None:
+        """Kill every node and remove every file; a second call does nothing."""
+        self._running.close()
+        self.nodes = []
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def _form(self) -> None:
+        until = time.monotonic() + _START_TIMEOUT_S
+        members = formation.plan(formation.free_ports(self._size), masters=self._masters)
+        root = Path(tempfile.mkdtemp(prefix="hourglass-redis-"))
+        guard = self._running.enter_context(_guard(root))
+        self._running.callback(shutil.rmtree, root, ignore_errors=True)
+        masters, replicas = members[: self._masters], members[self._masters :]
+
+        def spawn(some: Sequence[Member]) -> None:
+            nodes = [self._node(member, members, root, guard.pid) for member in some]
+            for node in nodes:
+                node.await_answer(until=until)
+
+        spawn(masters)
+        formation.take_slots(masters, until=until)
+        spawn(replicas)
+        formation.await_whole(members, until=until)
+
+    def _node(self, member: Member, members: Sequence[Member], root: Path, group: int) -> Node:
+        directory = root / str(member.port)
+        directory.mkdir()
+        (directory / "nodes.conf").write_text(formation.nodes_conf(members, member))
+        options = formation.server_options(member, node_timeout_ms=self._node_timeout_ms)
+        options |= {"bind": HOST, **self._options}
+        (directory / "redis.conf").write_text(formation.redis_conf(options))
+        node = Node(member=member, binary=self.binary, directory=directory, group=group)
+        self._running.callback(node.kill)
+        self.nodes.append(node)
+        return node
+
+
+def _guard(root: Path) -> subprocess.Popen[bytes]:
+    """The process that outlives its owner just long enough to clean up; it leads its own process
+    group, so that a terminal's Ctrl-C reaches neither it nor the servers."""
+    return subprocess.Popen(
+        ["/bin/sh", "-c", _GUARD, "hourglass-guard", str(root)],
+        stdin=subprocess.PIPE,
+        process_group=0,
+    )

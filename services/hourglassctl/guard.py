@@ -1,0 +1,54 @@
+"""A directory and a process group that vanish with whoever made them, however that ends."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+# The guard reads a pipe that its owner holds open. When the owner's end closes, even by SIGKILL, it
+# removes the directory and kills the group, itself included. The second rm is for a file that a
+# child made while the first one was listing.
+_WATCH = """read -r _
+rm -rf "$1" 2>/dev/null || rm -rf "$1"
+kill -KILL 0"""
+
+
+class Guard:
+    """Start children with `process_group=guard.group`: a terminal's Ctrl-C then reaches none of
+    them, and none outlives the guard."""
+
+    def __init__(self, prefix: str) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix=prefix))
+        self._process = subprocess.Popen(
+            ["/bin/sh", "-c", _WATCH, "hourglass-guard", str(self.directory)],
+            stdin=subprocess.PIPE,
+            process_group=0,
+        )
+
+    @property
+    def group(self) -> int:
+        return self._process.pid
+
+    def close(self) -> None:
+        """Kill the group and remove the directory."""
+        with suppress(OSError):
+            if self._process.stdin:
+                self._process.stdin.close()
+        self._process.wait()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,91 @@
+"""Gathering what an audit compares."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from averages_consumer.warehouse import Warehouse
+from hourglass.averages import HourlyAverage
+from hourglass.clock import Instant
+from hourglass.cluster import Cluster
+from hourglass.keys import (
+    AVERAGES,
+    AVERAGES_GROUP,
+    FRONTIER,
+    HOUR_MS,
+    PUBLISHED,
+    RECORDS_KEPT_MS,
+    TOO_LATE,
+    Partition,
+    days_alive,
+)
+from hourglass.partitions import candidates
+from hourglassctl.audit import Audit, Publication, Result, compare
+from hourglassctl.recount import recount
+
+
+def audit(cluster: Cluster, instant: Instant, warehouse: Warehouse | None) -> Audit:
+    """Compare everything that still exists. Safe on a live pipeline: each stage is read before
+    the one that is made from it, so what is on its way is never taken for missing.
+
+    Raises Unreachable, and WarehouseAway.
+    """
+    recounts = [recount(cluster, partition) for partition in recorded(cluster, instant)]
+    return compare(recounts, _publication(cluster, warehouse))
+
+
+def recorded(cluster: Cluster, instant: Instant) -> Sequence[Partition]:
+    """Every partition of which raw readings or hour records may exist, oldest first."""
+    by_calendar = days_alive(instant.now_ms, kept_ms=RECORDS_KEPT_MS)
+    return sorted({*by_calendar, *candidates(cluster, instant)})
+
+
+def _publication(cluster: Cluster, warehouse: Warehouse | None) -> Publication:
+    frontier = cluster.call("GET", FRONTIER)
+    published = dict(_member(each) for each in cluster.call("ZRANGE", PUBLISHED, 0, -1))
+    too_late = {_member(each)[0] for each in cluster.call("ZRANGE", TOO_LATE, 0, -1)}
+    loading = _loading(cluster)
+    on_stream: dict[int, Result] = {}
+    for entry_id, fields in cluster.call("XRANGE", AVERAGES, "-", "+"):
+        average = HourlyAverage.decode(entry_id, fields)
+        on_stream[average.start_ms] = Result(average.count, average.sum_milli_f)
+    rows = None
+    if warehouse is not None:
+        first = min(published, default=0)
+        last = max(published, default=0) + HOUR_MS
+        rows = {
+            row.start_ms: Result(row.observations, row.sum_milli_f)
+            for row in warehouse.rows(first, last)
+        }
+    return Publication(
+        frontier_ms=-1 if frontier is None else int(frontier),
+        published=published,
+        on_stream={start: each for start, each in on_stream.items() if start in published},
+        too_late=too_late,
+        warehouse=rows,
+        loading=loading,
+    )
+
+
+def _member(member: bytes) -> tuple[int, Result]:
+    start_ms, count, sum_milli_f = member.split(b":")
+    return int(start_ms), Result(int(count), int(sum_milli_f))
+
+
+def _loading(cluster: Cluster) -> frozenset[int]:
+    """Hours on the stream that were not delivered to the warehouse, or not acknowledged."""
+    if not cluster.call("EXISTS", AVERAGES):
+        return frozenset()
+    groups = {info["name"]: info for info in cluster.call("XINFO GROUPS", AVERAGES)}
+    group = groups.get(AVERAGES_GROUP.encode())
+    after = f"({group['last-delivered-id'].decode()}" if group else "-"
+    undelivered = [entry_id for entry_id, _ in cluster.call("XRANGE", AVERAGES, after, "+")]
+    pending = (
+        [
+            entry["message_id"]
+            for entry in cluster.call("XPENDING", AVERAGES, AVERAGES_GROUP, "-", "+", 1000)
+        ]
+        if group
+        else []
+    )
+    return frozenset(int(entry_id.partition(b"-")[0]) for entry_id in (*undelivered, *pending))

@@ -1,0 +1,60 @@
+"""The pipeline at one glance: what `status` and the demo show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hourglass.averages import HourlyAverage, HourRecord
+from hourglass.clock import Instant
+from hourglass.cluster import Cluster
+from hourglass.keys import AVERAGES, AVERAGES_GROUP, FRONTIER, GROUP, Partition
+from hourglass.partitions import candidates
+from hourglass.records import decode_hours
+from hourglass.survey import StreamState, survey
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionView:
+    """A live partition: its stream from outside, and its hours."""
+
+    partition: Partition
+    state: StreamState
+    hours: Sequence[HourRecord]
+
+    @property
+    def counted(self) -> int:
+        """Readings counted so far, the late ones included."""
+        return sum(record.count + record.late for record in self.hours)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overview:
+    """Everything at one instant; `averages` is None while the stream does not exist."""
+
+    instant: Instant
+    partitions: Sequence[PartitionView]
+    averages: StreamState | None
+    last: HourlyAverage | None
+    frontier_ms: int | None
+
+
+def look(cluster: Cluster, instant: Instant) -> Overview:
+    """A few round trips, however many partitions live. Raises Unreachable."""
+    partitions = candidates(cluster, instant)
+    states = {s.stream: s for s in survey(cluster, [p.stream for p in partitions], GROUP)}
+    alive = [partition for partition in partitions if partition.stream in states]
+    records = cluster.pipeline([("HGETALL", partition.hours) for partition in alive])
+    averages = survey(cluster, [AVERAGES], AVERAGES_GROUP)
+    newest = cluster.call("XREVRANGE", AVERAGES, "+", "-", "COUNT", 1)
+    frontier = cluster.call("GET", FRONTIER)
+    return Overview(
+        instant=instant,
+        partitions=[
+            PartitionView(partition, states[partition.stream], decode_hours(partition, fields))
+            for partition, fields in zip(alive, records, strict=True)
+        ],
+        averages=averages[0] if averages else None,
+        last=HourlyAverage.decode(*newest[0]) if newest else None,
+        frontier_ms=None if frontier is None else int(frontier),
+    )

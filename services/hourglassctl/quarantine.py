@@ -1,0 +1,74 @@
+"""Readings that could not be used: listing them, and putting them back after a fix."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+import msgpack
+
+from hourglass.clock import Instant
+from hourglass.cluster import Cluster
+from hourglass.keys import Partition
+from hourglass.readings import Rules, Unusable, decode
+from hourglass.scripts import Script
+from hourglassctl.inspection import recorded
+
+_REDRIVE = Script.load("hourglassctl", "redrive")
+_CHUNK = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quarantined:
+    """One reading in quarantine: where, why, and as what it came."""
+
+    partition: Partition
+    id: bytes
+    original_id: bytes
+    reason: str
+    fields: tuple[bytes, ...]
+
+    @property
+    def shown(self) -> str:
+        """The fields as `name=value`, long ones cut."""
+        texts = [part.decode(errors="backslashreplace") for part in self.fields]
+        pairs = zip(texts[::2], texts[1::2], strict=False)
+        return " ".join(f"{name}={value}"[:60] for name, value in pairs)
+
+
+def quarantined(cluster: Cluster, instant: Instant) -> Iterator[Quarantined]:
+    """Everything in quarantine, oldest partition first. Raises Unreachable."""
+    for partition in recorded(cluster, instant):
+        after = "-"
+        while chunk := cluster.call("XRANGE", partition.quarantine, after, "+", "COUNT", _CHUNK):
+            for entry_id, values in chunk:
+                yield Quarantined(
+                    partition=partition,
+                    id=entry_id,
+                    original_id=values[b"id"],
+                    reason=values[b"reason"].decode(),
+                    fields=tuple(cast(Any, msgpack).unpackb(values[b"fields"], raw=True)),
+                )
+            after = f"({chunk[-1][0].decode()}"
+
+
+def redrive(cluster: Cluster, item: Quarantined, rules: Rules) -> str:
+    """Put a reading back as a new entry with its own event time; return what became of it.
+
+    One that still cannot be used under `rules` stays where it is.
+    """
+    try:
+        reading = decode(item.partition, item.original_id, item.fields, rules)
+    except Unusable as unusable:
+        return f"stays: {unusable}"
+    fields = list(item.fields)
+    if b"ts" not in fields[::2]:
+        fields += [b"ts", str(reading.ts_ms).encode()]
+    partition = item.partition
+    new_id = cluster.run(
+        _REDRIVE,
+        [partition.stream, partition.hours, partition.quarantine],
+        [item.id, item.original_id, *fields],
+    )
+    return f"redriven as {new_id.decode()}" if new_id else "gone: its partition has expired"

@@ -1,0 +1,97 @@
+"""Counting a partition anew from its raw readings, by whoever doubts the hour records."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from hourglass.averages import HourRecord
+from hourglass.cluster import Cluster, Link
+from hourglass.keys import DAY_MS, GROUP, HOUR_MS, Partition
+from hourglass.readings import Rules, Unusable, decode
+from hourglass.records import decode_hours
+from hourglass.scripts import Script
+
+_SNAPSHOT = Script.load("hourglassctl", "snapshot")
+
+#: Plausibility and lateness are the aggregator's to judge: what it did not quarantine, it counted.
+_ANYTHING = Rules(min_milli_f=-(1 << 62), max_milli_f=1 << 62, overrun_ms=DAY_MS)
+_CHUNK = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class RawHour:
+    """Readings of one hour that are in the stream and acknowledged."""
+
+    count: int = 0
+    sum_milli_f: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recount:
+    """A partition's records beside its raw readings, as of one instant.
+
+    raw: by hour start; None if the stream is gone, so that there is nothing to compare with
+    quarantined: entries in quarantine
+    unaccounted: acknowledged entries that are neither usable nor in quarantine
+    """
+
+    partition: Partition
+    records: tuple[HourRecord, ...]
+    raw: dict[int, RawHour] | None
+    quarantined: int = 0
+    unaccounted: int = 0
+
+
+def recount(cluster: Cluster, partition: Partition) -> Recount:
+    """Safe on a live partition: the records and the point up to which they are compared are one
+    snapshot, and entries do not change. Raises Unreachable."""
+    link = cluster.link(partition.stream)
+    try:
+        flat, delivered, pending = link.run(_SNAPSHOT, [partition.stream, partition.hours], [GROUP])
+        records = tuple(decode_hours(partition, dict(zip(flat[::2], flat[1::2], strict=True))))
+        if not delivered:
+            return Recount(partition=partition, records=records, raw=None)
+        rejected = {
+            fields[fields.index(b"id") + 1]
+            for _, fields in _entries(link, partition.quarantine, b"+")
+        }
+        raw, unaccounted = _count(link, partition, delivered, {*pending, *rejected})
+        if link.call("EXISTS", partition.stream) == 0:  # it expired while being read
+            return Recount(partition=partition, records=records, raw=None)
+        return Recount(
+            partition=partition,
+            records=records,
+            raw=raw,
+            quarantined=len(rejected),
+            unaccounted=unaccounted,
+        )
+    finally:
+        link.close()
+
+
+def _count(
+    link: Link, partition: Partition, up_to: bytes, without: Collection[bytes]
+) -> tuple[dict[int, RawHour], int]:
+    counts: dict[int, int] = {}
+    sums: dict[int, int] = {}
+    unaccounted = 0
+    for entry_id, fields in _entries(link, partition.stream, up_to):
+        if entry_id in without:
+            continue
+        try:
+            reading = decode(partition, entry_id, fields, _ANYTHING)
+        except Unusable:
+            unaccounted += 1
+            continue
+        start_ms = reading.ts_ms - reading.ts_ms % HOUR_MS
+        counts[start_ms] = counts.get(start_ms, 0) + 1
+        sums[start_ms] = sums.get(start_ms, 0) + reading.milli_f
+    return {start: RawHour(count, sums[start]) for start, count in counts.items()}, unaccounted
+
+
+def _entries(link: Link, stream: str, up_to: bytes) -> Iterator[tuple[bytes, list[bytes]]]:
+    after = b"-"
+    while chunk := link.call("XRANGE", stream, after, up_to, "COUNT", _CHUNK):
+        yield from chunk
+        after = b"(" + chunk[-1][0]

@@ -1,0 +1,153 @@
+"""An overview as a screen (rich) or as plain data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from hourglass.averages import HourRecord
+from hourglass.clock import Instant
+from hourglass.keys import HOUR_MS, HOURS, iso
+from hourglass.readings import degrees
+from hourglassctl.audit import Audit
+from hourglassctl.overview import Overview, PartitionView
+
+#: One character an hour: sealed with readings, sealed without, in progress, nothing yet.
+_SEALED, _EMPTY, _OPEN, _NONE = "█", "·", "▒", " "
+
+
+def screen(overview: Overview, *, title: str) -> Group:
+    """The clock, the partitions and the averages."""
+    shards = sorted({view.state.shard for view in overview.partitions})
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
+    for name, justify in (
+        ("partition", "left"),
+        ("shard", "left"),
+        ("length", "right"),
+        ("lag", "right"),
+        ("pending", "right"),
+        ("ttl", "right"),
+        ("hours 0 to 23", "left"),
+    ):
+        table.add_column(name, justify="right" if justify == "right" else "left", no_wrap=True)
+    for view in overview.partitions:
+        state = view.state
+        table.add_row(
+            state.stream,
+            f"#{shards.index(state.shard) + 1}",
+            f"{state.length:,}",
+            "unknown" if state.lag is None else f"{state.lag:,}",
+            f"{state.pending:,}",
+            time_to_live(state.expires_ms, overview.instant),
+            hour_marks(view),
+        )
+    if not overview.partitions:
+        table.add_row("none", "", "", "", "", "", "")
+    return Group(Text(clock_line(overview.instant)), table, Text(averages_line(overview)))
+
+
+def clock_line(instant: Instant) -> str:
+    spec = instant.spec
+    speed = f", {spec.speed:,.0f} times as fast" if spec.speed != 1 else ""
+    return f"pipeline clock {iso(instant.now_ms)} ({spec.mode}{speed})"
+
+
+def averages_line(overview: Overview) -> str:
+    if overview.last is None:
+        return "temps:averages is empty"
+    last = overview.last
+    stream = overview.averages
+    waiting = None if stream is None or stream.lag is None else stream.lag + stream.pending
+    behind = f"; {waiting} to load" if waiting else ""
+    return (
+        f"last average {iso(last.start_ms)}: {degrees(last.mean_milli_f)} °F of {last.count:,} "
+        f"readings from {last.devices} devices{behind}"
+    )
+
+
+def time_to_live(expires_ms: int | None, instant: Instant) -> str:
+    """Pipeline time left, as hours:minutes."""
+    if expires_ms is None:
+        return "never"
+    minutes = max(0, int((expires_ms - instant.real_ms) * instant.spec.speed) // 60_000)
+    return f"{minutes // 60}:{minutes % 60:02d}"
+
+
+def hour_marks(view: PartitionView) -> str:
+    records = {record.start_ms: record for record in view.hours}
+    return "".join(_mark(records.get(view.partition.hour_start_ms(hour))) for hour in range(HOURS))
+
+
+def _mark(record: HourRecord | None) -> str:
+    if record is None:
+        return _NONE
+    if record.sealed:
+        return _SEALED if record.count else _EMPTY
+    return _OPEN if record.count else _NONE
+
+
+def as_data(overview: Overview) -> dict[str, Any]:
+    """The same for programs; times in ISO 8601, unknown is null."""
+    instant = overview.instant
+    return {
+        "clock": {
+            "mode": str(instant.spec.mode),
+            "now": iso(instant.now_ms),
+            "speed": instant.spec.speed,
+        },
+        "partitions": [
+            {
+                "stream": view.state.stream,
+                "shard": view.state.shard,
+                "length": view.state.length,
+                "lag": view.state.lag,
+                "pending": view.state.pending,
+                "consumers": view.state.consumers,
+                "expires_in_s": None
+                if view.state.expires_ms is None
+                else (view.state.expires_ms - instant.real_ms) / 1000,
+                "hours": [
+                    {
+                        "start": iso(record.start_ms),
+                        "count": record.count,
+                        "late": record.late,
+                        "sealed": record.sealed,
+                    }
+                    for record in view.hours
+                ],
+            }
+            for view in overview.partitions
+        ],
+        "published_until": None
+        if overview.frontier_ms is None
+        else iso(overview.frontier_ms + HOUR_MS),
+        "last_average": overview.last.fields() if overview.last else None,
+    }
+
+
+def audit_lines(audit: Audit) -> list[str]:
+    """The findings of an audit, one a line; the last says whether all adds up."""
+    warehouse = "not compared" if audit.in_warehouse is None else f"{audit.in_warehouse:,}"
+    lines = [
+        f"hours with records       {audit.hours:>12,}",
+        f"hours counted from raw   {audit.recounted_hours:>12,}",
+        f"hours published          {audit.published:>12,}",
+        f"hours in the warehouse   {warehouse:>12}",
+        f"readings counted         {audit.counted:>12,}",
+        f"readings late            {audit.late:>12,}",
+        f"readings in quarantine   {audit.quarantined:>12,}",
+        f"lost                     {audit.lost:>12,}",
+        f"counted twice            {audit.twice:>12,}",
+    ]
+    if audit.waiting:
+        lines.append(f"sealed, not published yet {audit.waiting:>11,}")
+    if audit.loading:
+        lines.append(f"published, not loaded yet {audit.loading:>11,}")
+    if audit.too_late:
+        lines.append(f"hours too late to publish {audit.too_late:>11,}")
+    lines += [f"DIFFERENCE {each.hour} {each.what}" for each in audit.differences]
+    lines.append("no difference" if audit.clean else f"{len(audit.differences)} differences")
+    return lines

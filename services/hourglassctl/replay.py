@@ -1,0 +1,96 @@
+"""The exercise's data set, written as fast as it goes, driving the pipeline clock."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from dataclasses import dataclass
+
+from hourglass.clock import ClockSpec, Mode, PipelineClock
+from hourglass.cluster import Cluster
+from hourglass.errors import Refused, Unreachable
+from hourglass.keys import DAY_MS, FRONTIER, HOUR_MS, PARTITIONS, iso
+from producer.batch import Batch, Batcher
+from producer.publisher import Publisher
+from producer.sensor import Sensors, device_names
+
+#: The exercise begins on 1 January 2025 and lasts ten days.
+EXERCISE_START_MS = 1_735_689_600_000
+EXERCISE_DAYS = 10
+
+_RETRY_S = 0.2
+_GIVE_UP_S = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataSet:
+    """Which readings to write; times in ms."""
+
+    start_ms: int = EXERCISE_START_MS
+    days: int = EXERCISE_DAYS
+    devices: int = 1
+    period_ms: int = 1000
+    seed: int = 0
+
+    @property
+    def end_ms(self) -> int:
+        return self.start_ms + self.days * DAY_MS
+
+    def sensors(self) -> Sensors:
+        """The devices, as they are before the first reading."""
+        names = device_names("device", self.devices)
+        return Sensors(names, seed=self.seed, period_ms=self.period_ms)
+
+
+def refuse_what_is_there(cluster: Cluster) -> None:
+    """Raises Refused if the pipeline holds anything: a replay's hours would mix with it, or lie
+    behind the last published one and never be published."""
+    if cluster.call("EXISTS", FRONTIER) or cluster.call("ZCARD", PARTITIONS):
+        raise Refused(
+            "the pipeline already holds readings or averages: "
+            "run hourglass reset first, or give --reset"
+        )
+
+
+def replay(
+    cluster: Cluster,
+    data: DataSet,
+    *,
+    batch_readings: int = 1000,
+) -> int:
+    """Write the data set hour by hour, moving the clock after each; return the readings taken.
+
+    The last move passes the end of the last hour, so that it closes too. Raises Unreachable.
+    """
+    clock = PipelineClock(cluster)
+    _drive(clock, data.start_ms)
+    publisher = Publisher(cluster, clock, incarnation=f"replay:{uuid.uuid4().hex[:12]}")
+    batcher = Batcher(limit=batch_readings)
+    sensors = data.sensors()
+    taken = 0
+    for hour_ms in range(data.start_ms, data.end_ms, HOUR_MS):
+        for batch in batcher.cut(sensors.read(hour_ms, hour_ms + HOUR_MS)):
+            _publish(publisher, batch)
+            taken += batch.count
+        _drive(clock, hour_ms + HOUR_MS)
+    publisher.close()
+    return taken
+
+
+def _drive(clock: PipelineClock, at_ms: int) -> None:
+    clock.set(ClockSpec(mode=Mode.DRIVEN, origin_ms=at_ms))
+
+
+def _publish(publisher: Publisher, batch: Batch) -> None:
+    give_up = time.monotonic() + _GIVE_UP_S
+    while True:
+        try:
+            publisher.publish(batch)
+        except Unreachable as error:
+            if time.monotonic() > give_up:
+                raise Unreachable(
+                    f"the replay stopped at {iso(batch.latest_ms)}: {error}"
+                ) from error
+            time.sleep(_RETRY_S)
+        else:
+            return

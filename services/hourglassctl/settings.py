@@ -1,0 +1,65 @@
+"""The options of each subcommand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+from hourglass.settings import RedisSettings, option
+
+#: What is asked for once is said on the command line, never left behind in an environment.
+flag = partial(option, env=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusSettings(RedisSettings):
+    json: bool = flag(False, "Print JSON instead of a screen.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditSettings(RedisSettings):
+    warehouse_url: str = option(
+        "", "The warehouse to compare with, as an SQLAlchemy URL; empty leaves it out.", secret=True
+    )
+    json: bool = flag(False, "Print JSON instead of text.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResetSettings(RedisSettings):
+    yes: bool = flag(False, "Do not ask.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunClockSettings(RedisSettings):
+    from_: str = flag("", "Pipeline time to start from (ISO 8601, UTC).")
+    speed: float = flag(
+        1.0, "Seconds of pipeline time per second.", minimum=0.001, maximum=1_000_000
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplaySettings(RedisSettings):
+    devices: int = flag(1, "Devices, each with one reading a period.", minimum=1)
+    days: int = flag(10, "How many days to write.", unit="days", minimum=1)
+    start: str = flag("2025-01-01", "The first day (ISO 8601, UTC).")
+    period_s: float = flag(1.0, "Time between two readings of a device.", unit="s", minimum=0.001)
+    seed: int = flag(0, "Seed of the simulated temperatures.")
+    reset: bool = flag(False, "Clear what the pipeline holds first, as the exercise does.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuarantineSettings(RedisSettings):
+    json: bool = flag(False, "Print JSON lines instead of text.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedriveSettings(RedisSettings):
+    id: str = flag("", "Only the reading with this id in its partition; empty takes all.")
+    min_temp_f: float = flag(-150.0, "Lowest plausible temperature.", unit="°F")
+    max_temp_f: float = flag(250.0, "Highest plausible temperature.", unit="°F")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoSettings:
+    days: int = flag(10, "Simulated days.", unit="days", minimum=1, maximum=60)
+    keep: bool = flag(False, "Go on afterwards and print the addresses, until Ctrl-C.")

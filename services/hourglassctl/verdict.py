@@ -1,0 +1,89 @@
+"""What a run with known producers must amount to, hour by hour. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from hourglass.keys import HOUR_MS
+from hourglassctl.audit import Audit, Result
+from producer.sensor import Sensors
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """The demo's last word; `lost` and `twice` are sums over the hours, so that one hour's loss
+    does not hide another one's gain."""
+
+    hours_due: int
+    hours_published: int
+    exact_sums: int
+    produced: int
+    counted: int
+    late: int
+    lost: int
+    twice: int
+    differences: tuple[str, ...] = ()
+
+    @property
+    def good(self) -> bool:
+        return (
+            self.hours_published == self.hours_due
+            and self.produced == self.counted + self.late
+            and not (self.lost or self.twice or self.differences)
+        )
+
+    def lines(self) -> Sequence[tuple[str, str]]:
+        """What to show: names and values."""
+        return [
+            ("hours due", f"{self.hours_due:,}"),
+            ("hours published", f"{self.hours_published:,}"),
+            ("averages exact to the thousandth", f"{self.exact_sums:,}"),
+            ("readings produced", f"{self.produced:,}"),
+            ("readings counted", f"{self.counted:,}"),
+            ("readings late", f"{self.late:,}"),
+            ("lost", f"{self.lost:,}"),
+            ("counted twice", f"{self.twice:,}"),
+            *(("difference", each) for each in self.differences),
+        ]
+
+
+def expected_hours(producers: Iterable[Sensors], start_ms: int, end_ms: int) -> dict[int, Result]:
+    """What the hours from `start_ms` to `end_ms` must amount to, from the generators alone."""
+    counts: dict[int, int] = {}
+    sums: dict[int, int] = {}
+    for sensors in producers:
+        for _, ts_ms, milli_f in sensors.read(start_ms, end_ms):
+            hour = ts_ms - ts_ms % HOUR_MS
+            counts[hour] = counts.get(hour, 0) + 1
+            sums[hour] = sums.get(hour, 0) + milli_f
+    return {hour: Result(count, sums[hour]) for hour, count in counts.items()}
+
+
+def judge(
+    expected: Mapping[int, Result],
+    published: Mapping[int, Result],
+    late: Mapping[int, int],
+    *,
+    produced: int,
+    audit: Audit,
+) -> Verdict:
+    """Compare the warehouse's rows with what was produced; `late` counts readings by hour."""
+    lost = twice = exact = 0
+    for hour, want in expected.items():
+        have = published.get(hour, Result(0, 0))
+        missing = want.count - have.count - late.get(hour, 0)
+        lost += max(0, missing)
+        twice += max(0, -missing)
+        exact += have == want
+    return Verdict(
+        hours_due=len(expected),
+        hours_published=len(published),
+        exact_sums=exact,
+        produced=produced,
+        counted=sum(each.count for each in published.values()),
+        late=sum(late.values()),
+        lost=lost,
+        twice=twice,
+        differences=tuple(f"{each.hour} {each.what}".strip() for each in audit.differences),
+    )
