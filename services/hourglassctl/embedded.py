@@ -9,10 +9,8 @@ ends: a guard process removes both as soon as the owner's end of its pipe is clo
 
 from __future__ import annotations
 
-import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -24,18 +22,13 @@ import redis
 
 from hourglassctl import formation
 from hourglassctl.formation import HOST, ClusterNotFormed, Member
+from hourglassctl.guard import Guard
 from hourglassctl.redis_server import NoRedisServer, find_server
 
 __all__ = ["ClusterNotFormed", "EmbeddedCluster", "NoRedisServer", "Node"]
 
 _START_TIMEOUT_S = 20.0
 _ATTEMPTS = 5
-
-# The servers share the guard's process group, so the last line reaches also those it never saw.
-# The second rm is for a file that a server made while the first one was listing.
-_GUARD = """read -r _
-rm -rf "$1" 2>/dev/null || rm -rf "$1"
-kill -KILL 0"""
 
 
 class Node:
@@ -195,13 +188,11 @@ class EmbeddedCluster:
     def _form(self) -> None:
         until = time.monotonic() + _START_TIMEOUT_S
         members = formation.plan(formation.free_ports(self._size), masters=self._masters)
-        root = Path(tempfile.mkdtemp(prefix="hourglass-redis-"))
-        guard = self._running.enter_context(_guard(root))
-        self._running.callback(shutil.rmtree, root, ignore_errors=True)
+        guard = self._running.enter_context(Guard("hourglass-redis-"))
         masters, replicas = members[: self._masters], members[self._masters :]
 
         def spawn(some: Sequence[Member]) -> None:
-            nodes = [self._node(member, members, root, guard.pid) for member in some]
+            nodes = [self._node(member, members, guard) for member in some]
             for node in nodes:
                 node.await_answer(until=until)
 
@@ -210,24 +201,14 @@ class EmbeddedCluster:
         spawn(replicas)
         formation.await_whole(members, until=until)
 
-    def _node(self, member: Member, members: Sequence[Member], root: Path, group: int) -> Node:
-        directory = root / str(member.port)
+    def _node(self, member: Member, members: Sequence[Member], guard: Guard) -> Node:
+        directory = guard.directory / str(member.port)
         directory.mkdir()
         (directory / "nodes.conf").write_text(formation.nodes_conf(members, member))
         options = formation.server_options(member, node_timeout_ms=self._node_timeout_ms)
         options |= {"bind": HOST, **self._options}
         (directory / "redis.conf").write_text(formation.redis_conf(options))
-        node = Node(member=member, binary=self.binary, directory=directory, group=group)
+        node = Node(member=member, binary=self.binary, directory=directory, group=guard.group)
         self._running.callback(node.kill)
         self.nodes.append(node)
         return node
-
-
-def _guard(root: Path) -> subprocess.Popen[bytes]:
-    """The process that outlives its owner just long enough to clean up; it leads its own process
-    group, so that a terminal's Ctrl-C reaches neither it nor the servers."""
-    return subprocess.Popen(
-        ["/bin/sh", "-c", _GUARD, "hourglass-guard", str(root)],
-        stdin=subprocess.PIPE,
-        process_group=0,
-    )

@@ -1,0 +1,86 @@
+"""A real Redis Cluster for every test that asks for one."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+from redis.cluster import ClusterNode, RedisCluster
+
+from hourglass.cluster import Address
+from hourglassctl.embedded import EmbeddedCluster
+from tests import providers
+from tests.leftovers import keys_kept_for_ever
+from tests.providers import Provider, Unavailable
+
+_PROVIDER = pytest.StashKey[Provider | Unavailable]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("hourglass")
+    group.addoption(
+        "--redis",
+        choices=("auto", *providers.KINDS),
+        default="auto",
+        help="where the shared Redis Cluster comes from (default: the first that can serve)",
+    )
+    group.addoption("--redis-image", default="redis:8", help="the image for --redis docker")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    wanted = str(config.getoption("--redis"))
+    image = str(config.getoption("--redis-image"))
+    try:
+        config.stash[_PROVIDER] = providers.choose(wanted, image)
+    except Unavailable as reason:
+        if wanted != "auto":
+            raise pytest.UsageError(str(reason)) from None
+        # Tests of the pure core run all the same; the others say why they cannot.
+        config.stash[_PROVIDER] = reason
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    provider = config.stash[_PROVIDER]
+    return f"redis: {provider.description if isinstance(provider, Provider) else provider}"
+
+
+@pytest.fixture(scope="session")
+def redis_url(pytestconfig: pytest.Config) -> Generator[str]:
+    """A cluster of three masters that the whole session shares."""
+    provider = pytestconfig.stash[_PROVIDER]
+    if isinstance(provider, Unavailable):
+        pytest.fail(str(provider), pytrace=False)
+    with provider.cluster() as url:
+        yield url
+
+
+@pytest.fixture
+def redis(redis_url: str) -> Generator[RedisCluster]:
+    """A client of the shared cluster, empty before the test; a key that the test leaves behind
+    with neither TTL nor cap is the test's failure."""
+    nodes = [ClusterNode(host, port) for host, port in Address.parse(redis_url).nodes]
+    with RedisCluster(startup_nodes=nodes, decode_responses=False, protocol=2) as client:
+        client.flushall(target_nodes=RedisCluster.PRIMARIES)
+        yield client
+        kept = keys_kept_for_ever(client)
+        client.flushall(target_nodes=RedisCluster.PRIMARIES)
+    if kept:
+        pytest.fail(f"keys without TTL or cap: {', '.join(kept)}", pytrace=False)
+
+
+@pytest.fixture
+def embedded(
+    request: pytest.FixtureRequest, pytestconfig: pytest.Config
+) -> Generator[EmbeddedCluster]:
+    """A cluster of this test's own, to kill, pause and restart nodes of.
+
+    `@pytest.mark.embedded(replicas=1, node_timeout_ms=500)` passes options to EmbeddedCluster.
+    """
+    provider = pytestconfig.stash[_PROVIDER]
+    server = provider.server if isinstance(provider, Provider) else None
+    marker = request.node.get_closest_marker("embedded")
+    options: dict[str, Any] = {"binary": server.binary} if server else {}
+    options |= marker.kwargs if marker else {}
+    with EmbeddedCluster(**options) as cluster:
+        yield cluster

@@ -1,0 +1,65 @@
+"""Three masters in one container, reachable from outside under the addresses they tell."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import redis
+from testcontainers.core.container import DockerContainer
+
+from hourglassctl import formation
+from hourglassctl.formation import HOST, Member
+
+START_TIMEOUT_S = 60.0
+
+
+@contextmanager
+def docker_cluster(image: str) -> Generator[str]:
+    """Yields the cluster's URL.
+
+    Each port is the same inside and outside and is announced with loopback's address, so the
+    clients outside and the nodes inside take the same way.
+    """
+    masters = formation.plan(formation.free_ports(3), masters=3)
+    script = "\n".join([*(_start(member, masters) for member in masters), "wait"])
+    container = DockerContainer(image).with_command(["sh", "-c", script])
+    for member in masters:
+        cast(Any, container.ports)[f"{member.port}/tcp"] = (HOST, member.port)
+    with container:
+        until = time.monotonic() + START_TIMEOUT_S
+        for member in masters:
+            formation.poll(
+                lambda port=member.port: _answers(port),
+                until=until,
+                message=f"no answer from port {member.port} of a container of {image}",
+            )
+        formation.take_slots(masters, until=until)
+        formation.await_whole(masters, until=until)
+        yield "redis://" + ",".join(f"{HOST}:{member.port}" for member in masters)
+
+
+def _start(member: Member, members: tuple[Member, ...]) -> str:
+    """The shell lines that write one server's files and start it."""
+    options = formation.server_options(member, node_timeout_ms=2000)
+    options |= {"protected-mode": "no", "cluster-announce-ip": HOST}
+    nodes, conf = formation.nodes_conf(members, member), formation.redis_conf(options)
+    return "\n".join(
+        [
+            'cd "$(mktemp -d)"',
+            f"printf %s {shlex.quote(nodes)} >nodes.conf",
+            f"printf %s {shlex.quote(conf)} >redis.conf",
+            "redis-server redis.conf &",
+        ]
+    )
+
+
+def _answers(port: int) -> bool:
+    try:
+        with formation.client(port) as client:
+            return bool(client.ping())
+    except redis.RedisError:
+        return False

@@ -1,0 +1,170 @@
+"""The embedded cluster is a real one, can be hurt, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import redis as redis_py
+from redis.cluster import RedisCluster
+
+from hourglassctl import formation
+from hourglassctl.embedded import ClusterNotFormed, EmbeddedCluster
+from hourglassctl.formation import HOST
+from tests.waiting import wait_until
+
+
+def connect(cluster: EmbeddedCluster) -> Any:
+    return RedisCluster(host=HOST, port=cluster.ports[0], protocol=2)
+
+
+def answers(port: int) -> bool:
+    try:
+        with formation.client(port) as client:
+            return bool(client.ping())
+    except redis_py.RedisError:
+        return False
+
+
+def test_keys_land_on_every_master(embedded: EmbeddedCluster) -> None:
+    with connect(embedded) as client:
+        for number in range(100):
+            client.set(f"key {number}", number)
+        sizes = client.dbsize(target_nodes=RedisCluster.PRIMARIES)
+        owner = client.get_node_from_key("key 1").port
+
+    assert embedded.url == "redis://" + ",".join(f"127.0.0.1:{port}" for port in embedded.ports)
+    assert sizes == 100
+    assert embedded.node_at(owner).alive
+    for node in embedded.nodes:
+        with formation.client(node.port) as shard:
+            assert shard.dbsize() > 10
+
+
+def test_three_masters_are_up_well_within_two_seconds() -> None:
+    begin = time.monotonic()
+    with EmbeddedCluster():
+        took_s = time.monotonic() - begin
+
+    assert took_s < 1.5
+
+
+def test_stop_leaves_no_process_and_no_file() -> None:
+    cluster = EmbeddedCluster().start()
+    nodes = cluster.nodes
+    group = os.getpgid(nodes[0].pid)
+    nodes[1].pause()
+
+    cluster.stop()
+    cluster.stop()
+
+    assert not any(node.alive for node in nodes)
+    assert not nodes[0].log.parent.parent.exists()
+    with pytest.raises(ProcessLookupError):
+        os.killpg(group, 0)
+
+
+OWNER = """
+import time
+from hourglassctl.embedded import EmbeddedCluster
+cluster = EmbeddedCluster().start()
+print(*cluster.ports, cluster.nodes[0].log, flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_killed_owner_takes_servers_and_files_with_it() -> None:
+    with subprocess.Popen([sys.executable, "-c", OWNER], stdout=subprocess.PIPE) as owner:
+        assert owner.stdout is not None
+        *ports, log = owner.stdout.readline().decode().split()
+        assert all(answers(int(port)) for port in ports)
+        owner.kill()
+
+    wait_until(
+        lambda: not any(answers(int(port)) for port in ports), message="a server still answers"
+    )
+    wait_until(lambda: not Path(log).parent.parent.exists(), message="its files are still there")
+
+
+def test_a_port_that_somebody_took_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server((HOST, 0)) as taken:
+        port: int = taken.getsockname()[1]
+        draws = iter([[(port, port + 1)], formation.free_ports(1)])
+
+        def draw(_size: int) -> list[tuple[int, int]]:
+            return next(draws)
+
+        monkeypatch.setattr(formation, "free_ports", draw)
+
+        with EmbeddedCluster(masters=1) as cluster:
+            assert cluster.ports != [port]
+
+
+def test_an_option_that_redis_refuses_is_told_with_redis_own_words() -> None:
+    with pytest.raises(ClusterNotFormed, match=r"(?s)port \d+: .*no-such-option"):
+        EmbeddedCluster(masters=1, options={"no-such-option": "1"}).start()
+
+
+@pytest.mark.embedded(masters=1, options={"maxmemory": "32mb", "save": ""})
+def test_options_reach_the_server(embedded: EmbeddedCluster) -> None:
+    with formation.client(embedded.ports[0]) as client:
+        assert cast(Any, client).config_get("maxmemory") == {"maxmemory": str(32 << 20)}
+
+
+@pytest.mark.embedded(masters=1)
+def test_a_paused_node_is_silent_until_it_resumes(embedded: EmbeddedCluster) -> None:
+    (node,) = embedded.nodes
+    node.pause()
+    with formation.client(node.port, timeout_s=0.2) as client:
+        with pytest.raises(redis_py.TimeoutError):
+            client.ping()
+        assert node.alive
+
+        node.resume()
+        assert answers(node.port)
+
+
+@pytest.mark.embedded(masters=1, persistence=True)
+def test_a_restarted_node_with_persistence_has_its_keys_again(embedded: EmbeddedCluster) -> None:
+    (node,) = embedded.nodes
+    with connect(embedded) as client:
+        client.set("kept", 1)
+    before = node.pid
+
+    node.kill()
+    assert not answers(node.port)
+    node.restart()
+
+    assert node.pid != before
+    with formation.client(node.port) as client:
+        wait_until(lambda: state(client) == "ok", message="the node never serves again")
+        assert client.get("kept") == b"1"
+
+
+@pytest.mark.embedded(replicas=1, node_timeout_ms=500)
+def test_a_replica_takes_over_from_a_killed_master(embedded: EmbeddedCluster) -> None:
+    with connect(embedded) as client:
+        client.set("kept", 1)
+        assert client.wait(1, 5000, target_nodes=client.get_node_from_key("kept")) == 1
+        lost = client.get_node_from_key("kept").port
+
+        embedded.node_at(lost).kill()
+
+        def served() -> bool:
+            try:
+                return client.get("kept") == b"1"
+            except redis_py.RedisError:
+                return False
+
+        wait_until(served, timeout_s=30, message="no replica took over")
+        assert client.get_node_from_key("kept").port != lost
+
+
+def state(client: redis_py.Redis) -> str:
+    return cast(Any, client).execute_command("CLUSTER INFO")["cluster_state"]

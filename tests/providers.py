@@ -1,0 +1,90 @@
+"""Where the Redis Cluster that the tests share comes from: Docker, PATH or a wheel."""
+
+from __future__ import annotations
+
+import gc
+import warnings
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, cast
+
+import docker
+from docker.errors import DockerException, ImageNotFound
+
+from hourglassctl.embedded import EmbeddedCluster
+from hourglassctl.redis_server import NoRedisServer, RedisServer, server_in_wheel, server_on_path
+from tests.docker_cluster import docker_cluster
+
+KINDS = ("docker", "path", "wheel")
+
+
+class Unavailable(RuntimeError):
+    """This provider cannot serve here; the message says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provider:
+    """A way to a cluster of three masters; `cluster` yields its URL."""
+
+    description: str
+    cluster: Callable[[], AbstractContextManager[str]]
+    server: RedisServer | None = None
+
+
+def choose(wanted: str, image: str) -> Provider:
+    """The provider of that kind, or for `auto` the first that can serve. Raises Unavailable."""
+    reasons: list[str] = []
+    for kind in KINDS if wanted == "auto" else (wanted,):
+        try:
+            return _from_docker(image) if kind == "docker" else _from_binary(kind)
+        except (NoRedisServer, Unavailable) as error:
+            reasons.append(f"{kind}: {error}")
+    raise Unavailable("no Redis Cluster for the tests; " + "; ".join(reasons))
+
+
+def _from_binary(kind: str) -> Provider:
+    server = server_on_path() if kind == "path" else server_in_wheel()
+    return Provider(
+        description=f"{kind}: {server.binary.name} {server.version}",
+        cluster=partial(_local_cluster, server),
+        server=server,
+    )
+
+
+@contextmanager
+def _local_cluster(server: RedisServer) -> Generator[str]:
+    with EmbeddedCluster(binary=server.binary) as cluster:
+        yield cluster.url
+
+
+def _from_docker(image: str) -> Provider:
+    try:
+        client = cast(Any, docker.from_env(timeout=60))
+    except DockerException:
+        client = None
+    if client is None:
+        _drop_sockets()
+        raise Unavailable("no engine answers")
+    try:
+        engine: str = client.version()["Version"]
+        try:
+            client.images.get(image)
+        except ImageNotFound:
+            client.images.pull(image)
+    except (DockerException, OSError) as error:
+        raise Unavailable(f"the image {image} cannot be had ({error})") from None
+    finally:
+        client.close()
+    return Provider(
+        description=f"docker: {image} on engine {engine}", cluster=partial(docker_cluster, image)
+    )
+
+
+def _drop_sockets() -> None:
+    """Docker's SDK leaves a socket open that found no engine: collected here, it warns nobody;
+    later it would warn in the middle of some test, and fail it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
