@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import sys
 
-import typer
-
 from aggregator.followers import Followers
 from aggregator.instruments import Instruments
 from aggregator.reader import Reader
@@ -13,7 +11,7 @@ from aggregator.sealer import Sealer
 from aggregator.settings import AggregatorSettings
 from hourglass.clock import PipelineClock
 from hourglass.runtime import Service
-from hourglass.settings import add_command, invoke
+from hourglass.settings import add_command, application, invoke
 from hourglass.survey import StreamGauges
 from hourglass.telemetry import tracer
 
@@ -51,7 +49,7 @@ def aggregate(settings: AggregatorSettings) -> None:
 
 
 def main() -> None:
-    app = typer.Typer(rich_markup_mode=None, add_completion=False)
+    app = application()
     add_command(app, AggregatorSettings, aggregate)
     invoke(app, "hourglass-aggregator")
 

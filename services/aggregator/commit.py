@@ -44,7 +44,7 @@ class Delivery:
             "XREADGROUP", "GROUP", GROUP, self.consumer,
             "COUNT", count, "BLOCK", block_ms, "STREAMS", stream, ">",
         )  # fmt: skip
-        return [Entry(*entry) for entry in reply[0][1]] if reply else []
+        return reply[0][1] if reply else []
 
     def claim(self, idle_ms: int, *, limit: int) -> tuple[list[Entry], frozenset[bytes]]:
         """Entries others have held for `idle_ms`, and the ids among them to give up undecoded.
@@ -65,7 +65,7 @@ class Delivery:
         )  # fmt: skip
         self._cursor = b"-" if cursor == b"0-0" else cursor
         self.metrics.reclaimed(len(entries))
-        return [Entry(*entry) for entry in entries], claim.undeliverable
+        return entries, claim.undeliverable
 
     def commit(
         self,
@@ -87,7 +87,7 @@ class Delivery:
                 self._account(folded, late, time.perf_counter() - started)
                 return
             self.metrics.conflict()
-            remaining = [entry for entry in entries if entry.id in own]
+            remaining = [entry for entry in entries if entry[0] in own]
             if len(remaining) == len(entries):
                 self.link.close()
                 raise Severed(f"{self.consumer} has entries pending that it was never given")
@@ -102,7 +102,7 @@ class Delivery:
             for hour, tally in folded.tallies.items()
         ]  # fmt: skip
         rejects = [
-            [reject.entry.id, str(reject.reason), packed(list(reject.entry.fields))]
+            [reject.id, str(reject.reason), packed(list(reject.fields))]
             for reject in folded.rejects
         ]
         done, answer = self.link.run(
@@ -117,7 +117,7 @@ class Delivery:
                 GROUP,
                 self.consumer,
                 len(folded.ids),
-                instant.expiry(folded.latest_ms + RETENTION_MS),
+                instant.deadline(folded.latest_ms + RETENTION_MS),
                 instant.expiry(partition.end_ms + RECORDS_KEPT_MS),
                 packed([folded.ids, tallies, rejects]),
             ],

@@ -75,9 +75,14 @@ class Sealer:
             self._publish(record, instant)
         for each in sealed:
             self._report_the_rest(each, instant)
-            if each.complete:
+            if each.complete and self._is_published(each):
                 self._settled[each.partition] = time.monotonic() + SETTLED_S
         self._settled = {p: until for p, until in self._settled.items() if p in partitions}
+        oldest = min((partition.day_ms for partition in partitions), default=0)
+        self._reported = {record for record in self._reported if record.start_ms >= oldest}
+
+    def _is_published(self, sealed: SealedHours) -> bool:
+        return all(each.start_ms <= self._frontier_ms for each in sealed.records if each.count)
 
     def _is_settled(self, partition: Partition) -> bool:
         return self._settled.get(partition, 0.0) > time.monotonic()

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from hourglass.keys import HOUR_MS, Partition
 from hourglass.readings import Reason, Rules, Unusable, decode
 
-
-class Entry(NamedTuple):
-    """A stream entry as Redis delivers it: `fields` alternates names and values."""
-
-    id: bytes
-    fields: Sequence[bytes]
+#: A stream entry as Redis delivers it: its id, and names and values in turn.
+Entry: TypeAlias = Sequence[Any]
 
 
 class Reject(NamedTuple):
     """An entry that cannot be used."""
 
-    entry: Entry
+    id: bytes
     reason: Reason
+    fields: Sequence[bytes]
 
 
 @dataclass(slots=True)
@@ -59,15 +56,15 @@ def fold(
     folded = Fold([], {}, [], partition.day_ms)
     tallies = folded.tallies
     day_ms = partition.day_ms
-    for entry in entries:
-        folded.ids.append(entry.id)
-        if entry.id in undeliverable:
-            folded.rejects.append(Reject(entry, Reason.UNDELIVERABLE))
+    for entry_id, fields in entries:
+        folded.ids.append(entry_id)
+        if entry_id in undeliverable:
+            folded.rejects.append(Reject(entry_id, Reason.UNDELIVERABLE, fields))
             continue
         try:
-            device, ts_ms, milli_f = decode(partition, entry.id, entry.fields, rules)
+            device, ts_ms, milli_f = decode(partition, entry_id, fields, rules)
         except Unusable as unusable:
-            folded.rejects.append(Reject(entry, unusable.reason))
+            folded.rejects.append(Reject(entry_id, unusable.reason, fields))
             continue
         hour = (ts_ms - day_ms) // HOUR_MS
         tally = tallies.get(hour)

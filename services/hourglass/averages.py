@@ -9,6 +9,10 @@ from datetime import UTC, datetime
 from hourglass.keys import HOUR_MS, iso
 from hourglass.readings import MILLI, degrees, milli_f
 
+#: What an integer of a warehouse holds, and the last moment a datetime does.
+_LARGEST = 2**63 - 1
+_LAST_MS = 253_402_300_799_999
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HourRecord:
@@ -103,11 +107,8 @@ class HourlyAverage:
     def decode(cls, entry_id: bytes, fields: Mapping[bytes, bytes]) -> HourlyAverage:
         """The average in an entry of `temps:averages`; raises ValueError naming what is wrong."""
         try:
-            start_ms = int(entry_id.partition(b"-")[0])
-            if start_ms % HOUR_MS:
-                raise ValueError(f"id {entry_id!r} is not the start of an hour")
-            return cls(
-                start_ms=start_ms,
+            average = cls(
+                start_ms=_hour_of(entry_id),
                 count=int(fields[b"num_observations"]),
                 sum_milli_f=_exact_milli_f(fields[b"sum_temp_f"]),
                 min_milli_f=milli_f(fields[b"min_temp_f"]),
@@ -119,6 +120,22 @@ class HourlyAverage:
             )
         except KeyError as missing:
             raise ValueError(f"field {missing} is missing") from None
+        if average.count < 1:
+            raise ValueError("an hour without observations has no average")
+        numbers = (average.count, average.sum_milli_f, average.devices, average.late)
+        if max(map(abs, numbers)) > _LARGEST:
+            raise ValueError("a number is too large")
+        if "\0" in average.sealed_by:
+            raise ValueError("sealed_by has a NUL in it")
+        return average
+
+
+def _hour_of(entry_id: bytes) -> int:
+    start, _, sequence = entry_id.partition(b"-")
+    start_ms = int(start)
+    if start_ms % HOUR_MS or sequence != b"0" or start_ms > _LAST_MS:
+        raise ValueError(f"id {entry_id.decode()} is not the start of an hour")
+    return start_ms
 
 
 def _exact_milli_f(text: bytes) -> int:

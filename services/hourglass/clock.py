@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-#: What is counted or recorded lives at least this long in real time, even if the clock was set so
-#: that it should be gone by now.
-SHORTEST_LIFE_MS = 3_600_000
+#: What is recorded now though by the clock it should be gone already lives this long, in real time.
+RESPITE_MS = 3_600_000
+_SOON_MS = 1000
 
 
 class Mode(StrEnum):
@@ -131,8 +131,9 @@ class Instant:
         return self.spec.real(at_ms, self.real_ms)
 
     def expiry(self, at_ms: int) -> int:
-        """As `deadline`, and never so near that setting it would delete what was just written."""
-        return max(self.deadline(at_ms), self.real_ms + SHORTEST_LIFE_MS)
+        """As `deadline`, but never in the past, where setting it would delete what it is set on."""
+        deadline = self.deadline(at_ms)
+        return deadline if deadline > self.real_ms + _SOON_MS else self.real_ms + RESPITE_MS
 
     def is_due(self, at_ms: int, lateness_ms: int) -> bool:
         return self.spec.is_due(at_ms, lateness_ms=lateness_ms, real_now_ms=self.real_ms)

@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 import redis
 from redis import exceptions
-from redis.backoff import NoBackoff
+from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
 from redis.connection import Connection
 from redis.retry import Retry
@@ -26,6 +26,10 @@ from hourglass.scripts import Script
 
 OLDEST_REDIS = (7, 0)
 DEFAULT_PORT = 6379
+
+#: A routed call is tried this often again before the caller hears of it; with the time-out of five
+#: seconds that stays far below the time after which a worker counts as stuck.
+RETRIES = 2
 
 #: What RedisCluster raises when a shard is away or moving: trying again is right.
 _TRANSIENT = (
@@ -150,10 +154,13 @@ class Cluster:
     def __init__(self, client: RedisCluster) -> None:
         self._client = client
 
-    def call(self, *command: str | bytes | float) -> Any:
-        """One command, routed by its key; the reply as redis-py shapes it, values undecoded."""
+    def call(self, *command: str | bytes | float, **shaping: Any) -> Any:
+        """One command, routed by its key; the reply as redis-py shapes it, values undecoded.
+
+        shaping: what redis-py's own method for the command would tell its parser
+        """
         with _reaching():
-            return cast(Any, self._client.execute_command(*command))
+            return cast(Any, self._client).execute_command(*command, **shaping)
 
     def pipeline(self, commands: Sequence[Sequence[str | bytes | float]]) -> list[Any]:
         """Independent commands, one round trip to each shard; a command that the server refuses
@@ -264,6 +271,7 @@ def connect(url: str, tls: Tls | None = None, *, timeout_s: float = 5.0) -> Clus
             RedisCluster(
                 startup_nodes=[ClusterNode(host, port) for host, port in address.nodes],
                 require_full_coverage=False,
+                retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), RETRIES),
                 **options,
             )
         )

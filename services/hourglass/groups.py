@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+from redis.exceptions import ResponseError
+
 from hourglass.cluster import Cluster
 from hourglass.scripts import Script
 
 _REAP = Script.load("hourglass", "reap")
+
+#: Far more than a capped stream's group can have pending.
+_MOST_PENDING = 10_000
 
 
 def reap(cluster: Cluster, stream: str, group: str, idle_ms: int) -> int:
     """Remove the group's consumers that have nothing pending and gave no sign of life for
     `idle_ms`; how many they were. Whoever lives and is removed comes back with its next read."""
     return int(cluster.run(_REAP, [stream], [group, idle_ms]))
+
+
+def pending_ids(cluster: Cluster, stream: str, group: str) -> list[bytes]:
+    """The entries that the group was given and has not acknowledged, trimmed ones among them;
+    none if there is no such group. For streams that are capped."""
+    try:
+        entries = cluster.call(
+            "XPENDING", stream, group, "-", "+", _MOST_PENDING, parse_detail=True
+        )
+    except ResponseError as error:
+        if not str(error).startswith("NOGROUP"):
+            raise
+        return []
+    return [entry["message_id"] for entry in entries]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -49,7 +50,11 @@ class Service:
         set_up_logging(settings.log_format, settings.log_level, service=kind, name=self.name)
 
     def connect(self) -> Cluster:
-        """The cluster of the settings; waits for it up to `connect_within_s`."""
+        """The cluster of the settings, waited for up to `connect_within_s`.
+
+        Exits if told to stop meanwhile.
+        """
+        self._heed_signals()
         deadline = time.monotonic() + self._settings.connect_within_s
         while True:
             try:
@@ -57,7 +62,9 @@ class Service:
                 self.resources.callback(cluster.close)
                 return cluster
             except Unreachable:
-                if time.monotonic() >= deadline or self.stop.wait(0.2):
+                if self.stop.wait(0.2):
+                    sys.exit(0)
+                if time.monotonic() >= deadline:
                     raise
 
     def worker(self, name: str, work: Callable[[], None]) -> threading.Thread:
@@ -139,8 +146,7 @@ class Service:
 
     def run(self, finished: threading.Event | None = None) -> int:
         """Wait for a signal, a failed worker, or `finished`; drain; return the exit status."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
+        self._heed_signals()
         self.well("start")
         while not self.stop.wait(0.05 if finished else 0.5):
             if finished is not None and finished.is_set():
@@ -156,6 +162,10 @@ class Service:
         if isinstance(self._failure, HourglassError):
             raise self._failure
         return 0 if self._failure is None else 1
+
+    def _heed_signals(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         log.info("%s: stopping", signal.Signals(number).name)

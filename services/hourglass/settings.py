@@ -114,6 +114,20 @@ def env_name(name: str) -> str:
     return ENV_PREFIX + name.strip("_").upper()
 
 
+def application(about: str | None = None, *, commands: bool = False) -> typer.Typer:
+    """An empty application; with `commands` it shows its help when none of them is named.
+
+    Tracebacks are Python's own: the prettier ones show the values of variables, passwords included.
+    """
+    return typer.Typer(
+        help=about,
+        no_args_is_help=commands,
+        rich_markup_mode=None,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+
+
 def add_command(
     app: typer.Typer, settings: type[Settings], run: Callable[[Settings], None], **command: Any
 ) -> None:

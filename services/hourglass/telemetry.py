@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
 from opentelemetry import trace
@@ -82,3 +82,17 @@ def traceparent() -> str:
     carrier: dict[str, str] = {}
     TraceContextTextMapPropagator().inject(carrier)
     return carrier.get("traceparent", "")
+
+
+def links_to(traceparents: Iterable[str]) -> list[trace.Link]:
+    """Links to the spans of these traceparents, each once; what is no traceparent is left out."""
+    propagator = TraceContextTextMapPropagator()
+    spans = (
+        trace.get_current_span(propagator.extract({"traceparent": traceparent}))
+        for traceparent in dict.fromkeys(traceparents)
+    )
+    return [
+        trace.Link(context)
+        for context in (span.get_span_context() for span in spans)
+        if context.is_valid
+    ]

@@ -18,9 +18,11 @@ from hourglass.errors import Misconfigured, Refused
 from hourglass.keys import FRONTIER, iso
 from hourglass.readings import MILLI, Rules
 from hourglass.settings import RedisSettings, add_command, invoke
+from hourglass.settings import application as empty_application
 from hourglass.times import parse_time
 from hourglassctl import quarantine as quarantined_readings
 from hourglassctl import reset as resetting
+from hourglassctl.bench import bench
 from hourglassctl.demo import demo
 from hourglassctl.inspection import audit
 from hourglassctl.overview import look
@@ -28,6 +30,7 @@ from hourglassctl.render import as_data, audit_lines, clock_line, screen
 from hourglassctl.replay import DataSet, refuse_what_is_there, replay
 from hourglassctl.settings import (
     AuditSettings,
+    BenchSettings,
     DemoSettings,
     QuarantineSettings,
     RedriveSettings,
@@ -53,6 +56,11 @@ def reached(settings: RedisSettings) -> Generator[tuple[Cluster, Instant]]:
 def run_demo(settings: DemoSettings) -> None:
     """Run the whole pipeline here, on a simulated clock, and audit it."""
     sys.exit(0 if demo(settings.days, keep=settings.keep, console=Console()) else 1)
+
+
+def run_bench(settings: BenchSettings) -> None:
+    """Measure one producer and one aggregator beside redis-benchmark, in one run."""
+    bench(settings.repeats, print)
 
 
 def run_status(settings: StatusSettings) -> None:
@@ -181,10 +189,11 @@ def redrive_quarantine(settings: RedriveSettings) -> None:
 
 def application() -> typer.Typer:
     """Every command, with its options."""
-    app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
-    clock = typer.Typer(help="Show or set the pipeline clock.", no_args_is_help=True)
-    quarantine = typer.Typer(help="Readings that could not be used.", no_args_is_help=True)
+    app = empty_application(commands=True)
+    clock = empty_application("Show or set the pipeline clock.", commands=True)
+    quarantine = empty_application("Readings that could not be used.", commands=True)
     add_command(app, DemoSettings, run_demo, name="demo")
+    add_command(app, BenchSettings, run_bench, name="bench")
     add_command(app, StatusSettings, run_status, name="status")
     add_command(app, AuditSettings, run_audit, name="audit")
     add_command(app, ResetSettings, run_reset, name="reset")

@@ -17,7 +17,7 @@ from averages_consumer.warehouse import Warehouse
 from hourglass.clock import ClockSpec, Mode, PipelineClock
 from hourglass.cluster import Cluster, connect
 from hourglass.errors import HourglassError
-from hourglass.keys import DAY_MS, FRONTIER, GROUP, HOUR_MS, HOURS, Partition, iso
+from hourglass.keys import DAY_MS, FRONTIER, GROUP, HOUR_MS, HOURS, days_alive, iso
 from hourglassctl.audit import Result
 from hourglassctl.embedded import EmbeddedCluster
 from hourglassctl.formation import free_ports
@@ -82,7 +82,7 @@ class Demo:
         self._start_services()
         _, real_ms = self.cluster.clock()
         self._set_clock(EXERCISE_START_MS, real_ms + HEAD_START_MS, SPEED)
-        half_way = EXERCISE_START_MS + self.days * DAY_MS // 2
+        half_way = EXERCISE_START_MS + self.days * DAY_MS // 2 + 6 * HOUR_MS
         self._watch_until(lambda seen: seen.instant.now_ms >= half_way)
         self._kill_an_aggregator()
         self._watch_until(lambda _: not any(map(self.processes.running, PRODUCERS)))
@@ -173,15 +173,17 @@ class Demo:
 
     def _held_by(self, aggregator: str) -> int:
         """Entries that consumers of this process have pending."""
-        held = 0
-        now_ms = self.clock.look().now_ms
-        for partition in (Partition.containing(now_ms - DAY_MS), Partition.containing(now_ms)):
-            if not self.cluster.call("EXISTS", partition.stream):
-                continue
-            for info in self.cluster.call("XINFO CONSUMERS", partition.stream, GROUP):
-                if info["name"].decode().startswith(f"{aggregator}-"):
-                    held += info["pending"]
-        return held
+        partitions = days_alive(self.clock.look().now_ms)
+        groups = self.cluster.pipeline(
+            [("XINFO CONSUMERS", partition.stream, GROUP) for partition in partitions]
+        )
+        return sum(
+            consumer["pending"]
+            for consumers in groups
+            if not isinstance(consumers, Exception)  # no such partition, or nobody reads it yet
+            for consumer in consumers
+            if consumer["name"].decode().startswith(f"{aggregator}-")
+        )
 
     def _reclaimed(self, aggregator: str) -> int:
         name = "hourglass_entries_reclaimed_total "

@@ -8,6 +8,7 @@ from averages_consumer.warehouse import Warehouse
 from hourglass.averages import HourlyAverage
 from hourglass.clock import Instant
 from hourglass.cluster import Cluster
+from hourglass.groups import pending_ids
 from hourglass.keys import (
     AVERAGES,
     AVERAGES_GROUP,
@@ -80,12 +81,5 @@ def _loading(cluster: Cluster) -> frozenset[int]:
     group = groups.get(AVERAGES_GROUP.encode())
     after = f"({group['last-delivered-id'].decode()}" if group else "-"
     undelivered = [entry_id for entry_id, _ in cluster.call("XRANGE", AVERAGES, after, "+")]
-    pending = (
-        [
-            entry["message_id"]
-            for entry in cluster.call("XPENDING", AVERAGES, AVERAGES_GROUP, "-", "+", 1000)
-        ]
-        if group
-        else []
-    )
+    pending = pending_ids(cluster, AVERAGES, AVERAGES_GROUP)
     return frozenset(int(entry_id.partition(b"-")[0]) for entry_id in (*undelivered, *pending))

@@ -60,6 +60,11 @@ class RedriveSettings(RedisSettings):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BenchSettings:
+    repeats: int = flag(5, "How often to measure; the median is shown.", minimum=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DemoSettings:
     days: int = flag(10, "Simulated days.", unit="days", minimum=1, maximum=60)
     keep: bool = flag(False, "Go on afterwards and print the addresses, until Ctrl-C.")

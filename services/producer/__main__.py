@@ -6,11 +6,9 @@ import json
 import sys
 import uuid
 
-import typer
-
 from hourglass.clock import PipelineClock
 from hourglass.runtime import Service
-from hourglass.settings import add_command, invoke
+from hourglass.settings import add_command, application, invoke
 from hourglass.times import parse_time
 from producer.buffer import Buffer
 from producer.devices import Devices
@@ -60,7 +58,7 @@ def produce(settings: ProducerSettings) -> None:
 
 
 def main() -> None:
-    app = typer.Typer(rich_markup_mode=None, add_completion=False)
+    app = application()
     add_command(app, ProducerSettings, produce)
     invoke(app, "hourglass-producer")
 

@@ -73,5 +73,6 @@ if #rejects > 0 then
   keep_until(quarantine, records_expire)
 end
 keep_until(hours, records_expire)
-keep_until(stream, stream_expires)
+-- GT alone: the stream has had a TTL since it was opened, and a time that is past must not delete it.
+redis.call('PEXPIREAT', stream, stream_expires, 'GT')
 return {1, late}

@@ -13,6 +13,12 @@
 local stream, hours, quarantine = KEYS[1], KEYS[2], KEYS[3]
 local group, stream_expires, records_expire = ARGV[1], ARGV[2], ARGV[3]
 
+-- By text: a sum may outgrow the 53 bits of a number here. Redis takes no '-0' for an integer.
+local function minus(integer)
+  if integer == '0' then return integer end
+  return integer:sub(1, 1) == '-' and integer:sub(2) or '-' .. integer
+end
+
 if redis.call('EXISTS', stream) == 0 then return 'absent' end
 redis.call('PEXPIREAT', stream, stream_expires, 'NX')
 redis.call('HLEN', hours)
@@ -38,10 +44,7 @@ for hour = 0, 23 do
     end
   elseif recount then
     local count, sum = unpack(redis.call('HMGET', hours, h .. 'count', h .. 'sum'))
-    redis.call('HSET', hours, h .. 'late', 0, h .. 'late_sum', 0)
-    redis.call('HINCRBY', hours, h .. 'late', '-' .. (count or '0'))
-    redis.call('HINCRBY', hours, h .. 'late_sum',
-      sum and (sum:sub(1, 1) == '-' and sum:sub(2) or '-' .. sum) or '0')
+    redis.call('HSET', hours, h .. 'late', minus(count or '0'), h .. 'late_sum', minus(sum or '0'))
   end
 end
 if recount then redis.call('DEL', quarantine) end

@@ -39,12 +39,11 @@ local last, delivered
 local function counted_up_to(barrier)
   if not alive then return true end
   if not delivered then
-    delivered = '0-0'
     for _, info in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
       if field(info, 'name') == group then delivered = field(info, 'last-delivered-id') end
     end
   end
-  return reached(delivered, barrier)
+  return delivered and reached(delivered, barrier)
     and #redis.call('XPENDING', stream, group, '-', barrier, 1) == 0
 end
 

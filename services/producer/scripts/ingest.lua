@@ -15,7 +15,12 @@ local stream_expires, producers_expire = ARGV[3], ARGV[4]
 local time = redis.call('TIME')
 if tonumber(stream_expires) <= time[1] * 1000 + time[2] / 1000 then return -1 end
 local last = redis.call('HGET', producers, producer)
-if last and sequence <= tonumber(last) then return 0 end
+if last and sequence <= tonumber(last) then
+  -- Written again, unchanged: WAIT waits for what its own connection has written, and the try that
+  -- was taken may have come over another one.
+  redis.call('HSET', producers, producer, last)
+  return 0
+end
 
 local batch = cmsgpack.unpack(ARGV[5])
 for i = 1, #batch, 3 do

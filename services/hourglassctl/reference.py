@@ -1,0 +1,120 @@
+"""The tables of the README, made from the options and the metrics as they are declared."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import MISSING
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import aggregator.instruments
+import averages_consumer.instruments
+import producer.instruments
+from aggregator.settings import AggregatorSettings
+from averages_consumer.settings import AveragesConsumerSettings
+from hourglass.errors import Refused
+from hourglass.instruments import Instrument
+from hourglass.settings import ServiceSettings, application, env_name, invoke, option_fields
+from producer.settings import ProducerSettings
+
+SERVICES: dict[str, tuple[type, Sequence[Instrument]]] = {
+    "producer": (ProducerSettings, producer.instruments.INSTRUMENTS),
+    "aggregator": (AggregatorSettings, aggregator.instruments.INSTRUMENTS),
+    "averages-consumer": (AveragesConsumerSettings, averages_consumer.instruments.INSTRUMENTS),
+}
+
+
+def configuration_table() -> str:
+    """Options common to the services first, then each service's own."""
+    common = {field.name for field, _ in option_fields(ServiceSettings)}
+    rows = _option_rows("all", ServiceSettings, ())
+    for service, (settings, _) in SERVICES.items():
+        rows += _option_rows(service, settings, common)
+    return _table(("service", "environment variable (option)", "default", "what"), rows)
+
+
+def _option_rows(service: str, settings: type, without: Iterable[str]) -> list[Sequence[str]]:
+    return [
+        (
+            service,
+            f"`{env_name(field.name)}` (`--{field.name.replace('_', '-')}`)",
+            _default(field.default, info.unit),
+            info.help,
+        )
+        for field, info in option_fields(settings)
+        if field.name not in without
+    ]
+
+
+def _default(value: Any, unit: str) -> str:
+    if value is MISSING or value in ("", None):
+        return ""
+    text = str(value.value if isinstance(value, Enum) else value)
+    return f"`{text}`{' ' + unit if unit else ''}"
+
+
+def metrics_table() -> str:
+    """Every metric, with the services that export it."""
+    services: dict[Instrument, list[str]] = {}
+    for service, (_, instruments) in SERVICES.items():
+        for instrument in instruments:
+            services.setdefault(instrument, []).append(service)
+    rows = [
+        (
+            f"`{each.name}`",
+            each.kind,
+            ", ".join(f"`{label}`" for label in each.labels),
+            ", ".join(services[each]),
+            each.help,
+        )
+        for each in sorted(services, key=lambda each: each.name)
+    ]
+    return _table(("metric", "type", "labels", "service", "what"), rows)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+TABLES = {"configuration": configuration_table, "metrics": metrics_table}
+
+
+def rewritten(document: str) -> str:
+    """`document` with what is between `<!-- NAME:begin -->` and `<!-- NAME:end -->` made anew."""
+    for name, table in TABLES.items():
+        pattern = re.compile(f"(<!-- {name}:begin -->\n).*?(<!-- {name}:end -->)", re.DOTALL)
+        document, found = pattern.subn(lambda m, t=table: f"{m[1]}{t()}\n{m[2]}", document)
+        if found != 1:
+            raise Refused(f"the document has {found} places for the {name} table: give it one")
+    return document
+
+
+def reference(
+    document: Path,
+    check: Annotated[bool, typer.Option("--check", help="Only say whether it is current.")] = False,
+) -> None:
+    """Write the tables into DOCUMENT."""
+    now = document.read_text(encoding="utf-8")
+    made = rewritten(now)
+    if check and made != now:
+        raise Refused(f"the tables in {document} are not current: run make docs")
+    document.write_text(made, encoding="utf-8")
+
+
+def main() -> None:
+    app = application()
+    app.command()(reference)
+    invoke(app, "reference")
+
+
+if __name__ == "__main__":
+    main()

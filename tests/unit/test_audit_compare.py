@@ -1,0 +1,125 @@
+"""The audit's comparison: each falsification is found, nothing that is merely on its way is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from hourglass.averages import HourRecord
+from hourglass.keys import HOUR_MS, Partition
+from hourglassctl.audit import Audit, Publication, Result, compare
+from hourglassctl.recount import RawHour, Recount
+
+DAY = Partition(1_735_689_600_000)
+FIRST, SECOND = DAY.day_ms, DAY.day_ms + HOUR_MS
+SEALED = HourRecord(start_ms=FIRST, count=3, sum_milli_f=150_000, late=1, late_sum_milli_f=50_000,
+                    sealed=True)  # fmt: skip
+OPEN = HourRecord(start_ms=SECOND, count=2, sum_milli_f=100_000)
+GOOD = Recount(
+    partition=DAY,
+    records=(SEALED, OPEN),
+    raw={FIRST: RawHour(4, 200_000), SECOND: RawHour(2, 100_000)},
+)
+PUBLISHED = Publication(
+    frontier_ms=FIRST,
+    published={FIRST: Result(3, 150_000)},
+    on_stream={FIRST: Result(3, 150_000)},
+    warehouse={FIRST: Result(3, 150_000)},
+)
+
+
+def differences(recount: Recount = GOOD, publication: Publication = PUBLISHED) -> list[str]:
+    return [each.what for each in compare([recount], publication).differences]
+
+
+def test_what_adds_up_has_no_difference() -> None:
+    audit = compare([GOOD], PUBLISHED)
+    assert audit.clean
+    assert (audit.counted, audit.late, audit.lost, audit.twice) == (5, 1, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("raw", "lost", "twice"),
+    [(RawHour(5, 250_000), 1, 0), (RawHour(3, 150_000), 0, 1), (RawHour(4, 200_001), 0, 0)],
+)
+def test_raw_readings_that_differ_from_the_record_are_found(
+    raw: RawHour, lost: int, twice: int
+) -> None:
+    recount = replace(GOOD, raw={FIRST: raw, SECOND: RawHour(2, 100_000)})
+    audit = compare([recount], PUBLISHED)
+    assert [each.hour for each in audit.differences] == ["2025-01-01T00:00:00Z"]
+    assert (audit.lost, audit.twice) == (lost, twice)
+
+
+def test_raw_readings_of_an_hour_without_record_are_lost() -> None:
+    recount = replace(GOOD, raw={**(GOOD.raw or {}), SECOND + HOUR_MS: RawHour(7, 1)})
+    assert compare([recount], PUBLISHED).lost == 7
+
+
+def test_entries_acknowledged_and_nowhere_to_be_found_are_lost() -> None:
+    audit = compare([replace(GOOD, unaccounted=2)], PUBLISHED)
+    assert audit.lost == 2
+    assert (
+        "neither" in audit.differences[0].what or "not in quarantine" in audit.differences[0].what
+    )
+
+
+def test_a_partition_that_has_expired_is_compared_by_its_records_alone() -> None:
+    assert differences(replace(GOOD, raw=None)) == []
+
+
+def test_an_hour_sealed_and_not_published_is_found() -> None:
+    older = Result(1, 1)
+    publication = replace(
+        PUBLISHED,
+        published={FIRST - HOUR_MS: older},
+        on_stream={FIRST - HOUR_MS: older},
+        warehouse={FIRST - HOUR_MS: older},
+    )
+    assert any("not published" in each for each in differences(publication=publication))
+
+
+def test_an_hour_sealed_after_the_frontier_is_waiting() -> None:
+    empty = Publication(frontier_ms=-1, published={}, on_stream={}, warehouse={})
+    audit = compare([GOOD], empty)
+    assert audit.clean
+    assert audit.waiting == 1
+
+
+def test_an_hour_that_came_too_late_is_noted_and_no_difference() -> None:
+    publication = replace(PUBLISHED, published={}, on_stream={}, warehouse={}, too_late={FIRST})
+    audit = compare([GOOD], publication)
+    assert audit.clean
+    assert audit.too_late == 1
+
+
+@pytest.mark.parametrize("place", ["published", "on_stream", "warehouse"])
+def test_an_altered_result_is_found_wherever_it_stands(place: str) -> None:
+    altered = replace(PUBLISHED, **{place: {FIRST: Result(3, 150_001)}})
+    assert differences(publication=altered)
+
+
+def test_a_row_missing_from_the_warehouse_is_found_unless_it_is_being_loaded() -> None:
+    missing = replace(PUBLISHED, warehouse={})
+    assert any("not in the warehouse" in each for each in differences(publication=missing))
+    assert differences(publication=replace(missing, loading={FIRST})) == []
+
+
+def test_a_row_that_was_never_published_is_found() -> None:
+    extra = {FIRST: Result(3, 150_000), SECOND: Result(1, 1)}
+    assert any(
+        "never published" in each
+        for each in differences(publication=replace(PUBLISHED, warehouse=extra))
+    )
+
+
+def test_a_warehouse_that_was_not_given_is_not_compared() -> None:
+    audit = compare([GOOD], replace(PUBLISHED, warehouse=None))
+    assert audit.clean
+    assert audit.in_warehouse is None
+
+
+def test_the_data_says_whether_it_is_clean() -> None:
+    assert Audit().as_data()["clean"] is True
+    assert compare([replace(GOOD, unaccounted=1)], PUBLISHED).as_data()["clean"] is False
