@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from math import ceil
 from typing import Protocol
 
 #: What is recorded now though by the clock it should be gone already lives this long, in real time.
@@ -51,7 +52,7 @@ class ClockSpec:
                 return self.origin_ms
 
     def real(self, at_ms: int, real_now_ms: int) -> int:
-        """The real time at which the pipeline clock shows (or showed) `at_ms`.
+        """The first millisecond of real time at which the pipeline clock shows `at_ms` or more.
 
         A driven clock is taken to go on at speed 1 from `real_now_ms`.
         """
@@ -59,7 +60,7 @@ class ClockSpec:
             case Mode.WALL:
                 return at_ms
             case Mode.RUNNING:
-                return self.origin_real_ms + int((at_ms - self.origin_ms) / self.speed)
+                return self.origin_real_ms + ceil((at_ms - self.origin_ms) / self.speed)
             case Mode.DRIVEN:
                 return real_now_ms + at_ms - self.origin_ms
 

@@ -243,15 +243,24 @@ def _reaching() -> Generator[None]:
         raise
 
 
-def connect(url: str, tls: Tls | None = None, *, timeout_s: float = 5.0) -> Cluster:
+def connect(
+    url: str,
+    tls: Tls | None = None,
+    *,
+    username: str = "",
+    password: str = "",
+    timeout_s: float = 5.0,
+) -> Cluster:
     """A cluster that answered, is a cluster, and is new enough.
+
+    `username` and `password` are used where the URL has none.
 
     Raises Misconfigured for a malformed URL, Unreachable, or Unsuitable with the remedy.
     """
     address = Address.parse(url)
     options: dict[str, Any] = {
-        "username": address.username,
-        "password": address.password,
+        "username": address.username or username or None,
+        "password": address.password or password or None,
         "socket_timeout": timeout_s,
         "socket_connect_timeout": min(timeout_s, 2.0),
         "decode_responses": False,
@@ -280,6 +289,7 @@ def connect(url: str, tls: Tls | None = None, *, timeout_s: float = 5.0) -> Clus
 def _check_server(address: Address, options: Mapping[str, Any]) -> None:
     """Ask the first node that answers whether it can serve; the cluster client's own errors do
     not tell a server without cluster mode from one that is away."""
+    reason = ""
     for host, port in address.nodes:
         with redis.Redis(host=host, port=port, retry=Retry(NoBackoff(), 0), **options) as node:
             try:
@@ -300,7 +310,8 @@ def _check_server(address: Address, options: Mapping[str, Any]) -> None:
                     f"Redis at {host}:{port} asks for a password: "
                     "put user name and password into HOURGLASS_REDIS_URL"
                 ) from None
-            except (redis.ConnectionError, redis.TimeoutError, OSError):
+            except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
+                reason = str(error)
                 continue
         version = str(info.get("redis_version", "0"))
         if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_REDIS:
@@ -314,5 +325,6 @@ def _check_server(address: Address, options: Mapping[str, Any]) -> None:
             )
         return
     raise Unreachable(
-        f"no Redis answers at {address.shown}: check HOURGLASS_REDIS_URL and that it is running"
+        f"no Redis answers at {address.shown}: check HOURGLASS_REDIS_URL and that it is running "
+        f"({reason})"
     )

@@ -67,7 +67,8 @@ class Partition:
 
     @property
     def stream(self) -> str:
-        return f"{PREFIX}:{datetime.fromtimestamp(self.day_ms / 1000, UTC):%Y%m%d}"
+        day = datetime.fromtimestamp(self.day_ms / 1000, UTC)
+        return f"{PREFIX}:{day.year:04d}{day:%m%d}"
 
     @property
     def hours(self) -> str:

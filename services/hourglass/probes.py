@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 #: What keeps a service from being live or ready, one phrase each; empty if nothing does.
 Check = Callable[[], Sequence[str]]
 
+#: How long closing the port may take: part of the two seconds between SIGTERM and the exit.
+CLOSE_WITHIN_S = 0.1
+
 
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
@@ -64,7 +67,9 @@ class Probes:
                 f"cannot listen on {host}:{port} ({error.strerror}): choose another --http-port"
             ) from None
         self.port = int(self._server.server_port)
-        self._thread = Thread(target=self._server.serve_forever, name="probes", daemon=True)
+        self._thread = Thread(
+            target=self._server.serve_forever, args=(CLOSE_WITHIN_S,), name="probes", daemon=True
+        )
         self._thread.start()
 
     def close(self) -> None:

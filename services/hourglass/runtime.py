@@ -19,13 +19,15 @@ from types import FrameType
 
 from prometheus_client import CollectorRegistry
 
-from hourglass.cluster import Cluster, connect
+from hourglass.cluster import Cluster
 from hourglass.errors import HourglassError, Unreachable
 from hourglass.probes import Probes
 from hourglass.settings import ServiceSettings
 from hourglass.telemetry import set_up_logging
 
 log = logging.getLogger(__name__)
+
+_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
 
 #: Workers get this long to finish their batch; the exit comes within two seconds of SIGTERM.
 DRAIN_S = 1.7
@@ -47,6 +49,7 @@ class Service:
         self._beats: dict[str, float] = {}
         self._troubles: dict[str, str] = {"start": "starting"}
         self._failure: BaseException | None = None
+        self._heeds_signals = False
         set_up_logging(settings.log_format, settings.log_level, service=kind, name=self.name)
 
     def connect(self) -> Cluster:
@@ -58,7 +61,7 @@ class Service:
         deadline = time.monotonic() + self._settings.connect_within_s
         while True:
             try:
-                cluster = connect(self._settings.redis_url, self._settings.tls)
+                cluster = self._settings.connect()
                 self.resources.callback(cluster.close)
                 return cluster
             except Unreachable:
@@ -98,14 +101,16 @@ class Service:
                     self.well(name)
                 except Unreachable as error:
                     self.trouble(name, str(error))
+                self.beat(name, rest_s=seconds)
                 if self.stop.wait(seconds):
                     return
 
         self.worker(name, loop)
 
-    def beat(self, worker: str) -> None:
-        """A sign of life from `worker`; without one for STUCK_S the service is not live."""
-        self._beats[worker] = time.monotonic()
+    def beat(self, worker: str, *, rest_s: float = 0.0) -> None:
+        """A sign of life from `worker`; without another for STUCK_S, after the rest it is taking,
+        the service is not live."""
+        self._beats[worker] = time.monotonic() + rest_s
 
     def silence(self, worker: str) -> None:
         """`worker` is done; no more signs of life are expected, and it troubles nobody."""
@@ -144,13 +149,12 @@ class Service:
         self.resources.callback(probes.close)
         log.info("%s %s listens on port %d", self.kind, self.name, probes.port)
 
-    def run(self, finished: threading.Event | None = None) -> int:
-        """Wait for a signal, a failed worker, or `finished`; drain; return the exit status."""
+    def run(self) -> int:
+        """Wait until a signal, a failed worker or a finished one sets `stop`; drain; return the
+        exit status."""
         self._heed_signals()
         self.well("start")
-        while not self.stop.wait(0.05 if finished else 0.5):
-            if finished is not None and finished.is_set():
-                self.stop.set()
+        self.stop.wait()
         self._troubles["stop"] = "stopping"
         deadline = time.monotonic() + DRAIN_S
         for thread in self._workers:
@@ -164,10 +168,29 @@ class Service:
         return 0 if self._failure is None else 1
 
     def _heed_signals(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
+        if self._heeds_signals:
+            return
+        self._heeds_signals = True
+        heard, told = socket.socketpair()
+        told.setblocking(False)
+        self.resources.enter_context(heard)
+        self.resources.enter_context(told)
+        signal.set_wakeup_fd(told.fileno())
+        self.resources.callback(signal.set_wakeup_fd, -1)
+        for number in _SIGNALS:
+            signal.signal(number, _leave_to_the_thread)
+        threading.Thread(target=self._await_signal, args=(heard,), daemon=True).start()
 
-    def _on_signal(self, number: int, _: FrameType | None) -> None:
-        log.info("%s: stopping", signal.Signals(number).name)
+    def _await_signal(self, heard: socket.socket) -> None:
+        # In a thread and not in the handler: a handler interrupts the main thread anywhere, also
+        # inside a lock that setting the event or logging needs.
+        number = next((byte for byte in heard.recv(1)), None)
+        if number is None:
+            return
         self._troubles["stop"] = "stopping"
+        log.info("%s: stopping", signal.Signals(number).name)
         self.stop.set()
+
+
+def _leave_to_the_thread(_number: int, _frame: FrameType | None) -> None:
+    """A handler must be there for the wake-up descriptor to be written to."""

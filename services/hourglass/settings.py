@@ -3,17 +3,19 @@ default, a help text, and a row of the configuration table."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from enum import StrEnum
 from inspect import Parameter, Signature
+from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast, get_type_hints
 
 import typer
 
-from hourglass.cluster import Tls
-from hourglass.errors import HourglassError
+from hourglass.cluster import Cluster, Tls, connect
+from hourglass.errors import HourglassError, Misconfigured
 
 ENV_PREFIX = "HOURGLASS_"
 
@@ -33,6 +35,7 @@ class OptionInfo:
     maximum: float | None = None
     secret: bool = False
     env: bool = True
+    flag: bool = True
 
 
 def option(
@@ -44,14 +47,22 @@ def option(
     maximum: float | None = None,
     secret: bool = False,
     env: bool = True,
+    flag: bool = True,
 ) -> Any:
     """A settings field.
 
     `unit` is shown beside the default; `secret` marks values that no message may show; without
-    `env` there is no environment variable of the option's name.
+    `env` there is no environment variable of the option's name, without `flag` nothing else, so
+    that the value never stands in an argument list.
     """
     info = OptionInfo(
-        help=help, unit=unit, minimum=minimum, maximum=maximum, secret=secret, env=env
+        help=help,
+        unit=unit,
+        minimum=minimum,
+        maximum=maximum,
+        secret=secret,
+        env=env,
+        flag=flag,
     )
     return field(default=default, metadata={"option": info})
 
@@ -65,17 +76,39 @@ class RedisSettings:
         "The Redis Cluster: redis://[user:password@]host:port[,host:port…], or rediss:// for TLS.",
         secret=True,
     )
+    redis_username: str = option("", "User name, where the URL has none.")
+    redis_password: str = option(
+        "", "Password, where the URL has none; only as environment variable.",
+        secret=True, flag=False,
+    )  # fmt: skip
+    redis_password_file: str | None = option(None, "File with the password, first line.")
     redis_ca_file: str | None = option(None, "File with the CA certificates to trust (PEM).")
     redis_cert_file: str | None = option(None, "File with the client certificate (PEM).")
     redis_key_file: str | None = option(None, "File with the client certificate's key (PEM).")
 
-    @property
-    def tls(self) -> Tls:
-        return Tls(
-            ca_file=self.redis_ca_file,
-            cert_file=self.redis_cert_file,
-            key_file=self.redis_key_file,
+    def connect(self) -> Cluster:
+        """The cluster. Raises Misconfigured, Unreachable, Unsuitable."""
+        return connect(
+            self.redis_url,
+            Tls(
+                ca_file=self.redis_ca_file,
+                cert_file=self.redis_cert_file,
+                key_file=self.redis_key_file,
+            ),
+            username=self.redis_username,
+            password=self._password(),
         )
+
+    def _password(self) -> str:
+        if self.redis_password_file is None:
+            return self.redis_password
+        try:
+            return Path(self.redis_password_file).read_text(encoding="utf-8").partition("\n")[0]
+        except OSError as error:
+            raise Misconfigured(
+                f"the password file {self.redis_password_file} cannot be read "
+                f"({error.strerror}): check --redis-password-file"
+            ) from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +167,11 @@ def add_command(
     """Give `app` a command whose options are the fields of `settings`."""
     hints = get_type_hints(settings)
     parameters: list[Parameter] = []
+    unflagged: dict[str, str] = {}
     for each, info in option_fields(settings):
+        if not info.flag:
+            unflagged[each.name] = info.help
+            continue
         annotation = Annotated[
             hints[each.name],
             typer.Option(
@@ -151,12 +188,14 @@ def add_command(
         )
 
     def entry(**values: Any) -> None:
-        run(settings(**values))
+        present = {n: os.environ[env_name(n)] for n in unflagged if env_name(n) in os.environ}
+        run(settings(**values, **present))
 
     entry.__doc__ = run.__doc__
     entry.__annotations__ = {each.name: each.annotation for each in parameters}
     cast(Any, entry).__signature__ = Signature(parameters)
-    app.command(**command)(entry)
+    told = "  ".join(f"{env_name(name)}: {about}" for name, about in unflagged.items())
+    app.command(epilog=f"In the environment: {told}" if told else None, **command)(entry)
 
 
 def invoke(app: typer.Typer, program: str, arguments: Sequence[str] | None = None) -> None:

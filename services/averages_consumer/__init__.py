@@ -1,0 +1,1 @@
+"""The averages consumer: hourly averages from `temps:averages` into the warehouse."""

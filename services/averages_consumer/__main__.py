@@ -1,0 +1,63 @@
+"""Composition root of the averages consumer: `temps:averages` → rows, and lines in the terminal."""
+
+from __future__ import annotations
+
+import sys
+
+from averages_consumer.consumer import Consumer
+from averages_consumer.gaps import Gaps
+from averages_consumer.instruments import Instruments
+from averages_consumer.settings import AveragesConsumerSettings
+from averages_consumer.warehouse import Warehouse
+from hourglass.groups import reap
+from hourglass.keys import AVERAGES, AVERAGES_GROUP
+from hourglass.runtime import Service
+from hourglass.settings import add_command, application, invoke
+from hourglass.survey import StreamGauges, survey
+from hourglass.telemetry import tracer
+
+SURVEY_S = 2.0
+
+
+def consume(settings: AveragesConsumerSettings) -> None:
+    """Load each hourly average into the warehouse, once, and print it."""
+    service = Service("averages-consumer", settings)
+    warehouse = service.resources.enter_context(Warehouse(settings.warehouse_url))
+    spans, flush = tracer("averages-consumer")
+    service.resources.callback(flush)
+    cluster = service.connect()
+    metrics = Instruments(service.registry)
+    gauges = StreamGauges(service.registry, partitions=False)
+    consumer = Consumer(
+        host=service,
+        cluster=cluster,
+        warehouse=warehouse,
+        gaps=Gaps(cluster, warehouse, metrics),
+        metrics=metrics,
+        tracer=spans,
+        claim_idle_ms=settings.claim_idle_ms,
+    )
+
+    service.serve_probes()
+    service.worker("averages", consumer.work)
+    service.every(
+        SURVEY_S, "survey", lambda: gauges.show(survey(cluster, [AVERAGES], AVERAGES_GROUP))
+    )
+    idle_ms = settings.claim_idle_ms
+    service.every(
+        idle_ms / 1000, "reaper", lambda: reap(cluster, AVERAGES, AVERAGES_GROUP, 2 * idle_ms)
+    )
+    # Until then it is starting, and not ready.
+    while not (consumer.begun.wait(0.1) or service.stop.is_set()):
+        pass
+    sys.exit(service.run())
+
+
+def main() -> None:
+    app = application()
+    add_command(app, AveragesConsumerSettings, consume)
+    invoke(app, "hourglass-averages-consumer")
+
+
+if __name__ == "__main__":
+    main()

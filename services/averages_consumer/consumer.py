@@ -1,0 +1,232 @@
+"""From `temps:averages` to the warehouse: read, decode, commit, acknowledge.
+
+An entry is acknowledged after the warehouse has it, and the warehouse has one row per hour, so
+an entry that comes again, for whatever reason, changes nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from threading import Event
+from typing import Any, NamedTuple, Protocol, TextIO
+
+from opentelemetry.trace import Tracer
+from redis.exceptions import ResponseError
+
+from averages_consumer.gaps import Gaps
+from averages_consumer.instruments import Instruments
+from averages_consumer.report import line
+from averages_consumer.warehouse import Warehouse, WarehouseAway
+from hourglass.averages import HourlyAverage
+from hourglass.cluster import Cluster, Link
+from hourglass.errors import Unreachable, Unsuitable
+from hourglass.keys import AVERAGES, AVERAGES_GROUP
+from hourglass.telemetry import links_to
+
+log = logging.getLogger(__name__)
+
+BATCH_ENTRIES = 100
+BLOCK_MS = 500
+RECONNECT_S = 0.2
+GAPS_EVERY_S = 60.0
+#: Between tries to reach a warehouse that is away.
+FIRST_RETRY_S, LAST_RETRY_S = 0.1, 5.0
+
+
+class Host(Protocol):
+    """What of the running service a consumer needs; hourglass.runtime.Service is one."""
+
+    name: str
+    stop: Event
+
+    def beat(self, worker: str) -> None: ...
+    def trouble(self, worker: str, what: str) -> None: ...
+    def well(self, worker: str) -> None: ...
+
+
+class Entry(NamedTuple):
+    """A stream entry as Redis delivers it: `fields` alternates names and values."""
+
+    id: bytes
+    fields: Sequence[bytes]
+
+
+class _GroupGone(Exception):
+    """The stream or its group was deleted, before or while blocking on it."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Consumer:
+    """Loads averages for one process; `work` is its only thread."""
+
+    host: Host
+    cluster: Cluster
+    warehouse: Warehouse
+    gaps: Gaps
+    metrics: Instruments
+    tracer: Tracer
+    claim_idle_ms: int
+    out: TextIO = field(default_factory=lambda: sys.stdout)
+    #: Set once it has reached both the warehouse and the stream.
+    begun: Event = field(default_factory=Event)
+    _cursor: bytes = b"0-0"
+    _next_claim: float = 0.0
+    _next_gaps: float = 0.0
+    #: Entries that were told of and are, for all we know, not acknowledged.
+    _told: set[bytes] = field(default_factory=set[bytes])
+
+    def work(self) -> None:
+        """Load what comes until told to stop. Raises Misconfigured, Unsuitable."""
+        self._persist(self.warehouse.create)
+        while not self.host.stop.is_set():
+            self.host.beat("averages")
+            try:
+                with closing(self.cluster.link(AVERAGES)) as link:
+                    self._follow(link)
+            except _GroupGone as gone:
+                log.warning("%s: making the group anew", gone)
+            except Unreachable as error:
+                self.host.trouble("redis", str(error))
+                self.host.stop.wait(RECONNECT_S)
+                self._refresh_topology()
+            except ResponseError as error:
+                raise Unsuitable(
+                    f"Redis does not let {AVERAGES} be read through a group: {error}"
+                ) from error
+
+    def _follow(self, link: Link) -> None:
+        """Read and load over one connection, under a consumer name of its own."""
+        self._make_group(link)
+        self.host.well("redis")
+        self.begun.set()
+        consumer = f"{self.host.name}-{uuid.uuid4().hex[:8]}"
+        while not self.host.stop.is_set():
+            self.host.beat("averages")
+            self._look_for_gaps()
+            self._load(link, self._claim(link, consumer) or self._read(link, consumer))
+
+    def _make_group(self, link: Link) -> None:
+        """From the stream's first entry: what the group has loaded before is loaded again, and
+        changes nothing."""
+        try:
+            link.call("XGROUP", "CREATE", AVERAGES, AVERAGES_GROUP, "0", "MKSTREAM")
+        except ResponseError as error:
+            if not str(error).startswith("BUSYGROUP"):
+                raise
+
+    def _read(self, link: Link, consumer: str) -> Sequence[Entry]:
+        reply = self._group_call(
+            link,
+            "XREADGROUP", "GROUP", AVERAGES_GROUP, consumer,
+            "COUNT", BATCH_ENTRIES, "BLOCK", BLOCK_MS, "STREAMS", AVERAGES, ">",
+        )  # fmt: skip
+        return [Entry(*entry) for entry in reply[0][1]] if reply else []
+
+    def _claim(self, link: Link, consumer: str) -> Sequence[Entry]:
+        """What others have held for too long; a part at each call until the list is through."""
+        if time.monotonic() < self._next_claim:
+            return []
+        self._cursor, entries, _ = self._group_call(
+            link,
+            "XAUTOCLAIM", AVERAGES, AVERAGES_GROUP, consumer, self.claim_idle_ms,
+            self._cursor, "COUNT", BATCH_ENTRIES,
+        )  # fmt: skip
+        if self._cursor == b"0-0":
+            self._next_claim = time.monotonic() + self.claim_idle_ms / 2000
+        self.metrics.reclaimed(len(entries))
+        return [Entry(*entry) for entry in entries]
+
+    def _group_call(self, link: Link, *command: str | bytes | int) -> Any:
+        try:
+            return link.call(*command)
+        except ResponseError as error:
+            if str(error).startswith(("NOGROUP", "UNBLOCKED")):
+                raise _GroupGone(str(error)) from None
+            raise
+
+    def _load(self, link: Link, entries: Sequence[Entry]) -> None:
+        """Commit, tell, acknowledge. If told to stop while the warehouse is away, none of it:
+        the entries stay with the group."""
+        if not entries:
+            return
+        averages: dict[bytes, HourlyAverage] = {}
+        invalid: dict[bytes, ValueError] = {}
+        for entry in entries:
+            try:
+                averages[entry.id] = _decode(entry)
+            except ValueError as error:
+                invalid[entry.id] = error
+        origins = links_to(average.traceparent for average in averages.values())
+        with self.tracer.start_as_current_span("load", links=origins):
+            if averages and not self._commit(list(averages.values())):
+                return
+            self._tell(averages, invalid)
+            link.call("XACK", AVERAGES, AVERAGES_GROUP, *(entry.id for entry in entries))
+        self._told.difference_update(averages, invalid)
+
+    def _commit(self, averages: Sequence[HourlyAverage]) -> bool:
+        """False if told to stop before the warehouse had them."""
+
+        def write() -> None:
+            started = time.perf_counter()
+            self.warehouse.upsert(averages, datetime.now(UTC))
+            self.metrics.wrote(time.perf_counter() - started)
+
+        return self._persist(write)
+
+    def _persist(self, write: Callable[[], None]) -> bool:
+        """Try until the warehouse has done it, or until told to stop."""
+        retry_s = FIRST_RETRY_S
+        while True:
+            self.host.beat("averages")
+            try:
+                write()
+            except WarehouseAway as error:
+                self.metrics.warehouse_failed()
+                self.host.trouble("warehouse", str(error))
+            else:
+                self.host.well("warehouse")
+                return True
+            if self.host.stop.wait(retry_s):
+                return False
+            retry_s = min(2 * retry_s, LAST_RETRY_S)
+
+    def _tell(
+        self, averages: Mapping[bytes, HourlyAverage], invalid: Mapping[bytes, ValueError]
+    ) -> None:
+        """Each entry once, even if it comes again because its acknowledgement got lost."""
+        for entry_id, average in averages.items():
+            if entry_id not in self._told:
+                self.metrics.loaded(average)
+                print(line(average), file=self.out, flush=True)
+        for entry_id, error in invalid.items():
+            if entry_id not in self._told:
+                self.metrics.invalid()
+                log.error("entry %s is no average: %s", entry_id.decode(), error)
+        self._told.update(averages, invalid)
+
+    def _look_for_gaps(self) -> None:
+        if time.monotonic() >= self._next_gaps:
+            self._next_gaps = time.monotonic() + GAPS_EVERY_S
+            try:
+                self.gaps.check()
+            except WarehouseAway as error:
+                log.debug("gaps: %s", error)
+
+    def _refresh_topology(self) -> None:
+        try:
+            self.cluster.refresh_topology()
+        except Unreachable as error:
+            log.debug("topology: %s", error)
+
+
+def _decode(entry: Entry) -> HourlyAverage:
+    names, values = entry.fields[::2], entry.fields[1::2]
+    return HourlyAverage.decode(entry.id, dict(zip(names, values, strict=True)))

@@ -1,0 +1,115 @@
+"""The averages consumer's metrics, for whoever asks whether the averages arrive."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Gauge
+
+from hourglass.averages import HourlyAverage
+from hourglass.instruments import Instrument
+from hourglass.survey import STREAM_INSTRUMENTS
+
+LOADED = Instrument(
+    name="hourglass_averages_loaded_total",
+    kind="counter",
+    help="Averages this process has loaded into the warehouse.",
+)
+INVALID = Instrument(
+    name="hourglass_averages_invalid_total",
+    kind="counter",
+    help="Entries of temps:averages that are no valid average; acknowledged, not loaded.",
+)
+RECLAIMED = Instrument(
+    name="hourglass_averages_reclaimed_total",
+    kind="counter",
+    help="Entries taken over from a consumer that did not acknowledge them.",
+)
+WRITE_SECONDS = Instrument(
+    name="hourglass_warehouse_write_seconds",
+    kind="histogram",
+    help="Time one batch of averages took to be committed, failed tries left out.",
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+)
+ERRORS = Instrument(
+    name="hourglass_warehouse_errors_total",
+    kind="counter",
+    help="Tries at which the warehouse did not answer; the averages stay in the stream.",
+)
+MISSING_HOURS = Instrument(
+    name="hourglass_warehouse_missing_hours",
+    kind="gauge",
+    help="Published hours that were trimmed from the stream before the warehouse had them. "
+    "The same fact from every replica: take the maximum.",
+)
+LAST_AVERAGE = Instrument(
+    name="hourglass_last_average_temp_f",
+    kind="gauge",
+    help="Average of the latest hour this process has loaded, in degrees Fahrenheit; "
+    "absent until there is one.",
+)
+LAST_HOUR = Instrument(
+    name="hourglass_last_average_hour_timestamp_seconds",
+    kind="gauge",
+    help="Start of the latest hour this process has loaded, in seconds since the epoch; "
+    "absent until there is one.",
+)
+INSTRUMENTS = (
+    LOADED,
+    INVALID,
+    RECLAIMED,
+    WRITE_SECONDS,
+    ERRORS,
+    MISSING_HOURS,
+    LAST_AVERAGE,
+    LAST_HOUR,
+    *STREAM_INSTRUMENTS,
+)
+
+
+class Instruments:
+    """The live metrics of one process."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+        self._loaded = LOADED.counter(registry)
+        self._invalid = INVALID.counter(registry)
+        self._reclaimed = RECLAIMED.counter(registry)
+        self._write_seconds = WRITE_SECONDS.histogram(registry)
+        self._errors = ERRORS.counter(registry)
+        # Made when first shown: until then the series is absent, because unknown is not zero.
+        self._missing: Gauge | None = None
+        self._latest: _Latest | None = None
+
+    def loaded(self, average: HourlyAverage) -> None:
+        self._loaded.inc()
+        self._latest = self._latest or _Latest(self._registry)
+        self._latest.show(average)
+
+    def invalid(self) -> None:
+        self._invalid.inc()
+
+    def reclaimed(self, count: int) -> None:
+        self._reclaimed.inc(count)
+
+    def wrote(self, seconds: float) -> None:
+        self._write_seconds.observe(seconds)
+
+    def warehouse_failed(self) -> None:
+        self._errors.inc()
+
+    def missing(self, hours: int) -> None:
+        self._missing = self._missing or MISSING_HOURS.gauge(self._registry)
+        self._missing.set(hours)
+
+
+class _Latest:
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._average = LAST_AVERAGE.gauge(registry)
+        self._hour = LAST_HOUR.gauge(registry)
+        self._start_ms = -1
+
+    def show(self, average: HourlyAverage) -> None:
+        """An older hour than the one shown changes nothing."""
+        if average.start_ms >= self._start_ms:
+            self._start_ms = average.start_ms
+            self._average.set(average.mean_milli_f / 1000)
+            self._hour.set(average.start_ms / 1000)

@@ -1,0 +1,65 @@
+"""What is said of hourly averages, and of those that will not come any more. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
+
+from hourglass.averages import HourlyAverage
+from hourglass.keys import HOUR_MS, iso
+from hourglass.readings import degrees
+
+
+def line(average: HourlyAverage) -> str:
+    """The terminal line of one average, in the exercise's words."""
+    return (
+        f"Average temperature for {average.start:%Y/%m/%d} at {average.start.hour} "
+        f"was {degrees(average.mean_milli_f)}F ({average.count} observations)."
+    )
+
+
+def published_hours(members: Iterable[bytes]) -> list[int]:
+    """The hours (ms) in members `hour_ms:count:sum_milli_f` of the published set."""
+    return [int(member.partition(b":")[0]) for member in members]
+
+
+def missing_for_good(
+    published: Iterable[int],
+    *,
+    oldest_ms: int | None,
+    held: AbstractSet[int],
+    loaded: AbstractSet[int],
+) -> list[int]:
+    """The hours that were trimmed from the stream before anybody loaded them, in order.
+
+    Only published hours count: an hour without readings never had an entry. Look at `published`
+    first, then at the others in this order, and an hour on its way is not taken for lost.
+
+    oldest_ms: hour of the oldest entry still in the stream; None if the stream is empty
+    held: hours of entries that a consumer holds, whether still in the stream or trimmed
+    loaded: hours the warehouse has
+    """
+    return sorted(
+        hour
+        for hour in set(published)
+        if (oldest_ms is None or hour < oldest_ms) and hour not in held and hour not in loaded
+    )
+
+
+def describe_missing(hours: Sequence[int]) -> str:
+    """One line for `hours`, which are in order and not empty."""
+    count = "1 hour was" if len(hours) == 1 else f"{len(hours)} hours were"
+    return f"{count} trimmed from the stream before being loaded: {_spans(hours)}"
+
+
+def _spans(hours: Sequence[int]) -> str:
+    """Neighbouring hours drawn together, as in "2025-01-01T00:00:00Z to 2025-01-01T05:00:00Z"."""
+    spans: list[list[int]] = []
+    for hour in hours:
+        if spans and hour == spans[-1][1] + HOUR_MS:
+            spans[-1][1] = hour
+        else:
+            spans.append([hour, hour])
+    return ", ".join(
+        iso(first) if first == last else f"{iso(first)} to {iso(last)}" for first, last in spans
+    )

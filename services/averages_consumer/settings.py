@@ -1,0 +1,26 @@
+"""The averages consumer's options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hourglass.settings import ServiceSettings, option
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AveragesConsumerSettings(ServiceSettings):
+    """What an averages consumer process is told."""
+
+    warehouse_url: str = option(
+        "sqlite:///hourglass.db",
+        "The warehouse, an SQLAlchemy URL: sqlite:///FILE, or "
+        "postgresql://user:password@host/database (install hourglass[postgres] for it).",
+        secret=True,
+    )
+    claim_idle_ms: int = option(
+        30_000,
+        "How long an entry stays with a consumer that does not acknowledge it before another "
+        "one takes it over.",
+        unit="ms",
+        minimum=1,
+    )

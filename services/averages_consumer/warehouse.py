@@ -1,0 +1,220 @@
+"""The warehouse: table `hourly_averages`, one row per hour, in SQLite or PostgreSQL.
+
+    HourglassError
+    ├── Misconfigured    no URL of a warehouse, driver not installed, file not usable
+    └── WarehouseAway    it does not answer now: try again
+
+No message shows a password.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    ProgrammingError,
+    SQLAlchemyError,
+)
+from sqlalchemy.schema import CreateTable
+
+from averages_consumer.table import HourRow, hourly_averages, milliseconds, moment, row_of
+from hourglass.averages import HourlyAverage
+from hourglass.errors import HourglassError, Misconfigured
+
+_SQLITE, _POSTGRESQL = "sqlite+pysqlite", "postgresql+psycopg"
+#: The schemes a URL may have.
+_DRIVERS = {
+    "sqlite": _SQLITE,
+    _SQLITE: _SQLITE,
+    "postgresql": _POSTGRESQL,
+    "postgres": _POSTGRESQL,
+    _POSTGRESQL: _POSTGRESQL,
+}
+_URL_REMEDY = (
+    "set HOURGLASS_WAREHOUSE_URL to sqlite:///FILE or postgresql://user:password@host/database"
+)
+_FILE_REMEDY = (
+    "its folder must exist and be writable, and the file must be an SQLite database: "
+    "check HOURGLASS_WAREHOUSE_URL"
+)
+#: Below what a service has to finish its batch in, after SIGTERM.
+_BUSY_TIMEOUT_MS = 1000
+#: A server that vanished without a word is noticed within some ten seconds.
+_POSTGRESQL_OPTIONS = {
+    "connect_timeout": 2,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+    "application_name": "hourglass-averages-consumer",
+}
+#: Any number that no other program takes: replicas that start at once make the table in turn.
+_CREATE_LOCK = 0x686F7572
+#: SQLite's answers that a person has to put right.
+_UNUSABLE_FILE = ("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_NOTADB", "SQLITE_PERM")
+
+
+class WarehouseAway(HourglassError):
+    """The warehouse does not answer at the moment; nothing was changed, try again."""
+
+
+class Warehouse:
+    """A warehouse; safe to share between threads. Use it as a context manager, or `close` it."""
+
+    def __init__(self, url: str) -> None:
+        """Connects to nothing yet. Raises Misconfigured."""
+        self._url = _parse(url)
+        self.shown = sa.make_url(url).render_as_string(hide_password=True)
+        self._engine = _engine(self._url)
+        self._upsert = _upsert(self._url.drivername)
+
+    def create(self) -> None:
+        """Make the table unless it is there, however many processes try at once.
+
+        Raises Misconfigured for what a person has to put right, WarehouseAway.
+        """
+        try:
+            with self._transaction() as connection:
+                if self._url.drivername == _POSTGRESQL:
+                    lock = sa.func.pg_advisory_xact_lock(_CREATE_LOCK)
+                    connection.execute(sa.select(lock))
+                else:
+                    # Readers and the writer do not wait for one another; the file remembers it.
+                    connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+                # Looked for first: a role may be allowed to use the table and not to make one.
+                if not sa.inspect(connection).has_table(hourly_averages.name):
+                    connection.execute(CreateTable(hourly_averages, if_not_exists=True))
+                # Whether rows can be written is found out now, not with the first average.
+                nothing = sa.update(hourly_averages).where(sa.false())
+                connection.execute(nothing.values(late=hourly_averages.c.late))
+        except WarehouseAway as error:
+            remedy = _remedy(error.__cause__)
+            if remedy:
+                raise Misconfigured(f"{error}: {remedy}") from error
+            raise
+
+    def upsert(self, averages: Sequence[HourlyAverage], loaded_at: datetime) -> None:
+        """Make the rows of these hours be these averages, all or none. Rows that are so already
+        stay as they are. Raises WarehouseAway."""
+        # In order of hour: two processes that write the same hours then wait, and never deadlock.
+        ordered = sorted(averages, key=lambda average: average.start_ms)
+        if not ordered:
+            return
+        with self._transaction() as connection:
+            connection.execute(self._upsert, [row_of(average, loaded_at) for average in ordered])
+
+    def hours(self, from_ms: int = 0) -> set[int]:
+        """The hours (ms since the epoch) that are here, from `from_ms` on. Raises WarehouseAway."""
+        hour = hourly_averages.c.hour
+        with self._transaction() as connection:
+            found = connection.scalars(sa.select(hour).where(hour >= moment(from_ms)))
+            return {milliseconds(start) for start in found}
+
+    def rows(self, from_ms: int, to_ms: int) -> Iterator[HourRow]:
+        """The rows of the hours from `from_ms` on and before `to_ms`, in order, fetched a few at
+        a time. Raises WarehouseAway."""
+        hour = hourly_averages.c.hour
+        query = (
+            sa.select(hourly_averages)
+            .where(hour >= moment(from_ms), hour < moment(to_ms))
+            .order_by(hour)
+            .execution_options(yield_per=1000)
+        )
+        with self._transaction() as connection:
+            for row in connection.execute(query).mappings():
+                yield HourRow(**row)
+
+    def last_hour(self) -> int | None:
+        """The latest hour (ms since the epoch) that is here. Raises WarehouseAway."""
+        with self._transaction() as connection:
+            last = connection.scalar(sa.select(sa.func.max(hourly_averages.c.hour)))
+            return None if last is None else milliseconds(last)
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def _transaction(self) -> Generator[sa.Connection]:
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except SQLAlchemyError as error:
+            raise WarehouseAway(
+                f"the warehouse {self.shown} does not answer: {_reason(error, self._url)}"
+            ) from error
+
+
+def _parse(url: str) -> sa.URL:
+    try:
+        parsed = sa.make_url(url)
+    except (ArgumentError, ValueError):
+        raise Misconfigured(f"the warehouse's URL cannot be read: {_URL_REMEDY}") from None
+    driver = _DRIVERS.get(parsed.drivername)
+    if driver is None:
+        raise Misconfigured(f"the warehouse cannot be {parsed.drivername}: {_URL_REMEDY}")
+    if driver == _SQLITE and parsed.database in (None, "", ":memory:"):
+        raise Misconfigured(f"a warehouse in memory ends with its process: {_URL_REMEDY}")
+    return parsed.set(drivername=driver)
+
+
+def _engine(url: sa.URL) -> sa.Engine:
+    options: dict[str, Any] = {"timeout": _BUSY_TIMEOUT_MS / 1000}
+    if url.drivername == _POSTGRESQL:
+        options = {
+            name: value for name, value in _POSTGRESQL_OPTIONS.items() if name not in url.query
+        }
+    try:
+        # An hour may lie between two batches: long enough for a connection to have died unseen.
+        return sa.create_engine(url, connect_args=options, pool_pre_ping=True, hide_parameters=True)
+    except ImportError as error:
+        raise Misconfigured(
+            f"the driver for PostgreSQL is not installed ({error}): install hourglass[postgres]"
+        ) from None
+
+
+def _upsert(driver: str) -> sa.Insert:
+    table = hourly_averages
+    insert = postgresql.insert(table) if driver == _POSTGRESQL else sqlite.insert(table)
+    values = [column for column in table.columns if column.name not in ("hour", "loaded_at")]
+    return insert.on_conflict_do_update(
+        index_elements=[table.c.hour],
+        set_={column.name: insert.excluded[column.name] for column in table.columns},
+        where=sa.or_(*(column.is_distinct_from(insert.excluded[column.name]) for column in values)),
+    )
+
+
+def _remedy(error: BaseException | None) -> str:
+    """What to do about an error that does not pass by waiting; empty for one that may."""
+    if isinstance(error, DBAPIError):
+        # sqlite3 has a name for each error; psycopg, a code for those the server sent.
+        if getattr(error.orig, "sqlite_errorname", "").startswith(_UNUSABLE_FILE):
+            return _FILE_REMEDY
+        if isinstance(error, ProgrammingError) and not getattr(error.orig, "sqlstate", "unknown"):
+            return _URL_REMEDY
+    return ""
+
+
+def _reason(error: SQLAlchemyError, url: sa.URL) -> str:
+    """What the driver says, on one line, without the password."""
+    said = str(error.orig if isinstance(error, DBAPIError) else error)
+    first = said.strip().partition("\n")[0]
+    return first.replace(str(url.password), "***") if url.password else first

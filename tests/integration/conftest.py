@@ -1,0 +1,42 @@
+"""The pipeline on the shared cluster, and the warehouses."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+from redis.cluster import RedisCluster
+
+from hourglassctl.guard import Guard
+from tests.pipeline import Pipeline
+from tests.postgres import NoPostgres, Postgres, find_binaries
+
+
+@pytest.fixture
+def pipeline(redis: RedisCluster, redis_url: str) -> Generator[Pipeline]:  # noqa: ARG001
+    """Its steps, on an empty cluster; keys left behind without TTL or cap fail the test."""
+    with Pipeline(redis_url) as pipeline:
+        yield pipeline
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Generator[Postgres]:
+    """A PostgreSQL server that the whole session shares."""
+    try:
+        find_binaries()
+    except NoPostgres as reason:
+        pytest.skip(str(reason))
+    with Guard("hourglass-postgres-") as guard:
+        server = Postgres(guard)
+        yield server
+        server.stop()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def warehouse_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty warehouse of the test's own, of each kind in turn."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/warehouse.db"
+    server: Postgres = request.getfixturevalue("postgres")
+    return server.new_database()

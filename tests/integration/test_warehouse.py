@@ -1,0 +1,348 @@
+"""One row per hour, whatever is loaded how often by whom, in SQLite as in PostgreSQL."""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+import time
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from threading import Barrier
+
+import pytest
+import sqlalchemy as sa
+
+from averages_consumer.table import HourRow
+from averages_consumer.warehouse import Warehouse, WarehouseAway
+from hourglass.averages import HourlyAverage
+from hourglass.errors import Misconfigured
+from hourglass.keys import HOUR_MS
+from tests.postgres import Postgres
+
+START = datetime(2025, 1, 1, tzinfo=UTC)
+START_MS = int(START.timestamp()) * 1000
+NOON = datetime(2026, 3, 4, 12, 0, 0, tzinfo=UTC)
+
+
+def average(hour: int, *, sum_milli_f: int = 180_180_000, count: int = 3600) -> HourlyAverage:
+    return HourlyAverage(
+        start_ms=START_MS + hour * HOUR_MS,
+        count=count,
+        sum_milli_f=sum_milli_f,
+        min_milli_f=-1_500,
+        max_milli_f=99_900,
+        devices=2,
+        late=1,
+        sealed_by="aggregator-0",
+        traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    )
+
+
+@pytest.fixture
+def warehouse(warehouse_url: str) -> Generator[Warehouse]:
+    with Warehouse(warehouse_url) as warehouse:
+        warehouse.create()
+        yield warehouse
+
+
+def all_rows(warehouse: Warehouse) -> list[HourRow]:
+    return list(warehouse.rows(0, START_MS + 10_000 * HOUR_MS))
+
+
+def at_once(*works: Callable[[], object]) -> None:
+    """Run them in threads that start together; raises what any of them raised."""
+    barrier = Barrier(len(works))
+
+    def begin(work: Callable[[], object]) -> None:
+        barrier.wait()
+        work()
+
+    with ThreadPoolExecutor(len(works)) as threads:
+        for done in [threads.submit(begin, work) for work in works]:
+            done.result()
+
+
+def test_a_row_holds_what_the_average_said(warehouse: Warehouse) -> None:
+    warehouse.upsert([average(5)], NOON)
+
+    assert all_rows(warehouse) == [
+        HourRow(
+            hour=START + timedelta(hours=5),
+            average_temp_f=50.05,
+            sum_milli_f=180_180_000,
+            min_temp_f=-1.5,
+            max_temp_f=99.9,
+            observations=3600,
+            devices=2,
+            late=1,
+            sealed_by="aggregator-0",
+            trace_id="0af7651916cd43dd8448eb211c80319c",
+            entry_id=f"{START_MS + 5 * HOUR_MS}-0",
+            loaded_at=NOON,
+        )
+    ]
+
+
+def test_times_come_back_in_utc_whatever_the_time_zone_they_went_in_with(
+    warehouse: Warehouse,
+) -> None:
+    warehouse.upsert([average(0)], NOON.astimezone(timezone(timedelta(hours=-8))))
+
+    (row,) = all_rows(warehouse)
+    assert (row.hour.tzinfo, row.loaded_at.tzinfo) == (UTC, UTC)
+    assert row.loaded_at == NOON
+
+
+def test_loading_an_hour_again_changes_nothing(warehouse: Warehouse) -> None:
+    warehouse.upsert([average(0), average(1)], NOON)
+    before = all_rows(warehouse)
+
+    warehouse.upsert([average(1), average(0)], NOON + timedelta(days=1))
+
+    assert all_rows(warehouse) == before
+
+
+def test_an_hour_that_was_published_anew_with_another_result_replaces_its_row(
+    warehouse: Warehouse,
+) -> None:
+    warehouse.upsert([average(0), average(1)], NOON)
+
+    warehouse.upsert([average(1, sum_milli_f=3_600_000)], NOON + timedelta(days=1))
+
+    untouched, replaced = all_rows(warehouse)
+    assert (untouched.average_temp_f, untouched.loaded_at) == (50.05, NOON)
+    assert (replaced.average_temp_f, replaced.loaded_at) == (1.0, NOON + timedelta(days=1))
+
+
+def test_a_sum_beyond_what_a_float_holds_stays_exact(warehouse: Warehouse) -> None:
+    warehouse.upsert([average(0, sum_milli_f=2**63 - 1, count=2**40)], NOON)
+
+    assert all_rows(warehouse)[0].sum_milli_f == 2**63 - 1
+
+
+def test_a_batch_is_loaded_as_a_whole_or_not_at_all(warehouse: Warehouse) -> None:
+    with pytest.raises((WarehouseAway, OverflowError)):
+        warehouse.upsert([average(0), average(1, sum_milli_f=2**63)], NOON)
+
+    assert warehouse.hours() == set()
+
+
+def test_no_averages_are_nothing_to_do(warehouse: Warehouse) -> None:
+    warehouse.upsert([], NOON)
+
+    assert warehouse.hours() == set()
+    assert warehouse.last_hour() is None
+
+
+def test_rows_come_in_order_from_the_first_hour_up_to_the_second(warehouse: Warehouse) -> None:
+    warehouse.upsert([average(hour) for hour in (30, 2, 29, 1, 3)], NOON)
+
+    rows = warehouse.rows(START_MS + 2 * HOUR_MS, START_MS + 30 * HOUR_MS)
+
+    assert [(row.start_ms - START_MS) // HOUR_MS for row in rows] == [2, 3, 29]
+    assert warehouse.hours(START_MS + 29 * HOUR_MS) == {
+        START_MS + 29 * HOUR_MS,
+        START_MS + 30 * HOUR_MS,
+    }
+    assert warehouse.last_hour() == START_MS + 30 * HOUR_MS
+
+
+def test_replicas_that_start_at_once_make_the_table_once(warehouse_url: str) -> None:
+    def create() -> None:
+        with Warehouse(warehouse_url) as replica:
+            replica.create()
+            replica.create()
+
+    at_once(*[create] * 8)
+
+    with Warehouse(warehouse_url) as warehouse:
+        assert warehouse.hours() == set()
+
+
+def test_replicas_that_load_the_same_hours_in_any_order_do_not_fight(
+    warehouse: Warehouse, warehouse_url: str
+) -> None:
+    hours = range(200)
+
+    def load(order: Sequence[int]) -> None:
+        with Warehouse(warehouse_url) as replica:
+            for _ in range(5):
+                replica.upsert([average(hour) for hour in order], NOON)
+
+    at_once(lambda: load(hours), lambda: load(hours[::-1]), lambda: load(hours))
+
+    assert len(all_rows(warehouse)) == 200
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "nonsense",
+        "postgresql://somebody:sesame@host:port/database",
+        "mysql://somebody:sesame@host/database",
+        "postgresql+pg8000://somebody:sesame@host/database",
+        "postgresql+psycopg_async://somebody:sesame@host/database",
+        "sqlite://",
+        "sqlite:///:memory:",
+    ],
+)
+def test_a_url_that_cannot_work_is_refused_without_showing_its_password(url: str) -> None:
+    with pytest.raises(Misconfigured, match="HOURGLASS_WAREHOUSE_URL") as refused:
+        Warehouse(url)
+    assert "sesame" not in str(refused.value)
+
+
+def test_a_missing_driver_is_named_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(Misconfigured, match=r"install hourglass\[postgres\]"):
+        Warehouse("postgresql://somebody:sesame@host/database")
+
+
+def test_a_file_in_a_folder_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    with (
+        Warehouse(f"sqlite:///{tmp_path}/nowhere/warehouse.db") as warehouse,
+        pytest.raises(Misconfigured, match="its folder must exist and be writable"),
+    ):
+        warehouse.create()
+
+
+def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    letter = tmp_path / "letter.txt"
+    letter.write_text("Dear Grandmother,\n" * 100)
+    with (
+        Warehouse(f"sqlite:///{letter}") as warehouse,
+        pytest.raises(Misconfigured, match="file is not a database"),
+    ):
+        warehouse.create()
+    assert letter.read_text().startswith("Dear Grandmother,")
+
+
+def test_a_file_that_may_only_be_read_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "warehouse.db"
+    with Warehouse(f"sqlite:///{file}") as warehouse:
+        warehouse.create()
+    # Not by permissions, which do not bind root.
+    with (
+        Warehouse(f"sqlite:///file:{file}?mode=ro&uri=true") as warehouse,
+        pytest.raises(Misconfigured, match="attempt to write a readonly database"),
+    ):
+        warehouse.create()
+
+
+def test_a_file_that_another_program_holds_locked_is_away_within_the_grace_period(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "warehouse.db"
+    with Warehouse(f"sqlite:///{file}") as warehouse:
+        warehouse.create()
+        with closing(sqlite3.connect(file)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            began = time.monotonic()
+            with pytest.raises(WarehouseAway, match="database is locked"):
+                warehouse.upsert([average(0)], NOON)
+            assert time.monotonic() - began < 1.5
+        warehouse.upsert([average(0)], NOON)
+        assert len(all_rows(warehouse)) == 1
+
+
+def test_readers_of_the_file_are_not_kept_waiting_by_a_writer(tmp_path: Path) -> None:
+    file = tmp_path / "warehouse.db"
+    with Warehouse(f"sqlite:///{file}") as warehouse:
+        warehouse.create()
+        with closing(sqlite3.connect(file)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            assert warehouse.hours() == set()
+
+
+def test_the_file_can_be_asked_for_days_with_sqlite_s_own_functions(tmp_path: Path) -> None:
+    file = tmp_path / "warehouse.db"
+    with Warehouse(f"sqlite:///{file}") as warehouse:
+        warehouse.create()
+        warehouse.upsert([average(23), average(24), average(25)], NOON)
+    with closing(sqlite3.connect(file)) as reader:
+        days = reader.execute("SELECT date(hour), count(*) FROM hourly_averages GROUP BY 1")
+        assert list(days) == [("2025-01-01", 1), ("2025-01-02", 2)]
+
+
+def test_postgresql_keeps_hours_as_timestamptz(postgres: Postgres) -> None:
+    url = postgres.new_database()
+    with Warehouse(url) as warehouse:
+        warehouse.create()
+        warehouse.upsert([average(7)], NOON)
+    engine = sa.create_engine(sa.make_url(url).set(drivername="postgresql+psycopg"))
+    with engine.connect() as connection:
+        types = connection.exec_driver_sql(
+            "SELECT pg_typeof(hour)::text, pg_typeof(average_temp_f)::text, "
+            "pg_typeof(sum_milli_f)::text, hour AT TIME ZONE 'UTC' FROM hourly_averages"
+        ).one()
+    engine.dispose()
+    assert types == (
+        "timestamp with time zone",
+        "double precision",
+        "bigint",
+        datetime(2025, 1, 1, 7),  # noqa: DTZ001
+    )
+
+
+def test_a_role_that_may_not_make_tables_can_use_the_one_that_is_there(postgres: Postgres) -> None:
+    url = postgres.new_database()
+    with Warehouse(url) as owner:
+        owner.create()
+    role = f"loader_{sa.make_url(url).database}"
+    postgres.execute(
+        f"CREATE ROLE {role} LOGIN PASSWORD 'loads'",
+        f"GRANT SELECT, INSERT, UPDATE ON hourly_averages TO {role}",
+        url=url,
+    )
+    database = sa.make_url(url).database
+    assert database
+    with Warehouse(postgres.url(database, f"{role}:loads")) as warehouse:
+        warehouse.create()
+        warehouse.upsert([average(0)], NOON)
+        assert len(all_rows(warehouse)) == 1
+
+
+def test_a_refused_password_is_not_shown(postgres: Postgres) -> None:
+    with (
+        Warehouse(postgres.url(credentials="postgres:friend")) as warehouse,
+        pytest.raises(WarehouseAway, match="password authentication failed") as refused,
+    ):
+        warehouse.create()
+    assert "friend" not in str(refused.value)
+
+
+def test_an_unknown_connection_option_is_refused(postgres: Postgres) -> None:
+    with (
+        Warehouse(f"{postgres.url()}&no_such_option=1") as warehouse,
+        pytest.raises(Misconfigured, match="no_such_option"),
+    ):
+        warehouse.create()
+
+
+def test_a_warehouse_that_comes_back_is_used_again(postgres: Postgres) -> None:
+    with Warehouse(postgres.new_database()) as warehouse:
+        warehouse.create()
+        warehouse.upsert([average(0)], NOON)
+        postgres.stop()
+        try:
+            with pytest.raises(WarehouseAway, match="does not answer"):
+                warehouse.upsert([average(1)], NOON)
+        finally:
+            postgres.start()
+        warehouse.upsert([average(1)], NOON)
+        assert len(all_rows(warehouse)) == 2
+
+
+def test_a_connection_that_died_between_two_hours_is_not_noticed(postgres: Postgres) -> None:
+    with Warehouse(postgres.new_database()) as warehouse:
+        warehouse.create()
+        warehouse.upsert([average(0)], NOON)
+        postgres.stop()
+        postgres.start()
+
+        warehouse.upsert([average(1)], NOON)
+
+        assert len(all_rows(warehouse)) == 2

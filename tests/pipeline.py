@@ -1,0 +1,189 @@
+"""The pipeline's steps in this process, one at a time, so that a test may put anything between."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from itertools import count
+from types import TracebackType
+from typing import Any, Self
+
+from opentelemetry.trace import NoOpTracerProvider
+from prometheus_client import CollectorRegistry
+
+from aggregator.commit import Delivery
+from aggregator.instruments import Instruments
+from aggregator.reader import Opened, open_partition
+from aggregator.sealer import Sealer
+from averages_consumer.warehouse import Warehouse
+from hourglass.averages import HourlyAverage, HourRecord
+from hourglass.clock import ClockSpec, Instant, Mode, PipelineClock
+from hourglass.cluster import Cluster, connect
+from hourglass.keys import AVERAGES, DAY_MS, GROUP, HOUR_MS, Partition
+from hourglass.readings import MILLI, Reading, Rules
+from hourglass.records import decode_hours
+from hourglassctl.audit import Audit
+from hourglassctl.inspection import audit
+from hourglassctl.replay import EXERCISE_START_MS
+from producer.batch import Batch, Batcher
+from producer.publisher import Outcome, Publisher
+
+DAY = Partition(EXERCISE_START_MS)
+NEXT_DAY = Partition(DAY.end_ms)
+
+
+def at(hour: int, minute: int = 0, second: int = 0, *, day: Partition = DAY) -> int:
+    """A time of `day`, in ms."""
+    return day.hour_start_ms(hour) + (60 * minute + second) * 1000
+
+
+def day_after(partition: Partition, days: int = 1) -> Partition:
+    return Partition(partition.day_ms + days * DAY_MS)
+
+
+def reading(ts_ms: int, temp_f: float = 50.0, device: str = "porch") -> Reading:
+    return Reading(device.encode(), ts_ms, round(temp_f * MILLI))
+
+
+def batch_of(*readings: Reading) -> Batch:
+    """The first batch of a producer: sequence number 1."""
+    (batch,) = Batcher(limit=5000).cut(readings)
+    return batch
+
+
+@dataclass(slots=True)
+class Pipeline:
+    """One of each service's steps; the clock is driven and stands at the start of DAY."""
+
+    url: str
+    cluster: Cluster = field(init=False)
+    clock: PipelineClock = field(init=False)
+    _registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+    _metrics: Instruments = field(init=False)
+    _publisher: Publisher = field(init=False)
+    _batcher: Batcher = field(default_factory=lambda: Batcher(limit=1000))
+    _names: count[int] = field(default_factory=count)
+    _resources: ExitStack = field(default_factory=ExitStack)
+
+    def __enter__(self) -> Self:
+        self.cluster = self._resources.enter_context(closing(connect(self.url)))
+        self.clock = PipelineClock(self.cluster)
+        self.drive(DAY.day_ms)
+        self._metrics = Instruments(self._registry)
+        self._publisher = self.publisher("producer")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._resources.close()
+
+    def drive(self, at_ms: int) -> Instant:
+        """Move the driven clock."""
+        self.clock.set(ClockSpec(mode=Mode.DRIVEN, origin_ms=at_ms))
+        return self.clock.look()
+
+    def run_clock(self, from_ms: int, speed: float) -> Instant:
+        """Let the clock run from here and now on."""
+        real_ms = self.clock.refresh().real_ms
+        self.clock.set(
+            ClockSpec(mode=Mode.RUNNING, origin_ms=from_ms, origin_real_ms=real_ms, speed=speed)
+        )
+        return self.clock.look()
+
+    def use_wall_clock(self) -> Instant:
+        self.clock.set(ClockSpec())
+        return self.clock.look()
+
+    def publisher(self, incarnation: str, **options: Any) -> Publisher:
+        publisher = Publisher(self.cluster, self.clock, incarnation=incarnation, **options)
+        self._resources.callback(publisher.close)
+        return publisher
+
+    def produce(self, *readings: Reading) -> None:
+        for batch in self._batcher.cut(readings):
+            assert self._publisher.publish(batch) is Outcome.TAKEN
+
+    def xadd(self, *, to: Partition = DAY, entry_id: str = "*", **fields: Any) -> bytes:
+        """A foreign writer's entry; the fields are text, bytes or numbers."""
+        flat = [part for pair in fields.items() for part in pair]
+        entry: bytes = self.cluster.call("XADD", to.stream, entry_id, *flat)
+        return entry
+
+    def open(self, partition: Partition = DAY) -> Opened:
+        return open_partition(self.cluster, partition, self.clock.look())
+
+    def delivery(self, partition: Partition = DAY, *, name: str = "") -> Delivery:
+        """A new consumer of `partition` over a connection of its own."""
+        self.open(partition)
+        link = self.cluster.link(partition.stream)
+        self._resources.callback(link.close)
+        consumer = name or f"consumer-{next(self._names)}"
+        return Delivery(link, partition, consumer, self._metrics)
+
+    def commit(
+        self,
+        delivery: Delivery,
+        entries: Sequence[Any],
+        *,
+        rules: Rules | None = None,
+        given_up: Collection[bytes] = (),
+    ) -> None:
+        delivery.commit(entries, rules or Rules(), self.clock.look(), given_up)
+
+    def count(self, *partitions: Partition, rules: Rules | None = None) -> None:
+        """Read and commit whatever is not delivered yet, of DAY if none is named."""
+        for partition in partitions or (DAY,):
+            delivery = self.delivery(partition)
+            while entries := delivery.read(1000, 1):
+                self.commit(delivery, entries, rules=rules)
+
+    def sealer(self, name: str = "sealer", *, lateness_ms: int = 0) -> Sealer:
+        return Sealer(
+            name=name,
+            cluster=self.cluster,
+            clock=self.clock,
+            lateness_ms=lateness_ms,
+            metrics=self._metrics,
+            tracer=NoOpTracerProvider().get_tracer("test"),
+        )
+
+    def seal(self) -> None:
+        """One step of a sealer that remembers nothing."""
+        self.sealer().step()
+
+    def records(self, partition: Partition = DAY) -> dict[int, HourRecord]:
+        """By hour, 0 to 23."""
+        fields = self.cluster.call("HGETALL", partition.hours)
+        return {
+            (record.start_ms - partition.day_ms) // HOUR_MS: record
+            for record in decode_hours(partition, fields)
+        }
+
+    def record(self, hour: int, partition: Partition = DAY) -> HourRecord:
+        empty = HourRecord(start_ms=partition.hour_start_ms(hour), count=0, sum_milli_f=0)
+        return self.records(partition).get(hour, empty)
+
+    def averages(self) -> list[HourlyAverage]:
+        """What stands on `temps:averages`, in its order."""
+        entries = self.cluster.call("XRANGE", AVERAGES, "-", "+")
+        return [HourlyAverage.decode(entry_id, fields) for entry_id, fields in entries]
+
+    def pending(self, partition: Partition = DAY) -> int:
+        """Entries delivered to the group and not acknowledged."""
+        return int(self.cluster.call("XPENDING", partition.stream, GROUP)["pending"])
+
+    def master_of(self, key: str) -> int:
+        """The port of the shard that holds `key`, asked anew."""
+        self.cluster.refresh_topology()
+        return int(self.cluster.shard_of(key).rpartition(":")[2])
+
+    def audit(self, warehouse: Warehouse | None = None) -> Audit:
+        return audit(self.cluster, self.clock.refresh(), warehouse)
+
+    def metric(self, name: str, **labels: str) -> float:
+        return self._registry.get_sample_value(name, labels) or 0.0

@@ -1,0 +1,97 @@
+"""What is said of an average, and of the hours that will not come any more."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from averages_consumer.report import (
+    describe_missing,
+    line,
+    missing_for_good,
+    published_hours,
+)
+from hourglass.averages import HourlyAverage
+from hourglass.keys import HOUR_MS
+
+NEW_YEAR_MS = 1_735_689_600_000
+
+hours = st.sets(st.integers(0, 20), max_size=20)
+
+
+def average(start_ms: int, *, sum_milli_f: int, count: int) -> HourlyAverage:
+    return HourlyAverage(
+        start_ms=start_ms,
+        count=count,
+        sum_milli_f=sum_milli_f,
+        min_milli_f=0,
+        max_milli_f=0,
+        devices=1,
+        late=0,
+        sealed_by="aggregator-0",
+    )
+
+
+@pytest.mark.parametrize(
+    ("hour", "sum_milli_f", "count", "said"),
+    [
+        (0, 181_080_000, 3600, "2025/01/01 at 0 was 50.3F (3600 observations)."),
+        (23, 50_000, 1, "2025/01/01 at 23 was 50F (1 observations)."),
+        (24, -500, 2, "2025/01/02 at 0 was -0.25F (2 observations)."),
+    ],
+)
+def test_the_line_is_worded_as_in_the_exercise(
+    hour: int, sum_milli_f: int, count: int, said: str
+) -> None:
+    hourly = average(NEW_YEAR_MS + hour * HOUR_MS, sum_milli_f=sum_milli_f, count=count)
+
+    assert line(hourly) == f"Average temperature for {said}"
+
+
+def test_the_published_set_s_members_begin_with_their_hour() -> None:
+    members = [b"1735689600000:3600:181080000", b"1735693200000:1:-500"]
+
+    assert published_hours(members) == [1735689600000, 1735693200000]
+
+
+def test_hours_before_the_oldest_entry_that_nobody_loaded_are_missing_for_good() -> None:
+    missing = missing_for_good([1, 2, 3, 4, 5], oldest_ms=4, held=set(), loaded={2})
+
+    assert missing == [1, 3]
+
+
+def test_an_entry_that_a_consumer_holds_is_on_its_way_though_it_was_trimmed() -> None:
+    assert missing_for_good([1, 2, 3], oldest_ms=3, held={1}, loaded=set()) == [2]
+
+
+def test_an_hour_without_readings_is_not_missing() -> None:
+    assert missing_for_good([1, 5], oldest_ms=None, held=set(), loaded={1, 5}) == []
+
+
+def test_a_stream_that_was_emptied_holds_nothing_that_could_still_come() -> None:
+    assert missing_for_good([1, 2], oldest_ms=None, held=set(), loaded={1}) == [2]
+
+
+@given(published=hours, oldest=st.none() | st.integers(0, 20), held=hours, loaded=hours)
+def test_each_published_hour_is_loaded_held_in_the_stream_or_missing(
+    published: set[int], oldest: int | None, held: set[int], loaded: set[int]
+) -> None:
+    missing = missing_for_good(published, oldest_ms=oldest, held=held, loaded=loaded)
+
+    in_stream = {hour for hour in published if oldest is not None and hour >= oldest}
+    assert missing == sorted(missing)
+    assert not set(missing) & (held | loaded | in_stream)
+    assert published <= set(missing) | held | loaded | in_stream
+
+
+def test_neighbouring_hours_are_told_together() -> None:
+    missing = [NEW_YEAR_MS + hour * HOUR_MS for hour in (0, 1, 2, 5, 30)]
+
+    assert describe_missing(missing) == (
+        "5 hours were trimmed from the stream before being loaded: "
+        "2025-01-01T00:00:00Z to 2025-01-01T02:00:00Z, 2025-01-01T05:00:00Z, 2025-01-02T06:00:00Z"
+    )
+    assert describe_missing(missing[:1]) == (
+        "1 hour was trimmed from the stream before being loaded: 2025-01-01T00:00:00Z"
+    )
