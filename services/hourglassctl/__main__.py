@@ -13,7 +13,7 @@ from rich.console import Console
 
 from averages_consumer.warehouse import Warehouse
 from hourglass.clock import ClockSpec, Instant, Mode, PipelineClock
-from hourglass.cluster import Cluster, connect
+from hourglass.cluster import Cluster
 from hourglass.errors import Misconfigured, Refused
 from hourglass.keys import FRONTIER, iso
 from hourglass.readings import MILLI, Rules
@@ -46,7 +46,7 @@ out = Console(highlight=False)
 @contextmanager
 def reached(settings: RedisSettings) -> Generator[tuple[Cluster, Instant]]:
     """The cluster, and the pipeline clock's time."""
-    cluster = connect(settings.redis_url, settings.tls)
+    cluster = settings.connect()
     try:
         yield cluster, PipelineClock(cluster).refresh()
     finally:
@@ -76,10 +76,10 @@ def run_status(settings: StatusSettings) -> None:
 def run_audit(settings: AuditSettings) -> None:
     """Recount the raw readings and compare them with everything made from them."""
     with ExitStack() as resources:
-        cluster, instant = resources.enter_context(reached(settings))
         warehouse = None
         if settings.warehouse_url:
             warehouse = resources.enter_context(Warehouse(settings.warehouse_url))
+        cluster, instant = resources.enter_context(reached(settings))
         found = audit(cluster, instant, warehouse)
     if settings.json:
         print(json.dumps(found.as_data()))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from hourglass.averages import HourRecord
-from hourglass.keys import iso
+from hourglass.keys import AVERAGES_KEPT, iso
 from hourglassctl.recount import Recount
 
 
@@ -29,6 +29,7 @@ class Publication:
 
     published: every hour the slot remembers having published
     on_stream: what stands on `temps:averages`
+    misread: entries there that are no averages, or contradict themselves
     warehouse: None if no warehouse was given
     loading: hours on the stream that no consumer has acknowledged yet
     """
@@ -36,6 +37,7 @@ class Publication:
     frontier_ms: int
     published: Mapping[int, Result]
     on_stream: Mapping[int, Result]
+    misread: Sequence[str] = ()
     too_late: AbstractSet[int] = frozenset()
     warehouse: Mapping[int, Result] | None = None
     loading: AbstractSet[int] = frozenset()
@@ -159,6 +161,12 @@ def _compare_published(audit: Audit, record: HourRecord, publication: Publicatio
 
 
 def _compare_stream(audit: Audit, publication: Publication) -> None:
+    audit.differences += [Difference(hour="", what=what) for what in publication.misread]
+    for start_ms in sorted(publication.published)[-AVERAGES_KEPT:]:
+        if start_ms not in publication.on_stream:
+            audit.differences.append(
+                Difference(hour=iso(start_ms), what="published, and missing from temps:averages")
+            )
     for start_ms, on_stream in publication.on_stream.items():
         published = publication.published.get(start_ms)
         if published != on_stream:

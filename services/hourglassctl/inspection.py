@@ -21,8 +21,12 @@ from hourglass.keys import (
     days_alive,
 )
 from hourglass.partitions import candidates
+from hourglass.readings import degrees
+from hourglass.scripts import Script
 from hourglassctl.audit import Audit, Publication, Result, compare
 from hourglassctl.recount import recount
+
+_PUBLICATION = Script.load("hourglassctl", "publication")
 
 
 def audit(cluster: Cluster, instant: Instant, warehouse: Warehouse | None) -> Audit:
@@ -42,14 +46,24 @@ def recorded(cluster: Cluster, instant: Instant) -> Sequence[Partition]:
 
 
 def _publication(cluster: Cluster, warehouse: Warehouse | None) -> Publication:
-    frontier = cluster.call("GET", FRONTIER)
-    published = dict(_member(each) for each in cluster.call("ZRANGE", PUBLISHED, 0, -1))
-    too_late = {_member(each)[0] for each in cluster.call("ZRANGE", TOO_LATE, 0, -1)}
+    frontier, *sets, entries = cluster.run(
+        _PUBLICATION, [AVERAGES, FRONTIER, PUBLISHED, TOO_LATE], []
+    )
+    published, too_late = (dict(_member(each) for each in members) for members in sets)
     loading = _loading(cluster)
     on_stream: dict[int, Result] = {}
-    for entry_id, fields in cluster.call("XRANGE", AVERAGES, "-", "+"):
-        average = HourlyAverage.decode(entry_id, fields)
+    misread: list[str] = []
+    for entry_id, flat in entries:
+        fields = dict(zip(flat[::2], flat[1::2], strict=True))
+        try:
+            average = HourlyAverage.decode(entry_id, fields)
+        except ValueError as error:
+            misread.append(f"entry {entry_id.decode()} of {AVERAGES} is no average: {error}")
+            continue
         on_stream[average.start_ms] = Result(average.count, average.sum_milli_f)
+        shown, due = fields[b"average_temp_f"].decode(), degrees(average.mean_milli_f)
+        if shown != due:
+            misread.append(f"entry {entry_id.decode()} of {AVERAGES} says {shown}, not {due}")
     rows = None
     if warehouse is not None:
         first = min(published, default=0)
@@ -61,8 +75,9 @@ def _publication(cluster: Cluster, warehouse: Warehouse | None) -> Publication:
     return Publication(
         frontier_ms=-1 if frontier is None else int(frontier),
         published=published,
-        on_stream={start: each for start, each in on_stream.items() if start in published},
-        too_late=too_late,
+        on_stream=on_stream,
+        misread=misread,
+        too_late=too_late.keys(),
         warehouse=rows,
         loading=loading,
     )

@@ -41,7 +41,8 @@ def _option_rows(service: str, settings: type, without: Iterable[str]) -> list[S
     return [
         (
             service,
-            f"`{env_name(field.name)}` (`--{field.name.replace('_', '-')}`)",
+            f"`{env_name(field.name)}`"
+            + (f" (`--{field.name.replace('_', '-')}`)" if info.flag else ""),
             _default(field.default, info.unit),
             info.help,
         )

@@ -52,7 +52,7 @@ def produce(settings: ProducerSettings) -> None:
     flow = Flow(service, clock, buffer, metrics)
     service.worker("sensors", lambda: flow.sense(devices, settings.linger_ms / 1000))
     service.worker("publisher", lambda: flow.send(publisher, settings.batch_readings))
-    status = service.run(flow.finished)
+    status = service.run()
     print(json.dumps(metrics.tally), flush=True)
     sys.exit(status)
 

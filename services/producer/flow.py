@@ -7,7 +7,6 @@ each batch once. Between them stands the buffer.
 from __future__ import annotations
 
 import logging
-from threading import Event
 
 from hourglass.clock import PipelineClock
 from hourglass.errors import Unreachable
@@ -24,7 +23,7 @@ RETRY_S = 0.1
 
 
 class Flow:
-    """What the two loops share; `finished` is set when the last reading has been dealt with."""
+    """What the two loops share. The service stops when the last reading has been dealt with."""
 
     def __init__(
         self, service: Service, clock: PipelineClock, buffer: Buffer, metrics: Instruments
@@ -33,7 +32,6 @@ class Flow:
         self._clock = clock
         self._buffer = buffer
         self._metrics = metrics
-        self.finished = Event()
 
     def sense(self, devices: Devices, linger_s: float) -> None:
         """Devices → buffer."""
@@ -62,7 +60,7 @@ class Flow:
                 self._deliver(publisher, batch)
             self._metrics.buffered(len(self._buffer))
         self._service.silence("publisher")
-        self.finished.set()
+        self._service.stop.set()
 
     def _deliver(self, publisher: Publisher, batch: Batch) -> None:
         """Try until Redis has the batch, or until told to stop while Redis is away."""
