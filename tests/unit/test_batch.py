@@ -1,0 +1,99 @@
+"""Batches: the readings in their order, by day, under numbers without gaps."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import Any, cast
+
+import msgpack
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hourglass.keys import DAY_MS, Partition
+from hourglass.readings import Reading, milli_f
+from producer.batch import Batch, Batcher
+
+FIRST_DAY_MS = 1_735_689_600_000  # 1 January 2025
+
+reading_lists = st.lists(
+    st.builds(
+        Reading,
+        device=st.binary(max_size=20),
+        ts_ms=st.integers(FIRST_DAY_MS, FIRST_DAY_MS + 3 * DAY_MS),
+        milli_f=st.integers(-150_000, 250_000),
+    )
+)
+limits = st.integers(1, 10)
+
+
+def unpacked(batch: Batch) -> list[Reading]:
+    """What the ingest script finds in `batch`."""
+    flat = cast(Any, msgpack).unpackb(batch.payload, raw=True)
+    return [
+        Reading(device, int(ts), milli_f(temp_f))
+        for device, ts, temp_f in zip(flat[::3], flat[1::3], flat[2::3], strict=True)
+    ]
+
+
+def at(*times_ms: int) -> list[Reading]:
+    return [Reading(b"d", ts_ms, 73_000) for ts_ms in times_ms]
+
+
+@given(readings=reading_lists, limit=limits)
+def test_the_batches_hold_the_readings_in_their_order(readings: list[Reading], limit: int) -> None:
+    batches = list(Batcher(limit=limit).cut(readings))
+
+    assert [reading for batch in batches for reading in unpacked(batch)] == readings
+
+
+@given(readings=reading_lists, limit=limits)
+def test_a_batch_never_mixes_days(readings: list[Reading], limit: int) -> None:
+    for batch in Batcher(limit=limit).cut(readings):
+        assert {Partition.containing(each.ts_ms) for each in unpacked(batch)} == {batch.partition}
+
+
+@given(readings=reading_lists, limit=limits)
+def test_a_batch_is_full_unless_its_day_ends(readings: list[Reading], limit: int) -> None:
+    runs = [len([*run]) for _, run in groupby(readings, lambda each: each.ts_ms // DAY_MS)]
+    expected = [min(limit, run - start) for run in runs for start in range(0, run, limit)]
+
+    assert [batch.count for batch in Batcher(limit=limit).cut(readings)] == expected
+
+
+@given(readings=reading_lists, limit=limits)
+def test_a_batch_knows_its_size_and_its_latest_time(readings: list[Reading], limit: int) -> None:
+    for batch in Batcher(limit=limit).cut(readings):
+        held = unpacked(batch)
+        assert batch.count == len(held)
+        assert batch.latest_ms == max(reading.ts_ms for reading in held)
+
+
+@given(rounds=st.lists(reading_lists, max_size=4), limit=limits)
+def test_batches_are_numbered_from_one_without_gaps(
+    rounds: list[list[Reading]], limit: int
+) -> None:
+    batcher = Batcher(limit=limit)
+    sequences = [batch.sequence for readings in rounds for batch in batcher.cut(readings)]
+
+    assert sequences == list(range(1, len(sequences) + 1))
+
+
+def test_no_readings_make_no_batch() -> None:
+    assert list(Batcher(limit=10).cut([])) == []
+
+
+def test_a_batch_ends_at_midnight() -> None:
+    midnight_ms = FIRST_DAY_MS + DAY_MS
+    batches = list(Batcher(limit=10).cut(at(midnight_ms - 1, midnight_ms)))
+
+    assert [batch.partition.stream for batch in batches] == ["temps:20250101", "temps:20250102"]
+
+
+def test_a_payload_is_text_the_way_a_foreign_writer_would_write_it() -> None:
+    (batch,) = Batcher(limit=10).cut([Reading(b"lab-1", FIRST_DAY_MS, -40_500)])
+
+    assert cast(Any, msgpack).unpackb(batch.payload, raw=True) == [
+        b"lab-1",
+        b"1735689600000",
+        b"-40.5",
+    ]

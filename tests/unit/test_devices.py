@@ -1,0 +1,143 @@
+"""Which readings are due: each tick once, whenever the clock is looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hourglass.clock import ClockSpec, Mode
+from hourglass.readings import Reading
+from producer.devices import Devices
+from producer.sensor import Sensors
+
+WALL = ClockSpec()
+NO_LIMIT = 10**9
+
+periods_ms = st.integers(1, 50)
+looks_ms = st.lists(st.integers(0, 500), min_size=1)
+
+
+def devices(
+    *,
+    names: Sequence[str] = ("d",),
+    period_ms: int,
+    most_readings: int = NO_LIMIT,
+    until_ms: int | None = None,
+) -> Devices:
+    sensors = Sensors(names, seed=0, period_ms=period_ms)
+    return Devices(sensors, most_readings=most_readings, until_ms=until_ms)
+
+
+def ticks(readings: Sequence[Reading]) -> list[int]:
+    return [reading.ts_ms for reading in readings]
+
+
+def multiples(period_ms: int, first_ms: int, last_ms: int) -> list[int]:
+    return [ms for ms in range(first_ms, last_ms + 1) if ms % period_ms == 0]
+
+
+@given(looks=looks_ms, period_ms=periods_ms)
+def test_every_tick_since_the_first_look_is_given_once(looks: list[int], period_ms: int) -> None:
+    followed = devices(period_ms=period_ms)
+    given_ticks = [tick for now in looks for tick in ticks(followed.due(WALL, now).readings)]
+
+    assert given_ticks == multiples(period_ms, looks[0], max(looks))
+
+
+@given(looks=looks_ms, period_ms=periods_ms)
+def test_no_reading_is_given_before_its_time(looks: list[int], period_ms: int) -> None:
+    followed = devices(period_ms=period_ms)
+
+    for now in looks:
+        assert all(tick <= now for tick in ticks(followed.due(WALL, now).readings))
+
+
+@given(looks=looks_ms, period_ms=periods_ms, until_ms=st.integers(0, 500))
+def test_nothing_at_or_after_until_is_given(
+    looks: list[int], period_ms: int, until_ms: int
+) -> None:
+    followed = devices(period_ms=period_ms, until_ms=until_ms)
+    given_ticks = [tick for now in looks for tick in ticks(followed.due(WALL, now).readings)]
+
+    expected = multiples(period_ms, looks[0], max(looks))
+    assert given_ticks == [tick for tick in expected if tick < until_ms]
+
+
+@given(looks=looks_ms, period_ms=periods_ms, until_ms=st.integers(1, 500))
+def test_they_are_finished_when_no_tick_before_until_is_left(
+    looks: list[int], period_ms: int, until_ms: int
+) -> None:
+    followed = devices(period_ms=period_ms, until_ms=until_ms)
+    assert not followed.finished
+    for now in looks:
+        followed.due(WALL, now)
+
+    left = [tick for tick in multiples(period_ms, looks[0], until_ms - 1) if tick > max(looks)]
+    assert followed.finished == (not left)
+
+
+def test_without_until_they_never_finish() -> None:
+    followed = devices(period_ms=1)
+    followed.due(WALL, 10**6)
+
+    assert not followed.finished
+
+
+@given(
+    looks=looks_ms,
+    period_ms=periods_ms,
+    names=st.sampled_from([("a",), ("a", "b"), ("a", "b", "c")]),
+    most_readings=st.integers(1, 10),
+)
+def test_what_is_skipped_is_the_oldest_and_is_counted(
+    looks: list[int], period_ms: int, names: Sequence[str], most_readings: int
+) -> None:
+    followed = devices(names=names, period_ms=period_ms, most_readings=most_readings)
+    next_ms = looks[0]
+
+    for now in looks:
+        due = followed.due(WALL, now)
+        passed = [tick for tick in multiples(period_ms, next_ms, now) for _ in names]
+        next_ms = max(next_ms, now + 1)
+
+        assert due.skipped + len(due.readings) == len(passed)
+        assert ticks(due.readings) == passed[due.skipped :]
+        assert len(due.readings) <= max(most_readings, len(names))
+        if due.skipped:
+            assert len(due.readings) > most_readings - len(names)
+
+
+@given(before=st.integers(0, 10**6), after=st.integers(0, 10**6), later=st.integers(0, 1000))
+def test_when_the_clock_is_set_anew_they_go_on_from_the_new_time(
+    before: int, after: int, later: int
+) -> None:
+    running = ClockSpec(mode=Mode.RUNNING, origin_ms=after)
+    followed = devices(period_ms=10)
+    followed.due(WALL, before)
+
+    first = followed.due(running, after)
+    assert ticks(first.readings) == multiples(10, after, after)
+    assert first.skipped == 0
+    assert ticks(followed.due(running, after + later).readings) == (
+        multiples(10, after + 1, after + later)
+    )
+
+
+@given(moves=st.lists(st.integers(0, 500), min_size=1).map(sorted))
+def test_a_clock_driven_forward_leaves_no_gap(moves: list[int]) -> None:
+    followed = devices(period_ms=10)
+    given_ticks: list[int] = []
+    for now in moves:
+        spec = ClockSpec(mode=Mode.DRIVEN, origin_ms=now)
+        given_ticks += ticks(followed.due(spec, now).readings)
+
+    assert given_ticks == multiples(10, moves[0], moves[-1])
+
+
+def test_a_driven_clock_set_back_gives_its_ticks_anew() -> None:
+    followed = devices(period_ms=10)
+    followed.due(ClockSpec(mode=Mode.DRIVEN, origin_ms=1_000), 1_000)
+
+    assert ticks(followed.due(ClockSpec(mode=Mode.DRIVEN, origin_ms=20), 20).readings) == [20]

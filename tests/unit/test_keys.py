@@ -1,0 +1,112 @@
+"""Names of keys, and the calendar behind them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from redis.crc import key_slot
+
+from hourglass.keys import DAY_MS, HOUR_MS, RETENTION_MS, Partition, days_alive, iso
+
+#: 1 January 1970 to the last millisecond of the year 9999.
+times_ms = st.integers(0, 253_402_300_799_999)
+partitions = st.builds(Partition.containing, times_ms)
+
+
+def at(text: str) -> int:
+    return int(datetime.fromisoformat(text).timestamp()) * 1000
+
+
+@given(ts_ms=times_ms)
+def test_a_partition_is_the_utc_day_of_its_times(ts_ms: int) -> None:
+    partition = Partition.containing(ts_ms)
+
+    assert partition.day_ms <= ts_ms < partition.end_ms
+    assert partition.end_ms - partition.day_ms == DAY_MS
+    assert partition.stream == f"temps:{datetime.fromtimestamp(ts_ms // 1000, UTC):%Y%m%d}"
+
+
+def test_a_stream_is_named_as_the_exercise_names_it() -> None:
+    assert Partition.containing(at("2025-01-01T23:59:59Z")).stream == "temps:20250101"
+
+
+@given(partition=partitions)
+def test_a_partition_is_found_again_by_its_name(partition: Partition) -> None:
+    assert Partition.named(partition.stream) == partition
+
+
+@given(
+    name=st.one_of(
+        st.text(),
+        st.from_regex(r"\Atemps:[0-9]{8}\Z"),
+        st.from_regex(r"\Atemps:\d{8}\Z"),
+        partitions.flatmap(lambda each: st.sampled_from(each.companions)),
+    )
+)
+@example(name="temps:00010101")
+@example(name="temps:20250230")
+@example(name="temps:2025010１")  # noqa: RUF001 - a digit, though not one of ours
+@example(name="temps:averages")
+@example(name="temps:20250101:0")
+@example(name="temps:20250101\n")
+@example(name="Temps:20250101")
+def test_only_a_partitions_own_name_names_it(name: str) -> None:
+    named = Partition.named(name)
+
+    assert named is None or named.stream == name
+
+
+@given(partition=partitions)
+def test_a_partition_and_its_companions_share_a_slot(partition: Partition) -> None:
+    slots = {key_slot(key.encode()) for key in (partition.stream, *partition.companions)}
+
+    assert slots == {key_slot(partition.stream.encode())}
+
+
+@given(partition=partitions)
+def test_every_companion_is_listed_once(partition: Partition) -> None:
+    named = {partition.hours, partition.producers, partition.quarantine}
+    named |= {partition.devices(hour) for hour in range(24)}
+
+    assert len(named) == 27
+    assert sorted(partition.companions) == sorted(named)
+
+
+@given(ts_ms=times_ms)
+def test_an_hour_starts_at_its_first_millisecond(ts_ms: int) -> None:
+    hour = datetime.fromtimestamp(ts_ms // 1000, UTC).hour
+    start_ms = Partition.containing(ts_ms).hour_start_ms(hour)
+
+    assert start_ms <= ts_ms < start_ms + HOUR_MS
+    assert start_ms % HOUR_MS == 0
+
+
+@given(now_ms=times_ms, age_ms=st.integers(0, RETENTION_MS))
+def test_the_calendar_names_the_day_of_every_reading_that_may_live(
+    now_ms: int, age_ms: int
+) -> None:
+    assert Partition.containing(now_ms - age_ms) in days_alive(now_ms)
+
+
+@given(now_ms=times_ms, kept_ms=st.integers(0, 20 * DAY_MS))
+def test_the_calendar_names_no_day_that_is_over(now_ms: int, kept_ms: int) -> None:
+    alive = list(days_alive(now_ms, kept_ms=kept_ms))
+
+    assert alive[0].end_ms > now_ms - kept_ms
+    assert alive[-1] == Partition.containing(now_ms)
+
+
+@given(now_ms=times_ms)
+def test_the_calendars_days_come_oldest_first_without_a_gap(now_ms: int) -> None:
+    days = [partition.day_ms for partition in days_alive(now_ms)]
+
+    assert days == list(range(days[0], days[-1] + 1, DAY_MS))
+
+
+@pytest.mark.parametrize("text", ["1970-01-01T00:00:00Z", "2024-02-29T23:59:59Z"])
+def test_a_time_is_shown_in_utc_to_the_second(text: str) -> None:
+    assert iso(at(text)) == text
+    assert iso(at(text) + 999) == text

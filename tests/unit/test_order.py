@@ -1,0 +1,143 @@
+"""Which sealed hours may be published: in order, and none past an hour that is still open."""
+
+from __future__ import annotations
+
+from random import Random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aggregator.order import SealedHours, publishable
+from hourglass.averages import HourRecord
+from hourglass.keys import DAY_MS, HOUR_MS, HOURS, Partition
+
+DAY_1 = Partition.containing(1_735_689_600_000)  # 1 January 2025
+DAY_2 = Partition(DAY_1.end_ms)
+DAY_3 = Partition(DAY_2.end_ms)
+BEFORE_ALL_MS = -1
+
+
+def record(partition: Partition, hour: int, count: int = 3600) -> HourRecord:
+    return HourRecord(
+        start_ms=partition.hour_start_ms(hour), count=count, sum_milli_f=73_000 * count, sealed=True
+    )
+
+
+def sealed(
+    partition: Partition, hours: int, *, waiting: int = 0, silent: frozenset[int] = frozenset()
+) -> SealedHours:
+    """The first `hours` hours sealed, the `silent` ones without readings."""
+    return SealedHours(
+        partition=partition,
+        records=tuple(record(partition, h, 0 if h in silent else 3600) for h in range(hours)),
+        waiting=waiting,
+    )
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> list[SealedHours]:
+    """Some days in any order, any of their hours sealed."""
+    days = draw(st.lists(st.integers(0, 5), unique=True, max_size=4))
+    world: list[SealedHours] = []
+    for day in days:
+        partition = Partition(DAY_1.day_ms + day * DAY_MS)
+        whole = draw(st.booleans())
+        hours = range(HOURS) if whole else sorted(draw(st.sets(st.integers(0, HOURS - 1))))
+        world.append(
+            SealedHours(
+                partition=partition,
+                records=tuple(
+                    record(partition, hour, draw(st.sampled_from([0, 1, 3600]))) for hour in hours
+                ),
+                waiting=draw(st.integers(0, HOURS - len(hours))),
+            )
+        )
+    return world
+
+
+after = st.one_of(
+    st.just(BEFORE_ALL_MS),
+    st.integers(0, 6 * HOURS).map(lambda hour: DAY_1.day_ms + hour * HOUR_MS),
+)
+
+
+def first_open_ms(world: list[SealedHours]) -> float:
+    """The start of the first hour that is not sealed, in a day that holds anything due."""
+    starts = {
+        each.partition.hour_start_ms(hour)
+        for each in world
+        if each.records or each.waiting
+        for hour in range(HOURS)
+    }
+    return min(
+        starts - {each.start_ms for day in world for each in day.records}, default=float("inf")
+    )
+
+
+@given(world=worlds(), after_ms=after)
+def test_every_hour_with_readings_before_the_first_open_one_is_published_in_order(
+    world: list[SealedHours], after_ms: int
+) -> None:
+    open_ms = first_open_ms(world)
+    every = sorted((each for day in world for each in day.records), key=lambda each: each.start_ms)
+
+    assert publishable(world, after_ms=after_ms) == [
+        each for each in every if each.count and after_ms < each.start_ms < open_ms
+    ]
+
+
+@given(world=worlds(), after_ms=after)
+def test_nothing_overtakes_an_open_hour(world: list[SealedHours], after_ms: int) -> None:
+    open_ms = first_open_ms(world)
+
+    assert all(each.start_ms < open_ms for each in publishable(world, after_ms=after_ms))
+
+
+@given(world=worlds(), after_ms=after)
+def test_nothing_at_or_before_the_frontier_is_published_again(
+    world: list[SealedHours], after_ms: int
+) -> None:
+    assert all(each.start_ms > after_ms for each in publishable(world, after_ms=after_ms))
+
+
+@given(world=worlds(), after_ms=after, seed=st.integers())
+def test_the_order_in_which_partitions_are_looked_at_changes_nothing(
+    world: list[SealedHours], after_ms: int, seed: int
+) -> None:
+    shuffled = [*world]
+    Random(seed).shuffle(shuffled)
+
+    assert publishable(shuffled, after_ms=after_ms) == publishable(world, after_ms=after_ms)
+
+
+def test_an_hour_that_waits_holds_back_the_next_day() -> None:
+    world = [sealed(DAY_1, 23, waiting=1), sealed(DAY_2, 5)]
+
+    assert publishable(world, after_ms=BEFORE_ALL_MS) == list(world[0].records)
+
+
+def test_a_day_of_which_every_hour_waits_holds_back_the_next() -> None:
+    world = [sealed(DAY_1, 0, waiting=24), sealed(DAY_2, 5)]
+
+    assert publishable(world, after_ms=BEFORE_ALL_MS) == []
+
+
+def test_a_day_that_holds_nothing_due_holds_nothing_back() -> None:
+    world = [sealed(DAY_1, 24), sealed(DAY_2, 0), sealed(DAY_3, 1)]
+
+    assert publishable(world, after_ms=DAY_1.hour_start_ms(22)) == [
+        record(DAY_1, 23),
+        record(DAY_3, 0),
+    ]
+
+
+def test_an_hour_without_readings_is_passed_over_and_not_published() -> None:
+    world = [sealed(DAY_1, 3, silent=frozenset({1}))]
+
+    hours = [each.start_ms for each in publishable(world, after_ms=BEFORE_ALL_MS)]
+    assert hours == [DAY_1.hour_start_ms(0), DAY_1.hour_start_ms(2)]
+
+
+def test_a_day_is_complete_with_its_last_hour() -> None:
+    assert sealed(DAY_1, 24).complete
+    assert not sealed(DAY_1, 23, waiting=1).complete

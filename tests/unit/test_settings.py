@@ -1,0 +1,280 @@
+"""Options declared once: the command line, the environment, the help, and the refusals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from aggregator.settings import AggregatorSettings
+from averages_consumer.settings import AveragesConsumerSettings
+from hourglass.errors import HourglassError, Misconfigured, Refused, Unreachable, Unsuitable
+from hourglass.settings import (
+    LogFormat,
+    RedisSettings,
+    ServiceSettings,
+    add_command,
+    application,
+    env_name,
+    invoke,
+    option,
+    option_fields,
+)
+from producer.settings import ProducerSettings
+
+SERVICES = [ProducerSettings, AggregatorSettings, AveragesConsumerSettings]
+UNITS = {"_s": "s", "_ms": "ms", "_f": "°F"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TeaSettings:
+    brew_s: float = option(180.0, "How long to brew.", unit="s", minimum=0)
+    cups: int = option(2, "Cups to fill.", minimum=1, maximum=12)
+    sort: str = option("assam", "What to brew.")
+    milk: str | None = option(None, "Milk, if any.")
+    label: LogFormat = option(LogFormat.TEXT, "How to label it.")
+    once: bool = option(False, "Stop after one pot.", env=False)
+    safe: str = option("", "What opens the safe.", secret=True, flag=False)
+    from_: str = option("", "Where it comes from.", env=False)
+
+
+class Kitchen:
+    """A program with one command, run in this process."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+        self.orders: list[TeaSettings] = []
+        self.fails: BaseException | None = None
+
+    def brew(self, settings: TeaSettings) -> None:
+        """Make tea."""
+        self.orders.append(settings)
+        if self.fails is not None:
+            raise self.fails
+
+    def run(self, *arguments: str) -> tuple[int, str, str]:
+        """Exit status, standard output, standard error."""
+        app = application()
+        add_command(app, TeaSettings, self.brew)
+        with pytest.raises(SystemExit) as stop:
+            invoke(app, "tea", arguments)
+        out, err = self._capsys.readouterr()
+        return int(stop.value.code or 0), out, err
+
+    def ordered(self, *arguments: str) -> TeaSettings:
+        status, _, err = self.run(*arguments)
+        assert (status, err) == (0, "")
+        return self.orders[-1]
+
+
+@pytest.fixture
+def kitchen(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Kitchen:
+    monkeypatch.setenv("COLUMNS", "200")
+    for each in fields(TeaSettings):
+        monkeypatch.delenv(env_name(each.name), raising=False)
+    return Kitchen(capsys)
+
+
+def test_without_options_the_defaults_hold(kitchen: Kitchen) -> None:
+    assert kitchen.ordered() == TeaSettings()
+
+
+def test_an_option_is_named_after_its_field(kitchen: Kitchen) -> None:
+    assert kitchen.ordered("--brew-s", "90", "--cups", "3", "--label", "json") == TeaSettings(
+        brew_s=90.0, cups=3, label=LogFormat.JSON
+    )
+
+
+def test_an_environment_variable_has_the_options_name(
+    kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOURGLASS_BREW_S", "90.5")
+    monkeypatch.setenv("HOURGLASS_MILK", "oat")
+
+    assert kitchen.ordered() == TeaSettings(brew_s=90.5, milk="oat")
+
+
+def test_an_option_outdoes_the_environment(
+    kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOURGLASS_CUPS", "5")
+
+    assert kitchen.ordered("--cups", "6").cups == 6
+
+
+def test_an_empty_environment_variable_leaves_the_default(
+    kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOURGLASS_CUPS", "")
+
+    assert kitchen.ordered().cups == 2
+
+
+def test_an_option_may_have_no_environment_variable(
+    kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOURGLASS_ONCE", "1")
+
+    assert not kitchen.ordered().once
+    assert kitchen.ordered("--once").once
+    assert "HOURGLASS_ONCE" not in kitchen.run("--help")[1]
+
+
+def test_an_option_may_be_an_environment_variable_only(
+    kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOURGLASS_SAFE", "s3same")
+
+    assert kitchen.ordered().safe == "s3same"
+    assert kitchen.run("--safe", "s3same")[0] == 2
+    assert "HOURGLASS_SAFE: What opens the safe." in kitchen.run("--help")[1]
+
+
+def test_a_field_may_bear_a_name_that_python_keeps_for_itself(kitchen: Kitchen) -> None:
+    assert kitchen.ordered("--from", "Darjeeling").from_ == "Darjeeling"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--cups", "0"], "--cups"),
+        (["--cups", "13"], "--cups"),
+        (["--cups", "many"], "--cups"),
+        (["--cups", "1.5"], "--cups"),
+        (["--brew-s", "-1"], "--brew-s"),
+        (["--label", "xml"], "--label"),
+        (["--sugar", "1"], "--sugar"),
+        (["--cups"], "--cups"),
+        (["green"], "green"),
+    ],
+)
+def test_a_wrong_option_is_one_line_that_says_where_to_look(
+    kitchen: Kitchen, arguments: list[str], named: str
+) -> None:
+    status, out, err = kitchen.run(*arguments)
+
+    assert (status, out) == (2, "")
+    assert err.startswith("tea: ")
+    assert named in err
+    assert err.endswith("See tea --help.\n")
+    assert err.count("\n") == 1
+    assert not kitchen.orders
+
+
+def test_a_wrong_environment_variable_is_named(
+    kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOURGLASS_CUPS", "many")
+    status, _, err = kitchen.run()
+
+    assert status == 2
+    assert "HOURGLASS_CUPS" in err
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"), [(Misconfigured, 2), (Unsuitable, 1), (Refused, 1), (Unreachable, 1)]
+)
+def test_an_error_on_purpose_is_one_line_and_a_status(
+    kitchen: Kitchen, kind: type[HourglassError], expected: int
+) -> None:
+    kitchen.fails = kind("the kettle is empty: fill it")
+    status, out, err = kitchen.run()
+
+    assert (status, out, err) == (expected, "", "tea: the kettle is empty: fill it\n")
+
+
+def test_a_question_that_is_not_answered_ends_the_program(kitchen: Kitchen) -> None:
+    kitchen.fails = typer.Abort()
+
+    assert kitchen.run()[0] == 130
+
+
+def test_the_commands_exit_status_is_the_programs(kitchen: Kitchen) -> None:
+    kitchen.fails = SystemExit(3)
+
+    assert kitchen.run()[0] == 3
+
+
+def test_an_interruption_is_no_traceback(kitchen: Kitchen) -> None:
+    kitchen.fails = KeyboardInterrupt()
+    status, _, err = kitchen.run()
+
+    assert (status, err) == (130, "")
+
+
+def test_help_tells_of_each_option_its_variable_unit_and_default(kitchen: Kitchen) -> None:
+    status, out, _ = kitchen.run("--help")
+    helped = " ".join(out.split())
+
+    assert status == 0
+    assert "Make tea." in helped
+    assert "--brew-s" in helped
+    assert "How long to brew. Unit: s." in helped
+    assert "env var: HOURGLASS_BREW_S" in helped
+    assert "default: 180.0" in helped
+    assert not kitchen.orders
+
+
+@pytest.mark.parametrize("settings", SERVICES)
+def test_every_option_of_a_service_is_explained(
+    settings: type[ServiceSettings],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    app = application()
+    add_command(app, settings, nothing)
+    with pytest.raises(SystemExit):
+        invoke(app, "service", ["--help"])
+    helped = "".join(capsys.readouterr().out.split())  # names are broken at the end of a line
+
+    for each, info in option_fields(settings):
+        assert (f"--{each.name.replace('_', '-')}<" in helped) == info.flag
+        assert env_name(each.name) in helped
+        assert "".join(info.help.split()) in helped
+        if each.default not in (None, ""):
+            assert f"default:{shown(each.default)}" in helped
+
+
+def nothing(settings: ServiceSettings) -> None:
+    """Do nothing."""
+
+
+def shown(default: Any) -> str:
+    return "".join(str(default).split())
+
+
+@pytest.mark.parametrize("settings", SERVICES)
+def test_every_option_has_the_unit_its_name_ends_with(settings: type[ServiceSettings]) -> None:
+    named: Callable[[str], str | None] = lambda name: next(  # noqa: E731
+        (unit for ending, unit in UNITS.items() if name.endswith(ending)), None
+    )
+
+    for each, info in option_fields(settings):
+        unit = named(each.name)
+        assert unit is None or info.unit == unit, each.name
+
+
+@pytest.mark.parametrize("settings", SERVICES)
+def test_every_default_is_within_its_own_bounds(settings: type[ServiceSettings]) -> None:
+    for each, info in option_fields(settings):
+        if isinstance(each.default, int | float):
+            assert info.minimum is None or info.minimum <= each.default, each.name
+            assert info.maximum is None or each.default <= info.maximum, each.name
+
+
+@pytest.mark.parametrize("settings", SERVICES)
+def test_what_may_hold_a_password_is_secret(settings: type[ServiceSettings]) -> None:
+    for each, info in option_fields(settings):
+        assert info.secret == each.name.endswith(("_url", "_password")), each.name
+
+
+def test_a_password_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    settings = RedisSettings(redis_password_file=str(tmp_path / "missing"))
+
+    with pytest.raises(Misconfigured, match=r"missing cannot be read .*--redis-password-file"):
+        settings.connect()

@@ -1,0 +1,190 @@
+"""From entries to what a batch adds to each hour: nothing is lost, and nothing counted twice."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from random import Random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aggregator.window import Fold, fold
+from hourglass.keys import DAY_MS, HOUR_MS, Partition
+from hourglass.readings import Reason, Rules
+
+DAY = Partition.containing(1_735_689_600_000)  # 1 January 2025
+RULES = Rules()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """An entry, and what must become of it."""
+
+    id: bytes
+    fields: Sequence[bytes]
+    ts_ms: int = 0
+    degrees: Decimal = Decimal(0)
+    device: bytes = b"unknown"
+    reason: Reason | None = None
+
+    @property
+    def entry(self) -> tuple[bytes, list[bytes]]:
+        return self.id, [*self.fields]
+
+
+@st.composite
+def usable(draw: st.DrawFn, number: int) -> Sent:
+    offset_ms = draw(st.integers(0, DAY_MS - 1) | st.integers(0, 2 * HOUR_MS))
+    ts_ms = DAY.day_ms + offset_ms
+    degrees = Decimal(draw(st.integers(-150_000, 250_000))).scaleb(-3)
+    device = draw(st.sampled_from([b"a", b"b", b"c"]))
+    text = str(degrees).encode()
+    own_time = draw(st.booleans())
+    fields = [b"device", device, b"ts", b"%d" % ts_ms, b"temp_f", text]
+    return Sent(
+        id=b"%d-%d" % (DAY.day_ms if own_time else ts_ms, number),
+        fields=fields if own_time else [b"temp_f", text, b"device", device],
+        ts_ms=ts_ms,
+        degrees=degrees,
+        device=device,
+    )
+
+
+@st.composite
+def unusable(draw: st.DrawFn, number: int) -> Sent:
+    fields, reason = draw(
+        st.sampled_from(
+            [
+                ([b"device", b"a"], Reason.NO_TEMPERATURE),
+                ([b"temp_f", b"hot"], Reason.NOT_A_NUMBER),
+                ([b"temp_f", b"nan"], Reason.NOT_FINITE),
+                ([b"temp_f", b"1000"], Reason.IMPLAUSIBLE),
+                ([b"temp_f", b"73", b"ts", b"noon"], Reason.BAD_TIMESTAMP),
+                ([b"temp_f", b"73", b"ts", b"0"], Reason.WRONG_DAY),
+            ]
+        )
+    )
+    return Sent(id=b"%d-%d" % (DAY.day_ms, number), fields=fields, reason=reason)
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> list[Sent]:
+    size = draw(st.integers(0, 30))
+    return [draw(st.one_of(usable(number), unusable(number))) for number in range(size)]
+
+
+def folded(batch: Sequence[Sent], undeliverable: frozenset[bytes] = frozenset()) -> Fold:
+    return fold(DAY, [sent.entry for sent in batch], RULES, undeliverable)
+
+
+def by_hour(batch: Sequence[Sent]) -> dict[int, list[Sent]]:
+    hours: defaultdict[int, list[Sent]] = defaultdict(list)
+    for sent in batch:
+        if sent.reason is None:
+            hours[(sent.ts_ms - DAY.day_ms) // HOUR_MS].append(sent)
+    return dict(hours)
+
+
+@given(batch=batches())
+def test_every_entry_is_acknowledged_once_in_the_order_of_delivery(batch: list[Sent]) -> None:
+    assert folded(batch).ids == [sent.id for sent in batch]
+
+
+@given(batch=batches())
+def test_every_entry_is_counted_or_rejected_and_never_both(batch: list[Sent]) -> None:
+    result = folded(batch)
+
+    counted = sum(tally.count for tally in result.tallies.values())
+    assert counted + len(result.rejects) == len(batch)
+    assert {hour: tally.count for hour, tally in result.tallies.items()} == {
+        hour: len(of_hour) for hour, of_hour in by_hour(batch).items()
+    }
+
+
+@given(batch=batches())
+def test_a_tally_is_what_exact_arithmetic_gives(batch: list[Sent]) -> None:
+    tallies = folded(batch).tallies
+
+    for hour, of_hour in by_hour(batch).items():
+        tally, degrees = tallies[hour], [sent.degrees for sent in of_hour]
+        assert tally.sum_milli_f == sum(degrees) * 1000
+        assert tally.min_milli_f == min(degrees) * 1000
+        assert tally.max_milli_f == max(degrees) * 1000
+        assert tally.devices == {sent.device for sent in of_hour}
+
+
+@given(batch=batches(), seed=st.integers())
+def test_the_order_of_delivery_changes_no_tally(batch: list[Sent], seed: int) -> None:
+    shuffled = [*batch]
+    Random(seed).shuffle(shuffled)
+
+    assert folded(shuffled).tallies == folded(batch).tallies
+    assert sorted(folded(shuffled).rejects) == sorted(folded(batch).rejects)
+
+
+@given(batch=batches())
+def test_a_reject_carries_its_id_its_reason_and_its_fields(batch: list[Sent]) -> None:
+    assert folded(batch).rejects == [
+        (sent.id, sent.reason, [*sent.fields]) for sent in batch if sent.reason is not None
+    ]
+
+
+@given(batch=batches(), data=st.data())
+def test_what_is_given_up_is_rejected_and_the_rest_counts(
+    batch: list[Sent], data: st.DataObject
+) -> None:
+    given_up = data.draw(st.frozensets(st.sampled_from([sent.id for sent in batch] or [b""])))
+    result, rest = folded(batch, given_up), [sent for sent in batch if sent.id not in given_up]
+
+    assert result.ids == [sent.id for sent in batch]
+    assert result.tallies == folded(rest).tallies
+    reasons = {reject.id: reject.reason for reject in result.rejects}
+    assert {each for each, reason in reasons.items() if reason is Reason.UNDELIVERABLE} == (
+        given_up & {sent.id for sent in batch}
+    )
+
+
+def test_what_is_given_up_is_not_even_looked_at() -> None:
+    killer = (b"1-0", [b"a name without a value"])
+
+    assert folded_one(killer, frozenset({b"1-0"})) == [
+        (*killer[:1], Reason.UNDELIVERABLE, killer[1])
+    ]
+
+
+def folded_one(entry: tuple[bytes, list[bytes]], undeliverable: frozenset[bytes]) -> list[object]:
+    return [tuple(reject) for reject in fold(DAY, [entry], RULES, undeliverable).rejects]
+
+
+@given(batch=batches())
+def test_the_latest_time_is_that_of_the_usable_readings(batch: list[Sent]) -> None:
+    times_ms = [sent.ts_ms for sent in batch if sent.reason is None]
+
+    assert folded(batch).latest_ms == max(times_ms, default=DAY.day_ms)
+
+
+@given(
+    entries=st.lists(
+        st.tuples(
+            st.integers(DAY.day_ms - HOUR_MS, DAY.end_ms + HOUR_MS).map(lambda ms: b"%d-0" % ms),
+            st.lists(st.tuples(st.sampled_from([b"temp_f", b"ts", b"x"]), st.binary())).map(
+                lambda pairs: [part for pair in pairs for part in pair]
+            ),
+        )
+    )
+)
+def test_nothing_is_lost_whatever_the_entries_hold(
+    entries: list[tuple[bytes, list[bytes]]],
+) -> None:
+    result = fold(DAY, entries, RULES)
+
+    counted = sum(tally.count for tally in result.tallies.values())
+    assert counted + len(result.rejects) == len(result.ids) == len(entries)
+    assert all(0 <= hour < 24 for hour in result.tallies)
+
+
+def test_no_entries_fold_into_nothing() -> None:
+    assert fold(DAY, [], RULES) == Fold([], {}, [], DAY.day_ms)
