@@ -7,14 +7,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-COMPILE := $(BIN)/uv --no-config pip compile pyproject.toml --quiet --universal --python-version 3.11 \
+COMPILE := $(BIN)/uv --no-config pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'
 
+IMAGES := producer aggregator averages-consumer hourglassctl
+TAG ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+REVISION ?= $(shell git rev-parse --verify --quiet HEAD 2>/dev/null)
+
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check docs lock bench clean
+.PHONY: help setup demo test test-images check docs lock images bench clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: $(STAMP) ## install everything into .venv, exactly as locked
 	@echo "ready: $(BIN)/hourglass --help"
@@ -34,8 +38,11 @@ $(STAMP): requirements-dev.lock pyproject.toml
 demo: $(STAMP) ## run the whole pipeline on an embedded Redis Cluster (DAYS=10, KEEP=1 leaves it running)
 	@$(BIN)/hourglass demo --days $(DAYS) $(if $(filter 1,$(KEEP)),--keep)
 
-test: $(STAMP) ## run every test
-	@$(BIN)/python -m pytest
+test: $(STAMP) ## run every test that needs no container engine
+	@$(BIN)/python -m pytest -m "not images and not kubernetes"
+
+test-images: $(STAMP) ## build the images and test them, where Docker answers
+	@$(BIN)/python -m pytest -m images
 
 check: $(STAMP) ## lint, format, types, the arrows between packages, the generated docs
 	@$(BIN)/ruff check
@@ -47,9 +54,19 @@ check: $(STAMP) ## lint, format, types, the arrows between packages, the generat
 docs: $(STAMP) ## write the generated parts of README.md
 	@$(BIN)/python -m hourglassctl.reference README.md
 
-lock: $(STAMP) ## resolve pyproject.toml into both lock files again
-	@$(COMPILE) --output-file requirements.lock
-	@$(COMPILE) --extra embedded --extra postgres --extra otlp --group dev --output-file requirements-dev.lock
+lock: $(STAMP) ## resolve pyproject.toml into the lock files again
+	@$(COMPILE) pyproject.toml --extra embedded --extra postgres --extra otlp --group dev --output-file requirements-dev.lock
+	@$(COMPILE) --group service --constraint requirements-dev.lock --output-file requirements.lock
+	@$(COMPILE) --group warehouse --constraint requirements-dev.lock --output-file requirements-warehouse.lock
+
+images: ## build the images, and push them where REGISTRY is given (TAG, DOCKER_BUILD_FLAGS)
+	@set -e; for image in $(IMAGES); do \
+		name=$(if $(REGISTRY),$(REGISTRY)/)hourglass/$$image:$(TAG); \
+		DOCKER_BUILDKIT=1 docker build --target $$image --tag $$name --build-arg VERSION=$(TAG) \
+			--build-arg REVISION=$(REVISION) --build-arg SOURCE=$(SOURCE) $(DOCKER_BUILD_FLAGS) .; \
+		$(if $(REGISTRY),docker push $$name;) \
+		echo $$name; \
+	done
 
 bench: $(STAMP) ## measure the pipeline beside its limits
 	@$(BIN)/hourglass bench
