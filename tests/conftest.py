@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from redis.cluster import ClusterNode, RedisCluster
 
-from hourglass.cluster import Address
+from hourglass.address import Address
 from hourglassctl.embedded import EmbeddedCluster
 from tests import providers
 from tests.leftovers import keys_kept_for_ever

@@ -19,7 +19,8 @@ from aggregator.sealer import Sealer
 from averages_consumer.warehouse import Warehouse
 from hourglass.averages import HourlyAverage, HourRecord
 from hourglass.clock import ClockSpec, Instant, Mode, PipelineClock
-from hourglass.cluster import Cluster, connect
+from hourglass.cluster import Cluster
+from hourglass.connecting import connect
 from hourglass.keys import AVERAGES, DAY_MS, GROUP, HOUR_MS, Partition
 from hourglass.readings import MILLI, Reading, Rules
 from hourglass.records import decode_hours

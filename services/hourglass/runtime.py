@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 _SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
 
 #: Workers get this long to finish their batch; the exit comes within two seconds of SIGTERM.
-DRAIN_S = 1.7
+DRAIN_S = 1.5
 #: A worker that gave no sign of life for this long is stuck: far above every time-out it waits for.
 STUCK_S = 60.0
 

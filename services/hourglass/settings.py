@@ -14,7 +14,9 @@ from typing import Annotated, Any, TypeVar, cast, get_type_hints
 
 import typer
 
-from hourglass.cluster import Cluster, Tls, connect
+from hourglass.address import Tls
+from hourglass.cluster import Cluster
+from hourglass.connecting import connect
 from hourglass.errors import HourglassError, Misconfigured
 
 ENV_PREFIX = "HOURGLASS_"

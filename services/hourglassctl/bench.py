@@ -16,7 +16,8 @@ from aggregator.commit import Delivery
 from aggregator.instruments import Instruments
 from aggregator.reader import open_partition
 from hourglass.clock import ClockSpec, Mode, PipelineClock
-from hourglass.cluster import Cluster, connect
+from hourglass.cluster import Cluster
+from hourglass.connecting import connect
 from hourglass.errors import HourglassError
 from hourglass.keys import DAY_MS, Partition
 from hourglass.readings import Rules

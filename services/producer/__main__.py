@@ -53,6 +53,7 @@ def produce(settings: ProducerSettings) -> None:
     service.worker("sensors", lambda: flow.sense(devices, settings.linger_ms / 1000))
     service.worker("publisher", lambda: flow.send(publisher, settings.batch_readings))
     status = service.run()
+    metrics.give_up_the_rest()
     print(json.dumps(metrics.tally), flush=True)
     sys.exit(status)
 

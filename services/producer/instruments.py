@@ -76,6 +76,12 @@ class Instruments:
         self._dropped.labels(reason).inc(count)
         self.tally["dropped"] += count
 
+    def give_up_the_rest(self) -> None:
+        """At the end: a silent Redis may still hold a batch, with more waiting behind it."""
+        self.dropped(
+            self.tally["produced"] - self.tally["taken"] - self.tally["dropped"], "stopped"
+        )
+
     def buffered(self, count: int) -> None:
         self._buffered.set(count)
 

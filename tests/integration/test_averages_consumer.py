@@ -31,7 +31,8 @@ from averages_consumer.report import line
 from averages_consumer.table import HourRow
 from averages_consumer.warehouse import Warehouse
 from hourglass.averages import HourlyAverage
-from hourglass.cluster import Cluster, Link, connect
+from hourglass.cluster import Cluster, Link
+from hourglass.connecting import connect
 from hourglass.errors import Severed, Unreachable
 from hourglass.keys import AVERAGES, AVERAGES_GROUP, AVERAGES_KEPT, HOUR_MS, PUBLISHED
 from tests.postgres import Postgres

@@ -19,7 +19,8 @@ import trustme
 from redis import ConnectionError as RedisConnectionError
 from redis import Redis
 
-from hourglass.cluster import Tls, connect
+from hourglass.address import Tls
+from hourglass.connecting import connect
 from hourglass.errors import Unreachable, Unsuitable
 from hourglassctl.formation import free_ports
 from hourglassctl.redis_server import find_server

@@ -12,7 +12,8 @@ from redis.cluster import RedisCluster
 
 from averages_consumer.warehouse import HourRow, Warehouse
 from hourglass.averages import HourlyAverage
-from hourglass.cluster import Cluster, connect
+from hourglass.cluster import Cluster
+from hourglass.connecting import connect
 from hourglass.keys import AVERAGES, FRONTIER, HOUR_MS
 from tests.services import Services, services
 from tests.waiting import wait_until

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hourglass.cluster import Address
+from hourglass.address import Address
 from hourglass.errors import Misconfigured
 
 

@@ -1,0 +1,66 @@
+"""Where a cluster is, and how to be let in. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import unquote, urlsplit
+
+from hourglass.errors import Misconfigured
+
+DEFAULT_PORT = 6379
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """Where a cluster is, from `redis://[user[:password]@]host[:port][,host[:port]…]`."""
+
+    nodes: tuple[tuple[str, int], ...]
+    username: str | None = None
+    password: str | None = None
+    tls: bool = False
+
+    @classmethod
+    def parse(cls, url: str) -> Address:
+        """Raises Misconfigured."""
+        remedy = "give redis://[user:password@]host:port[,host:port…], or rediss:// for TLS"
+        scheme, separator, rest = url.partition("://")
+        if not separator or scheme not in ("redis", "rediss"):
+            raise Misconfigured(f"the Redis URL has no redis:// or rediss:// scheme: {remedy}")
+        credentials, _, hosts = rest.rpartition("@")
+        hosts, _, path = hosts.partition("/")
+        if path not in ("", "0"):
+            raise Misconfigured(f"a Redis Cluster has database 0 only, not {path!r}: {remedy}")
+        username, _, password = credentials.partition(":")
+        try:
+            nodes = tuple(_host_and_port(host) for host in hosts.split(","))
+        except ValueError as error:
+            raise Misconfigured(
+                f"the Redis URL has a bad host or port ({error}): {remedy}"
+            ) from None
+        return cls(
+            nodes=nodes,
+            username=unquote(username) or None,
+            password=unquote(password) or None,
+            tls=scheme == "rediss",
+        )
+
+    @property
+    def shown(self) -> str:
+        """The nodes without the credentials."""
+        return ",".join(f"{host}:{port}" for host, port in self.nodes)
+
+
+def _host_and_port(text: str) -> tuple[str, int]:
+    parts = urlsplit(f"//{text.strip()}")
+    if not parts.hostname:
+        raise ValueError(f"{text!r} names no host")
+    return parts.hostname, DEFAULT_PORT if parts.port is None else parts.port
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tls:
+    """Files in PEM format; None where not used."""
+
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None

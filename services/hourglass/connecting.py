@@ -1,0 +1,109 @@
+"""Finding out whether a Redis can serve the pipeline, and connecting to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import redis
+from redis import exceptions
+from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
+from redis.cluster import ClusterNode, RedisCluster
+from redis.retry import Retry
+
+from hourglass.address import Address, Tls
+from hourglass.cluster import Cluster, reaching
+from hourglass.errors import Unreachable, Unsuitable
+
+OLDEST_REDIS = (7, 0)
+
+#: A routed call is tried this often again before the caller hears of it; with the time-out of five
+#: seconds that stays far below the time after which a worker counts as stuck.
+RETRIES = 2
+
+
+def connect(
+    url: str,
+    tls: Tls | None = None,
+    *,
+    username: str = "",
+    password: str = "",
+    timeout_s: float = 5.0,
+) -> Cluster:
+    """A cluster that answered, is a cluster, and is new enough.
+
+    `username` and `password` are used where the URL has none.
+
+    Raises Misconfigured for a malformed URL, Unreachable, or Unsuitable with the remedy.
+    """
+    address = Address.parse(url)
+    options: dict[str, Any] = {
+        "username": address.username or username or None,
+        "password": address.password or password or None,
+        "socket_timeout": timeout_s,
+        "socket_connect_timeout": min(timeout_s, 2.0),
+        "decode_responses": False,
+        "protocol": 2,
+    }
+    if address.tls:
+        files = tls or Tls()
+        options |= {
+            "ssl": True,
+            "ssl_ca_certs": files.ca_file,
+            "ssl_certfile": files.cert_file,
+            "ssl_keyfile": files.key_file,
+        }
+    _check_server(address, options)
+    with reaching():
+        return Cluster(
+            RedisCluster(
+                startup_nodes=[ClusterNode(host, port) for host, port in address.nodes],
+                require_full_coverage=False,
+                retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), RETRIES),
+                **options,
+            )
+        )
+
+
+def _check_server(address: Address, options: Mapping[str, Any]) -> None:
+    """Ask the first node that answers whether it can serve; the cluster client's own errors do
+    not tell a server without cluster mode from one that is away."""
+    reason = ""
+    for host, port in address.nodes:
+        with redis.Redis(host=host, port=port, retry=Retry(NoBackoff(), 0), **options) as node:
+            try:
+                info = node.info("server")
+                enabled = node.info("cluster").get("cluster_enabled")
+            except (
+                exceptions.AuthenticationError,
+                exceptions.NoPermissionError,
+            ) as error:
+                raise Unsuitable(
+                    f"Redis at {host}:{port} refuses the credentials ({error}): "
+                    "check user name and password in HOURGLASS_REDIS_URL"
+                ) from None
+            except exceptions.ResponseError as error:
+                if "NOAUTH" not in str(error):
+                    raise Unsuitable(f"Redis at {host}:{port} answers an error: {error}") from None
+                raise Unsuitable(
+                    f"Redis at {host}:{port} asks for a password: "
+                    "put user name and password into HOURGLASS_REDIS_URL"
+                ) from None
+            except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
+                reason = str(error)
+                continue
+        version = str(info.get("redis_version", "0"))
+        if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_REDIS:
+            raise Unsuitable(
+                f"Redis at {host}:{port} is {version}: Hourglass needs 7.0 or newer, upgrade it"
+            )
+        if not enabled:
+            raise Unsuitable(
+                f"Redis at {host}:{port} is not in cluster mode: start it with "
+                "cluster-enabled yes (a cluster of one shard will do)"
+            )
+        return
+    raise Unreachable(
+        f"no Redis answers at {address.shown}: check HOURGLASS_REDIS_URL and that it is running "
+        f"({reason})"
+    )

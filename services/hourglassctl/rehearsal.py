@@ -1,0 +1,207 @@
+"""What happens in the demo: days pass, an aggregator is killed, everything is audited."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+import urllib.request
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from averages_consumer.warehouse import Warehouse
+from hourglass.clock import ClockSpec, Mode, PipelineClock
+from hourglass.cluster import Cluster
+from hourglass.errors import HourglassError
+from hourglass.keys import DAY_MS, FRONTIER, GROUP, HOUR_MS, HOURS, days_alive, iso
+from hourglassctl.audit import Result
+from hourglassctl.inspection import audit
+from hourglassctl.overview import Overview, look
+from hourglassctl.processes import Processes
+from hourglassctl.replay import EXERCISE_START_MS
+from hourglassctl.verdict import Verdict, expected_hours, judge
+from hourglassctl.view import View
+from producer.sensor import Sensors, device_names
+
+PRODUCERS = ("producer-1", "producer-2", "producer-3")
+AGGREGATORS = ("aggregator-1", "aggregator-2")
+CONSUMER = "averages-consumer"
+SERVICES = (*PRODUCERS, *AGGREGATORS, CONSUMER)
+SEED = 2025
+
+#: Ten days pass in a minute.
+SPEED = 14_400.0
+#: The services learn within a second that the clock has been set.
+HEAD_START_MS = 2_500
+FRAME_S = 0.15
+#: Real time that the services may take to come up, and the last hour to arrive once it is over.
+PATIENCE_S = 60.0
+#: With --keep the clock goes on like this: an hour a minute.
+KEEP_SPEED = 60.0
+
+ENVIRONMENT = {
+    "HOURGLASS_HTTP_HOST": "127.0.0.1",
+    "HOURGLASS_SEED": str(SEED),
+    "HOURGLASS_LATENESS_S": "1",
+    "HOURGLASS_CLAIM_IDLE_MS": "1000",
+    "HOURGLASS_SEAL_EVERY_MS": "50",
+    "HOURGLASS_LINGER_MS": "20",
+    "HOURGLASS_BUFFER_READINGS": "1000000",
+}
+
+
+class RehearsalFailed(HourglassError):
+    """It could not go on; the message says why."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Rehearsal:
+    """One run, on a cluster and with processes of its own."""
+
+    days: int
+    view: View
+    cluster: Cluster
+    clock: PipelineClock
+    processes: Processes
+    ports: dict[str, int]
+    warehouse: Warehouse
+
+    @property
+    def end_ms(self) -> int:
+        return EXERCISE_START_MS + self.days * DAY_MS
+
+    def run(self) -> Verdict:
+        """Start everything, let the days pass, kill an aggregator half-way, audit."""
+        self._start_services()
+        _, real_ms = self.cluster.clock()
+        self._set_clock(EXERCISE_START_MS, real_ms + HEAD_START_MS, SPEED)
+        half_way = EXERCISE_START_MS + self.days * DAY_MS // 2 + 6 * HOUR_MS
+        self._watch_until(lambda seen: seen.instant.now_ms >= half_way)
+        self._kill_an_aggregator()
+        self._watch_until(lambda _: not any(map(self.processes.running, PRODUCERS)))
+        give_up = time.monotonic() + PATIENCE_S
+        self._watch_until(lambda _: self._all_loaded() or time.monotonic() > give_up)
+        return self._judge()
+
+    def go_on(self) -> None:
+        """Keep the pipeline busy, an hour a minute, until interrupted."""
+        seen = look(self.cluster, self.clock.refresh())
+        self._set_clock(seen.instant.now_ms, seen.instant.real_ms + HEAD_START_MS, KEEP_SPEED)
+        for name in PRODUCERS:
+            self.processes.start(name, "producer", "--http-port", str(self.ports[name]))
+        while True:
+            self.view.show(look(self.cluster, self.clock.refresh()))
+            time.sleep(1.0)
+
+    def _start_services(self) -> None:
+        # Until all of them are up the clock stands just before the first second.
+        self._set_clock(EXERCISE_START_MS, 1 << 52, SPEED)
+        for name in PRODUCERS:
+            self._start(name, "producer", "--until", iso(self.end_ms))
+        for name in AGGREGATORS:
+            self._start(name, "aggregator")
+        self._start(CONSUMER, "averages_consumer")
+        give_up = time.monotonic() + PATIENCE_S
+        while not all(self._ready(name) for name in SERVICES):
+            self._check_processes()
+            if time.monotonic() > give_up:
+                raise RehearsalFailed(f"the services are not ready after {PATIENCE_S:.0f} s")
+            time.sleep(0.05)
+
+    def _start(self, name: str, module: str, *arguments: str) -> None:
+        self.processes.start(name, module, "--http-port", str(self.ports[name]), *arguments)
+
+    def _ready(self, name: str) -> bool:
+        with suppress(OSError):
+            return bool(self._get(name, "/readyz"))
+        return False
+
+    def _get(self, name: str, path: str) -> str:
+        with urllib.request.urlopen(
+            f"http://127.0.0.1:{self.ports[name]}{path}", timeout=2
+        ) as answer:
+            return answer.read().decode()
+
+    def _set_clock(self, origin_ms: int, origin_real_ms: int, speed: float) -> None:
+        self.clock.set(
+            ClockSpec(
+                mode=Mode.RUNNING,
+                origin_ms=origin_ms,
+                origin_real_ms=origin_real_ms,
+                speed=speed,
+            )
+        )
+
+    def _watch_until(self, done: Callable[[Overview], bool]) -> None:
+        while True:
+            seen = look(self.cluster, self.clock.refresh())
+            self.view.show(seen)
+            self._check_processes()
+            if done(seen):
+                return
+            time.sleep(FRAME_S)
+
+    def _check_processes(self) -> None:
+        for name in self.processes.failed():
+            said = self.processes.log(name).read_text(errors="replace").strip().splitlines()
+            raise RehearsalFailed(f"{name} ended: {said[-1] if said else 'it said nothing'}")
+
+    def _kill_an_aggregator(self) -> None:
+        """SIGKILL one in the middle of a batch. It is stopped first, until Redis has handed it
+        something, so that there is something to recover."""
+        victim, other = AGGREGATORS
+        before = self._reclaimed(other)
+        self.processes.signal(victim, signal.SIGSTOP)
+        give_up = time.monotonic() + 2.0
+        while not (held := self._held_by(victim)) and time.monotonic() < give_up:
+            time.sleep(0.01)
+        self.processes.signal(victim, signal.SIGKILL)
+        now = iso(self.clock.look().now_ms)
+        self.view.say(f"{now}  {victim} is killed with {held:,} readings in its hands")
+        give_up = time.monotonic() + PATIENCE_S
+        self._watch_until(lambda _: self._held_by(victim) == 0 or time.monotonic() > give_up)
+        recovered = self._reclaimed(other) - before
+        now = iso(self.clock.look().now_ms)
+        self.view.say(f"{now}  {other} has recovered {recovered:,} of them")
+
+    def _held_by(self, aggregator: str) -> int:
+        """Entries that consumers of this process have pending."""
+        partitions = days_alive(self.clock.look().now_ms)
+        groups = self.cluster.pipeline(
+            [("XINFO CONSUMERS", partition.stream, GROUP) for partition in partitions]
+        )
+        return sum(
+            consumer["pending"]
+            for consumers in groups
+            if not isinstance(consumers, Exception)  # no such partition, or nobody reads it yet
+            for consumer in consumers
+            if consumer["name"].decode().startswith(f"{aggregator}-")
+        )
+
+    def _reclaimed(self, aggregator: str) -> int:
+        name = "hourglass_entries_reclaimed_total "
+        lines = self._get(aggregator, "/metrics").splitlines()
+        return next(int(float(line.removeprefix(name))) for line in lines if line.startswith(name))
+
+    def _all_loaded(self) -> bool:
+        frontier = self.cluster.call("GET", FRONTIER)
+        done = frontier is not None and int(frontier) >= self.end_ms - HOUR_MS
+        return done and len(self.warehouse.hours()) >= self.days * HOURS
+
+    def _judge(self) -> Verdict:
+        seen = look(self.cluster, self.clock.refresh())
+        found = audit(self.cluster, seen.instant, self.warehouse)
+        rows = self.warehouse.rows(EXERCISE_START_MS, self.end_ms)
+        published = {row.start_ms: Result(row.observations, row.sum_milli_f) for row in rows}
+        producers = [
+            Sensors(device_names(name, 1), seed=SEED, period_ms=1000) for name in PRODUCERS
+        ]
+        tallies = [json.loads(self.processes.output(name).read_text()) for name in PRODUCERS]
+        return judge(
+            expected_hours(producers, EXERCISE_START_MS, self.end_ms),
+            published,
+            found.late_by_hour,
+            produced=sum(tally["produced"] for tally in tallies),
+            audit=found,
+        )
