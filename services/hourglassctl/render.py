@@ -68,6 +68,12 @@ def averages_line(overview: Overview) -> str:
     )
 
 
+def published_until(overview: Overview) -> str:
+    """The end of the last published hour."""
+    frontier_ms = overview.frontier_ms
+    return "never" if frontier_ms is None else iso(frontier_ms + HOUR_MS)
+
+
 def time_to_live(expires_ms: int | None, instant: Instant) -> str:
     """Pipeline time left, as hours:minutes."""
     if expires_ms is None:
@@ -121,9 +127,7 @@ def as_data(overview: Overview) -> dict[str, Any]:
             }
             for view in overview.partitions
         ],
-        "published_until": None
-        if overview.frontier_ms is None
-        else iso(overview.frontier_ms + HOUR_MS),
+        "published_until": None if overview.frontier_ms is None else published_until(overview),
         "last_average": overview.last.fields() if overview.last else None,
     }
 

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from hourglass.keys import iso
 from hourglassctl.overview import Overview
-from hourglassctl.render import screen
+from hourglassctl.render import published_until, screen
 
 _EVENTS_SHOWN = 8
 #: Without a terminal, a line of progress this often.
@@ -67,8 +67,8 @@ class View:
             lags = [view.state.lag for view in overview.partitions]
             lag = "unknown" if None in lags else f"{sum(lag or 0 for lag in lags):,}"
             self._console.print(
-                f"{iso(overview.instant.now_ms)}  partitions {len(overview.partitions)}  "
-                f"lag {lag}  {self._rate:,.0f} readings/s",
+                f"{iso(overview.instant.now_ms)}  published until {published_until(overview)}, "
+                f"lag {lag}, {self._rate:,.0f} readings/s",
                 highlight=False,
                 soft_wrap=True,
             )

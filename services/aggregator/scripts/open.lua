@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Give a partition its consumer group, if the partition exists.
 --
 -- KEYS[1]  stream      KEYS[2] hour records      KEYS[3] quarantine

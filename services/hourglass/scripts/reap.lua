@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Remove from a consumer group whoever is gone: idle for long, with nothing pending.
 --
 -- KEYS[1]  the stream

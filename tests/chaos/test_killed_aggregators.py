@@ -1,0 +1,138 @@
+"""Aggregators die at the worst moments, five times over, and every reading is counted once."""
+
+from __future__ import annotations
+
+import signal
+import time
+from random import Random
+from threading import Event, Thread
+from typing import Any, Self
+
+import pytest
+
+from hourglass.keys import AVERAGES, DAY_MS, FRONTIER, GROUP, HOUR_MS, Partition
+from hourglassctl.audit import Result
+from hourglassctl.verdict import expected_hours
+from producer.sensor import Sensors
+from tests.pipeline import DAY, Pipeline
+from tests.services import Services, services
+from tests.waiting import wait_until
+
+AGGREGATORS = ("aggregator-1", "aggregator-2", "aggregator-3")
+KILLS = 5
+#: The load waits for the aggregators when they are so far behind.
+HOURS_AHEAD = 6
+
+
+def sensors() -> Sensors:
+    return Sensors(["porch", "attic", "cellar"], seed=7, period_ms=1000)
+
+
+class Load:
+    """Writes hour after hour and drives the clock, until it is stopped at the end of an hour."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+        self._stop = Event()
+        self._thread = Thread(target=self._write)
+        self.end_ms = DAY.day_ms
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _write(self) -> None:
+        devices = sensors()
+        while not self._stop.is_set():
+            next_hour_ms = self.end_ms + HOUR_MS
+            self._pipeline.produce(*devices.read(self.end_ms, next_hour_ms))
+            self._pipeline.drive(next_hour_ms)
+            self.end_ms = next_hour_ms
+            while self.end_ms - published_until(self._pipeline) > HOURS_AHEAD * HOUR_MS:
+                if self._stop.wait(0.01):
+                    return
+
+
+def published_until(pipeline: Pipeline) -> int:
+    """The end of the last published hour."""
+    frontier = pipeline.cluster.call("GET", FRONTIER)
+    return DAY.day_ms if frontier is None else int(frontier) + HOUR_MS
+
+
+def days_until(end_ms: int) -> list[Partition]:
+    return [Partition(day_ms) for day_ms in range(DAY.day_ms, end_ms, DAY_MS)]
+
+
+def held_by(pipeline: Pipeline, name: str) -> int:
+    """Entries that this aggregator's consumers have in their hands."""
+    held = 0
+    for day in days_until(pipeline.clock.look().now_ms):
+        infos: list[dict[str, Any]] = pipeline.cluster.call("XINFO CONSUMERS", day.stream, GROUP)
+        ours = [info for info in infos if info["name"].decode().startswith(f"{name}-")]
+        held += sum(info["pending"] for info in ours)
+    return held
+
+
+def kill_with_entries_in_its_hands(pipeline: Pipeline, running: Services, name: str) -> None:
+    def caught() -> bool:
+        running.signal(name, signal.SIGSTOP)
+        until = time.monotonic() + 0.2
+        while time.monotonic() < until:
+            if held_by(pipeline, name):
+                return True
+        running.signal(name, signal.SIGCONT)
+        return False
+
+    wait_until(caught, message=f"{name} never holds anything")
+    running.kill(name)
+
+
+@pytest.mark.chaos
+@pytest.mark.usefixtures("redis")
+def test_whoever_is_killed_every_reading_is_counted_once(redis_url: str) -> None:
+    random = Random()
+    with Pipeline(redis_url) as pipeline, services(redis_url) as running:
+        for name in AGGREGATORS:
+            running.aggregator(name)
+        with Load(pipeline) as load:
+            for kill in range(KILLS):
+                victim = AGGREGATORS[kill % len(AGGREGATORS)]
+                running.await_ready(victim)
+                time.sleep(random.uniform(0, 0.3))
+                kill_with_entries_in_its_hands(pipeline, running, victim)
+                running.aggregator(victim)
+        wait_until(
+            lambda: published_until(pipeline) == load.end_ms,
+            timeout_s=60,
+            message="the last hour is never published",
+        )
+        assert running.failed() == []
+        check(pipeline, load.end_ms)
+
+
+def check(pipeline: Pipeline, end_ms: int) -> None:
+    expected = expected_hours([sensors()], DAY.day_ms, end_ms)
+    records = [record for day in days_until(end_ms) for record in pipeline.records(day).values()]
+    counted = {
+        record.start_ms: Result(record.count, record.sum_milli_f)
+        for record in records
+        if record.count
+    }
+    assert counted == expected
+    assert sum(record.late for record in records) == 0
+
+    averages = pipeline.averages()
+    hours = [start_ms for start_ms in expected if start_ms >= averages[0].start_ms]
+    assert [average.start_ms for average in averages] == hours
+    assert {each.start_ms: Result(each.count, each.sum_milli_f) for each in averages} == {
+        start_ms: expected[start_ms] for start_ms in hours
+    }
+    assert pipeline.cluster.call("XINFO STREAM", AVERAGES)["entries-added"] == len(expected)
+
+    found = pipeline.audit()
+    assert found.differences == []
+    assert (found.lost, found.twice) == (0, 0)

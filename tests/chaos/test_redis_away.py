@@ -1,0 +1,204 @@
+"""Redis falls silent or dies and comes back: the producer keeps its readings, and says so."""
+
+from __future__ import annotations
+
+import json
+import signal
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from hourglass.errors import Unreachable
+from hourglassctl.embedded import EmbeddedCluster, Node
+from tests.pipeline import DAY, Pipeline, at
+from tests.services import Services, services
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.chaos
+
+#: Ten minutes a second: what is written in a test stays within DAY.
+SPEED = 600.0
+BUFFERED = "hourglass_readings_buffered"
+TAKEN = "hourglass_readings_taken_total"
+RETRIED = "hourglass_batches_retried_total"
+FULL = 'hourglass_readings_dropped_total{reason="buffer_full"}'
+COUNTED = "hourglass_readings_counted_total"
+
+
+def shard_of_the_day(pipeline: Pipeline, embedded: EmbeddedCluster) -> Node:
+    return embedded.node_at(pipeline.master_of(DAY.stream))
+
+
+def reaches(running: Services, name: str, sample: str, least: float) -> None:
+    wait_until(
+        lambda: (running.metric(name, sample) or 0.0) >= least,
+        timeout_s=20,
+        message=f"{sample} of {name} stays below {least}",
+    )
+
+
+def caught_up(running: Services, name: str) -> None:
+    taken = running.metric(name, TAKEN) or 0.0
+    reaches(running, name, TAKEN, taken + 1)
+    wait_until(lambda: (running.metric(name, BUFFERED) or 0.0) < 100, message="the buffer stays")
+
+
+def tally_at_the_end(running: Services, name: str) -> dict[str, int]:
+    status, _ = running.terminate(name)
+    assert status == 0
+    tally: dict[str, int] = json.loads(running.output(name).read_text())
+    return tally
+
+
+def stored(pipeline: Pipeline) -> list[tuple[bytes, int]]:
+    """Device and event time of every entry, in the order of the stream."""
+    entries: list[tuple[bytes, dict[bytes, Any]]] = pipeline.cluster.call(
+        "XRANGE", DAY.stream, "-", "+"
+    )
+    return [(fields[b"device"], int(fields[b"ts"])) for _, fields in entries]
+
+
+@pytest.mark.embedded(node_timeout_ms=15_000)
+def test_a_producer_buffers_while_its_shard_is_silent_and_catches_up(
+    embedded: EmbeddedCluster,
+) -> None:
+    with Pipeline(embedded.url) as pipeline, services(embedded.url) as running:
+        pipeline.run_clock(at(0), SPEED)
+        name = running.producer("porch", "--devices", "3")
+        reaches(running, name, TAKEN, 1)
+
+        shard = shard_of_the_day(pipeline, embedded)
+        shard.pause()
+        reaches(running, name, BUFFERED, 3_000)
+        shard.resume()
+        caught_up(running, name)
+
+        tally = tally_at_the_end(running, name)
+        entries = stored(pipeline)
+        assert tally["produced"] == tally["taken"] == len(entries)
+        assert tally["dropped"] == 0
+        assert len(set(entries)) == len(entries)
+
+
+@pytest.mark.embedded(node_timeout_ms=15_000)
+def test_a_producer_told_to_stop_sends_what_it_has_buffered(embedded: EmbeddedCluster) -> None:
+    with Pipeline(embedded.url) as pipeline, services(embedded.url) as running:
+        pipeline.run_clock(at(0), SPEED)
+        name = running.producer("porch", "--devices", "3", "--batch-readings", "100")
+        reaches(running, name, TAKEN, 1)
+        shard = shard_of_the_day(pipeline, embedded)
+        shard.pause()
+        reaches(running, name, BUFFERED, 1_000)
+
+        running.signal(name, signal.SIGTERM)
+        wait_until(lambda: "SIGTERM: stopping" in running.said(name))
+        shard.resume()
+
+        assert running.exit_status(name) == 0
+        tally: dict[str, int] = json.loads(running.output(name).read_text())
+        assert tally["produced"] == tally["taken"] == len(stored(pipeline))
+
+
+@pytest.mark.embedded(node_timeout_ms=15_000)
+def test_a_producer_told_to_stop_while_its_shard_is_silent_tells_what_it_gives_up(
+    embedded: EmbeddedCluster,
+) -> None:
+    with Pipeline(embedded.url) as pipeline, services(embedded.url) as running:
+        pipeline.run_clock(at(0), SPEED)
+        name = running.producer("porch", "--batch-readings", "100")
+        reaches(running, name, TAKEN, 1)
+        shard = shard_of_the_day(pipeline, embedded)
+        shard.pause()
+        reaches(running, name, BUFFERED, 500)
+
+        status, took_s = running.terminate(name)
+
+        shard.resume()
+        # Its publisher waits for an answer all the while: the exit does not wait for it in turn.
+        assert (status, took_s < 4.0) == (0, True)
+        tally: dict[str, int] = json.loads(running.output(name).read_text())
+        assert tally["produced"] == tally["taken"] + tally["dropped"]
+
+
+@pytest.mark.embedded(node_timeout_ms=15_000)
+def test_a_full_buffer_drops_the_oldest_and_counts_them(embedded: EmbeddedCluster) -> None:
+    with Pipeline(embedded.url) as pipeline, services(embedded.url) as running:
+        pipeline.run_clock(at(0), SPEED)
+        name = running.producer("porch", "--buffer-readings", "300", "--batch-readings", "100")
+        reaches(running, name, TAKEN, 1)
+
+        shard = shard_of_the_day(pipeline, embedded)
+        shard.pause()
+        reaches(running, name, FULL, 500)
+        shard.resume()
+        caught_up(running, name)
+
+        dropped = running.metric(name, FULL)
+        tally = tally_at_the_end(running, name)
+        times = [ts_ms for _, ts_ms in stored(pipeline)]
+        steps = [later - earlier for earlier, later in pairwise(times)]
+        assert tally["produced"] == tally["taken"] + tally["dropped"]
+        assert tally["taken"] == len(times)
+        assert tally["dropped"] == dropped
+        # One gap, where the dropped ones were; what came before and after it is complete.
+        assert sorted(steps)[-2:] == [1000, 1000 * (1 + tally["dropped"])]
+        assert min(steps) == 1000
+
+
+@pytest.mark.embedded(persistence=True)
+def test_both_services_outlast_a_shard_that_dies_and_comes_back(embedded: EmbeddedCluster) -> None:
+    with Pipeline(embedded.url) as pipeline, services(embedded.url) as running:
+        pipeline.run_clock(at(0), SPEED)
+        producer = running.producer("porch", "--devices", "3")
+        aggregator = running.aggregator()
+        reaches(running, aggregator, COUNTED, 1)
+
+        shard = shard_of_the_day(pipeline, embedded)
+        shard.kill()
+        reaches(running, producer, RETRIED, 1)
+        reaches(running, producer, BUFFERED, 1_000)
+        for name in (producer, aggregator):
+            wait_until(lambda name=name: not running.ready(name), message=f"{name} is ready")
+            assert running.get(name, "/livez")[0] == 200
+        shard.restart()
+        caught_up(running, producer)
+
+        tally = tally_at_the_end(running, producer)
+        assert tally["produced"] == tally["taken"] == len(set(stored(pipeline)))
+        assert tally["dropped"] == 0
+        wait_until(lambda: counted(pipeline) == tally["taken"], 20, "not everything is counted")
+        running.await_ready(aggregator)
+        assert pipeline.audit().differences == []
+
+
+@pytest.mark.embedded(replicas=1, node_timeout_ms=500)
+def test_counts_stay_true_when_a_replica_takes_over(embedded: EmbeddedCluster) -> None:
+    with Pipeline(embedded.url) as pipeline, services(embedded.url) as running:
+        pipeline.run_clock(at(0), SPEED)
+        producer = running.producer("porch", "--devices", "3")
+        aggregator = running.aggregator()
+        reaches(running, aggregator, COUNTED, 1_000)
+
+        lost = shard_of_the_day(pipeline, embedded)
+        lost.kill()
+        wait_until(lambda: moved(pipeline, lost), 20, "no replica takes over")
+        caught_up(running, producer)
+
+        tally = tally_at_the_end(running, producer)
+        assert tally["dropped"] == 0
+        wait_until(lambda: counted(pipeline) == len(stored(pipeline)), 20, "not all is counted")
+        assert len(set(stored(pipeline))) == len(stored(pipeline))
+        running.await_ready(aggregator)
+        assert pipeline.audit().differences == []
+
+
+def moved(pipeline: Pipeline, lost: Node) -> bool:
+    try:
+        return pipeline.master_of(DAY.stream) != lost.port
+    except Unreachable:
+        return False
+
+
+def counted(pipeline: Pipeline) -> int:
+    return sum(record.count + record.late for record in pipeline.records().values())

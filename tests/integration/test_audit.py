@@ -1,0 +1,255 @@
+"""Audit is clean on a good pipeline, busy or quiet, and finds whatever was falsified."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Generator
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from averages_consumer.warehouse import Warehouse
+from hourglass.keys import AVERAGES, AVERAGES_GROUP, GROUP, HOUR_MS, PUBLISHED
+from hourglass.settings import invoke
+from hourglassctl.__main__ import application
+from tests.pipeline import DAY, NEXT_DAY, Pipeline, at, reading
+
+
+@pytest.fixture
+def warehouse(tmp_path: Path) -> Generator[Warehouse]:
+    with Warehouse(f"sqlite:///{tmp_path}/warehouse.db") as warehouse:
+        warehouse.create()
+        yield warehouse
+
+
+@pytest.fixture
+def good(pipeline: Pipeline, warehouse: Warehouse) -> Pipeline:
+    """Three hours and one of the next day, published and loaded, one of each oddity in them."""
+    pipeline.produce(*(reading(at(hour, minute), 50.5) for hour in range(3) for minute in range(9)))
+    pipeline.xadd(temp_f="warm")
+    pipeline.produce(reading(at(0, day=NEXT_DAY)))
+    pipeline.count(DAY, NEXT_DAY)
+    pipeline.drive(at(1, day=NEXT_DAY))
+    pipeline.seal()
+    pipeline.produce(reading(at(1), 99.9))
+    pipeline.count()
+    load(pipeline, warehouse)
+    return pipeline
+
+
+def load(pipeline: Pipeline, warehouse: Warehouse) -> None:
+    """What the averages consumer does."""
+    call = pipeline.cluster.call
+    call("XGROUP CREATE", AVERAGES, AVERAGES_GROUP, "0")
+    call("XREADGROUP", "GROUP", AVERAGES_GROUP, "consumer", "STREAMS", AVERAGES, ">")
+    warehouse.upsert(pipeline.averages(), datetime.now(UTC))
+    for entry_id, _ in call("XRANGE", AVERAGES, "-", "+"):
+        call("XACK", AVERAGES, AVERAGES_GROUP, entry_id)
+
+
+def differences(pipeline: Pipeline, warehouse: Warehouse | None = None) -> list[str]:
+    return [f"{each.hour} {each.what}" for each in pipeline.audit(warehouse).differences]
+
+
+def test_it_is_clean_on_a_quiet_pipeline(good: Pipeline, warehouse: Warehouse) -> None:
+    found = good.audit(warehouse)
+
+    assert found.differences == []
+    assert (found.lost, found.twice) == (0, 0)
+    assert (found.counted, found.late, found.quarantined) == (28, 1, 1)
+    assert (found.published, found.in_warehouse) == (4, 4)
+
+
+def test_it_is_clean_while_readings_are_on_their_way(good: Pipeline, warehouse: Warehouse) -> None:
+    good.produce(*(reading(at(1, minute, day=NEXT_DAY)) for minute in range(9)))
+    good.delivery(NEXT_DAY).read(3, 1)
+
+    assert differences(good, warehouse) == []
+
+
+def test_an_hour_on_its_way_to_the_warehouse_is_not_missing(
+    good: Pipeline, warehouse: Warehouse
+) -> None:
+    good.produce(reading(at(1, day=NEXT_DAY)), reading(at(2, day=NEXT_DAY)))
+    good.count(NEXT_DAY)
+    good.drive(at(3, day=NEXT_DAY))
+    good.seal()
+    delivered = ("COUNT", 1, "STREAMS", AVERAGES, ">")
+    good.cluster.call("XREADGROUP", "GROUP", AVERAGES_GROUP, "consumer", *delivered)
+
+    found = good.audit(warehouse)
+
+    assert found.differences == []
+    assert (found.published, found.in_warehouse, found.loading) == (6, 4, 2)
+
+
+def test_it_is_clean_whenever_it_looks_at_a_busy_pipeline(pipeline: Pipeline) -> None:
+    def work() -> None:
+        for hour in range(30):
+            start_ms = DAY.day_ms + hour * HOUR_MS
+            pipeline.produce(*(reading(start_ms + each * 9_000, each) for each in range(255)))
+            pipeline.count(DAY, NEXT_DAY) if hour >= 24 else pipeline.count()
+            pipeline.drive(start_ms + HOUR_MS)
+            pipeline.seal()
+
+    busy = Thread(target=work)
+    busy.start()
+    looks = 0
+    while busy.is_alive():
+        assert differences(pipeline) == []
+        looks += 1
+    busy.join()
+
+    assert looks > 5
+    found = pipeline.audit()
+    assert (found.counted, found.quarantined) == (30 * 251, 30 * 4)
+
+
+def record_count(pipeline: Pipeline) -> None:
+    pipeline.cluster.call("HINCRBY", DAY.hours, "00:count", 1)
+
+
+def record_sum(pipeline: Pipeline) -> None:
+    pipeline.cluster.call("HINCRBY", DAY.hours, "02:sum", -1)
+
+
+def late_count(pipeline: Pipeline) -> None:
+    pipeline.cluster.call("HINCRBY", DAY.hours, "01:late", -1)
+
+
+def late_sum(pipeline: Pipeline) -> None:
+    pipeline.cluster.call("HINCRBY", DAY.hours, "01:late_sum", 1)
+
+
+def acknowledged_and_not_counted(pipeline: Pipeline) -> None:
+    pipeline.produce(reading(at(1, day=NEXT_DAY)))
+    delivery = pipeline.delivery(NEXT_DAY)
+    ((entry_id, _),) = delivery.read(1, 1)
+    pipeline.cluster.call("XACK", NEXT_DAY.stream, GROUP, entry_id)
+
+
+def unusable_and_not_in_quarantine(pipeline: Pipeline) -> None:
+    pipeline.cluster.call("XTRIM", DAY.quarantine, "MAXLEN", 0)
+
+
+def reading_removed(pipeline: Pipeline) -> None:
+    ((entry_id, _),) = pipeline.cluster.call("XRANGE", DAY.stream, "-", "+", "COUNT", 1)
+    pipeline.cluster.call("XDEL", DAY.stream, entry_id)
+
+
+def rewrite_averages(pipeline: Pipeline, change: Callable[[dict[bytes, bytes]], Any]) -> None:
+    """The stream as it was, but for a change in its second entry."""
+    entries = pipeline.cluster.call("XRANGE", AVERAGES, "-", "+")
+    pipeline.cluster.call("DEL", AVERAGES)
+    for number, (entry_id, fields) in enumerate(entries):
+        if number == 1:
+            change(fields)
+        flat = [part for pair in fields.items() for part in pair]
+        pipeline.cluster.call("XADD", AVERAGES, entry_id, *flat)
+
+
+def average_altered(pipeline: Pipeline) -> None:
+    rewrite_averages(pipeline, lambda fields: fields.update({b"average_temp_f": b"50"}))
+
+
+def observations_altered(pipeline: Pipeline) -> None:
+    rewrite_averages(pipeline, lambda fields: fields.update({b"num_observations": b"10"}))
+
+
+def sum_on_stream_altered(pipeline: Pipeline) -> None:
+    rewrite_averages(pipeline, lambda fields: fields.update({b"sum_temp_f": b"454.499"}))
+
+
+def average_missing(pipeline: Pipeline) -> None:
+    pipeline.cluster.call("XDEL", AVERAGES, f"{at(1)}-0")
+
+
+def oldest_average_missing(pipeline: Pipeline) -> None:
+    pipeline.cluster.call("XDEL", AVERAGES, f"{at(0)}-0")
+
+
+def never_published(pipeline: Pipeline) -> None:
+    average_missing(pipeline)
+    pipeline.cluster.call("ZREMRANGEBYSCORE", PUBLISHED, at(1), at(1))
+
+
+FALSIFIED: list[Callable[[Pipeline], None]] = [
+    record_count,
+    record_sum,
+    late_count,
+    late_sum,
+    acknowledged_and_not_counted,
+    unusable_and_not_in_quarantine,
+    reading_removed,
+    average_altered,
+    observations_altered,
+    sum_on_stream_altered,
+    average_missing,
+    oldest_average_missing,
+    never_published,
+]
+
+
+@pytest.mark.parametrize("falsify", FALSIFIED, ids=lambda each: each.__name__)
+def test_it_finds_what_was_falsified_in_redis(
+    good: Pipeline, falsify: Callable[[Pipeline], None]
+) -> None:
+    falsify(good)
+
+    assert len(differences(good)) >= 1
+
+
+#: A row of an hour that never was, else like that of the third hour.
+INVENTED_ROW = (
+    "INSERT INTO hourly_averages SELECT '2025-01-01T20:00:00Z', average_temp_f, sum_milli_f, "
+    "min_temp_f, max_temp_f, observations, devices, late, sealed_by, trace_id, entry_id, "
+    "loaded_at FROM hourly_averages WHERE hour LIKE '%T02:%'"
+)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE hourly_averages SET sum_milli_f = sum_milli_f + 1 WHERE hour LIKE '%T02:%'",
+        "UPDATE hourly_averages SET observations = observations - 1 WHERE hour LIKE '%T02:%'",
+        "DELETE FROM hourly_averages WHERE hour LIKE '%T01:%'",
+        INVENTED_ROW,
+    ],
+    ids=["sum", "observations", "row missing", "row invented"],
+)
+def test_it_finds_what_was_falsified_in_the_warehouse(
+    good: Pipeline, warehouse: Warehouse, tmp_path: Path, statement: str
+) -> None:
+    engine = create_engine(f"sqlite:///{tmp_path}/warehouse.db")
+    with engine.begin() as connection:
+        connection.execute(text(statement))
+    engine.dispose()
+
+    assert differences(good) == []
+    assert len(differences(good, warehouse)) >= 1
+
+
+def test_the_command_says_what_is_wrong_and_exits_with_1(
+    good: Pipeline, redis_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("--redis-url", redis_url, "--warehouse-url", f"sqlite:///{tmp_path}/warehouse.db")
+    assert run_audit(*arguments) == 0
+    capsys.readouterr()
+
+    record_count(good)
+
+    assert run_audit(*arguments) == 1
+    assert "2025-01-01T00:00:00Z" in capsys.readouterr().out
+    assert run_audit("--json", *arguments) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert (found["clean"], found["lost"], found["twice"]) == (False, 0, 1)
+
+
+def run_audit(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        invoke(application(), "hourglass", ["audit", *arguments])
+    return int(ended.value.code or 0)

@@ -1,0 +1,142 @@
+"""What a consumer left behind is counted by another one, and the consumer is forgotten."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aggregator.commit import Delivery
+from hourglass.groups import reap
+from hourglass.keys import GROUP
+from hourglassctl.quarantine import quarantined
+from tests.pipeline import DAY, Pipeline, at, reading
+
+HALF_A_MINUTE_MS = 30_000
+
+
+def left_behind(pipeline: Pipeline, count: int, *, name: str = "") -> list[bytes]:
+    """Readings delivered to a consumer that will never commit them; their ids."""
+    pipeline.produce(*(reading(at(0, 0, each % 60)) for each in range(count)))
+    return [entry_id for entry_id, _ in pipeline.delivery(name=name).read(count, 1)]
+
+
+def let_idle(pipeline: Pipeline, ids: list[bytes]) -> None:
+    """As if they had been in their consumer's hands for a minute."""
+    link = pipeline.delivery().link
+    link.call("XCLAIM", DAY.stream, GROUP, "gone", 0, *ids, "IDLE", 60_000, "JUSTID")
+
+
+def consumers(pipeline: Pipeline) -> set[str]:
+    infos: list[dict[str, Any]] = pipeline.cluster.call("XINFO CONSUMERS", DAY.stream, GROUP)
+    return {info["name"].decode() for info in infos}
+
+
+def test_idle_entries_of_a_dead_consumer_are_claimed_and_counted_once(pipeline: Pipeline) -> None:
+    ids = left_behind(pipeline, 10)
+    let_idle(pipeline, ids[:7])
+    heir = pipeline.delivery()
+
+    entries, given_up = heir.claim(HALF_A_MINUTE_MS, limit=5)
+    pipeline.commit(heir, entries)
+
+    assert [entry_id for entry_id, _ in entries] == ids[:7]
+    assert given_up == frozenset()
+    assert (pipeline.record(0).count, pipeline.pending()) == (7, 3)
+    assert heir.claim(HALF_A_MINUTE_MS, limit=5) == ([], frozenset())
+
+
+def test_two_heirs_count_every_entry_once(pipeline: Pipeline) -> None:
+    let_idle(pipeline, left_behind(pipeline, 100))
+    heirs = [pipeline.delivery(), pipeline.delivery()]
+
+    claims = [heir.claim(0, limit=50) for heir in heirs]
+    for heir, (entries, _) in zip(heirs, claims, strict=True):
+        pipeline.commit(heir, entries)
+
+    assert [len(entries) for entries, _ in claims] == [100, 100]
+    assert (pipeline.record(0).count, pipeline.pending()) == (100, 0)
+
+
+def test_claiming_reaches_the_end_of_a_long_list_whose_head_is_not_idle(
+    pipeline: Pipeline,
+) -> None:
+    ids = left_behind(pipeline, 20_000)
+    let_idle(pipeline, ids[-50:])
+
+    entries, _ = pipeline.delivery().claim(HALF_A_MINUTE_MS, limit=5)
+
+    assert [entry_id for entry_id, _ in entries] == ids[-50:]
+
+
+def test_claiming_passes_through_the_whole_list_though_its_head_is_idle_again(
+    pipeline: Pipeline,
+) -> None:
+    ids = left_behind(pipeline, 2_500)
+    heir = pipeline.delivery()
+
+    rounds: list[list[bytes]] = []
+    for _ in range(4):
+        let_idle(pipeline, ids)
+        rounds.append([entry_id for entry_id, _ in heir.claim(HALF_A_MINUTE_MS, limit=9)[0]])
+
+    assert rounds == [ids[:1000], ids[1000:2000], ids[2000:], ids[:1000]]
+
+
+def test_only_what_kills_whoever_decodes_it_is_given_up(pipeline: Pipeline) -> None:
+    ids = left_behind(pipeline, 20)
+    poison = ids[13]
+
+    lives = 0
+    while pipeline.pending():
+        lives += 1
+        assert lives < 30, "the pending list is never worked off"
+        work_until_dead(pipeline, pipeline.delivery(), poison)
+
+    (item,) = quarantined(pipeline.cluster, pipeline.clock.look())
+    assert (item.original_id, item.reason) == (poison, "delivered too often without being counted")
+    assert item.fields == (b"device", b"porch", b"ts", b"%d" % at(0, 0, 13), b"temp_f", b"50")
+    assert pipeline.record(0).count == 19
+
+
+def work_until_dead(pipeline: Pipeline, heir: Delivery, poison: bytes) -> None:
+    """Claim and commit, and be killed by the poison as a process would be."""
+    while True:
+        entries, given_up = heir.claim(0, limit=5)
+        if not entries or any(entry_id == poison not in given_up for entry_id, _ in entries):
+            return
+        pipeline.commit(heir, entries, given_up=given_up)
+
+
+def test_a_consumer_that_is_gone_with_nothing_pending_is_forgotten(pipeline: Pipeline) -> None:
+    pipeline.produce(reading(at(0)))
+    gone = pipeline.delivery(name="gone")
+    pipeline.commit(gone, gone.read(10, 1))
+
+    assert reap(pipeline.cluster, DAY.stream, GROUP, idle_ms=0) == 1
+
+    assert consumers(pipeline) == set()
+
+
+def test_a_consumer_with_something_pending_is_kept(pipeline: Pipeline) -> None:
+    left_behind(pipeline, 3, name="gone")
+
+    assert reap(pipeline.cluster, DAY.stream, GROUP, idle_ms=0) == 0
+
+    assert (consumers(pipeline), pipeline.pending()) == ({"gone"}, 3)
+
+
+def test_a_consumer_that_lives_is_kept(pipeline: Pipeline) -> None:
+    pipeline.produce(reading(at(0)))
+    alive = pipeline.delivery(name="alive")
+    pipeline.commit(alive, alive.read(10, 1))
+
+    assert reap(pipeline.cluster, DAY.stream, GROUP, idle_ms=HALF_A_MINUTE_MS) == 0
+
+    assert consumers(pipeline) == {"alive"}
+
+
+def test_reaping_what_is_not_there_is_no_error(pipeline: Pipeline) -> None:
+    assert reap(pipeline.cluster, DAY.stream, GROUP, idle_ms=0) == 0
+
+    pipeline.xadd(temp_f=73)
+    assert reap(pipeline.cluster, DAY.stream, GROUP, idle_ms=0) == 0
+    pipeline.open()

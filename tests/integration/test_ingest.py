@@ -1,0 +1,163 @@
+"""A batch is taken once, however often it has to be sent."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+
+from hourglass.errors import Unreachable
+from hourglassctl import formation
+from hourglassctl.embedded import EmbeddedCluster, Node
+from producer.batch import Batch, Batcher
+from producer.publisher import Outcome, Publisher
+from tests.pipeline import DAY, Pipeline, at, batch_of, reading
+from tests.services import services
+from tests.waiting import wait_until
+
+
+def length(pipeline: Pipeline) -> int:
+    return int(pipeline.cluster.call("XLEN", DAY.stream))
+
+
+def three_batches() -> list[Batch]:
+    return list(Batcher(limit=2).cut(reading(at(0, 0, second)) for second in range(6)))
+
+
+def test_a_batch_whose_reply_was_lost_adds_nothing_twice(pipeline: Pipeline) -> None:
+    publisher = pipeline.publisher("porch:1")
+    batch = batch_of(reading(at(0)), reading(at(0, 0, 1)))
+
+    assert publisher.publish(batch) is Outcome.TAKEN
+    publisher.close()  # the retry comes over another connection
+    assert publisher.publish(batch) is Outcome.DUPLICATE
+
+    assert length(pipeline) == 2
+
+
+def test_an_older_sequence_number_adds_nothing(pipeline: Pipeline) -> None:
+    publisher = pipeline.publisher("porch:1")
+    first, second, third = three_batches()
+    assert publisher.publish(first) is Outcome.TAKEN
+    assert publisher.publish(third) is Outcome.TAKEN
+
+    assert publisher.publish(first) is Outcome.DUPLICATE
+    assert publisher.publish(second) is Outcome.DUPLICATE
+
+    assert length(pipeline) == 4
+
+
+def test_another_incarnation_collides_with_nothing(pipeline: Pipeline) -> None:
+    batch = batch_of(reading(at(0)))
+
+    assert pipeline.publisher("porch:1").publish(batch) is Outcome.TAKEN
+    assert pipeline.publisher("porch:2").publish(batch) is Outcome.TAKEN
+
+    assert length(pipeline) == 2
+
+
+def test_a_producer_restarted_under_its_name_is_another_incarnation(
+    pipeline: Pipeline, redis_url: str
+) -> None:
+    with services(redis_url) as running:
+        for start, until in ((0, 10), (10, 20)):
+            pipeline.drive(at(0, 0, start))
+            running.producer("porch", "--until", f"2025-01-01T00:00:{until}Z")
+            running.await_ready("porch")
+            pipeline.drive(at(0, 0, until))
+            assert running.exit_status("porch") == 0
+
+    assert length(pipeline) == 20
+
+
+def test_a_batch_past_its_retention_is_refused_and_deletes_nothing(pipeline: Pipeline) -> None:
+    pipeline.produce(reading(at(0)))
+    pipeline.drive(at(0) + 3 * 86_400_000)
+
+    assert pipeline.publisher("porch:1").publish(batch_of(reading(at(0)))) is Outcome.EXPIRED
+
+    assert length(pipeline) == 1
+    assert pipeline.cluster.call("HLEN", DAY.producers) == 1
+
+
+def test_a_partition_past_its_retention_is_not_made(pipeline: Pipeline) -> None:
+    pipeline.drive(at(0) + 3 * 86_400_000)
+
+    assert pipeline.publisher("porch:1").publish(batch_of(reading(at(0)))) is Outcome.EXPIRED
+
+    assert pipeline.cluster.call("EXISTS", DAY.stream) == 0
+    assert pipeline.cluster.call("EXISTS", DAY.producers) == 0
+
+
+def waiting(pipeline: Pipeline, timeout_ms: int) -> Publisher:
+    """The one producer of a test, with so much patience for its replica."""
+    return pipeline.publisher("porch:1", wait_replicas=1, wait_timeout_ms=timeout_ms)
+
+
+@pytest.mark.embedded(masters=1, replicas=1, node_timeout_ms=10_000)
+def test_with_wait_a_batch_counts_as_taken_when_a_replica_has_it(embedded: EmbeddedCluster) -> None:
+    _, replica = embedded.nodes
+    with Pipeline(embedded.url) as pipeline:
+        patient, hasty = waiting(pipeline, 10_000), waiting(pipeline, 100)
+        first, second, _ = three_batches()
+        assert patient.publish(first) is Outcome.TAKEN
+
+        replica.pause()
+        with pytest.raises(Unreachable, match="0 of 1 replicas confirmed"):
+            hasty.publish(second)
+        replica.resume()
+
+        assert patient.publish(second) is Outcome.DUPLICATE
+        assert length(pipeline) == 4
+
+
+@pytest.mark.embedded(masters=1, replicas=1, node_timeout_ms=10_000)
+def test_a_retry_over_another_connection_waits_for_the_replica_too(
+    embedded: EmbeddedCluster,
+) -> None:
+    _, replica = embedded.nodes
+    with Pipeline(embedded.url) as pipeline:
+        patient, hasty = waiting(pipeline, 10_000), waiting(pipeline, 100)
+        batch = batch_of(reading(at(0)))
+        replica.pause()
+        with pytest.raises(Unreachable):
+            hasty.publish(batch)
+        hasty.close()
+
+        with pytest.raises(Unreachable, match="0 of 1 replicas confirmed"):
+            hasty.publish(batch)
+
+        replica.resume()
+        assert patient.publish(batch) is Outcome.DUPLICATE
+        assert length(pipeline) == 1
+
+
+def confirms(publisher: Publisher, batch: Batch) -> bool:
+    try:
+        return publisher.publish(batch) in (Outcome.TAKEN, Outcome.DUPLICATE)
+    except Unreachable:
+        return False
+
+
+@pytest.mark.embedded(masters=1, replicas=1)
+def test_a_batch_follows_its_partition_to_another_master(embedded: EmbeddedCluster) -> None:
+    master, replica = embedded.nodes
+    with Pipeline(embedded.url) as pipeline:
+        publisher = pipeline.publisher("porch:1")
+        first, second, third = three_batches()
+        assert publisher.publish(first) is Outcome.TAKEN
+        wait_until(lambda: offset(master) == offset(replica), message="the replica lags behind")
+        with formation.client(replica.port) as client:
+            cast(Any, client).execute_command("CLUSTER FAILOVER", "TAKEOVER")
+        wait_until(lambda: pipeline.master_of(DAY.stream) == replica.port, message="no failover")
+
+        for batch in (second, third):
+            wait_until(lambda batch=batch: confirms(publisher, batch), message="never taken")
+
+        assert (master.alive, length(pipeline)) == (True, 6)
+
+
+def offset(node: Node) -> int:
+    """How far the node's replication stream has come."""
+    with formation.client(node.port) as client:
+        return int(cast(Any, client).info("replication")["master_repl_offset"])

@@ -1,0 +1,70 @@
+"""A reading for a sealed hour is recorded where audit sees it, and changes no average."""
+
+from __future__ import annotations
+
+from hourglass.keys import iso
+from tests.pipeline import Pipeline, at, reading
+
+
+def an_hour_published(pipeline: Pipeline) -> None:
+    pipeline.produce(reading(at(0), 40.0))
+    pipeline.count()
+    pipeline.drive(at(1))
+    pipeline.seal()
+
+
+def test_late_readings_are_acknowledged_and_recorded_with_their_sum(pipeline: Pipeline) -> None:
+    an_hour_published(pipeline)
+
+    pipeline.produce(reading(at(0), 60.5), reading(at(0), -70.25), reading(at(1)))
+    pipeline.count()
+
+    record = pipeline.record(0)
+    assert (record.count, record.sum_milli_f) == (1, 40_000)
+    assert (record.late, record.late_sum_milli_f) == (2, -9_750)
+    assert pipeline.record(1).count == 1
+    assert pipeline.pending() == 0
+    assert pipeline.metric("hourglass_readings_late_total") == 2
+    assert pipeline.metric("hourglass_readings_counted_total") == 2
+
+
+def test_a_late_reading_changes_no_published_average(pipeline: Pipeline) -> None:
+    an_hour_published(pipeline)
+    before = pipeline.averages()
+
+    pipeline.produce(reading(at(0), 60.0))
+    pipeline.count()
+    sealer = pipeline.sealer()
+    sealer.step()
+    sealer.step()
+
+    assert pipeline.averages() == before
+    assert pipeline.metric("hourglass_hours_revised_total") == 0
+
+
+def test_audit_shows_late_readings_and_is_clean(pipeline: Pipeline) -> None:
+    an_hour_published(pipeline)
+    pipeline.produce(reading(at(0), 60.0), reading(at(0), 61.0))
+    pipeline.count()
+
+    found = pipeline.audit()
+
+    assert found.clean
+    assert (found.counted, found.late) == (1, 2)
+    assert found.as_data()["late_by_hour"] == {iso(at(0)): 2}
+
+
+def test_readings_late_for_an_hour_without_any_are_recorded_too(pipeline: Pipeline) -> None:
+    pipeline.produce(reading(at(3)))
+    pipeline.count()
+    pipeline.drive(at(5))
+    pipeline.seal()
+
+    pipeline.produce(reading(at(4), 60.0))
+    pipeline.count()
+    pipeline.seal()
+
+    record = pipeline.record(4)
+    assert (record.count, record.late, record.late_sum_milli_f) == (0, 1, 60_000)
+    assert [average.start_ms for average in pipeline.averages()] == [at(3)]
+    assert pipeline.audit().clean

@@ -1,0 +1,271 @@
+"""One entry per hour on `temps:averages`, in order, whoever publishes and whatever fails over."""
+
+from __future__ import annotations
+
+from threading import Thread
+
+from aggregator.sealer import Sealer
+from hourglass.keys import (
+    AVERAGES,
+    AVERAGES_KEPT,
+    FRONTIER,
+    HOUR_MS,
+    PUBLISHED,
+    PUBLISHED_KEPT,
+    REVISIONS,
+    TOO_LATE,
+    Partition,
+)
+from hourglassctl.replay import DataSet, replay
+from tests.pipeline import DAY, NEXT_DAY, Pipeline, at, day_after, reading
+
+OF_THE_AVERAGES = (AVERAGES, FRONTIER, PUBLISHED, REVISIONS, TOO_LATE)
+OF_THE_DAY = (DAY.stream, DAY.hours, *(DAY.devices(hour) for hour in range(24)))
+
+
+class Copy:
+    """What a replica held of some keys; a failover that loses what came later restores it."""
+
+    def __init__(self, pipeline: Pipeline, keys: tuple[str, ...]) -> None:
+        self._pipeline = pipeline
+        self._dumps = {key: pipeline.cluster.call("DUMP", key) for key in keys}
+
+    def restore(self) -> None:
+        for key, dump in self._dumps.items():
+            if dump is None:
+                self._pipeline.cluster.call("DEL", key)
+            else:
+                capped = key in OF_THE_AVERAGES
+                ttl_ms = 0 if capped else 3_600_000
+                self._pipeline.cluster.call("RESTORE", key, ttl_ms, dump, "REPLACE")
+
+
+def produce_hours(pipeline: Pipeline, *hours: int, day: Partition = DAY) -> None:
+    pipeline.produce(*(reading(at(hour, day=day), 50.0 + hour) for hour in hours))
+
+
+def published(pipeline: Pipeline) -> list[int]:
+    """The starts of the published hours, in the order of their entries."""
+    return [average.start_ms for average in pipeline.averages()]
+
+
+def times_published(pipeline: Pipeline) -> int:
+    """Entries ever put on the averages stream, the trimmed ones included."""
+    return int(pipeline.cluster.call("XINFO STREAM", AVERAGES)["entries-added"])
+
+
+def test_an_hour_becomes_one_entry_whose_id_is_its_start(pipeline: Pipeline) -> None:
+    pipeline.produce(reading(at(7), 40.0), reading(at(7, 30), 41.001, device="attic"))
+    pipeline.count()
+    pipeline.drive(at(8))
+
+    pipeline.sealer("aggregator-1").step()
+
+    ((entry_id, fields),) = pipeline.cluster.call("XRANGE", AVERAGES, "-", "+")
+    assert entry_id == b"%d-0" % at(7)
+    assert fields == {
+        b"date": b"2025/01/01",
+        b"hour": b"7",
+        b"average_temp_f": b"40.5",
+        b"num_observations": b"2",
+        b"hour_start": b"2025-01-01T07:00:00Z",
+        b"sum_temp_f": b"81.001",
+        b"min_temp_f": b"40",
+        b"max_temp_f": b"41.001",
+        b"devices": b"2",
+        b"late": b"0",
+        b"sealed_by": b"aggregator-1",
+    }
+
+
+def test_hours_are_published_once_and_in_order_across_days(pipeline: Pipeline) -> None:
+    produce_hours(pipeline, 22, 23)
+    produce_hours(pipeline, 0, 1, day=NEXT_DAY)
+    pipeline.count(NEXT_DAY, DAY)
+    pipeline.drive(NEXT_DAY.end_ms)
+
+    sealer = pipeline.sealer()
+    for _ in range(3):
+        sealer.step()
+        pipeline.seal()
+
+    assert published(pipeline) == [at(22), at(23), at(0, day=NEXT_DAY), at(1, day=NEXT_DAY)]
+    assert times_published(pipeline) == 4
+
+
+def test_an_hour_without_readings_gets_no_entry(pipeline: Pipeline) -> None:
+    produce_hours(pipeline, 3, 9)
+    pipeline.count()
+    pipeline.drive(DAY.end_ms)
+
+    pipeline.seal()
+
+    assert published(pipeline) == [at(3), at(9)]
+
+
+def test_an_open_hour_is_not_overtaken_by_a_later_one(pipeline: Pipeline) -> None:
+    produce_hours(pipeline, 23)
+    produce_hours(pipeline, 0, day=NEXT_DAY)
+    pipeline.open(DAY)
+    pipeline.count(NEXT_DAY)
+    pipeline.drive(at(1, day=NEXT_DAY))
+
+    pipeline.seal()
+    assert published(pipeline) == []
+
+    pipeline.count(DAY)
+    pipeline.seal()
+    assert published(pipeline) == [at(23), at(0, day=NEXT_DAY)]
+
+
+def test_a_day_sealed_throughout_waits_for_the_day_before_it(pipeline: Pipeline) -> None:
+    days = [DAY, NEXT_DAY, day_after(NEXT_DAY)]
+    for day in days:
+        produce_hours(pipeline, *range(24), day=day)
+    pipeline.drive(days[-1].end_ms)
+    pipeline.open(DAY)
+    pipeline.count(NEXT_DAY)
+    sealer = pipeline.sealer()
+    sealer.step()
+
+    pipeline.count(*days)
+    sealer.step()
+    sealer.step()
+
+    assert published(pipeline) == [at(hour, day=day) for day in days for hour in range(24)]
+
+
+def test_two_sealers_at_once_publish_each_hour_once(pipeline: Pipeline) -> None:
+    produce_hours(pipeline, *range(24))
+    pipeline.count()
+    pipeline.drive(DAY.end_ms)
+
+    sealers = [Thread(target=pipeline.sealer(name).step) for name in ("one", "other", "third")]
+    for sealer in sealers:
+        sealer.start()
+    for sealer in sealers:
+        sealer.join()
+
+    assert published(pipeline) == [at(hour) for hour in range(24)]
+    assert times_published(pipeline) == 24
+    assert pipeline.metric("hourglass_hours_published_total") == 24
+
+
+def test_the_stream_keeps_exactly_five_days_and_the_memory_ten(pipeline: Pipeline) -> None:
+    days = 11
+    replay(pipeline.cluster, DataSet(days=days, period_ms=HOUR_MS))
+    pipeline.count(*(day_after(DAY, day) for day in range(days)))
+
+    pipeline.seal()
+
+    last = day_after(DAY, days - 1).hour_start_ms(23)
+    assert times_published(pipeline) == 24 * days
+    assert published(pipeline) == [
+        last - (AVERAGES_KEPT - 1 - each) * HOUR_MS for each in range(AVERAGES_KEPT)
+    ]
+    assert pipeline.cluster.call("ZCARD", PUBLISHED) == PUBLISHED_KEPT
+
+
+def day_published(pipeline: Pipeline, hours: int) -> Sealer:
+    """A sealer that has published DAY's first hours, each with a reading of its own."""
+    produce_hours(pipeline, *range(hours))
+    pipeline.count()
+    sealer = pipeline.sealer()
+    pipeline.drive(at(hours) if hours < 24 else DAY.end_ms)
+    sealer.step()
+    sealer.step()
+    return sealer
+
+
+def test_a_failover_of_the_averages_is_made_good_with_the_same_entries(
+    pipeline: Pipeline,
+) -> None:
+    day_published(pipeline, 10)
+    copy = Copy(pipeline, OF_THE_AVERAGES)
+    produce_hours(pipeline, *range(10, 24))
+    pipeline.count()
+    pipeline.drive(DAY.end_ms)
+    sealer = pipeline.sealer()
+    sealer.step()
+    sealer.step()  # the day is settled: nobody would look at it for a while
+    before = pipeline.averages()
+
+    copy.restore()
+    assert len(pipeline.averages()) == 10
+    sealer.step()
+
+    assert pipeline.averages() == before
+    assert pipeline.audit().clean
+
+
+def test_averages_lost_altogether_are_published_again(pipeline: Pipeline) -> None:
+    nothing = Copy(pipeline, OF_THE_AVERAGES)
+    sealer = day_published(pipeline, 24)
+    before = pipeline.averages()
+
+    nothing.restore()
+    sealer.step()
+
+    assert len(before) == 24
+    assert pipeline.averages() == before
+
+
+def test_a_published_hour_sealed_anew_with_the_same_result_is_no_news(pipeline: Pipeline) -> None:
+    produce_hours(pipeline, 0)
+    pipeline.count()
+    copy = Copy(pipeline, OF_THE_DAY)
+    pipeline.drive(at(1))
+    pipeline.seal()
+
+    copy.restore()
+    pipeline.seal()
+
+    assert pipeline.record(0).sealed
+    assert times_published(pipeline) == 1
+    assert pipeline.metric("hourglass_hours_revised_total") == 0
+
+
+def test_another_result_is_reported_once_and_never_published_over_the_first(
+    pipeline: Pipeline,
+) -> None:
+    produce_hours(pipeline, 0)
+    pipeline.count()
+    copy = Copy(pipeline, OF_THE_DAY)
+    pipeline.produce(reading(at(0), 60.0))
+    pipeline.count()
+    pipeline.drive(at(1))
+    pipeline.seal()
+    before = pipeline.averages()
+
+    copy.restore()  # the second reading is lost with its shard's newest writes
+    sealers = [pipeline.sealer("one"), pipeline.sealer("other")]
+    for sealer in (*sealers, *sealers):
+        sealer.step()
+
+    assert pipeline.record(0).count == 1
+    assert pipeline.averages() == before
+    assert pipeline.metric("hourglass_hours_revised_total") == 1
+    assert pipeline.cluster.call("ZRANGE", REVISIONS, 0, -1) == [b"%d:1:50000" % at(0)]
+    assert not pipeline.audit().clean
+
+
+def test_an_hour_that_begins_after_a_later_one_was_published_is_too_late(
+    pipeline: Pipeline,
+) -> None:
+    produce_hours(pipeline, 0, day=NEXT_DAY)
+    pipeline.count(NEXT_DAY)
+    pipeline.drive(at(1, day=NEXT_DAY))
+    pipeline.seal()
+
+    produce_hours(pipeline, 23)
+    pipeline.count(DAY)
+    sealers = [pipeline.sealer("one"), pipeline.sealer("other")]
+    for sealer in (*sealers, *sealers):
+        sealer.step()
+
+    assert published(pipeline) == [at(0, day=NEXT_DAY)]
+    assert pipeline.record(23).count == 1
+    assert pipeline.metric("hourglass_hours_too_late_total") == 1
+    assert pipeline.cluster.call("ZRANGE", TOO_LATE, 0, -1) == [b"%d:1:73000" % at(23)]
+    found = pipeline.audit()
+    assert (found.clean, found.too_late) == (True, 1)

@@ -1,0 +1,155 @@
+"""A quarantined reading that is usable by now can be put back, and then counts once."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from hourglass.keys import GROUP
+from hourglass.readings import MILLI, Rules
+from hourglass.settings import invoke
+from hourglass.survey import survey
+from hourglassctl.__main__ import application
+from hourglassctl.quarantine import quarantined, redrive
+from tests.pipeline import DAY, Pipeline, at, reading
+
+WIDE = Rules(max_milli_f=1_000 * MILLI)
+
+
+def one_too_hot(pipeline: Pipeline) -> bytes:
+    """A reading and one above the plausible range, both counted; the second one's id."""
+    pipeline.produce(reading(at(0), 40.0))
+    entry_id = pipeline.xadd(ts=at(0, 30), temp_f=451, device="stove")
+    pipeline.produce(reading(at(0, 45), 50.0))
+    pipeline.count()
+    return entry_id
+
+
+def redrive_all(pipeline: Pipeline, rules: Rules = WIDE) -> list[str]:
+    items = list(quarantined(pipeline.cluster, pipeline.clock.look()))
+    return [redrive(pipeline.cluster, item, rules) for item in items]
+
+
+def in_quarantine(pipeline: Pipeline) -> int:
+    return int(pipeline.cluster.call("XLEN", DAY.quarantine))
+
+
+def test_a_redriven_reading_counts_once_at_its_own_time(pipeline: Pipeline) -> None:
+    original = one_too_hot(pipeline)
+
+    (outcome,) = redrive_all(pipeline)
+    pipeline.count(rules=WIDE)
+
+    assert outcome.startswith("redriven as ")
+    record = pipeline.record(0)
+    assert (record.count, record.sum_milli_f) == (3, 541_000)
+    assert in_quarantine(pipeline) == 0
+    assert pipeline.cluster.call("XRANGE", DAY.stream, original, original) == []
+    found = pipeline.audit()
+    assert (found.clean, found.counted, found.quarantined) == (True, 3, 0)
+
+
+def test_redriving_again_adds_nothing(pipeline: Pipeline) -> None:
+    one_too_hot(pipeline)
+    (item,) = quarantined(pipeline.cluster, pipeline.clock.look())
+    redrive(pipeline.cluster, item, WIDE)
+
+    assert redrive(pipeline.cluster, item, WIDE).startswith("gone")
+    pipeline.count(rules=WIDE)
+
+    assert pipeline.record(0).count == 3
+
+
+def test_one_without_ts_keeps_the_time_of_its_id(pipeline: Pipeline) -> None:
+    pipeline.xadd(entry_id=f"{at(3)}-0", temp_f=451)
+    pipeline.xadd(entry_id=f"{at(9)}-0", temp_f=73)
+    pipeline.count()
+
+    redrive_all(pipeline)
+    pipeline.count(rules=WIDE)
+
+    assert (pipeline.record(3).count, pipeline.record(9).count) == (1, 1)
+
+
+def test_one_that_is_still_unusable_stays(pipeline: Pipeline) -> None:
+    one_too_hot(pipeline)
+
+    assert redrive_all(pipeline, Rules()) == ["stays: temp_f is outside the plausible range"]
+
+    assert in_quarantine(pipeline) == 1
+    assert pipeline.cluster.call("XLEN", DAY.stream) == 3
+
+
+def test_one_whose_partition_has_expired_stays(pipeline: Pipeline) -> None:
+    one_too_hot(pipeline)
+    pipeline.cluster.call("DEL", DAY.stream)
+
+    assert redrive_all(pipeline) == ["gone: its partition has expired"]
+
+    assert pipeline.cluster.call("EXISTS", DAY.stream) == 0
+    assert in_quarantine(pipeline) == 1
+
+
+def test_one_redriven_into_a_sealed_hour_is_late(pipeline: Pipeline) -> None:
+    one_too_hot(pipeline)
+    pipeline.drive(at(1))
+    pipeline.seal()
+
+    redrive_all(pipeline)
+    pipeline.count(rules=WIDE)
+
+    record = pipeline.record(0)
+    assert (record.count, record.late, record.late_sum_milli_f) == (2, 1, 451_000)
+    assert pipeline.audit().clean
+
+
+def test_the_lag_stays_known(pipeline: Pipeline) -> None:
+    one_too_hot(pipeline)
+
+    redrive_all(pipeline)
+    (before,) = survey(pipeline.cluster, [DAY.stream], GROUP)
+    pipeline.count(rules=WIDE)
+    (after,) = survey(pipeline.cluster, [DAY.stream], GROUP)
+
+    assert (before.lag, after.lag) == (1, 0)
+
+
+def test_a_redriven_reading_is_there_for_a_recount(pipeline: Pipeline) -> None:
+    pipeline.xadd(ts=at(0), temp_f=451)  # the first entry, which a recount goes by
+    pipeline.xadd(ts=at(0), temp_f=73)
+    pipeline.count()
+    redrive_all(pipeline)
+    pipeline.count(rules=WIDE)
+
+    pipeline.cluster.call("XGROUP DESTROY", DAY.stream, GROUP)
+    pipeline.count(rules=WIDE)
+
+    assert pipeline.record(0).count == 2
+
+
+def test_the_command_lists_and_redrives(
+    pipeline: Pipeline, redis_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    original = one_too_hot(pipeline).decode()
+
+    assert run("quarantine", "list", "--json", "--redis-url", redis_url) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "partition": DAY.stream,
+        "id": original,
+        "reason": "temp_f is outside the plausible range",
+        "fields": f"ts={at(0, 30)} temp_f=451 device=stove",
+    }
+
+    limits = ("--max-temp-f", "1000", "--redis-url", redis_url)
+    assert run("quarantine", "redrive", "--id", "1-1", *limits) == 0
+    assert capsys.readouterr().out == ""
+    assert run("quarantine", "redrive", "--id", original, *limits) == 0
+    assert capsys.readouterr().out.startswith(f"{DAY.stream}  {original}  redriven as ")
+
+
+def run(*arguments: str) -> int:
+    """The exit status of `hourglass` with these arguments."""
+    with pytest.raises(SystemExit) as ended:
+        invoke(application(), "hourglass", arguments)
+    return int(ended.value.code or 0)

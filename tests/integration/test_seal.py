@@ -1,0 +1,173 @@
+"""An hour is sealed when it is due and all that had arrived by then is counted; then for good."""
+
+from __future__ import annotations
+
+import pytest
+
+from hourglass.clock import ClockSpec, Mode
+from tests.pipeline import DAY, NEXT_DAY, Pipeline, at, reading
+
+
+def sealed(pipeline: Pipeline) -> list[int]:
+    """The sealed hours of DAY."""
+    return [hour for hour, record in pipeline.records().items() if record.sealed]
+
+
+def test_an_hour_is_not_sealed_before_its_end(pipeline: Pipeline) -> None:
+    pipeline.produce(reading(at(0)))
+    pipeline.count()
+
+    pipeline.drive(at(1) - 1)
+    pipeline.seal()
+    assert sealed(pipeline) == []
+
+    pipeline.drive(at(1))
+    pipeline.seal()
+    assert sealed(pipeline) == [0]
+
+
+@pytest.mark.parametrize("speed", [1.0, 14_400.0])
+def test_on_a_running_clock_it_waits_the_lateness_in_real_time(
+    pipeline: Pipeline, speed: float
+) -> None:
+    pipeline.produce(reading(at(0)))
+    pipeline.count()
+    real_ms = pipeline.clock.look().real_ms
+    pipeline.clock.set(
+        ClockSpec(mode=Mode.RUNNING, origin_ms=at(1), origin_real_ms=real_ms - 60_000, speed=speed)
+    )
+
+    pipeline.sealer(lateness_ms=120_000).step()
+    assert 0 not in sealed(pipeline)
+
+    pipeline.sealer(lateness_ms=59_000).step()
+    assert 0 in sealed(pipeline)
+
+
+def test_an_hour_waits_for_what_no_consumer_has_read(pipeline: Pipeline) -> None:
+    pipeline.produce(reading(at(0)))
+    pipeline.open()
+    pipeline.drive(at(1))
+
+    pipeline.seal()
+    assert sealed(pipeline) == []
+
+    pipeline.count()
+    pipeline.seal()
+    assert (sealed(pipeline), pipeline.record(0).count) == ([0], 1)
+
+
+def test_an_hour_waits_for_what_a_consumer_has_not_committed(pipeline: Pipeline) -> None:
+    pipeline.produce(reading(at(0)), reading(at(0, 1)))
+    slow = pipeline.delivery()
+    entries = slow.read(1, 1)
+    pipeline.count()
+    pipeline.drive(at(1))
+
+    pipeline.seal()
+    assert sealed(pipeline) == []
+
+    pipeline.commit(slow, entries)
+    pipeline.seal()
+    assert (sealed(pipeline), pipeline.record(0).count) == ([0], 2)
+
+
+def test_an_hour_does_not_wait_for_what_arrived_after_it_was_due(pipeline: Pipeline) -> None:
+    pipeline.produce(reading(at(0)))
+    pipeline.open()
+    pipeline.drive(at(1))
+    pipeline.seal()
+
+    pipeline.produce(reading(at(1)))
+    delivery = pipeline.delivery()
+    pipeline.commit(delivery, delivery.read(1, 1))
+    delivery.read(1, 1)
+    pipeline.seal()
+
+    assert (sealed(pipeline), pipeline.pending()) == ([0], 1)
+
+
+def test_an_hour_waits_while_the_partition_has_no_group(pipeline: Pipeline) -> None:
+    pipeline.produce(reading(at(0)))
+    pipeline.drive(at(1))
+
+    pipeline.seal()
+
+    assert sealed(pipeline) == []
+
+
+def test_after_an_outage_the_backlog_is_counted_first(pipeline: Pipeline) -> None:
+    pipeline.produce(*(reading(at(hour, minute)) for hour in range(24) for minute in range(60)))
+    pipeline.drive(NEXT_DAY.end_ms)
+    delivery = pipeline.delivery()
+
+    while entries := delivery.read(500, 1):
+        pipeline.seal()
+        assert sealed(pipeline) == []
+        pipeline.commit(delivery, entries)
+    pipeline.seal()
+
+    assert sealed(pipeline) == list(range(24))
+    assert {record.count for record in pipeline.records().values()} == {60}
+
+
+def test_hours_without_readings_are_sealed_with_nothing(pipeline: Pipeline) -> None:
+    pipeline.produce(reading(at(5)))
+    pipeline.count()
+    pipeline.drive(at(8))
+
+    pipeline.seal()
+
+    assert sealed(pipeline) == list(range(8))
+    assert [pipeline.record(hour).count for hour in range(8)] == [0, 0, 0, 0, 0, 1, 0, 0]
+
+
+def test_a_day_without_any_reading_gets_no_record(pipeline: Pipeline) -> None:
+    pipeline.drive(NEXT_DAY.end_ms)
+
+    pipeline.seal()
+
+    assert pipeline.cluster.call("EXISTS", DAY.hours) == 0
+
+
+def test_a_partition_whose_stream_is_gone_seals_what_it_counted(pipeline: Pipeline) -> None:
+    pipeline.produce(reading(at(0)), reading(at(0, 1)))
+    delivery = pipeline.delivery()
+    pipeline.commit(delivery, delivery.read(1, 1))
+    pipeline.cluster.call("DEL", DAY.stream)
+    pipeline.drive(at(1))
+
+    pipeline.seal()
+
+    assert (sealed(pipeline), pipeline.record(0).count) == ([0], 1)
+
+
+def test_a_sealed_record_never_changes(pipeline: Pipeline) -> None:
+    pipeline.produce(reading(at(0), 40.0), reading(at(0), 60.0, device="attic"))
+    pipeline.count()
+    pipeline.drive(at(1))
+    pipeline.sealer("first").step()
+    before = pipeline.record(0)
+
+    pipeline.produce(reading(at(0), -100.0, device="late"), reading(at(1)))
+    pipeline.count()
+    pipeline.drive(at(2))
+    pipeline.sealer("second").step()
+
+    after = pipeline.record(0)
+    assert (before.count, before.sum_milli_f, before.devices) == (2, 100_000, 2)
+    for name in ("count", "sum_milli_f", "min_milli_f", "max_milli_f", "devices", "sealed_by"):
+        assert getattr(after, name) == getattr(before, name), name
+
+
+def test_a_stream_that_somebody_made_empty_stops_nobody(pipeline: Pipeline) -> None:
+    pipeline.cluster.call("XGROUP CREATE", DAY.stream, "somebody", "$", "MKSTREAM")
+    pipeline.cluster.call("EXPIRE", DAY.stream, 60)
+    pipeline.produce(reading(at(0, day=NEXT_DAY)))
+    pipeline.drive(at(1, day=NEXT_DAY))
+
+    pipeline.seal()
+    pipeline.count(DAY, NEXT_DAY)
+    pipeline.seal()
+
+    assert [average.start_ms for average in pipeline.averages()] == [at(0, day=NEXT_DAY)]

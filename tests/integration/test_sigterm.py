@@ -1,0 +1,52 @@
+"""On SIGTERM a service finishes what it holds, and is gone within two seconds."""
+
+from __future__ import annotations
+
+import json
+
+from tests.pipeline import DAY, NEXT_DAY, Pipeline, at, day_after, reading
+from tests.services import services
+from tests.waiting import wait_until
+
+DAYS = (DAY, NEXT_DAY, day_after(NEXT_DAY))
+
+
+def test_a_producer_sends_what_it_has_buffered(pipeline: Pipeline, redis_url: str) -> None:
+    pipeline.run_clock(at(0), speed=3600.0)
+    with services(redis_url) as running:
+        running.producer("porch", "--devices", "5", "--linger-ms", "200")
+        running.await_ready("porch")
+        wait_until(lambda: stored(pipeline) > 10_000, message="nothing is produced")
+
+        status, took_s = running.terminate("porch")
+
+        assert (status, took_s < 2.0) == (0, True)
+        tally = json.loads(running.output("porch").read_text())
+    assert tally["dropped"] == 0
+    assert tally["produced"] == tally["taken"] == stored(pipeline)
+
+
+def stored(pipeline: Pipeline) -> int:
+    return sum(pipeline.cluster.call("XLEN", day.stream) for day in DAYS)
+
+
+def test_an_aggregator_commits_what_it_has_read(pipeline: Pipeline, redis_url: str) -> None:
+    for day in DAYS:
+        pipeline.produce(*(reading(day.day_ms + each * 2000, each % 100) for each in range(43_000)))
+        pipeline.open(day)
+    pipeline.drive(DAYS[-1].end_ms)
+    with services(redis_url) as running:
+        running.aggregator("aggregator", "--batch-entries", "200")
+        wait_until(lambda: counted(pipeline) > 0, message="nothing is counted")
+
+        status, took_s = running.terminate("aggregator")
+
+        assert (status, took_s < 2.0) == (0, True)
+        assert "did not finish in time" not in running.said("aggregator")
+    assert [pipeline.pending(day) for day in DAYS] == [0, 0, 0]
+    assert 0 < counted(pipeline) < len(DAYS) * 43_000, "it was not stopped under load"
+    assert pipeline.audit().clean
+
+
+def counted(pipeline: Pipeline) -> int:
+    return sum(each.count for day in DAYS for each in pipeline.records(day).values())
