@@ -9,12 +9,14 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 import redis
+from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
 
 from hourglassctl import formation
 from hourglassctl.formation import HOST, Member
 
 START_TIMEOUT_S = 60.0
+LIFE_S = 3600
 
 
 @contextmanager
@@ -25,8 +27,13 @@ def docker_cluster(image: str) -> Generator[str]:
     clients outside and the nodes inside take the same way.
     """
     masters = formation.plan(formation.free_ports(3), masters=3)
-    script = "\n".join([*(_start(member, masters) for member in masters), "wait"])
+    # The container ends by itself if whoever started it cannot: testcontainers' own reaper is an
+    # image more to be fetched, and where it cannot be had, nothing would start at all.
+    testcontainers_config.ryuk_disabled = True
+    life = f"sleep {LIFE_S}"
+    script = "\n".join([*(_start(member, masters) for member in masters), life])
     container = DockerContainer(image).with_command(["sh", "-c", script])
+    container.with_kwargs(auto_remove=True)
     for member in masters:
         cast(Any, container.ports)[f"{member.port}/tcp"] = (HOST, member.port)
     with container:

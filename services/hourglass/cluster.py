@@ -85,8 +85,10 @@ class Link:
 class Cluster:
     """A Redis Cluster; safe to share between threads."""
 
-    def __init__(self, client: RedisCluster) -> None:
+    def __init__(self, client: RedisCluster, seeds: Sequence[tuple[str, int]] = ()) -> None:
+        """`seeds`: host and port of nodes to ask for the topology besides those it named last."""
         self._client = client
+        self._seeds = list(seeds)
 
     def call(self, *command: str | bytes | float, **shaping: Any) -> Any:
         """One command, routed by its key; the reply as redis-py shapes it, values undecoded.
@@ -133,7 +135,9 @@ class Cluster:
     def refresh_topology(self) -> None:
         """Ask the cluster anew who holds which slots."""
         with reaching():
-            cast(Any, self._client).nodes_manager.initialize()
+            # RedisCluster forgets the nodes it was given for those it found, which may all be gone.
+            nodes = cast(Any, self._client).nodes_manager
+            nodes.initialize(additional_startup_nodes_info=self._seeds)
 
     def shard_of(self, key: str) -> str:
         """`host:port` of the master that holds `key`."""

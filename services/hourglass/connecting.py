@@ -61,7 +61,8 @@ def connect(
                 require_full_coverage=False,
                 retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), RETRIES),
                 **options,
-            )
+            ),
+            address.nodes,
         )
 
 

@@ -89,7 +89,13 @@ class Publisher:
     def _linked(self, partition: Partition) -> Link:
         if self._link is None or self._link[0] != partition:
             self.close()
-            self._link = (partition, self._cluster.link(partition.stream))
+            try:
+                link = self._cluster.link(partition.stream)
+            except Unreachable:
+                # Its replica may have taken over since the topology was last asked for.
+                self._cluster.refresh_topology()
+                raise
+            self._link = (partition, link)
         return self._link[1]
 
     def _wait(self, link: Link) -> None:
