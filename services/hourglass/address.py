@@ -33,10 +33,8 @@ class Address:
         username, _, password = credentials.partition(":")
         try:
             nodes = tuple(_host_and_port(host) for host in hosts.split(","))
-        except ValueError as error:
-            raise Misconfigured(
-                f"the Redis URL has a bad host or port ({error}): {remedy}"
-            ) from None
+        except ValueError:  # its message may hold a password that stands in the wrong place
+            raise Misconfigured(f"the Redis URL has a bad host or port: {remedy}") from None
         return cls(
             nodes=nodes,
             username=unquote(username) or None,

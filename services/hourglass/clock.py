@@ -69,9 +69,7 @@ class ClockSpec:
 
         Under a driven clock the lateness is nil: the replayer writes first, then moves the clock.
         """
-        if self.mode is Mode.DRIVEN:
-            return self.origin_ms >= at_ms
-        return real_now_ms >= self.real(at_ms, real_now_ms) + lateness_ms
+        return self.now(real_now_ms - lateness_ms) >= at_ms
 
     def continues(self, earlier: ClockSpec) -> bool:
         """Whether a clock that followed `earlier` only went on, instead of being set anew."""

@@ -107,7 +107,7 @@ def decode(partition: Partition, entry_id: bytes, fields: Sequence[bytes], rules
         raise Unusable(Reason.IMPLAUSIBLE)
     if ts is None:
         ts_ms = int(entry_id.partition(b"-")[0])
-        if 0 <= ts_ms - partition.end_ms < rules.overrun_ms:
+        if 0 <= ts_ms - partition.end_ms <= rules.overrun_ms:
             ts_ms = partition.end_ms - 1
     elif ts.isdigit() and len(ts) <= _LONGEST_NUMBER:
         ts_ms = int(ts)

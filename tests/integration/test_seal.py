@@ -96,6 +96,49 @@ def test_an_hour_waits_while_the_partition_has_no_group(pipeline: Pipeline) -> N
     assert sealed(pipeline) == []
 
 
+def test_an_hour_does_not_wait_for_what_was_deleted_unread(pipeline: Pipeline) -> None:
+    pipeline.xadd(ts=at(0), temp_f=50)
+    pipeline.count()
+    unread = [pipeline.xadd(ts=at(0), temp_f=60) for _ in range(2)]
+    pipeline.cluster.call("XDEL", DAY.stream, unread[0])
+    pipeline.drive(at(1))
+    pipeline.seal()
+    assert sealed(pipeline) == []
+
+    pipeline.cluster.call("XDEL", DAY.stream, unread[1])
+    pipeline.seal()
+
+    assert (sealed(pipeline), pipeline.record(0).count) == ([0], 1)
+
+
+def test_a_day_whose_every_entry_was_deleted_holds_up_no_other(pipeline: Pipeline) -> None:
+    only = pipeline.xadd(ts=at(0), temp_f=50)
+    pipeline.cluster.call("XDEL", DAY.stream, only)
+    pipeline.produce(reading(at(0, day=NEXT_DAY)))
+    pipeline.count(DAY, NEXT_DAY)
+    pipeline.drive(at(1, day=NEXT_DAY))
+
+    pipeline.seal()
+
+    assert [average.start_ms for average in pipeline.averages()] == [at(0, day=NEXT_DAY)]
+
+
+def test_an_hour_does_not_wait_for_what_was_deleted_in_a_dead_consumers_hands(
+    pipeline: Pipeline,
+) -> None:
+    pipeline.xadd(ts=at(0), temp_f=50)
+    ((entry_id, _),) = pipeline.delivery().read(1, 1)
+    pipeline.cluster.call("XDEL", DAY.stream, entry_id)
+    pipeline.drive(at(1))
+    pipeline.seal()
+    assert sealed(pipeline) == []
+
+    assert pipeline.delivery().claim(0, limit=5) == ([], frozenset())
+    pipeline.seal()
+
+    assert sealed(pipeline) == [0]
+
+
 def test_after_an_outage_the_backlog_is_counted_first(pipeline: Pipeline) -> None:
     pipeline.produce(*(reading(at(hour, minute)) for hour in range(24) for minute in range(60)))
     pipeline.drive(NEXT_DAY.end_ms)

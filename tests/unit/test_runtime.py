@@ -61,8 +61,12 @@ def a_service() -> Service:
     return service
 
 
+def has_started(service: Service) -> bool:
+    return "start: starting" not in service.ready_troubles()
+
+
 def says_that_it_works(service: Service) -> None:
-    wait_until(lambda: "start: starting" not in service.ready_troubles())
+    wait_until(lambda: has_started(service))
     say("working")
 
 
@@ -142,9 +146,10 @@ def is_told_amid_its_waiting() -> int:
     service = a_service()
 
     def interrupt(frame: FrameType, event: str, _: object) -> None:
-        if event == "call" and frame.f_code is threading.Condition.wait.__code__:
+        waits = event == "call" and frame.f_code is threading.Condition.wait.__code__
+        if waits and has_started(service):
             sys.setprofile(None)
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
 
     service.worker("reader", lambda: says_that_it_works(service))
     sys.setprofile(interrupt)

@@ -15,17 +15,6 @@ local stream, hours = KEYS[1], KEYS[2]
 local group, due, sealed_by, now, records_expire =
   ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
 
-local function position(id)
-  local ms, sequence = string.match(id, '^(%d+)-(%d+)$')
-  return tonumber(ms), tonumber(sequence)
-end
-
-local function reached(id, barrier)
-  local ms, sequence = position(id)
-  local barrier_ms, barrier_sequence = position(barrier)
-  return ms > barrier_ms or (ms == barrier_ms and sequence >= barrier_sequence)
-end
-
 local function field(reply, name)
   for i = 1, #reply, 2 do
     if reply[i] == name then return reply[i + 1] end
@@ -43,7 +32,8 @@ local function counted_up_to(barrier)
       if field(info, 'name') == group then delivered = field(info, 'last-delivered-id') end
     end
   end
-  return delivered and reached(delivered, barrier)
+  -- By what is there, not by ids: an entry deleted unread will never be delivered.
+  return delivered and #redis.call('XRANGE', stream, '(' .. delivered, barrier, 'COUNT', 1) == 0
     and #redis.call('XPENDING', stream, group, '-', barrier, 1) == 0
 end
 
