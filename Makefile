@@ -47,7 +47,7 @@ test-images: $(STAMP) ## build the images and test them, where Docker answers
 check: $(STAMP) ## lint, format, types, the arrows between packages, the generated docs
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
-	@$(BIN)/pyright
+	@$(BIN)/pyright --project pyproject.toml
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m hourglassctl.reference --check README.md
 
