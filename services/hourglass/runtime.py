@@ -63,6 +63,7 @@ class Service:
             try:
                 cluster = self._settings.connect()
                 self.resources.callback(cluster.close)
+                cluster.clock()  # it answers, and its slots are served
                 return cluster
             except Unreachable:
                 if self.stop.wait(0.2):

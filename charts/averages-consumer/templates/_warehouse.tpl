@@ -1,0 +1,53 @@
+{{- define "averages-consumer.checks" -}}
+{{- $warehouse := .Values.warehouse -}}
+{{- if not $warehouse.existingSecret -}}
+{{- if gt (int (default 1 .Values.replicaCount)) 1 -}}
+{{- fail "replicaCount is more than 1 and warehouse.existingSecret is empty: an SQLite file has one writer, name a Secret with a PostgreSQL URL" -}}
+{{- end -}}
+{{- else if $warehouse.sqlite.persistence.enabled -}}
+{{- fail "warehouse.existingSecret and warehouse.sqlite.persistence.enabled are both set: the warehouse is PostgreSQL or an SQLite file, not both" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "averages-consumer.env" -}}
+- name: HOURGLASS_WAREHOUSE_URL
+{{- if .Values.warehouse.existingSecret }}
+  valueFrom:
+    secretKeyRef:
+      name: {{ .Values.warehouse.existingSecret }}
+      key: {{ .Values.warehouse.urlKey }}
+{{- else }}
+  value: sqlite:////data/{{ .Values.warehouse.sqlite.fileName }}
+{{- end }}
+{{- end -}}
+
+{{- define "averages-consumer.volumes" -}}
+{{- if not .Values.warehouse.existingSecret -}}
+- name: data
+{{- if .Values.warehouse.sqlite.persistence.enabled }}
+  persistentVolumeClaim:
+    claimName: {{ include "averages-consumer.claim" . }}
+{{- else }}
+  emptyDir: {}
+{{- end }}
+{{- end -}}
+{{- end -}}
+
+{{- define "averages-consumer.volumeMounts" -}}
+{{- if not .Values.warehouse.existingSecret -}}
+- name: data
+  mountPath: /data
+{{- end -}}
+{{- end -}}
+
+{{- define "averages-consumer.claim" -}}
+{{- default (include "hourglass.fullname" .) .Values.warehouse.sqlite.persistence.existingClaim -}}
+{{- end -}}
+
+{{- define "averages-consumer.egress" -}}
+{{- if .Values.warehouse.existingSecret -}}
+- ports:
+    - port: {{ .Values.warehouse.port }}
+      protocol: TCP
+{{- end -}}
+{{- end -}}

@@ -1,0 +1,110 @@
+{{- define "hourglass.podDisruptionBudget" -}}
+{{- $budget := .Values.podDisruptionBudget -}}
+{{- if $budget.enabled -}}
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata:
+  name: {{ include "hourglass.fullname" . }}
+  namespace: {{ .Release.Namespace }}
+  labels:
+    {{- include "hourglass.labels" . | nindent 4 }}
+spec:
+  {{- if kindIs "invalid" $budget.minAvailable }}
+  maxUnavailable: {{ $budget.maxUnavailable }}
+  {{- else }}
+  minAvailable: {{ $budget.minAvailable }}
+  {{- end }}
+  # A pod that cannot get ready holds up no drain.
+  unhealthyPodEvictionPolicy: AlwaysAllow
+  selector:
+    matchLabels:
+      {{- include "hourglass.selectorLabels" . | nindent 6 }}
+{{- end -}}
+{{- end -}}
+
+{{/* Called with a dict: root, kind. */}}
+{{- define "hourglass.horizontalPodAutoscaler" -}}
+{{- $ := .root -}}
+{{- $scaling := $.Values.autoscaling -}}
+{{- if $scaling.enabled -}}
+apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata:
+  name: {{ include "hourglass.fullname" $ }}
+  namespace: {{ $.Release.Namespace }}
+  labels:
+    {{- include "hourglass.labels" $ | nindent 4 }}
+spec:
+  scaleTargetRef:
+    apiVersion: apps/v1
+    kind: {{ .kind }}
+    name: {{ include "hourglass.fullname" $ }}
+  minReplicas: {{ $scaling.minReplicas }}
+  maxReplicas: {{ $scaling.maxReplicas }}
+  metrics:
+    {{- with $scaling.targetCPUUtilizationPercentage }}
+    - type: Resource
+      resource:
+        name: cpu
+        target:
+          type: Utilization
+          averageUtilization: {{ . }}
+    {{- end }}
+    {{- with $scaling.additionalMetrics }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  {{- with $scaling.behavior }}
+  behavior:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end -}}
+{{- end -}}
+
+{{/* Named apart from the HorizontalPodAutoscaler: switching over deletes the one after making the other. */}}
+{{- define "hourglass.scaledObject" -}}
+{{- $ := .root -}}
+{{- $keda := $.Values.keda -}}
+{{- if $keda.enabled -}}
+apiVersion: keda.sh/v1alpha1
+kind: ScaledObject
+metadata:
+  name: {{ include "hourglass.fullname" $ }}-lag
+  namespace: {{ $.Release.Namespace }}
+  labels:
+    {{- include "hourglass.labels" $ | nindent 4 }}
+spec:
+  scaleTargetRef:
+    apiVersion: apps/v1
+    kind: {{ .kind }}
+    name: {{ include "hourglass.fullname" $ }}
+  minReplicaCount: {{ $keda.minReplicas }}
+  maxReplicaCount: {{ $keda.maxReplicas }}
+  pollingInterval: {{ $keda.pollingIntervalSeconds }}
+  cooldownPeriod: {{ $keda.cooldownSeconds }}
+  {{- with $keda.fallback }}
+  fallback:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with $keda.behavior }}
+  advanced:
+    horizontalPodAutoscalerConfig:
+      behavior:
+        {{- toYaml . | nindent 8 }}
+  {{- end }}
+  triggers:
+    - type: prometheus
+      metadata:
+        serverAddress: {{ tpl $keda.prometheus.serverAddress $ | quote }}
+        query: {{ default (printf "max(hourglass_aggregate_lag{namespace=%q})" $.Release.Namespace) (tpl $keda.prometheus.query $) | quote }}
+        threshold: {{ include "hourglass.scalar" $keda.prometheus.lagPerReplica | quote }}
+        # An unknown lag is absent, and absent is not zero: then nothing is scaled, or the fallback holds.
+        ignoreNullValues: "false"
+        {{- with $keda.prometheus.extraMetadata }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+      {{- with $keda.prometheus.authenticationRef }}
+      authenticationRef:
+        name: {{ . }}
+      {{- end }}
+{{- end -}}
+{{- end -}}

@@ -1,0 +1,96 @@
+{{- define "hourglass.serviceAccount" -}}
+{{- if .Values.serviceAccount.create -}}
+apiVersion: v1
+kind: ServiceAccount
+metadata:
+  name: {{ include "hourglass.serviceAccountName" . }}
+  namespace: {{ .Release.Namespace }}
+  labels:
+    {{- include "hourglass.labels" . | nindent 4 }}
+  {{- with .Values.serviceAccount.annotations }}
+  annotations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+automountServiceAccountToken: false
+{{- end -}}
+{{- end -}}
+
+{{- define "hourglass.extraManifests" -}}
+{{- range .Values.extraManifests }}
+---
+{{ tpl (kindIs "string" . | ternary . (toYaml .)) $ }}
+{{- end }}
+{{- end -}}
+
+{{/*
+The pod of `helm test`: asks the service, in the service's own image, whether it is ready and shows its metrics.
+Its name label is not the service's, so that no selector takes it for one of the service's pods.
+Called with a dict: root, metric (one that the service always shows).
+*/}}
+{{- define "hourglass.test" -}}
+{{- $ := .root -}}
+apiVersion: v1
+kind: Pod
+metadata:
+  name: {{ include "hourglass.fullname" $ }}-test
+  namespace: {{ $.Release.Namespace }}
+  labels:
+    app.kubernetes.io/name: {{ include "hourglass.name" $ }}-test
+    app.kubernetes.io/instance: {{ $.Release.Name }}
+    {{- include "hourglass.descriptiveLabels" $ | nindent 4 }}
+  annotations:
+    helm.sh/hook: test
+    helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+spec:
+  restartPolicy: Never
+  serviceAccountName: {{ include "hourglass.serviceAccountName" $ }}
+  automountServiceAccountToken: false
+  enableServiceLinks: false
+  {{- with $.Values.image.pullSecrets }}
+  imagePullSecrets:
+    {{- range . }}
+    - name: {{ . }}
+    {{- end }}
+  {{- end }}
+  {{- with $.Values.podSecurityContext }}
+  securityContext:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with $.Values.tolerations }}
+  tolerations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with $.Values.nodeSelector }}
+  nodeSelector:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  containers:
+    - name: test
+      image: {{ include "hourglass.image" $ | quote }}
+      imagePullPolicy: {{ $.Values.image.pullPolicy }}
+      {{- with $.Values.containerSecurityContext }}
+      securityContext:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      command:
+        - python
+        - -c
+        - |
+          import sys
+          from urllib.request import urlopen
+
+          service, metric = sys.argv[1:]
+          for path, expected in ("/livez", "ok"), ("/readyz", "ok"), ("/metrics", metric):
+              with urlopen(service + path, timeout=10) as answer:
+                  if expected not in answer.read().decode():
+                      sys.exit(f"{path} does not say {expected}")
+              print(path, "says", expected)
+        - http://{{ include "hourglass.fullname" $ }}:{{ $.Values.config.httpPort }}
+        - {{ .metric }}
+      resources:
+        requests:
+          cpu: 10m
+          memory: 32Mi
+        limits:
+          memory: 64Mi
+{{- end -}}

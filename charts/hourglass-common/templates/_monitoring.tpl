@@ -1,0 +1,116 @@
+{{- define "hourglass.scrape" -}}
+- port: http
+  path: /metrics
+  interval: {{ .interval }}
+  {{- with .scrapeTimeout }}
+  scrapeTimeout: {{ . }}
+  {{- end }}
+  {{- with .relabelings }}
+  relabelings:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .metricRelabelings }}
+  metricRelabelings:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end -}}
+
+{{- define "hourglass.podMonitor" -}}
+{{- $monitor := .Values.podMonitor -}}
+{{- if $monitor.enabled -}}
+apiVersion: monitoring.coreos.com/v1
+kind: PodMonitor
+metadata:
+  name: {{ include "hourglass.fullname" . }}
+  namespace: {{ .Release.Namespace }}
+  labels:
+    {{- include "hourglass.labels" . | nindent 4 }}
+    {{- with $monitor.labels }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+spec:
+  selector:
+    matchLabels:
+      {{- include "hourglass.selectorLabels" . | nindent 6 }}
+  podMetricsEndpoints:
+    {{- include "hourglass.scrape" $monitor | nindent 4 }}
+{{- end -}}
+{{- end -}}
+
+{{- define "hourglass.serviceMonitor" -}}
+{{- $monitor := .Values.serviceMonitor -}}
+{{- if $monitor.enabled -}}
+apiVersion: monitoring.coreos.com/v1
+kind: ServiceMonitor
+metadata:
+  name: {{ include "hourglass.fullname" . }}
+  namespace: {{ .Release.Namespace }}
+  labels:
+    {{- include "hourglass.labels" . | nindent 4 }}
+    {{- with $monitor.labels }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+spec:
+  selector:
+    matchLabels:
+      {{- include "hourglass.selectorLabels" . | nindent 6 }}
+  endpoints:
+    {{- include "hourglass.scrape" $monitor | nindent 4 }}
+{{- end -}}
+{{- end -}}
+
+{{/*
+The alerts of files/alerts.yaml, a list of rules. It is no template, because the annotations are Prometheus's
+templates; NAMESPACE in it stands for the release's namespace.
+*/}}
+{{- define "hourglass.prometheusRule" -}}
+{{- $rule := .Values.prometheusRule -}}
+{{- if $rule.enabled -}}
+{{- $rules := list -}}
+{{- range .Files.Get "files/alerts.yaml" | replace "NAMESPACE" .Release.Namespace | fromYamlArray -}}
+{{- if not (has .alert $rule.disabled) -}}
+{{- $rules = append $rules (merge (dict "labels" (merge dict $rule.alertLabels .labels)) .) -}}
+{{- end -}}
+{{- end -}}
+apiVersion: monitoring.coreos.com/v1
+kind: PrometheusRule
+metadata:
+  name: {{ include "hourglass.fullname" . }}
+  namespace: {{ .Release.Namespace }}
+  labels:
+    {{- include "hourglass.labels" . | nindent 4 }}
+    {{- with $rule.labels }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+spec:
+  groups:
+    - name: {{ include "hourglass.fullname" . }}
+      rules:
+        {{- toYaml (concat $rules $rule.extraRules) | nindent 8 }}
+{{- end -}}
+{{- end -}}
+
+{{/* A ConfigMap for each dashboard in files/dashboards, taken as it is: legends have braces of their own. */}}
+{{- define "hourglass.dashboards" -}}
+{{- $dashboard := .Values.dashboard -}}
+{{- if $dashboard.enabled -}}
+{{- range $path, $content := .Files.Glob "files/dashboards/*.json" }}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: {{ include "hourglass.fullname" $ }}-{{ base $path | trimSuffix ".json" }}
+  namespace: {{ default $.Release.Namespace $dashboard.namespace }}
+  labels:
+    {{- include "hourglass.labels" $ | nindent 4 }}
+    {{- toYaml $dashboard.labels | nindent 4 }}
+  {{- with $dashboard.annotations }}
+  annotations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+data:
+  {{ base $path }}: |
+    {{- toString $content | nindent 4 }}
+{{- end }}
+{{- end -}}
+{{- end -}}

@@ -1,0 +1,91 @@
+{{/* Without an address of its own: for the names of a StatefulSet's pods, port-forwarding and a ServiceMonitor. */}}
+{{- define "hourglass.service" -}}
+apiVersion: v1
+kind: Service
+metadata:
+  name: {{ include "hourglass.fullname" . }}
+  namespace: {{ .Release.Namespace }}
+  labels:
+    {{- include "hourglass.labels" . | nindent 4 }}
+spec:
+  clusterIP: None
+  selector:
+    {{- include "hourglass.selectorLabels" . | nindent 4 }}
+  ports:
+    - name: http
+      port: {{ .Values.config.httpPort }}
+      targetPort: http
+{{- end -}}
+
+{{/* Port of a host:port. */}}
+{{- define "hourglass.portOf" -}}
+{{- regexFind "[0-9]+$" . | default "6379" -}}
+{{- end -}}
+
+{{/*
+In: the metrics. Out: names, Redis, and what the service needs besides (`egress`, a YAML list of rules).
+Called with a dict: root, egress.
+*/}}
+{{- define "hourglass.networkPolicy" -}}
+{{- $ := .root -}}
+{{- $policy := $.Values.networkPolicy -}}
+{{- if $policy.enabled -}}
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata:
+  name: {{ include "hourglass.fullname" $ }}
+  namespace: {{ $.Release.Namespace }}
+  labels:
+    {{- include "hourglass.labels" $ | nindent 4 }}
+spec:
+  podSelector:
+    matchLabels:
+      {{- include "hourglass.selectorLabels" $ | nindent 6 }}
+  policyTypes: [Ingress, Egress]
+  ingress:
+    - ports:
+        - port: http
+          protocol: TCP
+      {{- with $policy.metricsFrom }}
+      from:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+    {{- with $policy.extraIngress }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  egress:
+    - ports:
+        - port: 53
+          protocol: UDP
+        - port: 53
+          protocol: TCP
+    {{- $ports := list }}
+    {{- range $.Values.redis.urls }}
+    {{- $ports = append $ports (include "hourglass.portOf" .) }}
+    {{- end }}
+    {{- range $policy.redisPorts }}
+    {{- $ports = append $ports (int . | toString) }}
+    {{- end }}
+    - ports:
+        {{- range $ports | uniq }}
+        - port: {{ . }}
+          protocol: TCP
+        {{- end }}
+      {{- with $policy.redisTo }}
+      to:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+    {{- with .egress }}
+    {{- . | nindent 4 }}
+    {{- end }}
+    {{- with $.Values.tracing.endpoint }}
+    {{- $default := ternary "443" "80" (hasPrefix "https:" .) }}
+    - ports:
+        - port: {{ regexFind ":[0-9]+$" (urlParse .).host | trimPrefix ":" | default $default }}
+          protocol: TCP
+    {{- end }}
+    {{- with $policy.extraEgress }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+{{- end -}}
+{{- end -}}

@@ -1,0 +1,145 @@
+{{/* Takes the dict of hourglass.workload. */}}
+{{- define "hourglass.pod" -}}
+{{- $ := .root -}}
+{{- $values := $.Values -}}
+metadata:
+  labels:
+    {{- include "hourglass.labels" $ | nindent 4 }}
+    {{- with $values.podLabels }}
+    {{- tpl (toYaml .) $ | nindent 4 }}
+    {{- end }}
+  annotations:
+    checksum/config: {{ include "hourglass.configData" $ | sha256sum }}
+    {{- with $values.podAnnotations }}
+    {{- tpl (toYaml .) $ | nindent 4 }}
+    {{- end }}
+spec:
+  serviceAccountName: {{ include "hourglass.serviceAccountName" $ }}
+  automountServiceAccountToken: false
+  # The variables of other Services, HOURGLASS_…_PORT among them, would look like options.
+  enableServiceLinks: false
+  {{- with $values.image.pullSecrets }}
+  imagePullSecrets:
+    {{- range . }}
+    - name: {{ . }}
+    {{- end }}
+  {{- end }}
+  {{- with $values.podSecurityContext }}
+  securityContext:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  terminationGracePeriodSeconds: {{ $values.terminationGracePeriodSeconds }}
+  {{- with $values.priorityClassName }}
+  priorityClassName: {{ . }}
+  {{- end }}
+  {{- with $values.nodeSelector }}
+  nodeSelector:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with $values.affinity }}
+  affinity:
+    {{- tpl (toYaml .) $ | nindent 4 }}
+  {{- end }}
+  {{- with $values.tolerations }}
+  tolerations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with $values.topologySpreadConstraints }}
+  topologySpreadConstraints:
+    {{- range . }}
+    - {{- if not .labelSelector }}
+      labelSelector:
+        matchLabels:
+          {{- include "hourglass.selectorLabels" $ | nindent 10 }}
+      {{- end }}
+      {{- toYaml . | nindent 6 }}
+    {{- end }}
+  {{- end }}
+  {{- with $values.extraInitContainers }}
+  initContainers:
+    {{- tpl (toYaml .) $ | nindent 4 }}
+  {{- end }}
+  containers:
+    - name: {{ $.Chart.Name }}
+      image: {{ include "hourglass.image" $ | quote }}
+      imagePullPolicy: {{ $values.image.pullPolicy }}
+      {{- with $values.containerSecurityContext }}
+      securityContext:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      envFrom:
+        - configMapRef:
+            name: {{ include "hourglass.fullname" $ }}
+        {{- with $values.extraEnvFrom }}
+        {{- tpl (toYaml .) $ | nindent 8 }}
+        {{- end }}
+      env:
+        {{- include "hourglass.env" $ | nindent 8 }}
+        {{- with .env }}
+        {{- . | nindent 8 }}
+        {{- end }}
+        {{- with $values.extraEnv }}
+        {{- tpl (toYaml .) $ | nindent 8 }}
+        {{- end }}
+      ports:
+        - name: http
+          containerPort: {{ $values.config.httpPort }}
+      {{- include "hourglass.probes" $ | nindent 6 }}
+      {{- with $values.lifecycle }}
+      lifecycle:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      {{- with $values.resources }}
+      resources:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      volumeMounts:
+        - name: tmp
+          mountPath: /tmp
+        {{- with include "hourglass.redisTlsMount" $ }}
+        {{- . | trim | nindent 8 }}
+        {{- end }}
+        {{- with .volumeMounts }}
+        {{- . | nindent 8 }}
+        {{- end }}
+        {{- with $values.extraVolumeMounts }}
+        {{- tpl (toYaml .) $ | nindent 8 }}
+        {{- end }}
+    {{- with $values.extraContainers }}
+    {{- tpl (toYaml .) $ | nindent 4 }}
+    {{- end }}
+  volumes:
+    - name: tmp
+      emptyDir: {}
+    {{- with include "hourglass.redisTlsVolume" $ }}
+    {{- . | trim | nindent 4 }}
+    {{- end }}
+    {{- with .volumes }}
+    {{- . | nindent 4 }}
+    {{- end }}
+    {{- with $values.extraVolumes }}
+    {{- tpl (toYaml .) $ | nindent 4 }}
+    {{- end }}
+{{- end -}}
+
+{{/*
+A service answers on its port once it has reached Redis, and exits by itself when it has not within
+config.connectWithinS: the startup probe waits longer than that, and so never depends on Redis.
+*/}}
+{{- define "hourglass.probes" -}}
+{{- $probes := .Values.probes -}}
+startupProbe:
+  httpGet:
+    path: /livez
+    port: http
+  periodSeconds: {{ $probes.startup.periodSeconds }}
+  timeoutSeconds: {{ $probes.startup.timeoutSeconds }}
+  failureThreshold: {{ divf (addf .Values.config.connectWithinS 30) $probes.startup.periodSeconds | ceil | int }}
+{{- range $name, $path := dict "liveness" "/livez" "readiness" "/readyz" }}
+{{ $name }}Probe:
+  httpGet:
+    path: {{ $path }}
+    port: http
+  {{- toYaml (index $probes $name) | nindent 2 }}
+{{- end }}
+{{- end -}}

@@ -1,0 +1,47 @@
+{{/*
+The service's pods. Called with a dict:
+  root          the chart
+  kind          Deployment or StatefulSet
+  strategy      how a Deployment is updated, where the values do not say
+  env, volumes, volumeMounts   YAML lists of the service's own
+*/}}
+{{- define "hourglass.workload" -}}
+{{- $ := .root -}}
+{{- include "hourglass.checks" $ -}}
+apiVersion: apps/v1
+kind: {{ .kind }}
+metadata:
+  name: {{ include "hourglass.fullname" $ }}
+  namespace: {{ $.Release.Namespace }}
+  labels:
+    {{- include "hourglass.labels" $ | nindent 4 }}
+spec:
+  {{- include "hourglass.replicas" $ | nindent 2 }}
+  selector:
+    matchLabels:
+      {{- include "hourglass.selectorLabels" $ | nindent 6 }}
+  {{- if eq .kind "StatefulSet" }}
+  serviceName: {{ include "hourglass.fullname" $ }}
+  podManagementPolicy: Parallel
+  {{- with $.Values.updateStrategy }}
+  updateStrategy:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- else }}
+  {{- with default .strategy $.Values.updateStrategy }}
+  strategy:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- end }}
+  revisionHistoryLimit: {{ $.Values.revisionHistoryLimit }}
+  template:
+    {{- include "hourglass.pod" . | nindent 4 }}
+{{- end -}}
+
+{{/* Left out where somebody else decides: an autoscaler, or (null) whoever runs kubectl scale. */}}
+{{- define "hourglass.replicas" -}}
+{{- $scaled := or (.Values.autoscaling).enabled (.Values.keda).enabled -}}
+{{- if not (or $scaled (kindIs "invalid" .Values.replicaCount)) -}}
+replicas: {{ int .Values.replicaCount }}
+{{- end -}}
+{{- end -}}

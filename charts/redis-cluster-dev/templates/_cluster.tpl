@@ -1,0 +1,69 @@
+{{- define "redis-cluster-dev.nodes" -}}
+{{- mul .Values.shards (add 1 .Values.replicasPerShard) -}}
+{{- end -}}
+
+{{/* What the pods' names end in. */}}
+{{- define "redis-cluster-dev.domain" -}}
+{{ include "hourglass.fullname" . }}-nodes.{{ .Release.Namespace }}.svc.{{ .Values.clusterDomain }}
+{{- end -}}
+
+{{- define "redis-cluster-dev.authSecret" -}}
+{{- default (include "hourglass.fullname" .) .Values.auth.existingSecret -}}
+{{- end -}}
+
+{{- define "redis-cluster-dev.tlsSecret" -}}
+{{- default (printf "%s-tls" (include "hourglass.fullname" .)) .Values.tls.existingSecret -}}
+{{- end -}}
+
+{{- define "redis-cluster-dev.files" -}}
+redis.conf: |
+  # The network is the pod's; who may connect is the users' and the NetworkPolicy's business.
+  protected-mode no
+  bind * -::*
+  dir /data
+  cluster-enabled yes
+  cluster-config-file nodes.conf
+  cluster-node-timeout {{ int .Values.nodeTimeoutMs }}
+  # Clients are sent to names, because addresses change with every pod.
+  cluster-preferred-endpoint-type hostname
+  repl-diskless-sync-delay 0
+  save ""
+  {{- if .Values.persistence.enabled }}
+  appendonly yes
+  {{- end }}
+  {{- if .Values.auth.enabled }}
+  include /auth/auth.conf
+  {{- end }}
+  {{- if .Values.tls.enabled }}
+  port 0
+  tls-port 6379
+  tls-cluster yes
+  tls-replication yes
+  tls-auth-clients optional
+  tls-ca-cert-file /tls/ca.crt
+  tls-cert-file /tls/tls.crt
+  tls-key-file /tls/tls.key
+  {{- else }}
+  port 6379
+  {{- end }}
+  {{- with .Values.extraConfig }}
+  {{- . | nindent 2 }}
+  {{- end }}
+{{- range $name := list "keeper.sh" "users.sh" "ready.sh" }}
+{{ $name }}: |
+  {{- $.Files.Get (printf "files/%s" $name) | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* How redis-cli reaches the server of its own pod, and the others. */}}
+{{- define "redis-cluster-dev.clientEnv" -}}
+- name: REDIS_FLAGS
+  value: {{ printf "%s%s" (ternary "--no-auth-warning --user keeper " "" .Values.auth.enabled) (ternary "--tls --cacert /tls/ca.crt" "" .Values.tls.enabled) | trim | quote }}
+{{- if .Values.auth.enabled }}
+- name: REDISCLI_AUTH
+  valueFrom:
+    secretKeyRef:
+      name: {{ include "redis-cluster-dev.authSecret" . }}
+      key: keeper-password
+{{- end }}
+{{- end -}}

@@ -1,0 +1,1 @@
+"""What makes the generated files of the charts: values, schemas, value tables, dashboards."""

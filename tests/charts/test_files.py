@@ -1,0 +1,169 @@
+"""The charts as files: what is generated is current, what is named is there."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from charts.tools.__main__ import generated
+from tests.charts.helm import ALL, CHARTS, REDIS, ROOT, SERVICES, Helm, Refused, kinds, workload
+
+ENVIRONMENTS = ROOT / "deploy" / "environments"
+PROFILES = ROOT / "deploy" / "profiles"
+
+
+def test_generated_files_are_current() -> None:
+    stale = [str(p) for p, text in generated().items() if p.read_text(encoding="utf-8") != text]
+    assert not stale, "run make charts"
+
+
+@pytest.mark.parametrize("chart", ALL)
+def test_lint_finds_nothing(helm: Helm, chart: str, tmp_path: Path) -> None:
+    values = tmp_path / "values.yaml"
+    values.write_text(yaml.safe_dump(dict(REDIS)) if chart in SERVICES else "")
+    said = helm.run("lint", "--strict", CHARTS / chart, "--values", values)
+    assert "0 chart(s) failed" in said
+
+
+@pytest.mark.parametrize("chart", ALL)
+def test_a_package_needs_nothing_beside_it(helm: Helm, chart: str, tmp_path: Path) -> None:
+    helm.run("package", CHARTS / chart, "--destination", tmp_path)
+    (package,) = tmp_path.glob("*.tgz")
+    with tarfile.open(package) as archive:
+        names = archive.getnames()
+    assert f"{chart}/charts/hourglass-common/templates/_pod.tpl" in names
+    values = tmp_path / "values.yaml"
+    values.write_text(yaml.safe_dump(dict(REDIS)) if chart in SERVICES else "")
+    text = helm.run("template", chart, package, "--namespace", "hourglass", "--values", values)
+    rendered = [each for each in yaml.safe_load_all(text) if each]
+    assert kinds(rendered) == kinds(helm.render(chart))
+
+
+@pytest.mark.parametrize("chart", ALL)
+def test_the_notes_say_what_to_do_next(helm: Helm, chart: str, tmp_path: Path) -> None:
+    values = tmp_path / "values.yaml"
+    values.write_text(yaml.safe_dump(dict(REDIS)) if chart in SERVICES else "")
+    try:
+        said = helm.run(
+            "install", chart, CHARTS / chart, "--dry-run=client", "--namespace", "weather",
+            "--values", values,
+        )  # fmt: skip
+    except Refused as reason:
+        if "cluster unreachable" in str(reason):
+            pytest.skip("this Helm asks a cluster even for a dry run, and there is none")
+        raise
+    notes = said.partition("NOTES:")[2]
+    assert f"helm test {chart} -n weather" in notes
+    assert "<no value>" not in said
+
+
+@pytest.mark.parametrize("chart", ALL)
+def test_versions_agree(chart: str) -> None:
+    described = yaml.safe_load((CHARTS / chart / "Chart.yaml").read_text(encoding="utf-8"))
+    library = yaml.safe_load((CHARTS / "hourglass-common" / "Chart.yaml").read_text("utf-8"))
+    (dependency,) = described["dependencies"]
+    assert dependency["version"] == library["version"] == described["version"]
+    assert described["apiVersion"] == "v2"
+    assert "kubeVersion" in described
+
+
+@pytest.mark.parametrize("script", ["keeper.sh", "ready.sh", "users.sh"])
+def test_scripts_are_shell_that_any_posix_shell_reads(script: str) -> None:
+    path = CHARTS / "redis-cluster-dev" / "files" / script
+    subprocess.run(["sh", "-n", str(path)], check=True)
+
+
+def environments() -> list[Path]:
+    return sorted(ENVIRONMENTS.glob("*/*.yaml"))
+
+
+@pytest.mark.parametrize("file", environments(), ids=lambda f: f"{f.parent.name}/{f.stem}")
+def test_an_environment_is_installable(helm: Helm, file: Path) -> None:
+    assert workload(helm.render(file.stem, file, required=False))
+
+
+def test_the_development_environment_goes_without_a_trace(newest: Helm) -> None:
+    for chart in ALL:
+        file = ENVIRONMENTS / "development" / f"{chart}.yaml"
+        manifests = newest.render(chart, file, required=False)
+        assert "helm.sh/resource-policy" not in yaml.safe_dump_all(manifests)
+        retention = workload(manifests)["spec"].get("persistentVolumeClaimRetentionPolicy")
+        assert retention is None or retention["whenDeleted"] == "Delete"
+
+
+def skaffold() -> dict[str, Any]:
+    return yaml.safe_load((ROOT / "skaffold.yaml").read_text(encoding="utf-8"))
+
+
+def pipelines() -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """The releases of the whole file and of each profile, which may replace them."""
+    whole = skaffold()
+    yield "whole", whole["deploy"]["helm"]["releases"]
+    for profile in whole["profiles"]:
+        yield profile["name"], profile["deploy"]["helm"]["releases"]
+
+
+def test_skaffold_builds_what_the_dockerfile_has() -> None:
+    stages = re.findall(
+        r"^FROM \S+ AS (\S+)", (ROOT / "Dockerfile").read_text("utf-8"), re.MULTILINE
+    )
+    for artifact in skaffold()["build"]["artifacts"]:
+        assert artifact["image"] == f"hourglass/{artifact['docker']['target']}"
+        assert artifact["docker"]["target"] in stages
+
+
+@pytest.mark.parametrize(("name", "releases"), list(pipelines()), ids=lambda p: str(p)[:20])
+def test_skaffold_installs_what_is_there(
+    newest: Helm, name: str, releases: list[dict[str, Any]]
+) -> None:
+    installed = [release["name"] for release in releases]
+    assert installed == [each for each in ALL[-1:] + ALL[:-1] if each in installed]
+    assert ("redis-cluster-dev" in installed) == (name != "external-redis")
+    built = {artifact["image"] for artifact in skaffold()["build"]["artifacts"]}
+    for release in releases:
+        assert release["chartPath"] == f"charts/{release['name']}"
+        assert all(other in installed for other in release.get("dependsOn", []))
+        files = [ROOT / file for file in release["valuesFiles"]]
+        assert workload(newest.render(release["name"], *files, required=False))
+        for path, template in release.get("setValueTemplates", {}).items():
+            variable = re.fullmatch(r"\{\{\.IMAGE_(?:REPO|TAG)_(\w+)\}\}", template)
+            assert variable, path
+            assert variable[1] in {re.sub(r"[-/.:]", "_", image) for image in built}
+
+
+def test_skaffold_verifies_in_the_cluster() -> None:
+    (case,) = skaffold()["verify"]
+    job_file = ROOT / case["executionMode"]["kubernetesCluster"]["jobManifestPath"]
+    job = yaml.safe_load(job_file.read_text(encoding="utf-8"))
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert container["name"] == case["container"]["name"]
+    assert container["args"] == case["container"]["args"] == ["audit"]
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+
+
+def test_skaffold_forwards_ports_of_what_it_installs(newest: Helm) -> None:
+    for forward in skaffold()["portForward"]:
+        made = workload(newest.render(forward["resourceName"]))
+        assert made["kind"].lower() == forward["resourceType"]
+        assert made["metadata"]["name"] == forward["resourceName"]
+
+
+def test_no_profile_patches_by_number() -> None:
+    assert all("patches" not in profile for profile in skaffold()["profiles"])
+    names = {profile["name"] for profile in skaffold()["profiles"]}
+    assert names == {"single-shard", "external-redis", "load", "monitoring"}
+
+
+def test_profiles_have_no_values_file_that_nothing_uses() -> None:
+    used = {
+        file for _, releases in pipelines() for each in releases for file in each["valuesFiles"]
+    }
+    there = {str(path.relative_to(ROOT)) for path in PROFILES.glob("*.yaml")}
+    assert there <= used

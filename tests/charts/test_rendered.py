@@ -1,0 +1,239 @@
+"""What the charts make of their values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from tests.charts.helm import SERVICES, Helm, containers, kinds, one, workload
+from tests.charts.scenarios import EXTRAS, TLS
+
+KEDA: Mapping[str, Any] = {"keda": {"enabled": True, "prometheus": {"serverAddress": "http://p"}}}
+
+
+def network(helm: Helm, chart: str, values: Mapping[str, Any]) -> tuple[list[Any], list[Any]]:
+    spec = one(helm.render(chart, values), "NetworkPolicy")["spec"]
+    assert spec["policyTypes"] == ["Ingress", "Egress"]
+    return spec["ingress"], spec["egress"]
+
+
+def ports(rules: list[Any]) -> list[Any]:
+    return [port["port"] for rule in rules for port in rule["ports"]]
+
+
+@pytest.mark.parametrize(("replicas", "rendered"), [(0, 0), (1, 1), (7, 7)])
+def test_the_number_of_replicas_is_taken_as_it_is(
+    newest: Helm, replicas: int, rendered: int
+) -> None:
+    for chart in ("producer", "aggregator"):
+        made = workload(newest.render(chart, {"replicaCount": replicas}))
+        assert made["spec"]["replicas"] == rendered
+
+
+@pytest.mark.parametrize(
+    ("chart", "values"),
+    [
+        ("producer", {"replicaCount": None}),
+        ("averages-consumer", {"replicaCount": None}),
+        ("aggregator", {"replicaCount": None}),
+        ("aggregator", {"replicaCount": 3, "autoscaling": {"enabled": True}}),
+        ("aggregator", {"replicaCount": 3, **KEDA}),
+    ],
+)
+def test_replicas_that_somebody_else_decides_are_left_out(
+    helm: Helm, chart: str, values: Mapping[str, Any]
+) -> None:
+    assert "replicas" not in workload(helm.render(chart, values))["spec"]
+
+
+def test_a_producer_is_a_stateful_set_or_a_deployment(helm: Helm) -> None:
+    made = workload(helm.render("producer"))
+    assert made["kind"] == "StatefulSet"
+    assert made["spec"]["podManagementPolicy"] == "Parallel"
+    assert made["spec"]["serviceName"] == "producer"
+    assert workload(helm.render("producer", {"kind": "Deployment"}))["kind"] == "Deployment"
+
+
+def test_an_image_is_named_by_registry_tag_or_digest(helm: Helm) -> None:
+    def image(values: Mapping[str, Any]) -> str:
+        (container,) = containers(
+            workload(helm.render("producer", values))["spec"]["template"]["spec"]
+        )
+        return container["image"]
+
+    assert image({}) == "hourglass/producer:0.1.0"
+    assert image({"image": {"registry": "r:5000", "tag": "t"}}) == "r:5000/hourglass/producer:t"
+    assert image({"image": {"tag": "t", "digest": "sha256:ab"}}) == "hourglass/producer@sha256:ab"
+    assert image({"global": {"imageRegistry": "g"}}) == "g/hourglass/producer:0.1.0"
+
+
+def test_extras_arrive(helm: Helm) -> None:
+    manifests = helm.render("producer", EXTRAS)
+    template = workload(manifests)["spec"]["template"]
+    (container,) = containers(template["spec"])
+    assert {"name": "GREETING", "value": "producer"} in container["env"]
+    assert {"secretRef": {"name": "more"}} in container["envFrom"]
+    assert {"name": "more", "mountPath": "/more"} in container["volumeMounts"]
+    assert template["metadata"]["labels"]["team"] == "weather"
+    assert template["metadata"]["annotations"]["note"] == "producer"
+    assert template["spec"]["imagePullSecrets"] == [{"name": "pull"}]
+    assert one(manifests, "ConfigMap", "producer-more")
+    assert one(manifests, "ConfigMap", "as-text")
+
+
+def test_certificates_are_files_that_only_the_service_reads(helm: Helm) -> None:
+    spec = workload(helm.render("aggregator", TLS))["spec"]["template"]["spec"]
+    (volume,) = (each for each in spec["volumes"] if each["name"] == "redis-tls")
+    assert volume["secret"]["secretName"] == "certificates"
+    assert volume["secret"]["defaultMode"] == 0o440
+    assert [each["path"] for each in volume["secret"]["items"]] == ["ca.crt", "tls.crt", "tls.key"]
+
+
+@pytest.mark.parametrize("chart", SERVICES)
+def test_the_network_is_closed_but_for_scrapes_names_and_redis(newest: Helm, chart: str) -> None:
+    ingress, egress = network(newest, chart, {})
+    assert ports(ingress) == ["http"]
+    assert ports(egress) == [53, 53, 6379, 7000]
+
+
+def test_the_network_opens_for_what_is_configured(newest: Helm) -> None:
+    _, egress = network(newest, "averages-consumer", {"warehouse": {"existingSecret": "w"}})
+    assert ports(egress) == [53, 53, 6379, 7000, 5432]
+    _, egress = network(newest, "producer", {"tracing": {"endpoint": "https://otel.example"}})
+    assert ports(egress)[-1] == 443
+    _, egress = network(newest, "producer", {"tracing": {"endpoint": "http://otel:4318/v1"}})
+    assert ports(egress)[-1] == 4318
+    peer = {"namespaceSelector": {}}
+    values = {"redisTo": [peer], "metricsFrom": [peer], "redisPorts": [7001]}
+    ingress, egress = network(newest, "producer", {"networkPolicy": values})
+    assert ingress[0]["from"] == [peer]
+    assert egress[1]["to"] == [peer]
+    assert ports(egress)[-1] == 7001
+    off = newest.render("producer", {"networkPolicy": {"enabled": False}})
+    assert "NetworkPolicy" not in kinds(off)
+
+
+def test_a_disruption_budget_can_be_nothing_at_all(newest: Helm) -> None:
+    def budget(values: Mapping[str, Any]) -> dict[str, Any]:
+        made = newest.render("aggregator", {"podDisruptionBudget": values})
+        return one(made, "PodDisruptionBudget")["spec"]
+
+    assert budget({})["maxUnavailable"] == 1
+    assert budget({"maxUnavailable": "25%"})["maxUnavailable"] == "25%"
+    spec = budget({"minAvailable": 0})
+    assert spec["minAvailable"] == 0
+    assert "maxUnavailable" not in spec
+
+
+def test_an_autoscaler_goes_by_cpu_and_what_is_added(helm: Helm) -> None:
+    behavior = {"scaleDown": {"stabilizationWindowSeconds": 60}}
+    metric = {"type": "Pods", "pods": {"metric": {"name": "m"}, "target": {"type": "Value"}}}
+    values = {"maxReplicas": 9, "behavior": behavior, "additionalMetrics": [metric]}
+    manifests = helm.render("aggregator", {"autoscaling": {"enabled": True, **values}})
+    spec = one(manifests, "HorizontalPodAutoscaler")["spec"]
+    assert spec["scaleTargetRef"] == {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "name": workload(manifests)["metadata"]["name"],
+    }
+    assert spec["metrics"][0]["resource"]["target"]["averageUtilization"] == 80
+    assert spec["metrics"][1] == metric
+    assert spec["behavior"] == behavior
+    assert spec["maxReplicas"] == 9
+
+
+def test_keda_goes_by_the_aggregate_lag_and_takes_unknown_for_unknown(helm: Helm) -> None:
+    manifests = helm.render("aggregator", KEDA, namespace="weather")
+    scaled = one(manifests, "ScaledObject")
+    assert scaled["spec"]["scaleTargetRef"]["name"] == workload(manifests)["metadata"]["name"]
+    (trigger,) = scaled["spec"]["triggers"]
+    assert trigger["type"] == "prometheus"
+    assert trigger["metadata"] == {
+        "serverAddress": "http://p",
+        "query": 'max(hourglass_aggregate_lag{namespace="weather"})',
+        "threshold": "20000",
+        "ignoreNullValues": "false",
+    }
+    assert scaled["spec"]["minReplicaCount"] == 1
+    assert scaled["spec"]["fallback"]["behavior"] == "currentReplicasIfHigher"
+    assert "HorizontalPodAutoscaler" not in kinds(manifests)
+
+
+def test_two_autoscalers_never_have_one_name(newest: Helm) -> None:
+    by_cpu = one(
+        newest.render("aggregator", {"autoscaling": {"enabled": True}}), "HorizontalPodAutoscaler"
+    )
+    assert by_cpu["metadata"]["name"] != one(newest.render("aggregator", KEDA), "ScaledObject")[
+        "metadata"
+    ]["name"]  # fmt: skip
+
+
+def test_nothing_is_monitored_or_scaled_unless_asked_for(newest: Helm) -> None:
+    for chart in SERVICES:
+        assert kinds(newest.render(chart)) == {
+            workload(newest.render(chart))["kind"],
+            "ConfigMap", "NetworkPolicy", "Pod", "PodDisruptionBudget", "Service", "ServiceAccount",
+        }  # fmt: skip
+
+
+def test_a_claim_is_kept_unless_it_shall_go(newest: Helm) -> None:
+    def claim(**persistence: Any) -> dict[str, Any]:
+        values = {"warehouse": {"sqlite": {"persistence": {"enabled": True, **persistence}}}}
+        return one(newest.render("averages-consumer", values), "PersistentVolumeClaim")
+
+    assert claim()["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+    assert "annotations" not in claim(keep=False)["metadata"]
+    assert claim(size="5Gi")["spec"]["resources"]["requests"]["storage"] == "5Gi"
+
+
+def test_a_test_asks_the_service_in_its_own_image_without_a_shell(newest: Helm) -> None:
+    for chart in SERVICES:
+        manifests = newest.render(chart)
+        test = one(manifests, "Pod")
+        assert test["metadata"]["annotations"]["helm.sh/hook"] == "test"
+        (container,) = containers(test["spec"])
+        (service,) = containers(workload(manifests)["spec"]["template"]["spec"])
+        assert container["image"] == service["image"]
+        assert container["command"][0] == "python"
+        assert container["command"][3] == f"http://{chart}:8080"
+
+
+def test_the_cluster_has_a_pod_for_each_master_and_replica(newest: Helm) -> None:
+    made = workload(newest.render("redis-cluster-dev", {"shards": 3, "replicasPerShard": 2}))
+    assert made["spec"]["replicas"] == 9
+    assert made["spec"]["podManagementPolicy"] == "Parallel"
+
+
+def test_the_cluster_announces_an_address_and_a_name_together(newest: Helm) -> None:
+    manifests = newest.render("redis-cluster-dev", namespace="weather")
+    server = containers(workload(manifests)["spec"]["template"]["spec"])[1]
+    assert server["args"] == [
+        "--cluster-announce-ip", "$(POD_IP)", "--cluster-announce-hostname",
+        "$(POD_NAME).redis-cluster-dev-nodes.weather.svc.cluster.local",
+    ]  # fmt: skip
+    nodes = one(manifests, "Service", "redis-cluster-dev-nodes")["spec"]
+    assert nodes["clusterIP"] == "None"
+    assert nodes["publishNotReadyAddresses"] is True
+    assert "cluster-preferred-endpoint-type hostname" in one(manifests, "ConfigMap")["data"][
+        "redis.conf"
+    ]  # fmt: skip
+
+
+def test_the_clusters_users_can_do_no_more_than_they_need(newest: Helm) -> None:
+    users = one(newest.render("redis-cluster-dev"), "ConfigMap")["data"]["users.sh"]
+    assert "user default off" in users
+    assert "~temps:* ~{temps:* +@all -@admin -@dangerous" in users
+    assert "user keeper on" in users
+    assert "-@all +ping +info +cluster +psync +replconf" in users
+
+
+def test_a_generated_secret_holds_what_the_services_look_for(newest: Helm) -> None:
+    secret = one(newest.render("redis-cluster-dev"), "Secret")
+    assert secret["data"].keys() == {"username", "password", "keeper-password"}
+    named = newest.render("redis-cluster-dev", {"auth": {"existingSecret": "mine"}})
+    assert "Secret" not in kinds(named)
+    certificates = newest.render("redis-cluster-dev", {"tls": {"enabled": True}})
+    data = one(certificates, "Secret", "redis-cluster-dev-tls")["data"]
+    assert data.keys() == {"ca.crt", "tls.crt", "tls.key"}
