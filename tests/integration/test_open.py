@@ -122,6 +122,20 @@ def test_an_hour_due_while_the_group_was_away_waits_for_the_recount(pipeline: Pi
     assert (pipeline.record(0).sealed, pipeline.record(0).count) == (True, 2)
 
 
+def test_a_deleted_first_entry_does_not_make_the_stream_look_new(pipeline: Pipeline) -> None:
+    first = pipeline.xadd(ts=at(0), temp_f=50)
+    for _ in range(2):
+        pipeline.xadd(ts=at(0), temp_f=60)
+    pipeline.count()
+    pipeline.cluster.call("XDEL", DAY.stream, first)
+
+    destroy_group(pipeline)
+    assert pipeline.open() is Opened.RECOUNT
+    pipeline.count()
+
+    assert (pipeline.record(0).count, pipeline.record(0).sum_milli_f) == (2, 120_000)
+
+
 def test_a_stream_made_anew_adds_to_what_was_counted(pipeline: Pipeline) -> None:
     pipeline.produce(reading(at(0), 40.0))
     pipeline.count()

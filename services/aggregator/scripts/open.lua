@@ -29,11 +29,21 @@ if made.err then
   return made
 end
 
--- `opened` is the id of an entry the stream has held: still there, the group alone was lost; gone,
--- the stream itself was made anew, and what was counted from the old one stays counted.
+-- `opened` is the id of an entry the stream has held. If it, or an earlier one, is still there, or
+-- has been deleted from this very stream, the group alone was lost. Otherwise the stream itself was
+-- made anew, and what was counted from the old one stays counted.
+local function is_this_streams(id)
+  if id == '0-0' or #redis.call('XRANGE', stream, '-', id, 'COUNT', 1) > 0 then return true end
+  local info = redis.call('XINFO', 'STREAM', stream)
+  for i = 1, #info, 2 do
+    if info[i] == 'max-deleted-entry-id' then
+      local deleted_ms, ms = string.match(info[i + 1], '^%d+'), string.match(id, '^%d+')
+      return tonumber(deleted_ms) >= tonumber(ms)
+    end
+  end
+end
 local opened = redis.call('HGET', hours, 'opened')
-local recount = opened
-  and (opened == '0-0' or #redis.call('XRANGE', stream, '-', opened, 'COUNT', 1) > 0)
+local recount = opened and is_this_streams(opened)
 for hour = 0, 23 do
   local h = string.format('%02d:', hour)
   if redis.call('HEXISTS', hours, h .. 'sealed') == 0 then
