@@ -49,7 +49,7 @@ def demo(days: int, *, keep: bool, console: Console) -> bool:
         free = free_ports(len(SERVICES))
         ports: dict[str, int] = {name: port for name, (port, _) in zip(SERVICES, free, strict=True)}
         console.print(
-            f"{days} days, {SPEED:,.0f} times as fast as they are: a Redis {server.version} "
+            f"{days} {'day' if days == 1 else 'days'}, {SPEED:,.0f} times as fast as they are: a Redis {server.version} "
             f"Cluster of three shards, {len(PRODUCERS)} producers, {len(AGGREGATORS)} aggregators, "
             "one averages consumer",
             highlight=False,

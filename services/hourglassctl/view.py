@@ -89,7 +89,7 @@ class View:
             self._counted[view.state.stream] = view.counted
         now = time.monotonic()
         elapsed = now - self._since
-        if elapsed > 0:
+        if before and elapsed > 0:  # what stood there before the first frame took no time to count
             momentary = (sum(self._counted.values()) - before) / elapsed
             self._rate = 0.9 * self._rate + 0.1 * momentary if self._rate else momentary
         self._since = now
