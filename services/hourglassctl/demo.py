@@ -49,9 +49,9 @@ def demo(days: int, *, keep: bool, console: Console) -> bool:
         free = free_ports(len(SERVICES))
         ports: dict[str, int] = {name: port for name, (port, _) in zip(SERVICES, free, strict=True)}
         console.print(
-            f"{days} {'day' if days == 1 else 'days'}, {SPEED:,.0f} times as fast as they are: a Redis {server.version} "
-            f"Cluster of three shards, {len(PRODUCERS)} producers, {len(AGGREGATORS)} aggregators, "
-            "one averages consumer",
+            f"{days} {'day' if days == 1 else 'days'}, {SPEED:,.0f} times as fast as in life: "
+            f"a Redis {server.version} Cluster of three shards, {len(PRODUCERS)} producers, "
+            f"{len(AGGREGATORS)} aggregators, one averages consumer",
             highlight=False,
             soft_wrap=True,
         )
