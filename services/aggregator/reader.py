@@ -18,6 +18,7 @@ from aggregator.window import Entry
 from hourglass.clock import Instant, PipelineClock
 from hourglass.cluster import Cluster
 from hourglass.errors import Unreachable
+from hourglass.groups import group_is_gone
 from hourglass.keys import GROUP, HOURS, RECORDS_KEPT_MS, RETENTION_MS, Partition
 from hourglass.readings import MILLI, Rules
 from hourglass.runtime import Service
@@ -111,7 +112,7 @@ class Reader:
                 entries = delivery.read(settings.batch_entries, 1 if recovering else BLOCK_MS)
                 self._commit(delivery, entries)
         except ResponseError as error:
-            if not _group_is_gone(error):
+            if not group_is_gone(error):
                 raise
             log.debug("%s: %s", partition.stream, error)
         finally:
@@ -148,8 +149,3 @@ class Reader:
             self.cluster.refresh_topology()
         except Unreachable as error:
             log.debug("topology: %s", error)
-
-
-def _group_is_gone(error: ResponseError) -> bool:
-    """Whether the partition expired or its group was destroyed, before or while blocking on it."""
-    return str(error).startswith(("NOGROUP", "UNBLOCKED"))

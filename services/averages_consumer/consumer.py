@@ -27,6 +27,7 @@ from averages_consumer.warehouse import Warehouse, WarehouseAway
 from hourglass.averages import HourlyAverage
 from hourglass.cluster import Cluster, Link
 from hourglass.errors import Unreachable, Unsuitable
+from hourglass.groups import group_is_gone
 from hourglass.keys import AVERAGES, AVERAGES_GROUP
 from hourglass.telemetry import links_to
 
@@ -147,7 +148,7 @@ class Consumer:
         try:
             return link.call(*command)
         except ResponseError as error:
-            if str(error).startswith(("NOGROUP", "UNBLOCKED")):
+            if group_is_gone(error):
                 raise _GroupGone(str(error)) from None
             raise
 

@@ -84,12 +84,7 @@ def _check_server(address: Address, options: Mapping[str, Any]) -> None:
                     "check user name and password in HOURGLASS_REDIS_URL"
                 ) from None
             except exceptions.ResponseError as error:
-                if "NOAUTH" not in str(error):
-                    raise Unsuitable(f"Redis at {host}:{port} answers an error: {error}") from None
-                raise Unsuitable(
-                    f"Redis at {host}:{port} asks for a password: "
-                    "put user name and password into HOURGLASS_REDIS_URL"
-                ) from None
+                raise Unsuitable(f"Redis at {host}:{port} answers an error: {error}") from None
             except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
                 reason = str(error)
                 continue

@@ -19,6 +19,11 @@ def reap(cluster: Cluster, stream: str, group: str, idle_ms: int) -> int:
     return int(cluster.run(_REAP, [stream], [group, idle_ms]))
 
 
+def group_is_gone(error: ResponseError) -> bool:
+    """Whether the stream expired or its group was destroyed, before or while blocking on it."""
+    return str(error).startswith(("NOGROUP", "UNBLOCKED"))
+
+
 def pending_ids(cluster: Cluster, stream: str, group: str) -> list[bytes]:
     """The entries that the group was given and has not acknowledged, trimmed ones among them;
     none if there is no such group. For streams that are capped."""
@@ -27,7 +32,7 @@ def pending_ids(cluster: Cluster, stream: str, group: str) -> list[bytes]:
             "XPENDING", stream, group, "-", "+", _MOST_PENDING, parse_detail=True
         )
     except ResponseError as error:
-        if not str(error).startswith("NOGROUP"):
+        if not group_is_gone(error):
             raise
         return []
     return [entry["message_id"] for entry in entries]

@@ -69,7 +69,6 @@ for _, reject in ipairs(rejects) do
   redis.call('XADD', quarantine, '*', 'id', reject[1], 'reason', reject[2], 'fields', reject[3])
 end
 if #rejects > 0 then
-  redis.call('HINCRBY', hours, 'quarantined', #rejects)
   keep_until(quarantine, records_expire)
 end
 keep_until(hours, records_expire)

@@ -15,6 +15,5 @@ if redis.call('EXISTS', stream) == 0 then return '' end
 if redis.call('XDEL', quarantine, quarantined) == 0 then return '' end
 local id = redis.call('XADD', stream, '*', unpack(ARGV, 3))
 redis.call('XDEL', stream, original)
-redis.call('HINCRBY', hours, 'quarantined', -1)
 redis.call('HSET', hours, 'opened', id)
 return id
