@@ -11,20 +11,26 @@ COMPILE := $(BIN)/uv --no-config pip compile --quiet --universal --python-versio
 	--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'
 
 IMAGES := producer aggregator averages-consumer hourglassctl
-TAG ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+# Of a changed tree the tag tells the changes: a cluster that has an image pulls no other of its name.
+CHANGES = $(shell git ls-files --modified --others --exclude-standard -z 2>/dev/null | xargs -0 cat 2>/dev/null | cksum | cut -d ' ' -f 1)
+TAG ?= $(shell git describe --tags --always --dirty=-$(CHANGES) 2>/dev/null || echo dev)
 ENVIRONMENT ?= development
 NAMESPACE ?= hourglass
 REDIS_CHART := $(if $(filter development,$(ENVIRONMENT)),redis-cluster-dev)
-SERVICE_CHARTS := producer aggregator averages-consumer
+CHARTS ?= $(REDIS_CHART) producer aggregator averages-consumer
 # Where the cluster pulls redis:8 from, if not from where it pulls everything.
 REDIS_REGISTRY ?=
+# Said by the user, or a name of its own.
+E2E_NAMESPACE = $(if $(filter file,$(origin NAMESPACE)),hourglass-e2e,$(NAMESPACE))
+# More for pytest: make e2e E2E='-k scaling'
+E2E ?=
 REVISION ?= $(shell git rev-parse --verify --quiet HEAD 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-images check docs charts lock images up down bench clean
+.PHONY: help setup demo test test-images e2e check docs charts lock images up down bench clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: $(STAMP) ## install everything into .venv, exactly as locked
 	@echo "ready: $(BIN)/hourglass --help"
@@ -50,6 +56,16 @@ test: $(STAMP) ## run every test that needs no container engine
 
 test-images: $(STAMP) ## build the images and test them, where Docker answers
 	@$(BIN)/python -m pytest -m images
+
+e2e: $(STAMP) ## build and push the images, install everything on the cluster that kubectl reaches, break it, audit
+	@set -e; for tool in docker kubectl helm; do \
+		command -v $$tool >/dev/null || { echo "make e2e: $$tool is not on PATH" >&2; exit 1; }; \
+	done; \
+	docker version >/dev/null 2>&1 || { echo "make e2e: docker reaches no engine to build the images with" >&2; exit 1; }; \
+	kubectl version >/dev/null 2>&1 || { echo "make e2e: kubectl reaches no cluster" >&2; exit 1; }
+	@$(MAKE) --no-print-directory images TAG=$(TAG)
+	@REGISTRY=$(REGISTRY) TAG=$(TAG) REDIS_REGISTRY=$(REDIS_REGISTRY) NAMESPACE=$(E2E_NAMESPACE) KEEP=$(KEEP) \
+		$(BIN)/python -m pytest -m kubernetes $(E2E)
 
 check: $(STAMP) ## lint, format, types, the arrows between packages, the generated docs
 	@$(BIN)/ruff check
@@ -80,11 +96,11 @@ images: ## build the images, and push them where REGISTRY is given (TAG, DOCKER_
 	done
 
 # The namespace is labelled by whoever makes it, and only then is it removed with the rest.
-up: ## install everything on the cluster that kubectl reaches (NAMESPACE, REGISTRY, TAG, ENVIRONMENT, HELM_FLAGS)
+up: ## install everything on the cluster that kubectl reaches (NAMESPACE, REGISTRY, TAG, ENVIRONMENT, CHARTS, HELM_FLAGS)
 	@kubectl get namespace $(NAMESPACE) >/dev/null 2>&1 || { kubectl create namespace $(NAMESPACE) \
 		&& kubectl label namespace $(NAMESPACE) app.kubernetes.io/created-by=hourglass-make-up \
 			pod-security.kubernetes.io/enforce=restricted; }
-	@set -e; for chart in $(REDIS_CHART) $(SERVICE_CHARTS); do \
+	@set -e; for chart in $(CHARTS); do \
 		case $$chart in \
 			redis-cluster-dev) image="--set image.registry=$(REDIS_REGISTRY)" ;; \
 			*) image="--set image.registry=$(REGISTRY) --set image.tag=$(TAG)" ;; \
@@ -94,7 +110,7 @@ up: ## install everything on the cluster that kubectl reaches (NAMESPACE, REGIST
 	done
 
 down: ## remove what `make up` installed, data included (NAMESPACE, ENVIRONMENT)
-	@helm uninstall $(SERVICE_CHARTS) $(REDIS_CHART) --namespace $(NAMESPACE) --ignore-not-found --wait --timeout 5m
+	@helm uninstall $(CHARTS) --namespace $(NAMESPACE) --ignore-not-found --wait --timeout 5m
 	@kubectl delete namespace --selector app.kubernetes.io/created-by=hourglass-make-up \
 		--field-selector metadata.name=$(NAMESPACE)
 

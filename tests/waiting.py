@@ -9,8 +9,10 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def wait_until(predicate: Callable[[], T], timeout_s: float = 10, message: str = "") -> T:
-    """Poll every 10 ms; the first true value. Raises AssertionError with the message."""
+def wait_until(
+    predicate: Callable[[], T], timeout_s: float = 10, message: str = "", *, every_s: float = 0.01
+) -> T:
+    """Poll; the first true value. Raises AssertionError with the message."""
     deadline = time.monotonic() + timeout_s
     while True:
         value = predicate()
@@ -18,4 +20,4 @@ def wait_until(predicate: Callable[[], T], timeout_s: float = 10, message: str =
             return value
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout_s} s: {message or predicate}")
-        time.sleep(0.01)
+        time.sleep(every_s)

@@ -1,0 +1,160 @@
+"""The Kubernetes cluster that kubectl reaches, through kubectl's and Helm's own commands."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import yaml
+
+Manifest: TypeAlias = dict[str, Any]
+
+#: No single command takes longer, waiting for a rollout included.
+COMMAND_S = 360.0
+
+
+class ClusterError(RuntimeError):
+    """What kubectl or helm said when it refused; `output` is what it had printed before."""
+
+    def __init__(self, message: str, output: str = "") -> None:
+        super().__init__(message)
+        self.output = output
+
+
+def run(*command: str, stdin: str = "", env: Mapping[str, str] | None = None) -> str:
+    """What a command prints. Raises ClusterError."""
+    try:
+        done = subprocess.run(
+            command,
+            input=stdin,
+            env=env,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=COMMAND_S,
+        )
+    except subprocess.TimeoutExpired:
+        raise ClusterError(f"{' '.join(command)}: not done within {COMMAND_S:.0f} s") from None
+    if done.returncode:
+        said = done.stderr.strip()[-3000:]
+        raise ClusterError(f"{' '.join(command)[:300]}: {said}", done.stdout)
+    return done.stdout
+
+
+def kubectl(*arguments: str, stdin: str = "") -> str:
+    return run("kubectl", *arguments, stdin=stdin)
+
+
+def no_cluster() -> str:
+    """Why nothing can be installed; empty if it can."""
+    for tool in ("kubectl", "helm"):
+        if shutil.which(tool) is None:
+            return f"{tool} is not on PATH"
+    try:
+        kubectl("get", "--raw", "/readyz", "--request-timeout=20s")
+    except ClusterError as error:
+        return f"kubectl reaches no cluster ({error})"
+    return ""
+
+
+def has_kind(resource: str) -> bool:
+    """Whether the cluster knows `resource`, podmonitors.monitoring.coreos.com for instance."""
+    name, _, group = resource.partition(".")
+    known = kubectl("api-resources", "--api-group", group, "--no-headers", "--output", "name")
+    return f"{name}.{group}" in known.split()
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """One namespace, and what is in it."""
+
+    name: str
+
+    def kubectl(self, *arguments: str, stdin: str = "") -> str:
+        return kubectl("--namespace", self.name, *arguments, stdin=stdin)
+
+    def helm(self, *arguments: str) -> str:
+        return run("helm", "--namespace", self.name, *arguments)
+
+    @property
+    def exists(self) -> bool:
+        return bool(kubectl("get", "namespace", self.name, "--ignore-not-found"))
+
+    def create(self, **labels: str) -> None:
+        metadata = {"name": self.name, "labels": labels}
+        self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+
+    def delete(self) -> None:
+        """With all that is in it; returns when it is gone."""
+        kubectl("delete", "namespace", self.name, "--ignore-not-found", "--timeout=300s")
+
+    def apply(self, *manifests: Manifest) -> None:
+        self.kubectl("apply", "--filename", "-", stdin=yaml.safe_dump_all(manifests))
+
+    def get(self, kind: str, name: str) -> Manifest:
+        found: Manifest = json.loads(self.kubectl("get", kind, name, "--output", "json"))
+        return found
+
+    def list(self, kind: str, **labels: str) -> Sequence[Manifest]:
+        """Of `kind`, those with these labels; `name` stands for app.kubernetes.io/name."""
+        selector = ",".join(f"{_label(key)}={value}" for key, value in labels.items())
+        listed = self.kubectl("get", kind, "--selector", selector, "--output", "json")
+        return json.loads(listed)["items"]
+
+    def pods(self, app: str) -> Sequence[Manifest]:
+        """The pods of a chart's workload that are not on their way out."""
+        listed = self.list("pods", name=app)
+        return [pod for pod in listed if "deletionTimestamp" not in pod["metadata"]]
+
+    def ready_pods(self, app: str) -> Sequence[str]:
+        return [pod["metadata"]["name"] for pod in self.pods(app) if is_ready(pod)]
+
+    def exec(self, pod: str, *command: str, stdin: str = "") -> str:
+        flags = ["--stdin"] if stdin else []
+        return self.kubectl("exec", *flags, pod, "--", *command, stdin=stdin)
+
+    def http(self, pod: str, path: str, port: int = 8080) -> str:
+        """What a pod answers, by way of the API server."""
+        return kubectl(
+            "get", "--raw", f"/api/v1/namespaces/{self.name}/pods/{pod}:{port}/proxy/{path}"
+        )
+
+    def rolled_out(self, workload: str) -> None:
+        """Until deployment/NAME or statefulset/NAME is what was asked for, and ready."""
+        self.kubectl("rollout", "status", workload, "--timeout=300s")
+
+    def described(self) -> str:
+        """Everything that may explain a failure."""
+        parts = [self._tried("get", "all,pvc,pdb", "--output", "wide")]
+        parts.append(self._tried("get", "events", "--sort-by=.lastTimestamp"))
+        names = self._tried("get", "pods", "--output", "name").split()
+        for name in names:
+            parts.append(f"--- {name}")
+            parts.append(
+                self._tried("logs", name, "--all-containers", "--prefix", "--tail=40").strip()
+            )
+            if "restartCount: 0" not in self._tried("get", name, "--output", "yaml"):
+                parts.append(self._tried("describe", name))
+                parts.append(
+                    self._tried("logs", name, "--all-containers", "--previous", "--tail=20")
+                )
+        return "\n".join(parts)
+
+    def _tried(self, *arguments: str) -> str:
+        try:
+            return self.kubectl(*arguments)
+        except ClusterError as error:
+            return str(error)
+
+
+def is_ready(pod: Mapping[str, Any]) -> bool:
+    conditions = pod["status"].get("conditions", [])
+    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+
+
+def _label(key: str) -> str:
+    return "app.kubernetes.io/name" if key == "name" else key

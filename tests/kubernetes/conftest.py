@@ -1,0 +1,121 @@
+"""One installation that the whole session shares: each file disrupts it, and then audits."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from tests.kubernetes.cluster import Namespace, no_cluster
+from tests.kubernetes.installation import Images, Installation
+
+
+@dataclass(slots=True)
+class Story:
+    """What the session made, and what it measured."""
+
+    namespaces: list[Namespace] = field(default_factory=list[Namespace])
+    last_looks: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    measured: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+
+    def measure(self, what: str, seconds: float) -> None:
+        """Reported at the end of the run, never asserted."""
+        self.measured.append((what, f"{seconds:.1f} s"))
+
+    @contextmanager
+    def namespace(self, name: str) -> Generator[Namespace]:
+        """A new one, removed in the end; KEEP=1 in the environment keeps it. What an error left
+        is looked at before."""
+        namespace = Namespace(name)
+        if namespace.exists:
+            pytest.fail(
+                f"namespace {name} is there already: choose another NAMESPACE, or remove it with "
+                f"make down NAMESPACE={name}",
+                pytrace=False,
+            )
+        self.namespaces.append(namespace)
+        try:
+            yield namespace
+        except BaseException:
+            self.last_looks.append(self.look_at(namespace))
+            raise
+        finally:
+            self.namespaces.remove(namespace)
+            if os.environ.get("KEEP") != "1":
+                namespace.delete()
+
+    @staticmethod
+    def look_at(namespace: Namespace) -> tuple[str, str]:
+        return f"namespace {namespace.name}", namespace.described()
+
+
+_STORY = pytest.StashKey[Story]()
+
+
+@pytest.fixture(scope="session")
+def story(pytestconfig: pytest.Config) -> Story:
+    return pytestconfig.stash.setdefault(_STORY, Story())
+
+
+@pytest.fixture(scope="session")
+def images() -> Images:
+    """What is to be installed. Nothing is, on whatever cluster kubectl happens to reach, unless
+    somebody asked for it."""
+    images = Images.from_environment()
+    if images is None:
+        pytest.skip("it installs on a cluster, and so is run by `make e2e` only")
+    reason = no_cluster()
+    if reason:
+        pytest.fail(reason, pytrace=False)
+    return images
+
+
+@pytest.fixture(scope="session")
+def base_namespace() -> str:
+    """Every namespace of the session is this one, or begins with it."""
+    return os.environ.get("NAMESPACE", "hourglass-e2e")
+
+
+@pytest.fixture(scope="session")
+def installation(images: Images, base_namespace: str, story: Story) -> Generator[Installation]:
+    """Three shards and one pod of each service, on a clock that runs since before the first
+    reading. The time it took is measured."""
+    with story.namespace(base_namespace) as namespace:
+        installed = Installation(namespace, images)
+        began = time.monotonic()
+        installed.make("up", CHARTS="redis-cluster-dev")
+        story.measure("Redis Cluster of three shards ready", time.monotonic() - began)
+        installed.install_operator()
+        installed.run_clock()
+        installed.make("up")
+        story.measure("everything ready", time.monotonic() - began)
+        installed.await_averages(1)
+        story.measure("first average published", time.monotonic() - began)
+        yield installed
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failure shows what the cluster looked like at that moment."""
+    report = yield
+    if report.failed and item.get_closest_marker("kubernetes"):
+        story = item.config.stash.get(_STORY, Story())
+        report.sections += [*story.last_looks, *map(story.look_at, story.namespaces)]
+        story.last_looks.clear()
+    return report
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    story = config.stash.get(_STORY, Story())
+    if story.measured:
+        terminalreporter.section("on the cluster, from nothing")
+        for what, value in story.measured:
+            terminalreporter.write_line(f"{what:40} {value:>10}")
