@@ -25,6 +25,10 @@ class ClusterError(RuntimeError):
         self.output = output
 
 
+class Refused(ClusterError):
+    """Not now: a disruption budget says no (status 429)."""
+
+
 def run(*command: str, stdin: str = "", env: Mapping[str, str] | None = None) -> str:
     """What a command prints. Raises ClusterError."""
     try:
@@ -116,6 +120,21 @@ class Namespace:
     def exec(self, pod: str, *command: str, stdin: str = "") -> str:
         flags = ["--stdin"] if stdin else []
         return self.kubectl("exec", *flags, pod, "--", *command, stdin=stdin)
+
+    def evict(self, pod: str) -> None:
+        """As a drain of its node does. Raises Refused while the budget does not allow it."""
+        eviction = {
+            "apiVersion": "policy/v1",
+            "kind": "Eviction",
+            "metadata": {"name": pod, "namespace": self.name},
+        }
+        path = f"/api/v1/namespaces/{self.name}/pods/{pod}/eviction"
+        try:
+            kubectl("create", "--raw", path, "--filename", "-", stdin=json.dumps(eviction))
+        except ClusterError as error:
+            if "TooManyRequests" in str(error):
+                raise Refused(str(error)) from None
+            raise
 
     def http(self, pod: str, path: str, port: int = 8080) -> str:
         """What a pod answers, by way of the API server."""

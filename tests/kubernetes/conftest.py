@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 import pytest
@@ -84,8 +84,10 @@ def base_namespace() -> str:
 def installation(images: Images, base_namespace: str, story: Story) -> Generator[Installation]:
     """Three shards and one pod of each service, on a clock that runs since before the first
     reading. The time it took is measured."""
-    with story.namespace(base_namespace) as namespace:
+    with ExitStack() as resources:
+        namespace = resources.enter_context(story.namespace(base_namespace))
         installed = Installation(namespace, images)
+        resources.callback(installed.ledger.close)
         began = time.monotonic()
         installed.make("up", CHARTS="redis-cluster-dev")
         story.measure("Redis Cluster of three shards ready", time.monotonic() - began)

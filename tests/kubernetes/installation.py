@@ -6,15 +6,17 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
+from textwrap import dedent, indent
 from typing import Any, TypeVar
 
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.kubernetes.cluster import ClusterError, Manifest, Namespace, run
+from tests.kubernetes.ledger import Ledger, Tally
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,11 +73,30 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class Settlement:
+    """What the producers say, and what `hourglass audit` says, with nothing on its way."""
+
+    produced: Tally
+    audit: dict[str, Any]
+
+    def check(self) -> None:
+        """Every reading that any producer ever gave was taken, and counted once."""
+        audit = self.audit
+        assert audit["differences"] == []
+        assert (self.produced.dropped, audit["quarantined"]) == (0, 0)
+        assert self.produced.produced == self.produced.taken == audit["counted"] + audit["late"]
+
+
+@dataclass(slots=True)
 class Installation:
     """One `make up`. Its names of releases are the charts'."""
 
     namespace: Namespace
     images: Images
+    ledger: Ledger = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.ledger = Ledger(self.namespace)
 
     def make(self, target: str, **variables: str) -> None:
         """`make up` or `make down`, from outside of any make."""
@@ -94,6 +115,44 @@ class Installation:
         """`helm upgrade` as `make up` does it, with values over those of the environment."""
         flags = " ".join(f"--set {key}={value}" for key, value in values.items())
         self.make("up", CHARTS=chart, HELM_FLAGS=flags)
+
+    def scale(self, app: str, replicas: int) -> None:
+        """`kubectl scale`; returns when that many pods are ready and the rest are gone."""
+        workload = WORKLOADS[app]
+        self.namespace.kubectl("scale", workload, f"--replicas={replicas}")
+        self.namespace.rolled_out(workload)
+        await_on_cluster(
+            lambda: len(self.namespace.list("pods", name=app)) == replicas,
+            f"{app} has not {replicas} pods",
+        )
+        self.ledger.follow()
+
+    def replicas(self, app: str) -> int:
+        return self.namespace.get(*WORKLOADS[app].split("/"))["spec"]["replicas"]
+
+    def uids(self, *apps: str) -> set[str]:
+        """Of the pods, and how often their containers were started anew."""
+        return {
+            f"{pod['metadata']['uid']} {status['restartCount']}"
+            for app in apps
+            for pod in self.namespace.pods(app)
+            for status in pod["status"]["containerStatuses"]
+        }
+
+    def settle(self) -> Settlement:
+        """Send the producers away, see that all they gave is counted, audit, call them back."""
+        self.ledger.follow()
+        producers = self.replicas("producer")
+        self.scale("producer", 0)
+        await_on_cluster(
+            lambda: all(
+                each["lag"] == each["pending"] == 0 for each in self.status()["partitions"]
+            ),
+            "not everything is counted",
+        )
+        settlement = Settlement(self.ledger.total(), self.audit())
+        self.scale("producer", producers)
+        return settlement
 
     def install_operator(self) -> None:
         """A pod that waits for commands: the one of deploy/verify, standing still."""
@@ -137,6 +196,19 @@ class Installation:
         """What stands on `temps:averages`, in its order, each as its fields."""
         return self.python(_AVERAGES)
 
+    def consumers(self) -> dict[str, list[str]]:
+        """The names that each group knows, by stream."""
+        return self.python(_CONSUMERS)
+
+    def rows(self) -> dict[str, list[int]]:
+        """Count and sum (thousandths) of each hour in the warehouse."""
+        (pod, *_) = self.namespace.ready_pods("averages-consumer")
+        return json.loads(self.namespace.exec(pod, "python", "-c", _ROWS))
+
+    def hours(self, since: str = START) -> list[str]:
+        """The hours on `temps:averages` from `since` on."""
+        return [each["hour_start"] for each in self.averages() if each["hour_start"] >= since]
+
     def samples(self, app: str) -> Sequence[Sample]:
         """The metrics of each of a service's ready pods."""
         return [
@@ -158,6 +230,13 @@ class Installation:
     def _published_until(self) -> datetime:
         until = self.status()["published_until"]
         return datetime.fromisoformat(until or START)
+
+
+def each_hour(first: str, last: str) -> list[str]:
+    """Every hour from one to another, both included."""
+    start, end = datetime.fromisoformat(first), datetime.fromisoformat(last)
+    count = (end - start) // timedelta(hours=1) + 1
+    return [f"{start + timedelta(hours=n):%Y-%m-%dT%H:%M:%SZ}" for n in range(count)]
 
 
 def await_on_cluster(predicate: Callable[[], T], message: str, timeout_s: float = PATIENCE_S) -> T:
@@ -187,17 +266,46 @@ def audit_job(images: Images) -> Manifest:
     return job
 
 
-_AVERAGES = """
+def _asking(body: str) -> str:
+    """A program for the operator's pod, that prints what `body` makes of `cluster`."""
+    return f"""
 import json
 from hourglass.averages import HourlyAverage
-from hourglass.keys import AVERAGES
+from hourglass.clock import PipelineClock
+from hourglass.keys import AVERAGES, AVERAGES_GROUP, GROUP
+from hourglass.partitions import candidates
 from hourglass.settings import RedisSettings, add_command, application, invoke
 
-def show(settings: RedisSettings) -> None:
-    entries = settings.connect().call("XRANGE", AVERAGES, "-", "+")
-    print(json.dumps([HourlyAverage.decode(*entry).fields() for entry in entries]))
+def ask(settings: RedisSettings) -> None:
+    cluster = settings.connect()
+{indent(dedent(body), "    ")}
+    print(json.dumps(answer))
 
 app = application()
-add_command(app, RedisSettings, show)
-invoke(app, "averages", [])
+add_command(app, RedisSettings, ask)
+invoke(app, "ask", [])
+"""
+
+
+_AVERAGES = _asking("""
+    entries = cluster.call("XRANGE", AVERAGES, "-", "+")
+    answer = [HourlyAverage.decode(*entry).fields() for entry in entries]
+""")
+_CONSUMERS = _asking("""
+    instant = PipelineClock(cluster).refresh()
+    groups = {partition.stream: GROUP for partition in candidates(cluster, instant)}
+    answer = {
+        stream: [each["name"].decode() for each in cluster.call("XINFO CONSUMERS", stream, group)]
+        for stream, group in {**groups, AVERAGES: AVERAGES_GROUP}.items()
+        if cluster.call("EXISTS", stream)
+    }
+""")
+#: For a pod of the averages consumer, which is where an SQLite warehouse is.
+_ROWS = """
+import json, os
+from averages_consumer.warehouse import Warehouse
+from hourglass.keys import iso
+with Warehouse(os.environ["HOURGLASS_WAREHOUSE_URL"]) as warehouse:
+    rows = warehouse.rows(0, 1 << 43)
+    print(json.dumps({iso(row.start_ms): [row.observations, row.sum_milli_f] for row in rows}))
 """

@@ -1,0 +1,55 @@
+"""`kubectl scale` decides how many devices there are, and `helm upgrade` leaves that alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.kubernetes.installation import Installation, await_on_cluster
+
+pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(900)]
+
+
+@pytest.mark.parametrize("replicas", [3, 10, 2])
+def test_the_devices_follow_the_replicas(installation: Installation, replicas: int) -> None:
+    installation.scale("producer", replicas)
+    await_on_cluster(
+        lambda: installation.total("producer", "hourglass_producer_devices") == replicas,
+        f"the metrics do not show {replicas} devices",
+    )
+    await_on_cluster(
+        lambda: installation.status()["last_average"]["devices"] == str(replicas),
+        f"no average is of {replicas} devices",
+    )
+    assert installation.audit()["differences"] == []
+
+
+def test_an_upgrade_leaves_alone_what_was_scaled(installation: Installation) -> None:
+    before = installation.uids("producer")
+    installation.upgrade("producer", **{"config.lingerMs": "60"})
+    assert installation.replicas("producer") == 2
+    assert not before & installation.uids("producer"), "nothing was rolled out"
+
+
+def test_an_upgrade_leaves_the_replicas_to_the_autoscaler_that_owns_them(
+    installation: Installation,
+) -> None:
+    owned = {"autoscaling.enabled": "true", "autoscaling.maxReplicas": "2"}
+    installation.upgrade("aggregator", **owned)
+    # As an autoscaler does it: through the Deployment's scale.
+    installation.scale("aggregator", 2)
+    before = installation.uids("aggregator")
+    installation.upgrade("aggregator", **owned, **{"config.batchEntries": "900"})
+    assert installation.replicas("aggregator") == 2
+    assert not before & installation.uids("aggregator"), "nothing was rolled out"
+
+
+def test_an_upgrade_that_gives_a_number_sets_it(installation: Installation) -> None:
+    installation.upgrade("producer", replicaCount="1")
+    assert installation.replicas("producer") == 1
+    installation.upgrade("aggregator", replicaCount="1")
+    assert installation.replicas("aggregator") == 1
+
+
+def test_nothing_was_lost_and_nothing_doubled(installation: Installation) -> None:
+    settlement = installation.settle()
+    settlement.check()
