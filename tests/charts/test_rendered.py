@@ -223,7 +223,7 @@ def test_the_cluster_announces_an_address_and_a_name_together(newest: Helm) -> N
 
 def test_the_clusters_users_can_do_no_more_than_they_need(newest: Helm) -> None:
     users = one(newest.render("redis-cluster-dev"), "ConfigMap")["data"]["users.sh"]
-    assert "user default off" in users
+    assert "user default off ~* &* +@all\n" in users
     assert "~temps:* ~{temps:* +@all -@admin -@dangerous" in users
     assert "user keeper on" in users
     assert "-@all +ping +info +cluster +psync +replconf" in users
