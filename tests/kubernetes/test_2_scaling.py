@@ -51,5 +51,4 @@ def test_an_upgrade_that_gives_a_number_sets_it(installation: Installation) -> N
 
 
 def test_nothing_was_lost_and_nothing_doubled(installation: Installation) -> None:
-    settlement = installation.settle()
-    settlement.check()
+    installation.settle().check()
