@@ -67,6 +67,12 @@ REDIS_CLUSTER_DEV = Group(
                 "Secret with ca.crt, tls.crt and tls.key for *.NAME-nodes.NAMESPACE.svc.DOMAIN; "
                 "empty generates one, which upgrades keep.",
             ),
+            clientCertificates=choice(
+                "optional",
+                "Whether clients must show one of that authority.",
+                "optional",
+                "required",
+            ),
         ),
         "resources": resources(cpu="50m", memory="64Mi", limit="512Mi"),
         "podDisruptionBudget": group(

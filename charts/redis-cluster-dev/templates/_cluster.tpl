@@ -39,7 +39,7 @@ redis.conf: |
   tls-port 6379
   tls-cluster yes
   tls-replication yes
-  tls-auth-clients optional
+  tls-auth-clients {{ ternary "yes" "optional" (eq .Values.tls.clientCertificates "required") }}
   tls-ca-cert-file /tls/ca.crt
   tls-cert-file /tls/tls.crt
   tls-key-file /tls/tls.key
@@ -58,7 +58,7 @@ redis.conf: |
 {{/* How redis-cli reaches the server of its own pod, and the others. */}}
 {{- define "redis-cluster-dev.clientEnv" -}}
 - name: REDIS_FLAGS
-  value: {{ printf "%s%s" (ternary "--no-auth-warning --user keeper " "" .Values.auth.enabled) (ternary "--tls --cacert /tls/ca.crt" "" .Values.tls.enabled) | trim | quote }}
+  value: {{ printf "%s%s" (ternary "--no-auth-warning --user keeper " "" .Values.auth.enabled) (ternary "--tls --cacert /tls/ca.crt --cert /tls/tls.crt --key /tls/tls.key" "" .Values.tls.enabled) | trim | quote }}
 {{- if .Values.auth.enabled }}
 - name: REDISCLI_AUTH
   valueFrom:
