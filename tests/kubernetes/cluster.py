@@ -142,6 +142,16 @@ class Namespace:
             "get", "--raw", f"/api/v1/namespaces/{self.name}/pods/{pod}:{port}/proxy/{path}"
         )
 
+    def everything(self) -> set[str]:
+        """Every object that lives here, as kind/name; what happened and what is measured of it
+        are no objects."""
+        kinds = [
+            kind
+            for kind in _listable(namespaced=True)
+            if not kind.startswith("events") and not kind.endswith(".metrics.k8s.io")
+        ]
+        return set(self.kubectl("get", ",".join(kinds), "--output", "name").split())
+
     def rolled_out(self, workload: str) -> None:
         """Until deployment/NAME or statefulset/NAME is what was asked for, and ready."""
         self.kubectl("rollout", "status", workload, "--timeout=300s")
@@ -168,6 +178,20 @@ class Namespace:
             return self.kubectl(*arguments)
         except ClusterError as error:
             return str(error)
+
+
+def cluster_wide_of(namespace: Namespace) -> Sequence[str]:
+    """The objects outside of namespaces that releases in this one made."""
+    owner = r".metadata.annotations.meta\.helm\.sh/release-namespace"
+    columns = f"custom-columns=KIND:.kind,NAME:.metadata.name,OWNER:{owner}"
+    kinds = ",".join(_listable(namespaced=False))
+    listed = kubectl("get", kinds, "--no-headers", "--output", columns).splitlines()
+    return [line for line in listed if line.split()[-1] == namespace.name]
+
+
+def _listable(*, namespaced: bool) -> Sequence[str]:
+    scope = f"--namespaced={str(namespaced).lower()}"
+    return kubectl("api-resources", "--verbs=list", scope, "--output", "name").split()
 
 
 def is_ready(pod: Mapping[str, Any]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -113,7 +114,7 @@ class Installation:
 
     def upgrade(self, chart: str, **values: str) -> None:
         """`helm upgrade` as `make up` does it, with values over those of the environment."""
-        flags = " ".join(f"--set {key}={value}" for key, value in values.items())
+        flags = " ".join(f"--set {shlex.quote(f'{key}={value}')}" for key, value in values.items())
         self.make("up", CHARTS=chart, HELM_FLAGS=flags)
 
     def scale(self, app: str, replicas: int) -> None:
@@ -154,12 +155,18 @@ class Installation:
         self.scale("producer", producers)
         return settlement
 
-    def install_operator(self) -> None:
-        """A pod that waits for commands: the one of deploy/verify, standing still."""
-        spec = audit_job(self.images)["spec"]["template"]["spec"]
-        spec["terminationGracePeriodSeconds"] = 0
+    def install_operator(self, *, like: str = "") -> None:
+        """A pod that waits for commands: the one of deploy/verify, standing still; or one that
+        reaches Redis and the warehouse as the pods of a service do."""
+        if like:
+            spec = self.namespace.get(*WORKLOADS[like].split("/"))["spec"]["template"]["spec"]
+            for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+                del spec["containers"][0][probe]
+        else:
+            spec = audit_job(self.images)["spec"]["template"]["spec"]
+        spec |= {"restartPolicy": "Never", "terminationGracePeriodSeconds": 0}
         spec["containers"][0] |= {
-            "name": OPERATOR,
+            "image": self.images.of("hourglassctl"),
             "command": ["python", "-c", "import signal; signal.pause()"],
             "args": [],
         }
