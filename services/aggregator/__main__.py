@@ -24,6 +24,7 @@ def aggregate(settings: AggregatorSettings) -> None:
     service = Service("aggregator", settings)
     spans, flush = tracer("aggregator")
     service.resources.callback(flush)
+    service.serve_probes()
     cluster = service.connect()
     clock = PipelineClock(cluster)
     clock.refresh()
@@ -40,7 +41,6 @@ def aggregate(settings: AggregatorSettings) -> None:
         tracer=spans,
     )
     claim_idle_s = settings.claim_idle_ms / 1000
-    service.serve_probes()
     service.every(FOLLOW_S, "followers", followers.step)
     service.every(settings.seal_every_ms / 1000, "sealer", sealer.step)
     service.every(SURVEY_S, "survey", lambda: followers.survey(gauges))

@@ -25,6 +25,7 @@ def consume(settings: AveragesConsumerSettings) -> None:
     warehouse = service.resources.enter_context(Warehouse(settings.warehouse_url))
     spans, flush = tracer("averages-consumer")
     service.resources.callback(flush)
+    service.serve_probes()
     cluster = service.connect()
     metrics = Instruments(service.registry)
     gauges = StreamGauges(service.registry, partitions=False)
@@ -38,7 +39,6 @@ def consume(settings: AveragesConsumerSettings) -> None:
         claim_idle_ms=settings.claim_idle_ms,
     )
 
-    service.serve_probes()
     service.worker("averages", consumer.work)
     service.every(
         SURVEY_S, "survey", lambda: gauges.show(survey(cluster, [AVERAGES], AVERAGES_GROUP))

@@ -50,6 +50,7 @@ class Service:
         self._troubles: dict[str, str] = {"start": "starting"}
         self._failure: BaseException | None = None
         self._heeds_signals = False
+        self._port: int | None = None
         set_up_logging(settings.log_format, settings.log_level, service=kind, name=self.name)
 
     def connect(self) -> Cluster:
@@ -65,7 +66,8 @@ class Service:
                 self.resources.callback(cluster.close)
                 cluster.clock()  # it answers, and its slots are served
                 return cluster
-            except Unreachable:
+            except Unreachable as error:
+                self._troubles["start"] = f"starting: {error}"
                 if self.stop.wait(0.2):
                     sys.exit(0)
                 if time.monotonic() >= deadline:
@@ -139,7 +141,9 @@ class Service:
             if now - beat > STUCK_S
         ]
 
-    def serve_probes(self) -> None:
+    def serve_probes(self) -> int:
+        """Open the HTTP port, which is the answer, before anything that may take long: the service
+        is live, and says what it is waiting for."""
         probes = Probes(
             self._settings.http_host,
             self._settings.http_port,
@@ -148,13 +152,16 @@ class Service:
             ready=self.ready_troubles,
         )
         self.resources.callback(probes.close)
-        log.info("%s %s listens on port %d", self.kind, self.name, probes.port)
+        self._port = probes.port
+        return probes.port
 
     def run(self) -> int:
         """Wait until a signal, a failed worker or a finished one sets `stop`; drain; return the
         exit status."""
         self._heed_signals()
         self.well("start")
+        if self._port is not None:
+            log.info("%s %s listens on port %d", self.kind, self.name, self._port)
         self.stop.wait()
         self._troubles["stop"] = "stopping"
         deadline = time.monotonic() + DRAIN_S

@@ -23,6 +23,7 @@ def produce(settings: ProducerSettings) -> None:
     """Give one temperature reading a period from each device, and see that Redis takes it once."""
     until_ms = parse_time(settings.until, option="--until") if settings.until else None
     service = Service("producer", settings)
+    service.serve_probes()
     cluster = service.connect()
     clock = PipelineClock(cluster)
     clock.refresh()
@@ -47,7 +48,6 @@ def produce(settings: ProducerSettings) -> None:
     )
     service.resources.callback(publisher.close)
 
-    service.serve_probes()
     service.every(1.0, "clock", clock.refresh)
     flow = Flow(service, clock, buffer, metrics)
     service.worker("sensors", lambda: flow.sense(devices, settings.linger_ms / 1000))

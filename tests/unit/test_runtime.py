@@ -136,7 +136,7 @@ def had_threads_before() -> int:
 
 def waits_for_redis() -> int:
     service = a_service()
-    say("connecting")
+    say(f"port {service.serve_probes()}")
     service.connect()
     return service.run()
 
@@ -360,11 +360,21 @@ def test_it_heeds_signals_whatever_threads_were_there_before(start: Start) -> No
 
 def test_told_to_stop_while_it_waits_for_redis_it_ends(start: Start) -> None:
     running = start(waits_for_redis)
-    running.hear("^connecting")
+    running.hear("^port")
     wait_until(lambda: heeds_sigterm(running.process.pid), message="signals are heeded")
     running.tell(signal.SIGTERM)
 
     assert running.end() == 0
+
+
+def test_while_it_waits_for_redis_it_is_live_and_says_so(start: Start) -> None:
+    running = start(waits_for_redis)
+    port = int(running.hear(r"^port \d+").split()[1])
+    wait_until(lambda: "Redis" in asked(port, "/readyz")[1], message="it does not say why")
+
+    status, said = asked(port, "/readyz")
+    assert (status, said.startswith("start: starting: no Redis answers at")) == (503, True)
+    assert asked(port, "/livez") == (200, "ok\n")
 
 
 def test_told_to_stop_at_the_worst_moment_it_ends(start: Start) -> None:
