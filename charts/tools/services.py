@@ -310,14 +310,10 @@ def _service(
             ),
             "resources": pods,
             "probes": group(
-                "Probes. The startup probe waits for config.connectWithinS and half a minute.",
-                startup=group(
-                    "Startup, /livez.",
-                    periodSeconds=whole(2, "Time between two probes.", least=1),
-                    timeoutSeconds=whole(5, "Time a probe may take.", least=1),
-                ),
+                "Probes. A service that waits for Redis is live, and not ready.",
+                startup=_probe("Startup, /livez.", period_s=1, failures=60),
                 liveness=_probe("Liveness, /livez: never Redis.", period_s=10, failures=3),
-                readiness=_probe("Readiness, /readyz.", period_s=5, failures=2),
+                readiness=_probe("Readiness, /readyz.", period_s=2, failures=3),
             ),
             "terminationGracePeriodSeconds": whole(
                 10, "Time to stop in; the service takes two seconds.", least=3

@@ -122,24 +122,12 @@ spec:
     {{- end }}
 {{- end -}}
 
-{{/*
-A service answers on its port once it has reached Redis, and exits by itself when it has not within
-config.connectWithinS: the startup probe waits longer than that, and so never depends on Redis.
-*/}}
 {{- define "hourglass.probes" -}}
-{{- $probes := .Values.probes -}}
-startupProbe:
-  httpGet:
-    path: /livez
-    port: http
-  periodSeconds: {{ $probes.startup.periodSeconds }}
-  timeoutSeconds: {{ $probes.startup.timeoutSeconds }}
-  failureThreshold: {{ divf (addf .Values.config.connectWithinS 30) $probes.startup.periodSeconds | ceil | int }}
-{{- range $name, $path := dict "liveness" "/livez" "readiness" "/readyz" }}
+{{- range $name, $path := dict "startup" "/livez" "liveness" "/livez" "readiness" "/readyz" }}
 {{ $name }}Probe:
   httpGet:
     path: {{ $path }}
     port: http
-  {{- toYaml (index $probes $name) | nindent 2 }}
+  {{- toYaml (index $.Values.probes $name) | nindent 2 }}
 {{- end }}
 {{- end -}}
