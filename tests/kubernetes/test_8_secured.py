@@ -56,7 +56,7 @@ def secured(images: Images, base_namespace: str, story: Story) -> Generator[Inst
 
 def test_averages_flow_into_postgresql(secured: Installation) -> None:
     secured.await_averages(1)
-    await_on_cluster(lambda: secured.rows(), "no rows in PostgreSQL")
+    await_on_cluster(secured.rows, "no rows in PostgreSQL")
 
 
 def test_a_consumer_that_goes_leaves_its_work_to_the_other(secured: Installation) -> None:
