@@ -1,0 +1,81 @@
+# The cluster of ../shared/lab, where that is present: it is made in the background, at low priority, while everything
+# else is checked, and taken down again if it was not there before. Sourced by run. SECONDS counts from the start.
+lab=../shared/lab/lab
+readonly CLUSTER_WITHIN_S=2100 # until Kubernetes is there
+readonly ADDONS_WITHIN_S=1500  # until Prometheus and KEDA are: what tests them is left out otherwise
+
+lab_work='' lab_pid='' lab_was_up=''
+
+begin_lab() {
+  if [ ! -x "$lab" ]; then
+    echo ".ci/run: ../shared/lab is not here: images and charts will not be tried on a cluster (make e2e does)"
+    return
+  fi
+  if [ "$(id -u)" -ne 0 ]; then
+    echo ".ci/run: ../shared/lab needs root: images and charts will not be tried on a cluster (make e2e does)"
+    return
+  fi
+  lab_work=$(mktemp -d)
+  if "$lab" status | grep -q ' running$'; then lab_was_up=1; fi
+  # A session of its own: its daemons leave it, its compilers go with it.
+  # shellcheck disable=SC2016 # expanded by the shell inside
+  setsid nice -n 10 bash -c '
+    for part in kube monitoring scaling; do
+      "$0" up "$part" || exit 1
+      touch "$1/$part"
+    done' "$lab" "$lab_work" >"$lab_work/log" 2>&1 </dev/null &
+  lab_pid=$!
+}
+
+# What starts now sees no container engine, even if one comes up in the midst of it.
+without_lab() {
+  if [ -n "$lab_work" ] && [ -z "$lab_was_up" ]; then
+    DOCKER_HOST=unix:///dev/null "$@"
+  else
+    "$@"
+  fi
+}
+
+# has PART SECONDS: wait for it, until so many seconds after the start; false if it is not there then.
+has() {
+  while [ ! -e "$lab_work/$1" ]; do
+    if ! kill -0 "$lab_pid" 2>/dev/null || [ "$SECONDS" -ge "$2" ]; then
+      [ -e "$lab_work/$1" ] && break
+      return 1
+    fi
+    sleep 2
+  done
+}
+
+on_the_lab() {
+  [ -n "$lab_work" ] || return 0
+  if ! has kube "$CLUSTER_WITHIN_S"; then
+    tail -n 20 "$lab_work/log"
+    echo ".ci/run: END-TO-END NOT RUN: ../shared/lab has no cluster after $((SECONDS / 60)) minutes; see above"
+    return 0
+  fi
+  for part in monitoring scaling; do
+    if ! has "$part" "$ADDONS_WITHIN_S"; then
+      tail -n 5 "$lab_work/log"
+      echo ".ci/run: $part is not there after $((SECONDS / 60)) minutes: the end-to-end tests that need it are left out"
+      stop_making
+      break
+    fi
+  done
+  eval "$("$lab" env)"
+  for image in redis:8 postgres:17; do
+    docker tag "$image" "$LAB_REGISTRY/$image"
+    docker push --quiet "$LAB_REGISTRY/$image"
+  done
+  make test-images DOCKER_BUILD_FLAGS='--network host'
+  make e2e REGISTRY="$LAB_REGISTRY" REDIS_REGISTRY="$LAB_REGISTRY" DOCKER_BUILD_FLAGS='--network host'
+}
+
+stop_making() { kill -- "-$lab_pid" 2>/dev/null || true; }
+
+end_lab() {
+  [ -n "$lab_work" ] || return 0
+  stop_making
+  if [ -z "$lab_was_up" ]; then "$lab" down || true; fi
+  rm -rf "$lab_work"
+}
