@@ -32,7 +32,7 @@ def first_hour(installation: Installation) -> Generator[str]:
     """The first hour after what happened before; from then on three devices give readings."""
     installation.scale("producer", 3)
     installation.scale("aggregator", 2)
-    installation.await_averages(2)
+    installation.await_averages(1)
     yield installation.hours()[-1]
     installation.scale("aggregator", 1)
     installation.scale("producer", 1)
@@ -94,7 +94,7 @@ def pod_of_today(installation: Installation) -> str:
 def come_back(installation: Installation) -> None:
     """Until averages are published again, of every device, and each service is ready."""
     installation.namespace.rolled_out(f"statefulset/{REDIS}")
-    installation.await_averages(2)
+    installation.await_averages(1)
     await_on_cluster(
         lambda: installation.status()["last_average"]["devices"] == "3", "devices stay away"
     )
