@@ -103,7 +103,7 @@ up: ## install everything on the cluster that kubectl reaches (NAMESPACE, REGIST
 	@set -e; for chart in $(CHARTS); do \
 		case $$chart in \
 			redis-cluster-dev) image="--set image.registry=$(REDIS_REGISTRY)" ;; \
-			*) image="--set image.registry=$(REGISTRY) --set image.tag=$(TAG)" ;; \
+			*) image="--set image.registry=$(REGISTRY) --set-string image.tag=$(TAG)" ;; \
 		esac; \
 		helm upgrade --install $$chart charts/$$chart --namespace $(NAMESPACE) --wait --timeout 5m \
 			--values deploy/environments/$(ENVIRONMENT)/$$chart.yaml $$image $(HELM_FLAGS); \

@@ -89,6 +89,20 @@ def test_an_environment_is_installable(helm: Helm, file: Path) -> None:
     assert workload(helm.render(file.stem, file, required=False))
 
 
+@pytest.mark.parametrize("tag", ["1.0", "6680217", "1e5", "v1"])
+def test_make_up_gives_helm_a_tag_that_looks_like_a_number_as_a_text(
+    newest: Helm, tag: str
+) -> None:
+    recipe = subprocess.run(
+        ["make", "--dry-run", "up", "CHARTS=producer", "REGISTRY=", f"TAG={tag}"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    (told,) = re.findall(r'image="(.*image\.tag.*)"', recipe.stdout)
+    file = ENVIRONMENTS / "development" / "producer.yaml"
+    rendered = newest.run("template", "p", CHARTS / "producer", "--values", file, *told.split())
+    assert f'image: "hourglass/producer:{tag}"' in rendered
+
+
 def test_the_development_environment_goes_without_a_trace(newest: Helm) -> None:
     for chart in ALL:
         file = ENVIRONMENTS / "development" / f"{chart}.yaml"
