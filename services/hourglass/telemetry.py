@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
@@ -15,6 +16,9 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from hourglass.errors import Misconfigured
 from hourglass.settings import LogFormat
+
+#: A collector that does not answer does not hold up the exit, two seconds after SIGTERM at most.
+FLUSH_S = 0.3
 
 
 class _Text(logging.Formatter):
@@ -72,9 +76,18 @@ def tracer(service: str) -> tuple[Tracer, Callable[[], None]]:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-    provider = TracerProvider(resource=Resource.create({"service.name": f"hourglass-{service}"}))
+    provider = TracerProvider(
+        resource=Resource.create({"service.name": f"hourglass-{service}"}), shutdown_on_exit=False
+    )
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    return provider.get_tracer(service), provider.shutdown
+    return provider.get_tracer(service), lambda: _within(FLUSH_S, provider.shutdown)
+
+
+def _within(seconds: float, work: Callable[[], object]) -> None:
+    """Do `work`, and leave it to its fate where it takes longer."""
+    thread = threading.Thread(target=work, name="flush", daemon=True)
+    thread.start()
+    thread.join(seconds)
 
 
 def traceparent() -> str:

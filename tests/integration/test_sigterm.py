@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from tests.pipeline import DAY, NEXT_DAY, Pipeline, at, day_after, reading
 from tests.services import services
 from tests.waiting import wait_until
@@ -50,3 +52,18 @@ def test_an_aggregator_commits_what_it_has_read(pipeline: Pipeline, redis_url: s
 
 def counted(pipeline: Pipeline) -> int:
     return sum(each.count for day in DAYS for each in pipeline.records(day).values())
+
+
+def test_a_collector_that_is_away_holds_up_nothing(
+    pipeline: Pipeline, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    pipeline.run_clock(at(0), speed=3600.0)
+    with services(redis_url) as running:
+        running.producer("porch")
+        running.aggregator("aggregator")
+        wait_until(lambda: "/v1/traces" in running.said("aggregator"), 30, "it exports nothing")
+
+        status, took_s = running.terminate("aggregator")
+
+        assert (status, took_s < 4.0) == (0, True)  # without a limit it is more than ten
