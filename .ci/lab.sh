@@ -1,7 +1,7 @@
 # The cluster of ../shared/lab, where that is present: it is made in the background, at low priority, while everything
 # else is checked, and taken down again if it was not there before. Sourced by run. SECONDS counts from the start.
 lab=../shared/lab/lab
-readonly CLUSTER_WITHIN_S=2100 # until Kubernetes is there
+readonly CLUSTER_WITHIN_S=1800 # until Kubernetes is there
 readonly ADDONS_WITHIN_S=1500  # until Prometheus and KEDA are: what tests them is left out otherwise
 
 lab_work='' lab_pid='' lab_was_up=''
