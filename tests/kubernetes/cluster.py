@@ -53,6 +53,10 @@ def kubectl(*arguments: str, stdin: str = "") -> str:
     return run("kubectl", *arguments, stdin=stdin)
 
 
+def helm_major() -> int:
+    return int(run("helm", "version", "--short").lstrip("v").partition(".")[0])
+
+
 def no_cluster() -> str:
     """Why nothing can be installed; empty if it can."""
     for tool in ("kubectl", "helm"):

@@ -112,10 +112,10 @@ class Installation:
         arguments = [f"{name}={value}" for name, value in told.items()]
         run("make", "--directory", str(ROOT), target, *arguments, env=outer)
 
-    def upgrade(self, chart: str, **values: str) -> None:
+    def upgrade(self, chart: str, *flags: str, **values: str) -> None:
         """`helm upgrade` as `make up` does it, with values over those of the environment."""
-        flags = " ".join(f"--set {shlex.quote(f'{key}={value}')}" for key, value in values.items())
-        self.make("up", CHARTS=chart, HELM_FLAGS=flags)
+        given = [f"--set {shlex.quote(f'{key}={value}')}" for key, value in values.items()]
+        self.make("up", CHARTS=chart, HELM_FLAGS=" ".join([*flags, *given]))
 
     def scale(self, app: str, replicas: int) -> None:
         """`kubectl scale`; returns when that many pods are ready and the rest are gone."""

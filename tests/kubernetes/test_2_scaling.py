@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.kubernetes.cluster import ClusterError, helm_major
 from tests.kubernetes.installation import Installation, await_on_cluster
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(900)]
@@ -46,7 +47,20 @@ def test_an_upgrade_leaves_the_replicas_to_the_autoscaler_that_owns_them(
 def test_an_upgrade_that_gives_a_number_sets_it(installation: Installation) -> None:
     installation.upgrade("producer", replicaCount="1")
     assert installation.replicas("producer") == 1
-    installation.upgrade("aggregator", replicaCount="1")
+
+
+def test_a_number_wins_over_kubectl_scale_though_helm_4_wants_to_be_told_twice(
+    installation: Installation,
+) -> None:
+    installation.upgrade("aggregator", replicaCount="2")
+    installation.scale("aggregator", 3)
+    if helm_major() >= 4:
+        with pytest.raises(ClusterError, match=r"conflict with .*\.spec\.replicas"):
+            installation.upgrade("aggregator", replicaCount="1")
+        assert installation.replicas("aggregator") == 3
+        installation.upgrade("aggregator", "--force-conflicts", replicaCount="1")
+    else:
+        installation.upgrade("aggregator", replicaCount="1")
     assert installation.replicas("aggregator") == 1
 
 
