@@ -51,6 +51,6 @@ class Followers:
             reap(self.cluster, partition.stream, GROUP, idle_ms)
 
     def survey(self, gauges: StreamGauges) -> None:
-        """Show what lives now."""
-        streams = [partition.stream for partition in self.partitions]
-        gauges.show(survey(self.cluster, streams, GROUP))
+        """Show what lives now, whether it is read here yet or not. Raises Unreachable."""
+        partitions = candidates(self.cluster, self.clock.look())
+        gauges.show(survey(self.cluster, [each.stream for each in partitions], GROUP))

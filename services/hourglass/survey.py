@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any
@@ -116,12 +117,28 @@ STREAM_INSTRUMENTS = (LENGTH, LAG, LAG_KNOWN, PENDING, CONSUMERS)
 PARTITION_INSTRUMENTS = (PARTITIONS, EXPIRY, AGGREGATE_LAG)
 
 
-class StreamGauges(Collector):
-    """Exports the last survey: series of streams that are gone are gone with them."""
+#: A survey is made every few seconds; one older than this tells nothing of now.
+FRESH_S = 15.0
 
-    def __init__(self, registry: CollectorRegistry, *, partitions: bool) -> None:
+
+class StreamGauges(Collector):
+    """Exports the last survey: series of streams that are gone are gone with them.
+
+    Before the first one, and once Redis has not answered for FRESH_S, there are no series at all:
+    unknown is not zero, and not what it was either.
+    """
+
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        *,
+        partitions: bool,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         """`partitions`: the streams are partitions, which expire and add up to one lag."""
         self._states: Sequence[StreamState] = ()
+        self._fresh_until = float("-inf")
+        self._monotonic = monotonic
         self._partitions = partitions
         self._lock = Lock()
         registry.register(self)
@@ -129,10 +146,13 @@ class StreamGauges(Collector):
     def show(self, states: Sequence[StreamState]) -> None:
         with self._lock:
             self._states = states
+            self._fresh_until = self._monotonic() + FRESH_S
 
     def collect(self) -> list[GaugeMetricFamily]:
         with self._lock:
             states = self._states
+            if self._monotonic() >= self._fresh_until:
+                return []
         length, lag, known, pending, consumers = (each.family() for each in STREAM_INSTRUMENTS)
         for state in states:
             labels = (state.stream, state.group)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from prometheus_client import CollectorRegistry
 
-from hourglass.survey import StreamGauges, StreamState
+from hourglass.survey import FRESH_S, StreamGauges, StreamState
 
 PENDING = "hourglass_stream_group_messages_pending"
 
@@ -35,7 +35,10 @@ class Exported:
 
     def __init__(self, *, partitions: bool = True) -> None:
         self.registry = CollectorRegistry()
-        self.gauges = StreamGauges(self.registry, partitions=partitions)
+        self.now_s = 0.0
+        self.gauges = StreamGauges(
+            self.registry, partitions=partitions, monotonic=lambda: self.now_s
+        )
 
     def value(self, name: str, **labels: str) -> float | None:
         return self.registry.get_sample_value(name, labels)
@@ -119,8 +122,18 @@ def test_the_series_of_a_stream_that_is_gone_disappear(exported: Exported) -> No
     assert exported.streams() == {"temps:20250102"}
 
 
-def test_before_the_first_survey_no_stream_has_series(exported: Exported) -> None:
-    assert exported.streams() == set()
+def test_before_the_first_survey_nothing_is_known(exported: Exported) -> None:
+    assert list(exported.registry.collect()) == []
+
+
+def test_what_an_old_survey_saw_is_not_known_any_more(exported: Exported) -> None:
+    exported.gauges.show([state(lag=7)])
+    exported.now_s += FRESH_S - 1
+    assert exported.value("hourglass_aggregate_lag") == 7
+    exported.now_s += 1
+    assert list(exported.registry.collect()) == []
+    exported.gauges.show([state(lag=8)])
+    assert exported.value("hourglass_aggregate_lag") == 8
 
 
 def test_streams_that_are_no_partitions_neither_expire_nor_add_up() -> None:
