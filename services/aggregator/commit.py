@@ -130,7 +130,7 @@ class Delivery:
             entries=len(folded.ids), counted=usable - late, late=late, seconds=seconds
         )
         for reject in folded.rejects:
-            self.metrics.quarantined(str(reject.reason))
+            self.metrics.quarantined(reject.reason)
         for hour, tally in folded.tallies.items():
             self._devices.setdefault(hour, set()).update(tally.devices)
         if len(self._devices) > 3:  # the hours in progress; an old one costs a SADD at worst

@@ -5,6 +5,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry
 
 from hourglass.instruments import Instrument
+from hourglass.readings import Reason
 from hourglass.survey import PARTITION_INSTRUMENTS, STREAM_INSTRUMENTS
 
 COUNTED = Instrument(
@@ -22,6 +23,7 @@ QUARANTINED = Instrument(
     kind="counter",
     help="Readings that cannot be used, by reason.",
     labels=("reason",),
+    values=tuple(Reason),
 )
 RECLAIMED = Instrument(
     name="hourglass_entries_reclaimed_total",
@@ -128,7 +130,7 @@ class Instruments:
         self._counted.inc(counted)
         self._late.inc(late)
 
-    def quarantined(self, reason: str) -> None:
+    def quarantined(self, reason: Reason) -> None:
         self._quarantined.labels(reason).inc()
 
     def reclaimed(self, count: int) -> None:

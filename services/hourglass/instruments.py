@@ -12,16 +12,24 @@ from prometheus_client.core import GaugeMetricFamily
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instrument:
-    """One metric. Counters are named with `_total`, times with `_seconds`."""
+    """One metric. Counters are named with `_total`, times with `_seconds`.
+
+    values: of a counter's only label, all there can be: each counts from zero from the start on,
+    because a series that begins with its first event shows no increase
+    """
 
     name: str
     kind: Literal["counter", "gauge", "histogram"]
     help: str
     labels: tuple[str, ...] = ()
+    values: tuple[str, ...] = ()
     buckets: Sequence[float] = ()
 
     def counter(self, registry: CollectorRegistry) -> Counter:
-        return Counter(self.name, self.help, self.labels, registry=registry)
+        counter = Counter(self.name, self.help, self.labels, registry=registry)
+        for value in self.values:
+            counter.labels(value)
+        return counter
 
     def gauge(self, registry: CollectorRegistry) -> Gauge:
         return Gauge(self.name, self.help, self.labels, registry=registry)

@@ -14,7 +14,7 @@ from hourglass.runtime import Service
 from producer.batch import Batch, Batcher
 from producer.buffer import Buffer
 from producer.devices import Devices
-from producer.instruments import Instruments
+from producer.instruments import Instruments, Loss
 from producer.publisher import Outcome, Publisher
 
 log = logging.getLogger(__name__)
@@ -41,10 +41,10 @@ class Flow:
             due = devices.due(instant.spec, instant.now_ms)
             self._metrics.produced(len(due.readings))
             if due.skipped:
-                self._metrics.dropped(due.skipped, "skipped")
+                self._metrics.dropped(due.skipped, Loss.SKIPPED)
                 log.warning("the clock leapt: %d readings skipped", due.skipped)
             if lost := self._buffer.put(due.readings):
-                self._metrics.dropped(lost, "buffer_full")
+                self._metrics.dropped(lost, Loss.BUFFER_FULL)
             self._metrics.buffered(len(self._buffer))
             if self._service.stop.wait(linger_s):
                 break
@@ -72,12 +72,12 @@ class Flow:
                 self._service.trouble("publisher", str(error))
                 self._metrics.retried()
                 if self._service.stop.wait(RETRY_S):
-                    self._metrics.dropped(batch.count, "stopped")
+                    self._metrics.dropped(batch.count, Loss.STOPPED)
                     return
                 continue
             self._service.well("publisher")
             if outcome is Outcome.EXPIRED:
-                self._metrics.dropped(batch.count, "expired")
+                self._metrics.dropped(batch.count, Loss.EXPIRED)
             else:
                 self._metrics.taken(batch.count, duplicate=outcome is Outcome.DUPLICATE)
             return

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 from prometheus_client import CollectorRegistry
 
 from hourglass.instruments import Instrument
+
+
+class Loss(StrEnum):
+    """Why a reading was given up."""
+
+    BUFFER_FULL = "buffer_full"
+    EXPIRED = "expired"
+    SKIPPED = "skipped"
+    STOPPED = "stopped"
+
 
 PRODUCED = Instrument(
     name="hourglass_readings_produced_total",
@@ -22,6 +34,7 @@ DROPPED = Instrument(
     help="Readings given up, by reason: buffer_full, expired (older than two days), "
     "skipped (the clock leapt), stopped (told to stop while Redis was away).",
     labels=("reason",),
+    values=tuple(Loss),
 )
 BUFFERED = Instrument(
     name="hourglass_readings_buffered",
@@ -72,14 +85,14 @@ class Instruments:
         if duplicate:
             self._duplicates.inc()
 
-    def dropped(self, count: int, reason: str) -> None:
+    def dropped(self, count: int, reason: Loss) -> None:
         self._dropped.labels(reason).inc(count)
         self.tally["dropped"] += count
 
     def give_up_the_rest(self) -> None:
         """At the end: a silent Redis may still hold a batch, with more waiting behind it."""
         self.dropped(
-            self.tally["produced"] - self.tally["taken"] - self.tally["dropped"], "stopped"
+            self.tally["produced"] - self.tally["taken"] - self.tally["dropped"], Loss.STOPPED
         )
 
     def buffered(self, count: int) -> None:

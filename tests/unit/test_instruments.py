@@ -1,0 +1,47 @@
+"""What is declared is what is exported, and counts from zero."""
+
+from __future__ import annotations
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+import aggregator.instruments
+import producer.instruments
+from hourglass.instruments import Instrument
+from hourglass.readings import Reason
+from hourglassctl.reference import SERVICES
+from producer.instruments import Loss
+
+COUNTERS = [
+    instrument
+    for _, instruments in SERVICES.values()
+    for instrument in instruments
+    if instrument.kind == "counter"
+]
+
+
+@pytest.mark.parametrize("counter", COUNTERS, ids=lambda each: each.name)
+def test_each_series_of_a_counter_is_there_from_the_start(counter: Instrument) -> None:
+    assert len(counter.labels) == (1 if counter.values else 0)
+    registry = CollectorRegistry()
+    counter.counter(registry)
+    for labels in [{counter.labels[0]: value} for value in counter.values] or [{}]:
+        assert registry.get_sample_value(counter.name, labels) == 0
+
+
+def test_every_reason_has_its_series() -> None:
+    registry = CollectorRegistry()
+    aggregator.instruments.Instruments(registry).quarantined(Reason.IMPLAUSIBLE)
+    producer.instruments.Instruments(registry).dropped(3, Loss.SKIPPED)
+    found = {
+        (sample.name, sample.labels["reason"]): sample.value
+        for family in registry.collect()
+        for sample in family.samples
+        if sample.name.endswith("_total") and "reason" in sample.labels
+    }
+    assert found == {
+        **{("hourglass_readings_quarantined_total", str(each)): 0 for each in Reason},
+        **{("hourglass_readings_dropped_total", str(each)): 0 for each in Loss},
+        ("hourglass_readings_quarantined_total", str(Reason.IMPLAUSIBLE)): 1,
+        ("hourglass_readings_dropped_total", "skipped"): 3,
+    }
