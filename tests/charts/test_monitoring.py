@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -12,7 +10,8 @@ import pytest
 import aggregator.instruments
 import averages_consumer.instruments
 import producer.instruments
-from tests.charts.helm import CHARTS, SERVICES, Helm, kinds, one, workload
+from tests.charts.dashboard import DASHBOARD, panels
+from tests.charts.helm import SERVICES, Helm, kinds, one, workload
 
 INSTRUMENTS = {
     "producer": producer.instruments.INSTRUMENTS,
@@ -20,7 +19,6 @@ INSTRUMENTS = {
     "averages-consumer": averages_consumer.instruments.INSTRUMENTS,
 }
 METRIC = re.compile(r"hourglass_\w+")
-DASHBOARD = CHARTS / "aggregator" / "files" / "dashboards" / "hourglass.json"
 
 
 def exported(*charts: str) -> set[str]:
@@ -38,14 +36,6 @@ def rules(helm: Helm, chart: str, **values: Any) -> list[dict[str, Any]]:
     made = one(helm.render(chart, settings, namespace="weather"), "PrometheusRule")
     (group,) = made["spec"]["groups"]
     return group["rules"]
-
-
-def panels(board: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    for panel in board["panels"]:
-        if panel["type"] == "row":
-            yield from panel.get("panels", [])
-        else:
-            yield panel
 
 
 @pytest.mark.parametrize("chart", SERVICES)
@@ -125,8 +115,7 @@ def test_the_dashboard_arrives_as_it_is_where_grafana_looks_for_it(helm: Helm) -
 
 
 def test_a_panel_asks_for_metrics_there_are() -> None:
-    board = json.loads(DASHBOARD.read_text(encoding="utf-8"))
-    found = list(panels(board))
+    found = list(panels())
     assert len({panel["title"] for panel in found}) == len(found) >= 12
     known = exported(*SERVICES)
     for panel in found:

@@ -1,0 +1,239 @@
+"""What Prometheus knows of the pipeline: each metric there is, rules it can follow, and an answer
+to each question of the dashboard."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, TypeAlias
+
+import pytest
+
+from hourglass.instruments import Instrument
+from hourglass.readings import Reason
+from hourglassctl.reference import SERVICES as DECLARED
+from tests.charts.dashboard import DASHBOARD, board, panels
+from tests.kubernetes.installation import SERVICES, START, Installation, await_on_cluster
+from tests.kubernetes.prometheus import Prometheus, Series
+
+pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(900)]
+
+Known: TypeAlias = Mapping[str, Sequence[Series]]
+
+INSTRUMENTS = {each.name: each for _, declared in DECLARED.values() for each in declared}
+#: What Prometheus adds to say where a series is from, and what a histogram's buckets have besides.
+ADDED = {"container", "endpoint", "instance", "job", "namespace", "pod", "service", "le"}
+NOW_S, START_S, DAY_S = time.time(), datetime.fromisoformat(START).timestamp(), 86_400.0
+#: Least and most of each gauge while one device gives readings and all is well.
+GAUGES: Mapping[str, tuple[float, float]] = {
+    "hourglass_aggregate_lag": (0, 100_000),
+    "hourglass_hours_overdue": (0, 24),
+    "hourglass_last_average_hour_timestamp_seconds": (START_S, START_S + 100 * DAY_S),
+    "hourglass_last_average_temp_f": (-150, 250),
+    "hourglass_partition_expiry_timestamp_seconds": (NOW_S, NOW_S + 3 * DAY_S),
+    "hourglass_producer_devices": (1, 1),
+    "hourglass_readings_buffered": (0, 10_000),
+    "hourglass_stream_group_consumers": (1, 100),
+    "hourglass_stream_group_lag": (0, 100_000),
+    "hourglass_stream_group_lag_known": (1, 1),
+    "hourglass_stream_group_messages_pending": (0, 100_000),
+    "hourglass_stream_length": (1, 10_000_000),
+    "hourglass_stream_partitions": (1, 10),
+    "hourglass_warehouse_missing_hours": (0, 0),
+}
+UNUSABLE, LATE = "hourglass_readings_quarantined_total", "hourglass_readings_late_total"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def known(monitored: Installation, prometheus: Prometheus) -> Known:
+    """Every series of the installation by name, once hours are published and loaded, and a foreign
+    writer has given a reading that is none and one for an hour that is sealed."""
+    monitored.await_averages(1)
+    hour = monitored.averages()[-1]
+    stream = "temps:" + hour["date"].replace("/", "")
+    sealed_ms = round(datetime.fromisoformat(hour["hour_start"]).timestamp() * 1000)
+    monitored.redis("XADD", stream, "*", "temp_f", "warm")
+    monitored.redis("XADD", stream, "*", "temp_f", "73", "ts", str(sealed_ms))
+    here = f'{{namespace="{monitored.namespace.name}"}}'
+    seen = [
+        f"sum({UNUSABLE}{here})",
+        f"sum({LATE}{here})",
+        f"sum(hourglass_publish_delay_seconds_count{here})",
+        # More than one sample of the services that the above are not of.
+        f"sum(rate(hourglass_readings_taken_total{here}[1m]))",
+        f"sum(rate(hourglass_averages_loaded_total{here}[1m]))",
+    ]
+    everything = " and ".join(f"{each} > 0" for each in seen)
+    await_on_cluster(lambda: prometheus.query(everything), "Prometheus does not see what was done")
+    known: dict[str, list[Series]] = {}
+    for series in prometheus.query(
+        f'{{__name__=~"hourglass_.+", namespace="{monitored.namespace.name}"}}'
+    ):
+        known.setdefault(series.labels["__name__"], []).append(series)
+    return known
+
+
+def test_every_pod_is_scraped_once(monitored: Installation, prometheus: Prometheus) -> None:
+    here = monitored.namespace
+    pods = sorted(pod for app in SERVICES for pod in here.ready_pods(app))
+    up = prometheus.query(f'up{{namespace="{here.name}"}} == 1')
+    assert sorted(series.labels["pod"] for series in up) == pods
+
+
+def test_monitors_of_both_kinds_are_taken(monitored: Installation, prometheus: Prometheus) -> None:
+    pools = {
+        each["scrapePool"] for each in prometheus.ask("targets", state="active")["activeTargets"]
+    }
+    here = monitored.namespace.name
+    assert {pool for pool in pools if f"/{here}/" in pool} == {
+        f"podMonitor/{here}/producer/0",
+        f"podMonitor/{here}/aggregator/0",
+        f"serviceMonitor/{here}/averages-consumer/0",
+    }
+
+
+@pytest.mark.parametrize("name", sorted(INSTRUMENTS))
+def test_a_metric_is_there_as_declared(name: str, known: Known, prometheus: Prometheus) -> None:
+    declared = INSTRUMENTS[name]
+    # As OpenMetrics has it, a counter's name ends before its _total.
+    family = name.removesuffix("_total")
+    (metadata, *_) = prometheus.ask("metadata", metric=family)[family]
+    assert (metadata["type"], metadata["help"]) == (declared.kind, declared.help)
+    series = known[f"{name}_count" if declared.kind == "histogram" else name]
+    assert {service(each) for each in series} == {
+        service for service, (_, instruments) in DECLARED.items() if declared in instruments
+    }
+    for each in series:
+        assert each.labels.keys() - ADDED - {"__name__"} == set(declared.labels)
+        assert not declared.values or each.labels[declared.labels[0]] in declared.values
+    SANE[declared.kind](declared, known)
+
+
+def of_a_counter(counter: Instrument, known: Known) -> None:
+    for series in known[counter.name]:
+        assert series.value >= 0
+        assert series.value.is_integer()
+
+
+def of_a_gauge(gauge: Instrument, known: Known) -> None:
+    least, most = GAUGES[gauge.name]
+    for series in known[gauge.name]:
+        assert least <= series.value <= most, series
+
+
+def of_a_histogram(histogram: Instrument, known: Known) -> None:
+    total = 0.0
+    for count in known[f"{histogram.name}_count"]:
+        (summed,) = of_pod(known[f"{histogram.name}_sum"], count)
+        buckets = {
+            float(each.labels["le"]): each.value
+            for each in of_pod(known[f"{histogram.name}_bucket"], count)
+        }
+        assert sorted(buckets) == [*histogram.buckets, math.inf]
+        values = [buckets[most] for most in sorted(buckets)]
+        assert values == sorted(values)
+        assert values[-1] == count.value
+        assert summed.value >= 0
+        total += count.value
+    assert total > 0
+
+
+SANE = {"counter": of_a_counter, "gauge": of_a_gauge, "histogram": of_a_histogram}
+
+
+def of_pod(series: Sequence[Series], other: Series) -> list[Series]:
+    return [each for each in series if each.labels["pod"] == other.labels["pod"]]
+
+
+def service(series: Series) -> str:
+    """The service whose pod it is: pods are named by it."""
+    return next(each for each in SERVICES if series.labels["pod"].startswith(f"{each}-"))
+
+
+def test_nothing_is_exported_that_is_not_declared(known: Known) -> None:
+    plain = {re.sub("_(bucket|sum|count)$", "", name) for name in known}
+    # When a counter or a histogram began, which the client library adds.
+    created = {name for name in plain if name.endswith("_created")}
+    assert plain - created == INSTRUMENTS.keys()
+
+
+def test_the_counts_agree_with_one_another(known: Known) -> None:
+    def total(name: str, **labels: str) -> float:
+        return sum(each.value for each in known[name] if labels.items() <= each.labels.items())
+
+    assert total(UNUSABLE) == total(UNUSABLE, reason=str(Reason.NOT_A_NUMBER)) == 1
+    assert total(LATE) == 1
+    taken = total("hourglass_readings_taken_total")
+    assert 0 < taken <= total("hourglass_readings_produced_total")
+    assert total("hourglass_averages_loaded_total") > 0
+
+
+def test_the_rules_are_loaded_and_can_be_evaluated(
+    monitored: Installation, prometheus: Prometheus
+) -> None:
+    here = monitored.namespace
+    shipped = {
+        rule["alert"]
+        for chart in SERVICES
+        for group in here.get("prometheusrules.monitoring.coreos.com", chart)["spec"]["groups"]
+        for rule in group["rules"]
+    }
+
+    def health() -> dict[str, str]:
+        return {rule["name"]: rule["health"] for rule in prometheus.alerts(here.name)}
+
+    await_on_cluster(
+        lambda: health() == dict.fromkeys(shipped, "ok"), f"not all rules are ok: {health()}"
+    )
+
+
+def test_the_alert_fires_for_the_reading_that_is_none_and_no_other_does(
+    monitored: Installation, prometheus: Prometheus
+) -> None:
+    def firing() -> list[dict[str, Any]]:
+        rules = prometheus.alerts(monitored.namespace.name)
+        return [alert for rule in rules for alert in rule["alerts"] if alert["state"] == "firing"]
+
+    await_on_cluster(firing, "no alert fires")
+    (alert,) = firing()
+    assert alert["labels"]["alertname"] == "HourglassQuarantineGrowing"
+    assert alert["annotations"]["summary"] == f"Readings cannot be used ({Reason.NOT_A_NUMBER})."
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [target["expr"] for panel in panels() for target in panel["targets"]],
+)
+def test_a_panel_shows_something(
+    expression: str, monitored: Installation, prometheus: Prometheus
+) -> None:
+    asked = expression.replace("$namespace", monitored.namespace.name)
+    asked = asked.replace("$__rate_interval", "1m")
+    assert "$" not in asked
+    await_on_cluster(lambda: prometheus.query(asked), f"nothing for {asked}")
+
+
+def test_the_dashboard_offers_the_namespace(
+    monitored: Installation, prometheus: Prometheus
+) -> None:
+    (query,) = (
+        each["query"] for each in board()["templating"]["list"] if each["name"] == "namespace"
+    )
+    matched = re.fullmatch(r"label_values\((\w+), (\w+)\)", query)
+    assert matched
+    metric, label = matched.groups()
+    offered = prometheus.ask(f"label/{label}/values", match=metric)
+    assert monitored.namespace.name in offered
+
+
+def test_the_dashboard_is_where_grafana_looks_for_it(monitored: Installation) -> None:
+    listed = monitored.namespace.kubectl(
+        "get", "configmaps", "--selector", "grafana_dashboard=1", "--output", "json"
+    )
+    (found,) = json.loads(listed)["items"]
+    assert json.loads(found["data"]["hourglass.json"]) == board()
+    assert found["data"].keys() == {DASHBOARD.name}
