@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import tarfile
 from collections.abc import Iterator
@@ -173,6 +174,21 @@ def test_no_profile_patches_by_number() -> None:
     assert all("patches" not in profile for profile in skaffold()["profiles"])
     names = {profile["name"] for profile in skaffold()["profiles"]}
     assert names == {"single-shard", "external-redis", "load", "monitoring"}
+
+
+def test_flags_that_the_docs_give_are_taken(newest: Helm) -> None:
+    text = (ROOT / "deploy" / "README.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^make up (.*HELM_FLAGS.*)$", text, re.MULTILINE)
+    assert commands
+    for variables in map(shlex.split, commands):
+        told = dict(variable.split("=", 1) for variable in variables)
+        for chart in told.get("CHARTS", " ".join(ALL)).split():
+            flags = shlex.split(told["HELM_FLAGS"])
+            values = ENVIRONMENTS / "development" / f"{chart}.yaml"
+            files = [ROOT / each if each.startswith("deploy/") else each for each in flags]
+            made = newest.run("template", chart, CHARTS / chart, "--values", values, *files)
+            plain = newest.run("template", chart, CHARTS / chart, "--values", values)
+            assert made != plain, f"{chart}: {flags}"
 
 
 def test_profiles_have_no_values_file_that_nothing_uses() -> None:

@@ -76,6 +76,18 @@ def has_kind(resource: str) -> bool:
     return f"{name}.{group}" in known.split()
 
 
+def serves(group: str) -> bool:
+    """Whether somebody answers for an API group beside Kubernetes itself, metrics.k8s.io for
+    instance."""
+    services = json.loads(kubectl("get", "apiservices", "--output", "json"))["items"]
+    return any(
+        condition["type"] == "Available" and condition["status"] == "True"
+        for service in services
+        if service["spec"].get("group") == group
+        for condition in service.get("status", {}).get("conditions", [])
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Namespace:
     """One namespace, and what is in it."""

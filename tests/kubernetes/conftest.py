@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import secrets
 import time
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 import pytest
+import yaml
 
 from tests.kubernetes.cluster import Namespace, no_cluster
-from tests.kubernetes.installation import Images, Installation
+from tests.kubernetes.installation import ROOT, SERVICES, Images, Installation
+from tests.kubernetes.prometheus import NoPrometheus, Prometheus
 
 
 @dataclass(slots=True)
@@ -97,6 +100,51 @@ def installation(images: Images, base_namespace: str, story: Story) -> Generator
         story.measure("everything ready", time.monotonic() - began)
         installed.await_averages(1)
         story.measure("first average published", time.monotonic() - began)
+        yield installed
+
+
+@pytest.fixture(scope="session")
+def prometheus(images: Images) -> Prometheus:  # noqa: ARG001
+    """The cluster's own. Without one, there is nothing to be shown."""
+    try:
+        return Prometheus.find()
+    except NoPrometheus as reason:
+        pytest.skip(str(reason))
+
+
+@pytest.fixture(scope="session")
+def monitored(
+    images: Images,
+    base_namespace: str,
+    story: Story,
+    prometheus: Prometheus,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Generator[Installation]:
+    """A second installation, that Prometheus scrapes: the averages consumer by a ServiceMonitor,
+    the others by PodMonitors."""
+    selected = tmp_path_factory.mktemp("values") / "selected.yaml"
+    labels = {kind: {"labels": dict(of)} for kind, of in prometheus.labels.items()}
+    selected.write_text(yaml.safe_dump(labels), encoding="utf-8")
+    profiles = ROOT / "deploy" / "profiles"
+    flags = {
+        chart: ["--values", str(selected), "--values", str(profiles / "monitoring.yaml")]
+        for chart in SERVICES
+    }
+    flags["aggregator"] += ["--values", str(profiles / "monitoring-aggregator.yaml")]
+    for each in ("podMonitor.enabled=false", "serviceMonitor.enabled=true"):
+        flags["averages-consumer"] += ["--set", each]
+    # A name of its own: Prometheus shows what a run minutes ago left behind as if it were of now.
+    name = f"{base_namespace}-monitored-{secrets.token_hex(2)}"
+    with ExitStack() as resources:
+        namespace = resources.enter_context(story.namespace(name))
+        installed = Installation(namespace, images, flags)
+        resources.callback(installed.ledger.close)
+        installed.upgrade("redis-cluster-dev")
+        installed.install_operator()
+        installed.run_clock()
+        for chart in SERVICES:
+            installed.upgrade(chart)
+        installed.ledger.follow()
         yield installed
 
 

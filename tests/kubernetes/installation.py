@@ -90,10 +90,14 @@ class Settlement:
 
 @dataclass(slots=True)
 class Installation:
-    """One `make up`. Its names of releases are the charts'."""
+    """One `make up`. Its names of releases are the charts'.
+
+    flags: for Helm, at every upgrade of a chart
+    """
 
     namespace: Namespace
     images: Images
+    flags: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
     ledger: Ledger = field(init=False)
 
     def __post_init__(self) -> None:
@@ -114,8 +118,10 @@ class Installation:
 
     def upgrade(self, chart: str, *flags: str, **values: str) -> None:
         """`helm upgrade` as `make up` does it, with values over those of the environment."""
-        given = [f"--set {shlex.quote(f'{key}={value}')}" for key, value in values.items()]
-        self.make("up", CHARTS=chart, HELM_FLAGS=" ".join([*flags, *given]))
+        given = [*self.flags.get(chart, ()), *flags]
+        for key, value in values.items():
+            given += ["--set", f"{key}={value}"]
+        self.make("up", CHARTS=chart, HELM_FLAGS=shlex.join(given))
 
     def scale(self, app: str, replicas: int) -> None:
         """`kubectl scale`; returns when that many pods are ready and the rest are gone."""
@@ -183,6 +189,10 @@ class Installation:
     def python(self, program: str, *arguments: str) -> Any:
         """What a Python program prints as JSON, run where the operator's command is."""
         return json.loads(self.namespace.exec(OPERATOR, "python", "-c", program, *arguments))
+
+    def redis(self, *command: str) -> Any:
+        """One command, as anybody may give it who needs no library of ours."""
+        return self.python(_COMMAND, *command)
 
     def run_clock(self, start: str = START, speed: float = SPEED) -> None:
         self.hourglass("clock", "run", "--from", start, "--speed", str(speed))
@@ -276,7 +286,7 @@ def audit_job(images: Images) -> Manifest:
 def _asking(body: str) -> str:
     """A program for the operator's pod, that prints what `body` makes of `cluster`."""
     return f"""
-import json
+import json, sys
 from hourglass.averages import HourlyAverage
 from hourglass.clock import PipelineClock
 from hourglass.keys import AVERAGES, AVERAGES_GROUP, GROUP
@@ -294,6 +304,10 @@ invoke(app, "ask", [])
 """
 
 
+_COMMAND = _asking("""
+    reply = cluster.call(*sys.argv[1:])
+    answer = reply.decode() if isinstance(reply, bytes) else reply
+""")
 _AVERAGES = _asking("""
     entries = cluster.call("XRANGE", AVERAGES, "-", "+")
     answer = [HourlyAverage.decode(*entry).fields() for entry in entries]
