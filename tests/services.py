@@ -27,12 +27,12 @@ ENVIRONMENT = {
 class Services(Processes):
     """Processes by name, seen through their HTTP port and their log."""
 
-    def aggregator(self, name: str = "aggregator", *options: str) -> str:
-        self.start(name, "aggregator", *options)
+    def aggregator(self, name: str = "aggregator", *options: str, **environment: str) -> str:
+        self.start(name, "aggregator", *options, **environment)
         return name
 
-    def producer(self, name: str = "producer", *options: str) -> str:
-        self.start(name, "producer", *options)
+    def producer(self, name: str = "producer", *options: str, **environment: str) -> str:
+        self.start(name, "producer", *options, **environment)
         return name
 
     def await_ready(self, *names: str) -> None:

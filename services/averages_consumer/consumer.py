@@ -27,6 +27,7 @@ from averages_consumer.warehouse import Warehouse, WarehouseAway
 from hourglass.averages import HourlyAverage
 from hourglass.cluster import Cluster, Link
 from hourglass.errors import Unreachable, Unsuitable
+from hourglass.faults import reach
 from hourglass.groups import group_is_gone
 from hourglass.keys import AVERAGES, AVERAGES_GROUP
 from hourglass.telemetry import links_to
@@ -170,6 +171,7 @@ class Consumer:
                 return
             self._tell(averages, invalid)
             link.call("XACK", AVERAGES, AVERAGES_GROUP, *(entry.id for entry in entries))
+            reach("load.after-ack")
         self._told.difference_update(averages, invalid)
 
     def _commit(self, averages: Sequence[HourlyAverage]) -> bool:
@@ -177,7 +179,9 @@ class Consumer:
 
         def write() -> None:
             started = time.perf_counter()
+            reach("load.before")
             self.warehouse.upsert(averages, datetime.now(UTC))
+            reach("load.after-commit")
             self.metrics.wrote(time.perf_counter() - started)
 
         return self._persist(write)

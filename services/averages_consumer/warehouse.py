@@ -28,6 +28,7 @@ from sqlalchemy.schema import CreateTable
 from averages_consumer.table import HourRow, hourly_averages, milliseconds, moment, row_of
 from hourglass.averages import HourlyAverage
 from hourglass.errors import HourglassError, Misconfigured
+from hourglass.faults import reach
 
 _SQLITE, _POSTGRESQL = "sqlite+pysqlite", "postgresql+psycopg"
 #: The schemes a URL may have.
@@ -110,6 +111,7 @@ class Warehouse:
             return
         with self._transaction() as connection:
             connection.execute(self._upsert, [row_of(average, loaded_at) for average in ordered])
+            reach("load.before-commit")
 
     def hours(self, from_ms: int = 0) -> set[int]:
         """The hours (ms since the epoch) that are here, from `from_ms` on. Raises WarehouseAway."""

@@ -19,6 +19,7 @@ from redis.connection import Connection
 from redis.retry import Retry
 
 from hourglass.errors import Severed, Unreachable, Unsuitable
+from hourglass.faults import reach
 from hourglass.keys import CLOCK
 from hourglass.scripts import Script
 
@@ -54,20 +55,27 @@ class Link:
     def call(self, *command: str | bytes | int) -> Any:
         """One command; its reply as RESP2 delivers it, undecoded. Raises Severed, ResponseError."""
         with self._severing():
-            self._connection.send_command(*command)
-            return self._connection.read_response(disable_decoding=True)
+            return self._exchange(*command)
 
     def run(
         self, script: Script, keys: Sequence[str], arguments: Sequence[str | bytes | int]
     ) -> Any:
         """One script; as `call`."""
-        try:
-            return self.call("EVALSHA", script.sha, len(keys), *keys, *arguments)
-        except exceptions.NoScriptError:
-            return self.call("EVAL", script.source, len(keys), *keys, *arguments)
+        with self._severing():
+            reach(script.before)
+            try:
+                reply = self._exchange("EVALSHA", script.sha, len(keys), *keys, *arguments)
+            except exceptions.NoScriptError:
+                reply = self._exchange("EVAL", script.source, len(keys), *keys, *arguments)
+            reach(script.after)
+            return reply
 
     def close(self) -> None:
         self._connection.disconnect()
+
+    def _exchange(self, *command: str | bytes | int) -> Any:
+        self._connection.send_command(*command)
+        return self._connection.read_response(disable_decoding=True)
 
     @contextmanager
     def _severing(self) -> Generator[None]:
@@ -116,10 +124,13 @@ class Cluster:
         """One script whose keys share a slot."""
         with reaching():
             execute = cast(Any, self._client.execute_command)
+            reach(script.before)
             try:
-                return execute("EVALSHA", script.sha, len(keys), *keys, *arguments)
+                reply = execute("EVALSHA", script.sha, len(keys), *keys, *arguments)
             except exceptions.NoScriptError:
-                return execute("EVAL", script.source, len(keys), *keys, *arguments)
+                reply = execute("EVAL", script.source, len(keys), *keys, *arguments)
+            reach(script.after)
+            return reply
 
     def link(self, key: str) -> Link:
         """A new connection to the master that holds `key` by the freshest known topology."""

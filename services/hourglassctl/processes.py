@@ -23,14 +23,14 @@ class Processes:
         self._environment = {**os.environ, **environment}
         self._children: dict[str, subprocess.Popen[bytes]] = {}
 
-    def start(self, name: str, module: str, *arguments: str) -> None:
-        """Run `python -m module` as `name`."""
+    def start(self, name: str, module: str, *arguments: str, **environment: str) -> None:
+        """Run `python -m module` as `name`; `environment` is for this process alone."""
         with ExitStack() as files:
             out = files.enter_context(self.output(name).open("ab"))
             log = files.enter_context(self.log(name).open("ab"))
             self._children[name] = subprocess.Popen(
                 [sys.executable, "-m", module, "--name", name, *arguments],
-                env=self._environment,
+                env={**self._environment, **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=log,

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sqlite3
-import subprocess
-import sys
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -34,6 +31,7 @@ from hourglass.averages import HourlyAverage
 from hourglass.cluster import Cluster, Link
 from hourglass.connecting import connect
 from hourglass.errors import Severed, Unreachable
+from hourglass.faults import VARIABLE
 from hourglass.keys import AVERAGES, AVERAGES_GROUP, AVERAGES_KEPT, HOUR_MS, PUBLISHED
 from tests.postgres import Postgres
 from tests.services import Services, services
@@ -115,8 +113,8 @@ def warehouse(warehouse_url: str) -> Generator[Warehouse]:
         yield warehouse
 
 
-def start(running: Services, url: str, *options: str, name: str = NAME) -> None:
-    running.start(name, "averages_consumer", "--warehouse-url", url, *options)
+def start(running: Services, url: str, *options: str, name: str = NAME, **environment: str) -> None:
+    running.start(name, "averages_consumer", "--warehouse-url", url, *options, **environment)
 
 
 def rows(warehouse: Warehouse) -> list[HourRow]:
@@ -184,46 +182,12 @@ def test_a_batch_that_was_loaded_and_not_acknowledged_comes_again_and_changes_no
     wait_until(lambda: running.metric(NAME, "hourglass_averages_reclaimed_total") == 5)
 
 
-DIES_AFTER_COMMIT = """
-import os, signal
-import averages_consumer.__main__ as service
-from averages_consumer.warehouse import Warehouse
-
-class Dying(Warehouse):
-    def upsert(self, averages, loaded_at):
-        super().upsert(averages, loaded_at)
-        os.kill(os.getpid(), signal.SIGKILL)
-
-service.Warehouse = Dying
-service.main()
-"""
-
-
-def environment(redis_url: str, warehouse_url: str) -> Mapping[str, str]:
-    return {
-        **os.environ,
-        "HOURGLASS_REDIS_URL": redis_url,
-        "HOURGLASS_WAREHOUSE_URL": warehouse_url,
-        "HOURGLASS_HTTP_PORT": "0",
-    }
-
-
 def test_a_kill_between_commit_and_acknowledgement_loses_and_doubles_nothing(
-    warehouse: Warehouse,
-    warehouse_url: str,
-    redis_url: str,
-    averages: Averages,
-    running: Services,
+    warehouse: Warehouse, warehouse_url: str, averages: Averages, running: Services
 ) -> None:
     averages.publish(range(5))
-    dying = subprocess.run(
-        [sys.executable, "-c", DIES_AFTER_COMMIT],
-        env=environment(redis_url, warehouse_url),
-        timeout=30,
-        check=False,
-        capture_output=True,
-    )
-    assert dying.returncode == -signal.SIGKILL
+    start(running, warehouse_url, **{VARIABLE: "load.after-commit:kill"})
+    assert running.exit_status(NAME) == -signal.SIGKILL
     assert averages.pending() == 5
     before = rows(warehouse)
     averages.publish([5])

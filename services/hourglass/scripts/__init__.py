@@ -12,16 +12,19 @@ import msgpack
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A script's source and the name Redis caches it under."""
+    """A script's source, the name Redis caches it under, and its fault points."""
 
     source: str
     sha: str
+    before: str
+    after: str
 
     @classmethod
     def load(cls, package: str, name: str) -> Script:
         """The script in file `scripts/name.lua` of `package`."""
         source = (files(package) / "scripts" / f"{name}.lua").read_text(encoding="utf-8")
-        return cls(source, sha1(source.encode(), usedforsecurity=False).hexdigest())
+        sha = sha1(source.encode(), usedforsecurity=False).hexdigest()
+        return cls(source, sha, f"{name}.before", f"{name}.after")
 
 
 def packed(value: Any) -> bytes:

@@ -1,0 +1,164 @@
+"""Processes die, or lose a reply, at every step there is, and every reading is counted once."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+from redis.cluster import RedisCluster
+
+from averages_consumer.warehouse import Warehouse
+from hourglass.faults import LOAD, POINTS, VARIABLE
+from hourglass.keys import AVERAGES, AVERAGES_GROUP, HOUR_MS
+from tests.pipeline import DAY, Pipeline, at, reading
+from tests.services import Services, services
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.chaos
+
+HOURS = 3
+#: One every ten seconds.
+PER_HOUR = 360
+#: A batch of this many makes several commits of these hours.
+BATCH = "--batch-entries=100"
+#: Ten minutes a second: what is written in a test stays within DAY.
+SPEED = 600.0
+
+PRODUCER = ("register.", "ingest.")
+SCRIPTS = [point for point in POINTS if point not in LOAD]
+OF_PRODUCER = [point for point in SCRIPTS if point.startswith(PRODUCER)]
+OF_AGGREGATOR = [point for point in SCRIPTS if not point.startswith(PRODUCER)]
+#: Where the first passage is not the most telling one.
+PASSAGES = {"ingest": 3, "commit": 3, "seal": 5, "publish": 2}
+
+
+def fault(point: str, action: str) -> dict[str, str]:
+    passage = PASSAGES.get(point.partition(".")[0], 1)
+    return {VARIABLE: f"{point}:{action}@{passage}"}
+
+
+@pytest.fixture
+def pipeline(redis: RedisCluster, redis_url: str) -> Generator[Pipeline]:  # noqa: ARG001
+    with Pipeline(redis_url) as pipeline:
+        yield pipeline
+
+
+@pytest.fixture
+def running(redis_url: str) -> Generator[Services]:
+    with services(redis_url) as running:
+        yield running
+
+
+def await_kill(running: Services, name: str) -> None:
+    assert running.exit_status(name) == -signal.SIGKILL
+
+
+def produce_hours(pipeline: Pipeline) -> None:
+    """Hours that are due; what they amount to depends on the second."""
+    pipeline.produce(
+        *(
+            reading(at(hour) + each * 10_000, hour + each / 100)
+            for hour in range(HOURS)
+            for each in range(PER_HOUR)
+        )
+    )
+    pipeline.drive(at(HOURS))
+
+
+def check_hours(pipeline: Pipeline) -> None:
+    """Every hour was published once, with every reading counted once."""
+    wait_until(lambda: len(pipeline.averages()) == HOURS, 30, "the hours are never published")
+    sums = [sum(1000 * hour + 10 * each for each in range(PER_HOUR)) for hour in range(HOURS)]
+    assert [(each.count, each.sum_milli_f) for each in pipeline.averages()] == [
+        (PER_HOUR, total) for total in sums
+    ]
+    assert pipeline.cluster.call("XINFO STREAM", AVERAGES)["entries-added"] == HOURS
+    assert pipeline.pending() == 0
+    assert pipeline.audit().differences == []
+
+
+@pytest.mark.parametrize("point", OF_AGGREGATOR)
+def test_an_aggregator_is_killed(pipeline: Pipeline, running: Services, point: str) -> None:
+    produce_hours(pipeline)
+
+    running.aggregator("first", BATCH, **fault(point, "kill"))
+    await_kill(running, "first")
+    running.aggregator("second", BATCH)
+
+    check_hours(pipeline)
+    running.await_ready("second")
+
+
+@pytest.mark.parametrize("point", [each for each in OF_AGGREGATOR if each.endswith(".after")])
+def test_an_aggregator_loses_a_reply(pipeline: Pipeline, running: Services, point: str) -> None:
+    produce_hours(pipeline)
+
+    name = running.aggregator("aggregator", BATCH, **fault(point, "lose-reply"))
+
+    check_hours(pipeline)
+    wait_until(lambda: f"fault point {point}" in running.said(name))
+    running.await_ready(name)
+
+
+def stored(pipeline: Pipeline) -> list[tuple[bytes, bytes]]:
+    """Device and event time of every entry."""
+    entries = pipeline.cluster.call("XRANGE", DAY.stream, "-", "+")
+    return [(fields[b"device"], fields[b"ts"]) for _, fields in entries]
+
+
+@pytest.mark.parametrize("point", OF_PRODUCER)
+def test_a_producer_is_killed(pipeline: Pipeline, running: Services, point: str) -> None:
+    pipeline.run_clock(at(0), SPEED)
+
+    running.producer("porch", "--devices=3", **fault(point, "kill"))
+    await_kill(running, "porch")
+    before = len(stored(pipeline))
+    running.producer("porch", "--devices=3")
+
+    wait_until(lambda: len(stored(pipeline)) > before + 100, message="nothing is produced again")
+    running.terminate("porch")
+    entries = stored(pipeline)
+    assert len(set(entries)) == len(entries)
+
+
+@pytest.mark.parametrize("point", [each for each in OF_PRODUCER if each.endswith(".after")])
+def test_a_producer_loses_a_reply(pipeline: Pipeline, running: Services, point: str) -> None:
+    pipeline.run_clock(at(0), SPEED)
+
+    name = running.producer("porch", "--devices=3", **fault(point, "lose-reply"))
+
+    wait_until(lambda: f"fault point {point}" in running.said(name))
+    wait_until(lambda: len(stored(pipeline)) > 1_000, message="too little is produced")
+    assert running.terminate(name)[0] == 0
+    tally = json.loads(running.output(name).read_text())
+    entries = stored(pipeline)
+    assert len(set(entries)) == len(entries) == tally["taken"] == tally["produced"]
+
+
+@pytest.mark.parametrize("point", LOAD)
+def test_an_averages_consumer_is_killed(
+    pipeline: Pipeline, running: Services, tmp_path: Path, point: str
+) -> None:
+    url = f"sqlite:///{tmp_path}/warehouse.db"
+    produce_hours(pipeline)
+    pipeline.count()
+    pipeline.seal()
+
+    for name, environment in (("first", fault(point, "kill")), ("second", {})):
+        running.start(name, "averages_consumer", "--warehouse-url", url, **environment)
+        if environment:
+            await_kill(running, name)
+
+    with Warehouse(url) as warehouse:
+        warehouse.create()
+        wait_until(lambda: len(warehouse.hours()) == HOURS, 20, "the hours are never loaded")
+        wait_until(lambda: unacknowledged(pipeline) == 0)
+        assert warehouse.hours() == {at(0) + hour * HOUR_MS for hour in range(HOURS)}
+        assert pipeline.audit(warehouse).differences == []
+
+
+def unacknowledged(pipeline: Pipeline) -> int:
+    return int(pipeline.cluster.call("XPENDING", AVERAGES, AVERAGES_GROUP)["pending"])
