@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any, Self, cast
 
 import redis
+from redis.crc import key_slot
 
 from hourglassctl import formation
 from hourglassctl.formation import HOST, ClusterNotFormed, Member
@@ -41,7 +42,8 @@ class Node:
         self._directory = directory
         self._binary = binary
         self._group = group
-        self.process = self._spawn()
+        self.paused = False
+        self.spawn()
 
     def __repr__(self) -> str:
         return f"Node(port={self.port}, pid={self.pid}, alive={self.alive})"
@@ -55,6 +57,11 @@ class Node:
         """Whether the process exists; a paused one does."""
         return self.process.poll() is None
 
+    @property
+    def responds(self) -> bool:
+        """Whether the process exists and is not paused."""
+        return self.alive and not self.paused
+
     def kill(self) -> None:
         """SIGKILL, and wait until it is gone."""
         self.process.kill()
@@ -62,10 +69,12 @@ class Node:
 
     def pause(self) -> None:
         """SIGSTOP: connections stay open and nothing answers."""
+        self.paused = True
         self.process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
         """SIGCONT."""
+        self.paused = False
         self.process.send_signal(signal.SIGCONT)
 
     def restart(self) -> None:
@@ -75,16 +84,18 @@ class Node:
         earliest: Redis holds it back (CLUSTER_WRITABLE_DELAY).
         """
         self.kill()
-        self.process = self._spawn()
+        self.spawn()
         self.await_answer(until=time.monotonic() + _START_TIMEOUT_S)
 
     def await_answer(self, *, until: float) -> None:
         """Raises ClusterNotFormed with the end of the log when the process does not come up."""
         formation.poll(self._answers, until=until, message=f"no answer from port {self.port}")
 
-    def _spawn(self) -> subprocess.Popen[bytes]:
+    def spawn(self) -> None:
+        """Start the process, which must not be running; `await_answer` tells when it serves."""
+        self.paused = False
         with self.log.open("ab") as log:
-            return subprocess.Popen(
+            self.process = subprocess.Popen(
                 [self._binary, "redis.conf"],
                 cwd=self._directory,
                 stdin=subprocess.DEVNULL,
@@ -104,6 +115,10 @@ class Node:
                 return server["process_id"] == self.pid
         except redis.RedisError:
             return False
+
+
+def _slot(key: str) -> int:
+    return key_slot(key.encode())
 
 
 class EmbeddedCluster:
@@ -153,6 +168,48 @@ class EmbeddedCluster:
         """The node on that port, which is how a client names it."""
         return next(node for node in self.nodes if node.port == port)
 
+    def master_of(self, key: str) -> Node:
+        """The node that holds `key` now, as the living ones agree."""
+        return self.node_at(self._holders()[_slot(key)])
+
+    def replicas_of(self, master: Node) -> list[Node]:
+        """The living nodes that follow it now."""
+        found: list[Node] = []
+        for node in self._living:
+            with formation.client(node.port) as client:
+                role = cast(Any, client).execute_command("ROLE")
+            if role[0] == b"slave" and role[2] == master.port:
+                found.append(node)
+        return found
+
+    def move_slot(self, key: str, to: Node) -> None:
+        """Move the slot of `key`, with all that is in it, to another master while it is in use."""
+        holders = self._holders()
+        slot = _slot(key)
+        formation.move_slot(slot, holders[slot], to.port, sorted(set(holders.values())))
+
+    def restart(self) -> None:
+        """Kill every node and start them all again; returns when the cluster is whole.
+
+        Without persistence it comes back empty. Raises ClusterNotFormed.
+        """
+        for node in self.nodes:
+            node.kill()
+        for node in self.nodes:
+            node.spawn()
+        until = time.monotonic() + _START_TIMEOUT_S
+        for node in self.nodes:
+            node.await_answer(until=until)
+        self.await_whole()
+
+    def await_whole(self) -> None:
+        """Until every node sees the cluster up and every replica is in step with its master.
+
+        Raises ClusterNotFormed.
+        """
+        members = [node.member for node in self.nodes]
+        formation.await_whole(members, until=time.monotonic() + _START_TIMEOUT_S)
+
     def start(self) -> Self:
         """Returns when every node sees the cluster up. Raises ClusterNotFormed."""
         for attempt in range(1, _ATTEMPTS + 1):
@@ -184,6 +241,20 @@ class EmbeddedCluster:
         traceback: TracebackType | None,
     ) -> None:
         self.stop()
+
+    @property
+    def _living(self) -> list[Node]:
+        return [node for node in self.nodes if node.responds]
+
+    def _holders(self) -> dict[int, int]:
+        """The port of the master of each slot, as the first living node sees it."""
+        with formation.client(self._living[0].port) as client:
+            ranges = cast(Any, client).execute_command("CLUSTER SLOTS")
+        return {
+            slot: holders[0][1]
+            for first, last, *holders in ranges
+            for slot in range(first, last + 1)
+        }
 
     def _form(self) -> None:
         until = time.monotonic() + _START_TIMEOUT_S

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
 
@@ -164,6 +165,46 @@ def test_a_replica_takes_over_from_a_killed_master(embedded: EmbeddedCluster) ->
 
         wait_until(served, timeout_s=30, message="no replica took over")
         assert client.get_node_from_key("kept").port != lost
+
+
+@pytest.mark.embedded(replicas=1, persistence=True)
+def test_all_nodes_restarted_at_once_have_their_keys_and_replicas_again(
+    embedded: EmbeddedCluster,
+) -> None:
+    with connect(embedded) as client:
+        for number in range(100):
+            client.set(f"key {number}", number)
+    before = [node.pid for node in embedded.nodes]
+
+    embedded.restart()
+
+    assert not set(before) & {node.pid for node in embedded.nodes}
+    with connect(embedded) as client:
+        assert [client.get(f"key {number}") for number in range(100)] == [
+            str(number).encode() for number in range(100)
+        ]
+    assert [len(embedded.replicas_of(node)) for node in embedded.nodes] == [1, 1, 1, 0, 0, 0]
+
+
+@pytest.mark.embedded(replicas=1)
+def test_a_slot_moves_while_it_is_in_use(embedded: EmbeddedCluster) -> None:
+    with connect(embedded) as client, ThreadPoolExecutor() as threads:
+        client.set("moved", 0)
+        source = embedded.master_of("moved")
+        target = next(node for node in embedded.nodes[:3] if node is not source)
+        at_once = threads.submit(lambda: [client.incr("moved") for _ in range(2000)])
+        wait_until(lambda: int(client.get("moved")) > 100)
+
+        embedded.move_slot("moved", target)
+
+        assert embedded.master_of("moved") is target
+        assert at_once.result()[-1] == 2000
+        assert client.get_node_from_key("moved").port == target.port
+
+
+def test_no_port_is_one_that_an_outgoing_connection_may_get() -> None:
+    # Linux begins there with them, other systems later.
+    assert max(port for pair in formation.free_ports(100) for port in pair) < 32_768
 
 
 def state(client: redis_py.Redis) -> str:
