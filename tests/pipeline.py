@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from aggregator.commit import Delivery
 from aggregator.instruments import Instruments
-from aggregator.reader import Opened, open_partition
+from aggregator.reader import Found, open_partition
 from aggregator.sealer import Sealer
 from averages_consumer.warehouse import Warehouse
 from hourglass.averages import HourlyAverage, HourRecord
@@ -115,16 +115,16 @@ class Pipeline:
         entry: bytes = self.cluster.call("XADD", to.stream, entry_id, *flat)
         return entry
 
-    def open(self, partition: Partition = DAY) -> Opened:
-        return open_partition(self.cluster, partition, self.clock.look())
+    def open(self, partition: Partition = DAY) -> Found:
+        return open_partition(self.cluster, partition, self.clock.look()).found
 
     def delivery(self, partition: Partition = DAY, *, name: str = "") -> Delivery:
         """A new consumer of `partition` over a connection of its own."""
-        self.open(partition)
+        opened = open_partition(self.cluster, partition, self.clock.look())
         link = self.cluster.link(partition.stream)
         self._resources.callback(link.close)
         consumer = name or f"consumer-{next(self._names)}"
-        return Delivery(link, partition, consumer, self._metrics)
+        return Delivery(link, partition, opened.incarnation, consumer, self._metrics)
 
     def commit(
         self,

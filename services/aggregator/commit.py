@@ -32,6 +32,7 @@ class Delivery:
 
     link: Link
     partition: Partition
+    incarnation: bytes
     consumer: str
     metrics: Instruments
     _cursor: bytes = b"-"
@@ -77,7 +78,8 @@ class Delivery:
         """Count or quarantine `entries`, those that are still this consumer's.
 
         `entries` is all that was delivered over this link and not committed. Raises Severed; then
-        nothing is known of the batch, and what was not committed comes back by redelivery.
+        nothing is known of the batch, and what was not committed comes back by redelivery. Raises
+        ResponseError NOGROUP when the partition has been opened anew since: open it again.
         """
         while entries:
             folded = fold(self.partition, entries, rules, undeliverable)
@@ -115,6 +117,7 @@ class Delivery:
             ],
             [
                 GROUP,
+                self.incarnation,
                 self.consumer,
                 len(folded.ids),
                 instant.deadline(folded.latest_ms + RETENTION_MS),

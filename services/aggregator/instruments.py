@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry
 from hourglass.instruments import Instrument
 from hourglass.readings import Reason
 from hourglass.survey import PARTITION_INSTRUMENTS, STREAM_INSTRUMENTS
+from hourglass.troubles import TROUBLE
 
 COUNTED = Instrument(
     name="hourglass_readings_counted_total",
@@ -102,6 +103,7 @@ INSTRUMENTS = (
     DELAY,
     *STREAM_INSTRUMENTS,
     *PARTITION_INSTRUMENTS,
+    TROUBLE,
 )
 
 

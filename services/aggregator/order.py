@@ -29,7 +29,8 @@ class SealedHours:
 def publishable(sealed: Iterable[SealedHours], *, after_ms: int) -> list[HourRecord]:
     """The hours with readings that start after `after_ms`, in order, up to the first open hour.
 
-    An hour that is not sealed may still get readings, so nothing later may overtake it. A
+    An hour that is not sealed may still get readings, so nothing later may overtake it; one at or
+    before `after_ms` has been overtaken already, and whatever it still gets is late as a whole. A
     partition that has sealed nothing and waits for nothing holds nothing that is due.
     """
     ready: list[HourRecord] = []
@@ -37,10 +38,12 @@ def publishable(sealed: Iterable[SealedHours], *, after_ms: int) -> list[HourRec
         by_hour = {record.start_ms: record for record in each.records}
         if not by_hour and not each.waiting:
             continue
-        for hour in range(HOURS):
-            record = by_hour.get(each.partition.hour_start_ms(hour))
+        for start_ms in map(each.partition.hour_start_ms, range(HOURS)):
+            if start_ms <= after_ms:
+                continue
+            record = by_hour.get(start_ms)
             if record is None:
                 return ready
-            if record.count and record.start_ms > after_ms:
+            if record.count:
                 ready.append(record)
     return ready

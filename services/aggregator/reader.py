@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from redis.exceptions import ResponseError
 
@@ -17,7 +18,7 @@ from aggregator.settings import AggregatorSettings
 from aggregator.window import Entry
 from hourglass.clock import Instant, PipelineClock
 from hourglass.cluster import Cluster
-from hourglass.errors import Unreachable
+from hourglass.errors import Damaged, Unreachable
 from hourglass.groups import group_is_gone
 from hourglass.keys import GROUP, HOURS, RECORDS_KEPT_MS, RETENTION_MS, Partition
 from hourglass.readings import MILLI, Rules
@@ -30,20 +31,31 @@ _OPEN = Script.load("aggregator", "open")
 
 BLOCK_MS = 500
 RETRY_S = 0.2
+#: Nobody repairs a key faster than this.
+DAMAGE_S = 1.0
 
 
-class Opened(Enum):
+class Found(Enum):
     """What opening a partition found; the script's replies."""
 
     ABSENT = b"absent"
     OPEN = b"open"
     OPENED = b"opened"
     RECOUNT = b"recount"
+    REMADE = b"remade"
+
+
+class Opened(NamedTuple):
+    """What was found, and the incarnation of the partition's group and records."""
+
+    found: Found
+    incarnation: bytes
 
 
 def open_partition(cluster: Cluster, partition: Partition, instant: Instant) -> Opened:
-    """Give `partition` its group, unless it has one or does not exist."""
-    reply = cluster.run(
+    """Give `partition` its group, unless it has one or does not exist. Raises Unreachable,
+    Damaged."""
+    found, incarnation = cluster.run(
         _OPEN,
         [
             partition.stream,
@@ -57,7 +69,7 @@ def open_partition(cluster: Cluster, partition: Partition, instant: Instant) -> 
             instant.expiry(partition.end_ms + RECORDS_KEPT_MS),
         ],
     )
-    return Opened(reply)
+    return Opened(Found(found), incarnation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,31 +88,53 @@ class Reader:
         while not self.service.stop.is_set():
             self.service.beat(worker)
             try:
-                opened = open_partition(self.cluster, partition, self.clock.look())
-                if opened is Opened.ABSENT:
-                    log.info("partition %s is over", partition.stream)
+                instant = self.clock.look()
+                opened = open_partition(self.cluster, partition, instant)
+                self._tell(partition, opened.found, instant)
+                if opened.found is Found.ABSENT:
                     break
-                if opened is Opened.RECOUNT:
-                    self.metrics.recounted()
-                    log.warning(
-                        "the group of %s was destroyed: counting again from its first entry",
-                        partition.stream,
-                    )
-                self.service.well(worker)
-                self._read(partition, worker)
+                self._read(partition, worker, opened.incarnation)
             except Unreachable as error:
                 self.service.trouble(worker, str(error))
                 self.service.stop.wait(RETRY_S)
                 self._refresh_topology()
+            except Damaged as error:
+                self.service.trouble(worker, str(error))
+                self.service.stop.wait(DAMAGE_S)
         self.service.silence(worker)
 
-    def _read(self, partition: Partition, worker: str) -> None:
+    def _tell(self, partition: Partition, found: Found, instant: Instant) -> None:
+        stream = partition.stream
+        match found:
+            case Found.ABSENT if instant.now_ms < partition.day_ms + RETENTION_MS:
+                log.warning(
+                    "partition %s is gone before any of its readings expired: somebody deleted it, "
+                    "and what was not counted yet is lost",
+                    stream,
+                )
+            case Found.ABSENT:
+                log.info("partition %s is over", stream)
+            case Found.RECOUNT:
+                self.metrics.recounted()
+                log.warning(
+                    "the group of %s was destroyed: counting again from its first entry", stream
+                )
+            case Found.REMADE:
+                log.warning(
+                    "partition %s was deleted and made anew: its readings add to those that had "
+                    "been counted",
+                    stream,
+                )
+            case _:
+                pass
+
+    def _read(self, partition: Partition, worker: str, incarnation: bytes) -> None:
         """Read, fold, commit over one link, until the group is gone or the service stops."""
         settings = self.settings
         consumer = f"{self.service.name}-{uuid.uuid4().hex[:8]}"
         link = self.cluster.link(partition.stream)
         try:
-            delivery = Delivery(link, partition, consumer, self.metrics)
+            delivery = Delivery(link, partition, incarnation, consumer, self.metrics)
             next_claim = time.monotonic()
             while not self.service.stop.is_set():
                 self.service.beat(worker)
@@ -111,6 +145,7 @@ class Reader:
                         next_claim = time.monotonic() + settings.claim_idle_ms / 4000
                 entries = delivery.read(settings.batch_entries, 1 if recovering else BLOCK_MS)
                 self._commit(delivery, entries)
+                self.service.well(worker)
         except ResponseError as error:
             if not group_is_gone(error):
                 raise

@@ -16,6 +16,8 @@ from aggregator.order import SealedHours, publishable
 from hourglass.averages import HourlyAverage, HourRecord
 from hourglass.clock import Instant, PipelineClock
 from hourglass.cluster import Cluster
+from hourglass.errors import Damaged
+from hourglass.frontier import frontier_ms
 from hourglass.keys import (
     AVERAGES,
     AVERAGES_KEPT,
@@ -62,17 +64,29 @@ class Sealer:
 
     def step(self) -> None:
         """Seal what is due, then publish in order. Raises Unreachable, and then changes nothing
-        that the next step does not find."""
+        that the next step does not find; Damaged, after it has done what can be done without the
+        partition that is."""
         # The partitions first, the clock second: whoever sets the clock back for a replay does so
         # before writing a partition, so no partition is ever judged by the clock before its own.
         partitions = candidates(self.cluster, self.clock.look())
         instant = self.clock.refresh()
-        frontier = self.cluster.call("GET", FRONTIER)
-        self._see_frontier(-1 if frontier is None else int(frontier))
-        sealed = [self._seal(each, instant) for each in partitions if not self._is_settled(each)]
+        frontier = frontier_ms(self.cluster)
+        self._see_frontier(-1 if frontier is None else frontier)
+        sealed: list[SealedHours] = []
+        damage: list[Damaged] = []
+        for each in partitions:
+            if not self._is_settled(each):
+                try:
+                    sealed.append(self._seal(each, instant))
+                except Damaged as error:
+                    damage.append(error)
+                    sealed.append(
+                        SealedHours(partition=each, records=(), waiting=self._due(each, instant))
+                    )
         self.metrics.overdue(sum(each.waiting for each in sealed))
         for record in publishable(sealed, after_ms=self._frontier_ms):
-            self._publish(record, instant)
+            if not self._publish(record, instant):
+                break
         for each in sealed:
             self._report_the_rest(each, instant)
             if each.complete and self._is_published(each):
@@ -80,6 +94,8 @@ class Sealer:
         self._settled = {p: until for p, until in self._settled.items() if p in partitions}
         oldest = min((partition.day_ms for partition in partitions), default=0)
         self._reported = {record for record in self._reported if record.start_ms >= oldest}
+        if damage:
+            raise Damaged("; ".join(map(str, damage)))
 
     def _is_published(self, sealed: SealedHours) -> bool:
         return all(each.start_ms <= self._frontier_ms for each in sealed.records if each.count)
@@ -94,11 +110,14 @@ class Sealer:
             self._reported.clear()
         self._frontier_ms = frontier_ms
 
-    def _seal(self, partition: Partition, instant: Instant) -> SealedHours:
-        due = sum(
+    def _due(self, partition: Partition, instant: Instant) -> int:
+        """How many of its hours are over."""
+        return sum(
             instant.is_due(partition.hour_start_ms(hour) + HOUR_MS, self.lateness_ms)
             for hour in range(HOURS)
         )
+
+    def _seal(self, partition: Partition, instant: Instant) -> SealedHours:
         sealed_now, waiting, rows = self.cluster.run(
             _SEAL,
             [
@@ -108,7 +127,7 @@ class Sealer:
             ],
             [
                 GROUP,
-                due,
+                self._due(partition, instant),
                 self.name,
                 instant.now_ms,
                 instant.expiry(partition.end_ms + RECORDS_KEPT_MS),
@@ -121,7 +140,8 @@ class Sealer:
             waiting=waiting,
         )
 
-    def _publish(self, record: HourRecord, instant: Instant) -> None:
+    def _publish(self, record: HourRecord, instant: Instant) -> bool:
+        """False if the frontier is not where this process saw it: then nothing was done."""
         with self.tracer.start_as_current_span("publish"):
             average = HourlyAverage.of(record, traceparent=traceparent())
             outcome = self.cluster.run(
@@ -131,16 +151,19 @@ class Sealer:
                     record.start_ms,
                     record.count,
                     record.sum_milli_f,
+                    self._frontier_ms if self._frontier_ms >= 0 else "",
                     AVERAGES_KEPT,
                     PUBLISHED_KEPT,
                     *(part for pair in average.fields().items() for part in pair),
                 ],
             )
+        if outcome == b"moved":
+            return False
         self._reported.add(record)
+        self._frontier_ms = max(self._frontier_ms, record.start_ms)
         hour = iso(record.start_ms)
         match outcome:
             case b"published":
-                self._frontier_ms = record.start_ms
                 due_ms = instant.deadline(record.start_ms + HOUR_MS)
                 self.metrics.published((instant.real_ms - due_ms) / 1000)
                 log.info("published %s: %d readings", hour, record.count)
@@ -152,6 +175,7 @@ class Sealer:
                 log.warning("hour %s got its readings after a later one was published", hour)
             case _:
                 pass
+        return True
 
     def _report_the_rest(self, sealed: SealedHours, instant: Instant) -> None:
         """Show the publisher the hours behind the frontier that this process has not shown it yet:

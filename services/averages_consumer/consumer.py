@@ -26,7 +26,7 @@ from averages_consumer.report import line
 from averages_consumer.warehouse import Warehouse, WarehouseAway
 from hourglass.averages import HourlyAverage
 from hourglass.cluster import Cluster, Link
-from hourglass.errors import Unreachable, Unsuitable
+from hourglass.errors import Damaged, Unreachable, Unsuitable
 from hourglass.faults import reach
 from hourglass.groups import group_is_gone
 from hourglass.keys import AVERAGES, AVERAGES_GROUP
@@ -94,7 +94,7 @@ class Consumer:
                     self._follow(link)
             except _GroupGone as gone:
                 log.warning("%s: making the group anew", gone)
-            except Unreachable as error:
+            except (Unreachable, Damaged) as error:
                 self.host.trouble("redis", str(error))
                 self.host.stop.wait(RECONNECT_S)
                 self._refresh_topology()

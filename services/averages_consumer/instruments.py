@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry, Gauge
 from hourglass.averages import HourlyAverage
 from hourglass.instruments import Instrument
 from hourglass.survey import STREAM_INSTRUMENTS
+from hourglass.troubles import TROUBLE
 
 LOADED = Instrument(
     name="hourglass_averages_loaded_total",
@@ -62,6 +63,7 @@ INSTRUMENTS = (
     LAST_AVERAGE,
     LAST_HOUR,
     *STREAM_INSTRUMENTS,
+    TROUBLE,
 )
 
 

@@ -20,6 +20,9 @@ from enum import StrEnum
 from math import ceil
 from typing import Protocol
 
+from hourglass.errors import Damaged
+from hourglass.keys import CLOCK
+
 #: What is recorded now though by the clock it should be gone already lives this long, in real time.
 RESPITE_MS = 3_600_000
 _SOON_MS = 1000
@@ -93,15 +96,18 @@ class ClockSpec:
 
     @classmethod
     def decode(cls, fields: Mapping[bytes, bytes]) -> ClockSpec:
-        """The spec in the clock's hash; an empty hash is the wall clock."""
+        """The spec in the clock's hash; an empty hash is the wall clock. Raises Damaged."""
         if not fields:
             return cls()
-        return cls(
-            mode=Mode(fields[b"mode"].decode()),
-            origin_ms=int(fields[b"origin_ms"]),
-            origin_real_ms=int(fields[b"origin_real_ms"]),
-            speed=float(fields[b"speed"]),
-        )
+        try:
+            return cls(
+                mode=Mode(fields[b"mode"].decode()),
+                origin_ms=int(fields[b"origin_ms"]),
+                origin_real_ms=int(fields[b"origin_real_ms"]),
+                speed=float(fields[b"speed"]),
+            )
+        except (KeyError, ValueError):
+            raise Damaged(f"{CLOCK} holds no clock: set it with hourglass clock") from None
 
 
 class ClockSource(Protocol):
@@ -126,8 +132,9 @@ class Instant:
         return self.spec.now(self.real_ms)
 
     def deadline(self, at_ms: int) -> int:
-        """The real time of pipeline time `at_ms`: what a key's expiry is set to."""
-        return self.spec.real(at_ms, self.real_ms)
+        """The real time of pipeline time `at_ms`, or the epoch if that is earlier: what a key's
+        expiry is set to."""
+        return max(0, self.spec.real(at_ms, self.real_ms))
 
     def expiry(self, at_ms: int) -> int:
         """As `deadline`, but never in the past, where setting it would delete what it is set on."""

@@ -18,7 +18,7 @@ from redis.cluster import RedisCluster
 from redis.connection import Connection
 from redis.retry import Retry
 
-from hourglass.errors import Severed, Unreachable, Unsuitable
+from hourglass.errors import Damaged, HourglassError, Severed, Unreachable, Unsuitable
 from hourglass.faults import reach
 from hourglass.keys import CLOCK
 from hourglass.scripts import Script
@@ -38,15 +38,31 @@ _TRANSIENT = (
 _LATER = ("OOM", "NOREPLICAS", "BUSY ", "MISCONF", "LOADING")
 
 
-def _passes(error: exceptions.ResponseError) -> bool:
-    return isinstance(error, exceptions.OutOfMemoryError) or str(error).startswith(_LATER)
+#: What a command says of a key of another type, and a script of that or of another content.
+_DAMAGE = ("WRONGTYPE ", "REFUSED ")
+
+
+def _refusal(error: exceptions.ResponseError, about: object = "") -> HourglassError | None:
+    """A server's refusal as what the caller can act on; None if it is the caller's own fault.
+
+    about: the key, where the message does not name it
+    """
+    said = str(error)
+    if isinstance(error, exceptions.OutOfMemoryError) or said.startswith(_LATER):
+        return Unreachable(f"Redis refuses for now: {error}")
+    if said.startswith(_DAMAGE):
+        if about:
+            return Damaged(f"{about} is not what the pipeline put there: rename or delete it")
+        return Damaged(said.partition(" ")[2].partition(" script: ")[0])
+    return None
 
 
 class Link:
     """One connection to the shard that holds a key. Not for several threads.
 
     Any failure of the connection and any redirection raises Severed, after which the link is
-    useless: make a new one. A refusal that passes raises Unreachable, and the link stays good.
+    useless: make a new one. A refusal that passes raises Unreachable, a key that holds something
+    else than it should raises Damaged, and the link stays good.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -85,8 +101,8 @@ class Link:
             self.close()
             raise Severed(f"the connection to a shard broke: {error}") from error
         except exceptions.ResponseError as error:
-            if _passes(error):
-                raise Unreachable(f"Redis refuses for now: {error}") from error
+            if refusal := _refusal(error):
+                raise refusal from error
             raise
 
 
@@ -103,7 +119,7 @@ class Cluster:
 
         shaping: what redis-py's own method for the command would tell its parser
         """
-        with reaching():
+        with reaching(command[1] if len(command) > 1 else ""):
             return cast(Any, self._client).execute_command(*command, **shaping)
 
     def pipeline(self, commands: Sequence[Sequence[str | bytes | float]]) -> list[Any]:
@@ -165,7 +181,7 @@ class Cluster:
 
     def clock(self) -> tuple[Mapping[bytes, bytes], int]:
         """The clock's hash and its shard's TIME in ms."""
-        with reaching():
+        with reaching(CLOCK):
             client = cast(Any, self._client)
             fields = client.hgetall(CLOCK)
             seconds, micros = client.time(target_nodes=client.get_node_from_key(CLOCK))
@@ -182,8 +198,8 @@ class Cluster:
 
 
 @contextmanager
-def reaching() -> Generator[None]:
-    """What the client raises, as what the caller can act on."""
+def reaching(about: object = "") -> Generator[None]:
+    """What the client raises, as what the caller can act on; `about` is for the message."""
     try:
         yield
     except exceptions.AuthenticationError as error:
@@ -191,6 +207,6 @@ def reaching() -> Generator[None]:
     except _TRANSIENT as error:
         raise Unreachable(f"Redis does not answer: {error}") from error
     except exceptions.ResponseError as error:
-        if _passes(error):
-            raise Unreachable(f"Redis refuses for now: {error}") from error
+        if refusal := _refusal(error, about):
+            raise refusal from error
         raise

@@ -4,6 +4,7 @@
     ├── Misconfigured    the user gave something wrong: say so, exit 2
     ├── Unsuitable       this Redis cannot serve the pipeline: say so, exit 1
     ├── Refused          the request contradicts what the pipeline holds: say so, exit 1
+    ├── Damaged          a key holds what the pipeline did not put there: leave it, try again later
     └── Unreachable      Redis does not answer now: try again
         └── Severed      a link broke: what it had delivered is dropped, and comes back later
 
@@ -29,6 +30,11 @@ class Unsuitable(HourglassError):
 
 class Refused(HourglassError):
     """The request would falsify what the pipeline already holds."""
+
+
+class Damaged(HourglassError):
+    """A key of the pipeline is of another type or content than the pipeline gives it; nothing was
+    changed. It passes when somebody removes the key."""
 
 
 class Unreachable(HourglassError):

@@ -20,10 +20,11 @@ from types import FrameType
 from prometheus_client import CollectorRegistry
 
 from hourglass.cluster import Cluster
-from hourglass.errors import HourglassError, Unreachable
+from hourglass.errors import Damaged, HourglassError, Unreachable
 from hourglass.probes import Probes
 from hourglass.settings import ServiceSettings
 from hourglass.telemetry import set_up_logging
+from hourglass.troubles import TroubleGauge
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ class Service:
         self._failure: BaseException | None = None
         self._heeds_signals = False
         self._port: int | None = None
+        TroubleGauge(self.registry, self._troubles)
         set_up_logging(settings.log_format, settings.log_level, service=kind, name=self.name)
 
     def connect(self) -> Cluster:
@@ -94,7 +96,7 @@ class Service:
         return thread
 
     def every(self, seconds: float, name: str, step: Callable[[], object]) -> None:
-        """A worker that takes `step` every `seconds`, and once more while Redis is away."""
+        """A worker that takes `step` every `seconds`, also while Redis is away or a key damaged."""
 
         def loop() -> None:
             while True:
@@ -102,7 +104,7 @@ class Service:
                 try:
                     step()
                     self.well(name)
-                except Unreachable as error:
+                except (Unreachable, Damaged) as error:
                     self.trouble(name, str(error))
                 self.beat(name, rest_s=seconds)
                 if self.stop.wait(seconds):

@@ -15,7 +15,8 @@ from averages_consumer.warehouse import Warehouse
 from hourglass.clock import ClockSpec, Instant, Mode, PipelineClock
 from hourglass.cluster import Cluster
 from hourglass.errors import Misconfigured, Refused
-from hourglass.keys import FRONTIER, iso
+from hourglass.frontier import frontier_ms
+from hourglass.keys import iso
 from hourglass.readings import MILLI, Rules
 from hourglass.settings import RedisSettings, add_command, invoke
 from hourglass.settings import application as empty_application
@@ -126,10 +127,10 @@ def running_clock(settings: RunClockSettings) -> None:
 
 
 def _set_clock(cluster: Cluster, spec: ClockSpec, instant: Instant) -> None:
-    frontier = cluster.call("GET", FRONTIER)
-    if frontier is not None and spec.now(instant.real_ms) < int(frontier):
+    frontier = frontier_ms(cluster)
+    if frontier is not None and spec.now(instant.real_ms) < frontier:
         raise Refused(
-            f"hours up to {iso(int(frontier))} are published already and no earlier one would be: "
+            f"hours up to {iso(frontier)} are published already and no earlier one would be: "
             "run hourglass reset first, or choose a later time"
         )
     clock = PipelineClock(cluster)

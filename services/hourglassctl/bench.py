@@ -118,9 +118,11 @@ def _aggregate(cluster: Cluster) -> float:
     partition = Partition(EXERCISE_START_MS)
     clock = PipelineClock(cluster)
     instant = clock.refresh()
-    open_partition(cluster, partition, instant)
+    opened = open_partition(cluster, partition, instant)
     link = cluster.link(partition.stream)
-    delivery = Delivery(link, partition, "bench", Instruments(CollectorRegistry()))
+    delivery = Delivery(
+        link, partition, opened.incarnation, "bench", Instruments(CollectorRegistry())
+    )
     rules = Rules()
     started = time.perf_counter()
     while entries := delivery.read(BATCH, 1):

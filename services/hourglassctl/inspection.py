@@ -8,6 +8,8 @@ from averages_consumer.warehouse import Warehouse
 from hourglass.averages import HourlyAverage
 from hourglass.clock import Instant
 from hourglass.cluster import Cluster
+from hourglass.errors import Damaged
+from hourglass.frontier import decode_frontier
 from hourglass.groups import pending_ids
 from hourglass.keys import (
     AVERAGES,
@@ -23,8 +25,8 @@ from hourglass.keys import (
 from hourglass.partitions import candidates
 from hourglass.readings import degrees
 from hourglass.scripts import Script
-from hourglassctl.audit import Audit, Publication, Result, compare
-from hourglassctl.recount import recount
+from hourglassctl.audit import Audit, Difference, Publication, Result, compare
+from hourglassctl.recount import Recount, recount
 
 _PUBLICATION = Script.load("hourglassctl", "publication")
 
@@ -35,8 +37,16 @@ def audit(cluster: Cluster, instant: Instant, warehouse: Warehouse | None) -> Au
 
     Raises Unreachable, and WarehouseAway.
     """
-    recounts = [recount(cluster, partition) for partition in recorded(cluster, instant)]
-    return compare(recounts, _publication(cluster, warehouse))
+    recounts: list[Recount] = []
+    damage: list[Difference] = []
+    for partition in recorded(cluster, instant):
+        try:
+            recounts.append(recount(cluster, partition))
+        except Damaged as error:
+            damage.append(Difference(hour="", what=str(error)))
+    found = compare(recounts, _publication(cluster, warehouse))
+    found.differences += damage
+    return found
 
 
 def recorded(cluster: Cluster, instant: Instant) -> Sequence[Partition]:
@@ -46,9 +56,8 @@ def recorded(cluster: Cluster, instant: Instant) -> Sequence[Partition]:
 
 
 def _publication(cluster: Cluster, warehouse: Warehouse | None) -> Publication:
-    frontier, *sets, entries = cluster.run(
-        _PUBLICATION, [AVERAGES, FRONTIER, PUBLISHED, TOO_LATE], []
-    )
+    last, *sets, entries = cluster.run(_PUBLICATION, [AVERAGES, FRONTIER, PUBLISHED, TOO_LATE], [])
+    frontier = decode_frontier(last)
     published, too_late = (dict(_member(each) for each in members) for members in sets)
     loading = _loading(cluster)
     on_stream: dict[int, Result] = {}
@@ -73,7 +82,7 @@ def _publication(cluster: Cluster, warehouse: Warehouse | None) -> Publication:
             for row in warehouse.rows(first, last)
         }
     return Publication(
-        frontier_ms=-1 if frontier is None else int(frontier),
+        frontier_ms=-1 if frontier is None else frontier,
         published=published,
         on_stream=on_stream,
         misread=misread,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hourglass.averages import HourlyAverage, HourRecord
 from hourglass.clock import Instant
 from hourglass.cluster import Cluster
-from hourglass.keys import AVERAGES, AVERAGES_GROUP, FRONTIER, GROUP, Partition
+from hourglass.frontier import frontier_ms
+from hourglass.keys import AVERAGES, AVERAGES_GROUP, GROUP, Partition
 from hourglass.partitions import candidates
 from hourglass.records import decode_hours
 from hourglass.survey import StreamState, survey
@@ -47,14 +48,18 @@ def look(cluster: Cluster, instant: Instant) -> Overview:
     records = cluster.pipeline([("HGETALL", partition.hours) for partition in alive])
     averages = survey(cluster, [AVERAGES], AVERAGES_GROUP)
     newest = cluster.call("XREVRANGE", AVERAGES, "+", "-", "COUNT", 1)
-    frontier = cluster.call("GET", FRONTIER)
     return Overview(
         instant=instant,
         partitions=[
-            PartitionView(partition, states[partition.stream], decode_hours(partition, fields))
+            PartitionView(partition, states[partition.stream], _hours(partition, fields))
             for partition, fields in zip(alive, records, strict=True)
         ],
         averages=averages[0] if averages else None,
         last=HourlyAverage.decode(*newest[0]) if newest else None,
-        frontier_ms=None if frontier is None else int(frontier),
+        frontier_ms=frontier_ms(cluster),
     )
+
+
+def _hours(partition: Partition, fields: Mapping[bytes, bytes] | Exception) -> list[HourRecord]:
+    """None while the key that holds them is of another type: the aggregators say so."""
+    return [] if isinstance(fields, Exception) else decode_hours(partition, fields)

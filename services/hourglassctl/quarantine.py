@@ -68,7 +68,7 @@ def redrive(cluster: Cluster, item: Quarantined, rules: Rules) -> str:
     partition = item.partition
     new_id = cluster.run(
         _REDRIVE,
-        [partition.stream, partition.hours, partition.quarantine],
+        [partition.stream, partition.quarantine],
         [item.id, item.original_id, *fields],
     )
     return f"redriven as {new_id.decode()}" if new_id else "gone: its partition has expired"

@@ -48,7 +48,8 @@ def recount(cluster: Cluster, partition: Partition) -> Recount:
     snapshot, and entries do not change. Raises Unreachable."""
     link = cluster.link(partition.stream)
     try:
-        flat, delivered, pending = link.run(_SNAPSHOT, [partition.stream, partition.hours], [GROUP])
+        keys = [partition.stream, partition.hours, partition.quarantine]
+        flat, delivered, pending = link.run(_SNAPSHOT, keys, [GROUP])
         records = tuple(decode_hours(partition, dict(zip(flat[::2], flat[1::2], strict=True))))
         if not delivered:
             return Recount(partition=partition, records=records, raw=None)

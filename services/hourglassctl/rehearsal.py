@@ -14,7 +14,8 @@ from averages_consumer.warehouse import Warehouse
 from hourglass.clock import ClockSpec, Mode, PipelineClock
 from hourglass.cluster import Cluster
 from hourglass.errors import HourglassError
-from hourglass.keys import DAY_MS, FRONTIER, GROUP, HOUR_MS, HOURS, days_alive, iso
+from hourglass.frontier import frontier_ms
+from hourglass.keys import DAY_MS, GROUP, HOUR_MS, HOURS, days_alive, iso
 from hourglassctl.audit import Result
 from hourglassctl.inspection import audit
 from hourglassctl.overview import Overview, look
@@ -185,8 +186,8 @@ class Rehearsal:
         return next(int(float(line.removeprefix(name))) for line in lines if line.startswith(name))
 
     def _all_loaded(self) -> bool:
-        frontier = self.cluster.call("GET", FRONTIER)
-        done = frontier is not None and int(frontier) >= self.end_ms - HOUR_MS
+        frontier = frontier_ms(self.cluster)
+        done = frontier is not None and frontier >= self.end_ms - HOUR_MS
         return done and len(self.warehouse.hours()) >= self.days * HOURS
 
     def _judge(self) -> Verdict:

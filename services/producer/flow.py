@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 
 from hourglass.clock import PipelineClock
-from hourglass.errors import Unreachable
+from hourglass.errors import Damaged, Unreachable
 from hourglass.runtime import Service
 from producer.batch import Batch, Batcher
 from producer.buffer import Buffer
@@ -63,7 +63,8 @@ class Flow:
         self._service.stop.set()
 
     def _deliver(self, publisher: Publisher, batch: Batch) -> None:
-        """Try until Redis has the batch, or until told to stop while Redis is away."""
+        """Try until Redis has the batch, or until told to stop while Redis is away. What a damaged
+        partition refuses to the end of its day is given up, for the sake of the next day's."""
         while True:
             self._service.beat("publisher")
             try:
@@ -73,6 +74,13 @@ class Flow:
                 self._metrics.retried()
                 if self._service.stop.wait(RETRY_S):
                     self._metrics.dropped(batch.count, Loss.STOPPED)
+                    return
+                continue
+            except Damaged as error:
+                self._service.trouble("publisher", str(error))
+                over = self._clock.look().now_ms >= batch.partition.end_ms
+                if over or self._service.stop.wait(RETRY_S):
+                    self._metrics.dropped(batch.count, "refused" if over else "stopped")
                     return
                 continue
             self._service.well("publisher")

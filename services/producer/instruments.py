@@ -7,6 +7,7 @@ from enum import StrEnum
 from prometheus_client import CollectorRegistry
 
 from hourglass.instruments import Instrument
+from hourglass.troubles import TROUBLE
 
 
 class Loss(StrEnum):
@@ -32,7 +33,8 @@ DROPPED = Instrument(
     name="hourglass_readings_dropped_total",
     kind="counter",
     help="Readings given up, by reason: buffer_full, expired (older than two days), "
-    "skipped (the clock leapt), stopped (told to stop while Redis was away).",
+    "skipped (the clock leapt), stopped (told to stop while Redis was away), "
+    "refused (a key of their day was damaged to its end).",
     labels=("reason",),
     values=tuple(Loss),
 )
@@ -56,7 +58,7 @@ DEVICES = Instrument(
     kind="gauge",
     help="Devices this process stands for.",
 )
-INSTRUMENTS = (PRODUCED, TAKEN, DROPPED, BUFFERED, DUPLICATES, RETRIES, DEVICES)
+INSTRUMENTS = (PRODUCED, TAKEN, DROPPED, BUFFERED, DUPLICATES, RETRIES, DEVICES, TROUBLE)
 
 
 class Instruments:

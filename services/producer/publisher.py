@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from enum import Enum, auto
 
 from hourglass.clock import PipelineClock
@@ -50,9 +51,11 @@ class Publisher:
         self._wait_timeout_ms = wait_timeout_ms
         self._link: tuple[Partition, Link] | None = None
         self._registered: set[Partition] = set()
+        self._told: Counter[Partition] = Counter()
 
     def publish(self, batch: Batch) -> Outcome:
-        """Raises Unreachable, after which the same batch must be tried again."""
+        """Raises Unreachable, after which the same batch must be tried again; Damaged, after which
+        it may be."""
         instant = self._clock.look()
         partition = batch.partition
         if partition not in self._registered:
@@ -66,6 +69,7 @@ class Publisher:
                 [
                     self._incarnation,
                     batch.sequence,
+                    self._told[partition],
                     instant.deadline(batch.latest_ms + RETENTION_MS),
                     instant.expiry(partition.end_ms + RECORDS_KEPT_MS),
                     batch.payload,
@@ -79,6 +83,7 @@ class Publisher:
             raise
         if taken < 0:
             return Outcome.EXPIRED
+        self._told[partition] += batch.count
         return Outcome.TAKEN if taken else Outcome.DUPLICATE
 
     def close(self) -> None:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Generator
 from pathlib import Path
 
 import pytest
-from redis.cluster import RedisCluster
 
 from averages_consumer.warehouse import Warehouse
 from hourglass.faults import LOAD, POINTS, VARIABLE
 from hourglass.keys import AVERAGES, AVERAGES_GROUP, HOUR_MS
 from tests.pipeline import DAY, Pipeline, at, reading
-from tests.services import Services, services
+from tests.services import Services
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.chaos
@@ -38,18 +36,6 @@ PASSAGES = {"ingest": 3, "commit": 3, "seal": 5, "publish": 2}
 def fault(point: str, action: str) -> dict[str, str]:
     passage = PASSAGES.get(point.partition(".")[0], 1)
     return {VARIABLE: f"{point}:{action}@{passage}"}
-
-
-@pytest.fixture
-def pipeline(redis: RedisCluster, redis_url: str) -> Generator[Pipeline]:  # noqa: ARG001
-    with Pipeline(redis_url) as pipeline:
-        yield pipeline
-
-
-@pytest.fixture
-def running(redis_url: str) -> Generator[Services]:
-    with services(redis_url) as running:
-        yield running
 
 
 def await_kill(running: Services, name: str) -> None:

@@ -253,3 +253,19 @@ def run_audit(*arguments: str) -> int:
     with pytest.raises(SystemExit) as ended:
         invoke(application(), "hourglass", ["audit", *arguments])
     return int(ended.value.code or 0)
+
+
+@pytest.mark.parametrize("key", [DAY.stream, DAY.hours, DAY.quarantine])
+def test_a_damaged_partition_is_a_difference_and_the_others_are_audited(
+    good: Pipeline, key: str
+) -> None:
+    counted = good.audit().counted
+    good.cluster.call("DEL", key)
+    good.cluster.call("SET", key, "in the way", "EX", 60)
+    good.produce(reading(at(0, day=NEXT_DAY)))
+    good.count(NEXT_DAY)
+
+    found = good.audit()
+
+    assert [each.what for each in found.differences if "rename or delete it" in each.what]
+    assert 0 < found.counted <= counted + 1

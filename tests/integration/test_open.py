@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from aggregator.reader import Opened
+import pytest
+from redis.exceptions import ResponseError
+
+from aggregator.reader import Found
 from hourglass.keys import GROUP
 from tests.pipeline import DAY, Pipeline, at, reading
 from tests.services import services
@@ -14,7 +17,7 @@ def destroy_group(pipeline: Pipeline) -> None:
 
 
 def test_a_partition_that_is_not_there_is_not_made(pipeline: Pipeline) -> None:
-    assert pipeline.open() is Opened.ABSENT
+    assert pipeline.open() is Found.ABSENT
 
     keys = (DAY.stream, *DAY.companions)
     assert [key for key in keys if pipeline.cluster.call("EXISTS", key)] == []
@@ -23,8 +26,8 @@ def test_a_partition_that_is_not_there_is_not_made(pipeline: Pipeline) -> None:
 def test_the_group_begins_with_the_first_entry(pipeline: Pipeline) -> None:
     first = pipeline.xadd(temp_f=73)
 
-    assert pipeline.open() is Opened.OPENED
-    assert pipeline.open() is Opened.OPEN
+    assert pipeline.open() is Found.OPENED
+    assert pipeline.open() is Found.OPEN
 
     ((entry_id, _),) = pipeline.delivery().read(10, 1)
     assert entry_id == first
@@ -37,7 +40,7 @@ def test_a_destroyed_group_makes_open_hours_count_from_zero(pipeline: Pipeline) 
     before = pipeline.record(0)
 
     destroy_group(pipeline)
-    assert pipeline.open() is Opened.RECOUNT
+    assert pipeline.open() is Found.RECOUNT
     assert pipeline.record(0).count == 0
     pipeline.produce(reading(at(0), 80.0))
     pipeline.count()
@@ -97,7 +100,7 @@ def test_a_destroyed_group_leaves_sealed_hours_without_readings_too(pipeline: Pi
     pipeline.seal()
 
     destroy_group(pipeline)
-    assert pipeline.open() is Opened.RECOUNT
+    assert pipeline.open() is Found.RECOUNT
     pipeline.count()
 
     assert [pipeline.record(hour).count for hour in range(4)] == [0, 0, 1, 1]
@@ -130,10 +133,27 @@ def test_a_deleted_first_entry_does_not_make_the_stream_look_new(pipeline: Pipel
     pipeline.cluster.call("XDEL", DAY.stream, first)
 
     destroy_group(pipeline)
-    assert pipeline.open() is Opened.RECOUNT
+    assert pipeline.open() is Found.RECOUNT
     pipeline.count()
 
     assert (pipeline.record(0).count, pipeline.record(0).sum_milli_f) == (2, 120_000)
+
+
+@pytest.mark.parametrize("kept", [1, 0])
+def test_trimmed_first_entries_do_not_make_the_stream_look_new(
+    pipeline: Pipeline, kept: int
+) -> None:
+    pipeline.produce(*(reading(at(0, 0, second)) for second in range(10)))
+    pipeline.count()
+    pipeline.cluster.call("XTRIM", DAY.stream, "MAXLEN", "=", kept)
+    pipeline.produce(reading(at(0, 1)))
+
+    destroy_group(pipeline)
+    assert pipeline.open() is Found.RECOUNT
+    pipeline.count()
+
+    assert pipeline.record(0).count == kept + 1
+    assert pipeline.audit().differences == []
 
 
 def test_a_stream_made_anew_adds_to_what_was_counted(pipeline: Pipeline) -> None:
@@ -142,7 +162,7 @@ def test_a_stream_made_anew_adds_to_what_was_counted(pipeline: Pipeline) -> None
     pipeline.cluster.call("DEL", DAY.stream)
 
     pipeline.produce(reading(at(0), 60.0))
-    assert pipeline.open() is Opened.OPENED
+    assert pipeline.open() is Found.REMADE
     pipeline.count()
 
     record = pipeline.record(0)
@@ -165,7 +185,108 @@ def test_an_hour_due_before_its_stream_was_made_anew_does_not_wait_for_old_entri
     assert (pipeline.record(0).sealed, pipeline.record(0).count) == (True, 1)
 
 
-def test_a_running_aggregator_recounts_when_its_group_is_destroyed(
+def test_records_that_somebody_deleted_are_counted_again(pipeline: Pipeline) -> None:
+    pipeline.produce(reading(at(0), 40.0), reading(at(1), 60.0))
+    pipeline.count()
+    pipeline.drive(at(1))
+    pipeline.seal()
+    before = pipeline.record(0)
+    pipeline.cluster.call("DEL", DAY.hours)
+    pipeline.drive(at(2))
+
+    pipeline.seal()
+    assert [record for record in pipeline.records().values() if record.sealed] == []
+    assert pipeline.open() is Found.RECOUNT
+    pipeline.count()
+    pipeline.seal()
+
+    assert pipeline.record(0) == before
+    assert [average.start_ms for average in pipeline.averages()] == [at(0), at(1)]
+    assert pipeline.audit().differences == []
+
+
+def test_nothing_is_counted_beside_records_that_are_gone(pipeline: Pipeline) -> None:
+    pipeline.produce(reading(at(0), 40.0), reading(at(0), 60.0))
+    delivery = pipeline.delivery()
+    pipeline.commit(delivery, delivery.read(1, 1))
+    entries = delivery.read(1, 1)
+    pipeline.cluster.call("DEL", DAY.hours)
+
+    with pytest.raises(ResponseError, match="NOGROUP"):
+        pipeline.commit(delivery, entries)
+
+    assert pipeline.cluster.call("EXISTS", DAY.hours) == 0
+    pipeline.count()
+    assert pipeline.record(0).count == 2
+
+
+def test_a_group_made_by_somebody_else_is_made_anew_from_the_first_entry(
+    pipeline: Pipeline,
+) -> None:
+    pipeline.xadd(ts=at(0), temp_f=40)
+    pipeline.cluster.call("XGROUP CREATE", DAY.stream, GROUP, "$")
+
+    pipeline.count()
+
+    assert pipeline.record(0).count == 1
+
+
+def test_whoever_read_before_a_recount_counts_its_devices_again(pipeline: Pipeline) -> None:
+    pipeline.produce(*(reading(at(0), device=device) for device in ("a", "b", "c")))
+    old = pipeline.delivery()
+    pipeline.commit(old, old.read(10, 1))
+    destroy_group(pipeline)
+    assert pipeline.open() is Found.RECOUNT
+
+    # It never learnt that the group was gone: it reads on under the old name.
+    with pytest.raises(ResponseError, match="NOGROUP"):
+        pipeline.commit(old, old.read(10, 1))
+    heir = pipeline.delivery()
+    pipeline.commit(heir, heir.claim(0, limit=5)[0])
+    pipeline.drive(at(1))
+    pipeline.seal()
+
+    assert (pipeline.record(0).count, pipeline.record(0).devices) == (3, 3)
+
+
+def test_a_running_aggregator_recounts_records_that_somebody_deleted(
+    pipeline: Pipeline, redis_url: str
+) -> None:
+    with services(redis_url) as running:
+        pipeline.produce(*(reading(at(0, 0, second)) for second in range(60)))
+        running.aggregator()
+        wait_until(lambda: pipeline.record(0).count == 60)
+
+        pipeline.cluster.call("DEL", DAY.hours)
+        pipeline.produce(reading(at(0, 1)))
+
+        wait_until(lambda: pipeline.record(0).count == 61)
+        assert running.metric("aggregator", "hourglass_partition_recounts_total") == 1
+        assert running.running("aggregator")
+
+
+def test_a_running_aggregator_says_that_a_partition_was_deleted_and_goes_on(
+    pipeline: Pipeline, redis_url: str
+) -> None:
+    with services(redis_url) as running:
+        pipeline.produce(reading(at(0), 40.0))
+        running.aggregator()
+        wait_until(lambda: pipeline.record(0).count == 1)
+
+        pipeline.cluster.call("DEL", DAY.stream)
+        wait_until(
+            lambda: "is gone before any of its readings expired" in running.said("aggregator")
+        )
+        pipeline.produce(reading(at(0), 60.0))
+
+        wait_until(lambda: pipeline.record(0).count == 2)
+        assert running.said("aggregator").count("was deleted and made anew") == 1
+        pipeline.drive(at(1))
+        wait_until(lambda: len(pipeline.averages()) == 1)
+        assert pipeline.averages()[0].sum_milli_f == 100_000
+
+
+def test_a_running_aggregator_recounts_when_when_its_group_is_destroyed(
     pipeline: Pipeline, redis_url: str
 ) -> None:
     with services(redis_url) as running:

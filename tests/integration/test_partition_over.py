@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pipeline import DAY, NEXT_DAY, Pipeline, at, reading
+from tests.pipeline import DAY, Pipeline, at, day_after, reading
 from tests.services import services
 from tests.waiting import wait_until
 
@@ -20,6 +20,8 @@ SERIES = (
     f'hourglass_partition_expiry_timestamp_seconds{{stream="{DAY.stream}"}}',
 )
 OVER = f"partition {DAY.stream} is over"
+#: By when DAY's readings have expired, or are about to.
+TODAY = day_after(DAY, 2)
 WATCHED_S = 1.0
 #: A loop that does not wait uses about all of it.
 IDLE_SHARE = 0.3
@@ -29,9 +31,9 @@ IDLE_SHARE = 0.3
 def test_it_is_said_once_costs_nothing_and_its_series_disappear(
     pipeline: Pipeline, redis_url: str
 ) -> None:
-    pipeline.drive(at(1, day=NEXT_DAY))
+    pipeline.drive(at(1, day=TODAY))
     pipeline.xadd(ts=at(0), temp_f=73)
-    pipeline.produce(reading(at(0, day=NEXT_DAY)))
+    pipeline.produce(reading(at(0, day=TODAY)))
     with services(redis_url) as running:
         name = running.aggregator("aggregator", "--seal-every-ms", "250")
         wait_until(lambda: pipeline.record(0).count == 1)
@@ -55,7 +57,7 @@ def test_it_is_said_once_costs_nothing_and_its_series_disappear(
 
 
 def test_readings_of_other_days_go_on_being_counted(pipeline: Pipeline, redis_url: str) -> None:
-    pipeline.drive(at(1, day=NEXT_DAY))
+    pipeline.drive(at(1, day=TODAY))
     pipeline.xadd(ts=at(0), temp_f=73)
     with services(redis_url) as running:
         running.aggregator()
@@ -63,8 +65,8 @@ def test_readings_of_other_days_go_on_being_counted(pipeline: Pipeline, redis_ur
         pipeline.cluster.call("PEXPIRE", DAY.stream, 1)
         wait_until(lambda: OVER in running.said("aggregator"), message="nobody notices")
 
-        pipeline.produce(reading(at(0, day=NEXT_DAY)))
-        wait_until(lambda: pipeline.record(0, NEXT_DAY).count == 1)
+        pipeline.produce(reading(at(0, day=TODAY)))
+        wait_until(lambda: pipeline.record(0, TODAY).count == 1)
 
         # A partition that comes back, by a foreign writer's hand, is read again.
         pipeline.xadd(ts=at(2), temp_f=73)

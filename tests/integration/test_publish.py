@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from threading import Thread
 
+import pytest
+
+import aggregator.sealer as sealer_module
 from aggregator.sealer import Sealer
+from hourglass.cluster import Cluster
 from hourglass.keys import (
     AVERAGES,
     AVERAGES_KEPT,
@@ -196,6 +200,35 @@ def test_a_failover_of_the_averages_is_made_good_with_the_same_entries(
 
     assert pipeline.averages() == before
     assert pipeline.audit().clean
+
+
+def test_a_failover_between_a_look_at_the_frontier_and_publishing_passes_over_no_hour(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    day_published(pipeline, 5)
+    copy = Copy(pipeline, OF_THE_AVERAGES)
+    produce_hours(pipeline, *range(5, 11))
+    pipeline.count()
+    pipeline.drive(at(10))
+    pipeline.seal()
+    pipeline.drive(at(11))
+    look = sealer_module.frontier_ms
+
+    def look_and_fail_over(cluster: Cluster) -> int | None:
+        seen = look(cluster)
+        copy.restore()
+        return seen
+
+    monkeypatch.setattr(sealer_module, "frontier_ms", look_and_fail_over)
+    sealer = pipeline.sealer()
+    sealer.step()
+    assert published(pipeline) == [at(hour) for hour in range(5)]
+    monkeypatch.undo()
+    sealer.step()
+
+    assert published(pipeline) == [at(hour) for hour in range(11)]
+    assert pipeline.metric("hourglass_hours_too_late_total") == 0
+    assert pipeline.audit().differences == []
 
 
 def test_averages_lost_altogether_are_published_again(pipeline: Pipeline) -> None:

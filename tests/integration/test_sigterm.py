@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -67,3 +73,38 @@ def test_a_collector_that_is_away_holds_up_nothing(
         status, took_s = running.terminate("aggregator")
 
         assert (status, took_s < 4.0) == (0, True)  # without a limit it is more than ten
+
+
+#: Stands in the way of an import that every service needs.
+SLOW_IMPORT = """
+import time
+print("importing", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("service", ["producer", "aggregator", "averages_consumer"])
+def test_process_1_of_a_container_ends_while_it_is_still_importing(
+    tmp_path: Path, service: str
+) -> None:
+    (tmp_path / "prometheus_client.py").write_text(SLOW_IMPORT)
+    own_pids = ["unshare", "--map-root-user", "--pid", "--fork", "--kill-child"]
+    if (
+        shutil.which("unshare") is None
+        or subprocess.run([*own_pids, "true"], check=False).returncode
+    ):
+        pytest.skip("no process may have a PID namespace of its own here")
+    with subprocess.Popen(
+        [*own_pids, sys.executable, "-m", service],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        stdout=subprocess.PIPE,
+    ) as container:
+        assert container.stdout
+        assert container.stdout.readline() == b"importing\n"
+        children = Path(f"/proc/{container.pid}/task/{container.pid}/children").read_text()
+        os.kill(int(children), signal.SIGTERM)
+
+        try:
+            assert container.wait(10) == 0
+        finally:
+            container.kill()

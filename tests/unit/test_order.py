@@ -1,4 +1,5 @@
-"""Which sealed hours may be published: in order, and none past an hour that is still open."""
+"""Which sealed hours may be published: in order, and none past an hour that is still open, unless
+that one has been overtaken already."""
 
 from __future__ import annotations
 
@@ -61,24 +62,24 @@ after = st.one_of(
 )
 
 
-def first_open_ms(world: list[SealedHours]) -> float:
-    """The start of the first hour that is not sealed, in a day that holds anything due."""
+def first_open_ms(world: list[SealedHours], after_ms: int) -> float:
+    """The start of the first hour after `after_ms` that is not sealed, in a day that holds anything
+    due."""
     starts = {
         each.partition.hour_start_ms(hour)
         for each in world
         if each.records or each.waiting
         for hour in range(HOURS)
     }
-    return min(
-        starts - {each.start_ms for day in world for each in day.records}, default=float("inf")
-    )
+    sealed = {each.start_ms for day in world for each in day.records}
+    return min((start for start in starts - sealed if start > after_ms), default=float("inf"))
 
 
 @given(world=worlds(), after_ms=after)
 def test_every_hour_with_readings_before_the_first_open_one_is_published_in_order(
     world: list[SealedHours], after_ms: int
 ) -> None:
-    open_ms = first_open_ms(world)
+    open_ms = first_open_ms(world, after_ms)
     every = sorted((each for day in world for each in day.records), key=lambda each: each.start_ms)
 
     assert publishable(world, after_ms=after_ms) == [
@@ -88,7 +89,7 @@ def test_every_hour_with_readings_before_the_first_open_one_is_published_in_orde
 
 @given(world=worlds(), after_ms=after)
 def test_nothing_overtakes_an_open_hour(world: list[SealedHours], after_ms: int) -> None:
-    open_ms = first_open_ms(world)
+    open_ms = first_open_ms(world, after_ms)
 
     assert all(each.start_ms < open_ms for each in publishable(world, after_ms=after_ms))
 
@@ -114,6 +115,14 @@ def test_an_hour_that_waits_holds_back_the_next_day() -> None:
     world = [sealed(DAY_1, 23, waiting=1), sealed(DAY_2, 5)]
 
     assert publishable(world, after_ms=BEFORE_ALL_MS) == list(world[0].records)
+
+
+def test_an_hour_that_waits_behind_the_frontier_holds_back_nothing() -> None:
+    world = [sealed(DAY_1, 3, waiting=21), sealed(DAY_2, 5)]
+
+    assert publishable(world, after_ms=DAY_2.hour_start_ms(1)) == [
+        record(DAY_2, hour) for hour in (2, 3, 4)
+    ]
 
 
 def test_a_day_of_which_every_hour_waits_holds_back_the_next() -> None:

@@ -24,7 +24,7 @@ import pytest
 
 import hourglass
 from hourglass import runtime
-from hourglass.errors import Unreachable, Unsuitable
+from hourglass.errors import Damaged, Unreachable, Unsuitable
 from hourglass.runtime import Service
 from hourglass.settings import ServiceSettings, add_command, application, invoke
 from tests.waiting import wait_until
@@ -473,7 +473,10 @@ def test_a_worker_that_is_done_is_missed_by_nobody(
     assert service.ready_troubles() == []
 
 
-def test_a_step_that_finds_redis_away_is_taken_again(service: Service) -> None:
+@pytest.mark.parametrize("error", [Unreachable, Damaged])
+def test_a_step_that_finds_redis_away_or_a_key_damaged_is_taken_again(
+    service: Service, error: type[Exception]
+) -> None:
     service.well("start")
     tries = count()
     unready: list[str] = []
@@ -481,14 +484,27 @@ def test_a_step_that_finds_redis_away_is_taken_again(service: Service) -> None:
     def step() -> None:
         unready.extend(service.ready_troubles())
         if next(tries) == 0:
-            raise Unreachable("Redis does not answer")
+            raise error("as the test wants it")
 
     service.every(0.001, "sealer", step)
     wait_until(lambda: next(tries) > 4)
 
-    assert set(unready) == {"sealer: Redis does not answer"}
+    assert set(unready) == {"sealer: as the test wants it"}
     assert service.ready_troubles() == []
     assert not service.stop.is_set()
+
+
+def test_each_trouble_is_a_series_while_it_lasts(service: Service) -> None:
+    def troubles() -> set[str]:
+        samples = next(iter(service.registry.collect())).samples
+        return {sample.labels["worker"] for sample in samples}
+
+    assert troubles() == {"start"}
+    service.well("start")
+    service.trouble("sealer", "Redis does not answer")
+    assert troubles() == {"sealer"}
+    service.well("sealer")
+    assert troubles() == set()
 
 
 def test_steps_end_when_the_service_stops(service: Service) -> None:

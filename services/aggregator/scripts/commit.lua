@@ -3,8 +3,9 @@
 --
 -- KEYS[1]  stream      KEYS[2] hour records      KEYS[3] quarantine
 -- KEYS[4…] the sets of devices seen, one per tally in the order of the tallies
--- ARGV     group, consumer, entries delivered to this consumer and not yet committed,
---          real time in ms at which the stream expires, the same for the records, and MessagePack of
+-- ARGV     group, incarnation that `open` told of, consumer, entries delivered to this consumer and
+--          not yet committed, real time in ms at which the stream expires, the same for the records,
+--          and MessagePack of
 --          { ids, tallies: {hour, count, sum, min, max, devices}, rejects: {id, reason, fields} };
 --          `ids` holds every entry of the batch, rejects included; sums are decimal text
 -- Reply    {1, readings that were late} or {0, ids of the batch still delivered to this consumer}
@@ -12,13 +13,39 @@
 --          name belongs to one connection, so all it has pending was delivered over it; if there is
 --          less of that than the caller holds, somebody claimed or acknowledged some of it: then
 --          nothing is done, and the caller folds anew what is still its own.
+--          What was read through a group, or counted beside records, that are no longer those of the
+--          partition is not counted: NOGROUP sends the caller to open it again.
 --          Runs under allow-oom: a full Redis refuses readings, and goes on counting those it has
+need(#KEYS >= 3 and #ARGV == 7, 'commit takes 3 keys or more and 7 arguments')
+for i = 4, 6 do need(is_whole(ARGV[i]), 'entries held and times must be whole numbers') end
 local stream, hours, quarantine = KEYS[1], KEYS[2], KEYS[3]
-local group, consumer, held = ARGV[1], ARGV[2], tonumber(ARGV[3])
-local stream_expires, records_expire = ARGV[4], ARGV[5]
-local batch = cmsgpack.unpack(ARGV[6])
+local group, incarnation, consumer, held = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local stream_expires, records_expire = ARGV[5], ARGV[6]
+local batch = cmsgpack.unpack(ARGV[7])
+need(type(batch) == 'table', 'the batch must be ids, tallies, rejects')
 local ids, tallies, rejects = batch[1], batch[2], batch[3]
+need(is_flat(ids) and #ids > 0 and type(tallies) == 'table' and type(rejects) == 'table',
+  'the batch must be ids, tallies, rejects')
+need(#tallies == #KEYS - 3, 'each tally must have its set of devices')
+local folded = #rejects
+for _, tally in ipairs(tallies) do
+  need(type(tally) == 'table' and is_count(tally[2]) and is_sum(tally[3])
+    and type(tally[1]) == 'number' and tally[1] >= 0 and tally[1] <= 23 and tally[1] % 1 == 0
+    and type(tally[4]) == 'number' and type(tally[5]) == 'number' and is_flat(tally[6]),
+    'a tally must be hour, count, sum, min, max, devices')
+  folded = folded + tally[2]
+end
+need(folded == #ids, 'every entry must be in one tally or among the rejects')
+for _, reject in ipairs(rejects) do
+  need(is_flat(reject) and #reject == 3, 'a reject must be id, reason, fields')
+end
+expect(stream, 'stream')
+expect(hours, 'hash')
+expect(quarantine, 'stream')
 
+if redis.call('HGET', hours, 'incarnation') ~= incarnation then
+  return redis.error_reply('NOGROUP ' .. stream .. ' has been opened anew')
+end
 local pending = 0
 for _, entry in ipairs(redis.call('XPENDING', stream, group)[4] or {}) do
   if entry[1] == consumer then pending = tonumber(entry[2]) end
@@ -28,34 +55,38 @@ if pending ~= held then
   for i, entry in ipairs(redis.call('XPENDING', stream, group, ids[1], ids[#ids], held, consumer)) do
     own[i] = entry[1]
   end
-  return {0, own}
+  return { 0, own }
 end
 
-local function keep_until(key, at)
-  if redis.call('PEXPIREAT', key, at, 'NX') == 0 then redis.call('PEXPIREAT', key, at, 'GT') end
+local records = {}
+for i, tally in ipairs(tallies) do
+  expect(KEYS[3 + i], 'set')
+  local h = string.format('%02d:', tally[1])
+  local record = redis.call('HMGET', hours, h .. 'sealed', h .. 'min', h .. 'max', h .. 'count',
+    h .. 'sum', h .. 'late', h .. 'late_sum')
+  for each = 2, 7 do need(not record[each] or is_sum(record[each]), 'hour records must be numbers') end
+  records[i] = record
 end
 
--- A key of another type fails here, before anything has changed.
-redis.call('HLEN', hours)
-redis.call('XLEN', quarantine)
-for i = 1, #tallies do redis.call('SCARD', KEYS[3 + i]) end
-
-local acknowledged = redis.call('XACK', stream, group, unpack(ids))
-if acknowledged ~= #ids then
-  return redis.error_reply('MISCOUNT ' .. acknowledged .. ' of ' .. #ids .. ' entries were pending')
+if redis.call('XACK', stream, group, unpack(ids)) ~= #ids then
+  -- Somebody acknowledged entries of this batch and pushed others upon this consumer; which ones were
+  -- counted by whom cannot be told any more. The raw readings can: without its group the partition is
+  -- counted again from its first entry.
+  redis.call('XGROUP', 'DESTROY', stream, group)
+  return redis.error_reply('NOGROUP entries of ' .. stream .. ' were acknowledged by somebody else')
 end
 
 local late = 0
 for i, tally in ipairs(tallies) do
   local h = string.format('%02d:', tally[1])
-  if redis.call('HEXISTS', hours, h .. 'sealed') == 1 then
+  local sealed, min, max = unpack(records[i], 1, 3)
+  if sealed then
     redis.call('HINCRBY', hours, h .. 'late', tally[2])
     redis.call('HINCRBY', hours, h .. 'late_sum', tally[3])
     late = late + tally[2]
   else
     redis.call('HINCRBY', hours, h .. 'count', tally[2])
     redis.call('HINCRBY', hours, h .. 'sum', tally[3])
-    local min, max = unpack(redis.call('HMGET', hours, h .. 'min', h .. 'max'))
     if not min or tally[4] < tonumber(min) then redis.call('HSET', hours, h .. 'min', tally[4]) end
     if not max or tally[5] > tonumber(max) then redis.call('HSET', hours, h .. 'max', tally[5]) end
     if #tally[6] > 0 then
@@ -68,10 +99,8 @@ end
 for _, reject in ipairs(rejects) do
   redis.call('XADD', quarantine, '*', 'id', reject[1], 'reason', reject[2], 'fields', reject[3])
 end
-if #rejects > 0 then
-  keep_until(quarantine, records_expire)
-end
+if #rejects > 0 then keep_until(quarantine, records_expire) end
 keep_until(hours, records_expire)
 -- GT alone: the stream has had a TTL since it was opened, and a time that is past must not delete it.
 redis.call('PEXPIREAT', stream, stream_expires, 'GT')
-return {1, late}
+return { 1, late }

@@ -4,46 +4,54 @@
 -- KEYS[1]  stream      KEYS[2] hour records      KEYS[3] quarantine
 -- KEYS[4…] the sets of devices seen, one per hour from 0 to 23
 -- ARGV     group, real time in ms at which the stream expires at the latest, the same for records
--- Reply    'absent', 'open' (the group was there), 'opened' (made now), 'recount' (made anew
---          because somebody destroyed it while its stream lived on)
+-- Reply    {what was found, the incarnation of group and records, which a commit has to name}:
+--          'absent'   there is no such stream
+--          'open'     the group was there
+--          'opened'   made now
+--          'recount'  made anew, because somebody destroyed it, or the records, while the stream lived
+--          'remade'   made anew for another stream than the one that was counted so far
 -- Keeps    no key without TTL: the group is never made with MKSTREAM, and a stream that a foreign
 --          writer left without TTL gets one. On a recount every reading is delivered again, so
 --          open hours start from nothing; a sealed hour keeps its record, and its late count starts
 --          at minus what it had counted, which the readings delivered again bring back to the truth
+need(#KEYS == 27 and #ARGV == 3, 'open takes 27 keys and 3 arguments')
+need(ARGV[1] ~= '', 'the group must have a name')
+need(is_whole(ARGV[2]) and is_whole(ARGV[3]), 'the times must be whole numbers')
 local stream, hours, quarantine = KEYS[1], KEYS[2], KEYS[3]
 local group, stream_expires, records_expire = ARGV[1], ARGV[2], ARGV[3]
+expect(hours, 'hash')
+expect(quarantine, 'stream')
+for hour = 0, 23 do expect(KEYS[4 + hour], 'set') end
+if not expect(stream, 'stream') then return { 'absent', '' } end
 
--- By text: a sum may outgrow the 53 bits of a number here. Redis takes no '-0' for an integer.
-local function minus(integer)
-  if integer == '0' then return integer end
-  return integer:sub(1, 1) == '-' and integer:sub(2) or '-' .. integer
+local function minus(sum)
+  if sum == '0' then return sum end -- Redis takes no '-0' for an integer
+  return sum:sub(1, 1) == '-' and sum:sub(2) or '-' .. sum
 end
 
-if redis.call('EXISTS', stream) == 0 then return 'absent' end
 redis.call('PEXPIREAT', stream, stream_expires, 'NX')
-redis.call('HLEN', hours)
-
+local incarnation, opened = unpack(redis.call('HMGET', hours, 'incarnation', 'opened'))
 local made = redis.pcall('XGROUP', 'CREATE', stream, group, '0')
+local records_lost = false
 if made.err then
-  if string.find(made.err, 'BUSYGROUP', 1, true) then return 'open' end
-  return made
+  if not string.find(made.err, 'BUSYGROUP', 1, true) then return made end
+  if incarnation then return { 'open', incarnation } end
+  -- The group knows what was counted, and nothing else does.
+  redis.call('XGROUP', 'DESTROY', stream, group)
+  redis.call('XGROUP', 'CREATE', stream, group, '0')
+  records_lost = true
 end
 
--- `opened` is the id of an entry the stream has held. If it, or an earlier one, is still there, or
--- has been deleted from this very stream, the group alone was lost. Otherwise the stream itself was
--- made anew, and what was counted from the old one stays counted.
-local function is_this_streams(id)
-  if id == '0-0' or #redis.call('XRANGE', stream, '-', id, 'COUNT', 1) > 0 then return true end
+-- `opened` is the id of an entry that the stream counted so far has held. A stream without it that
+-- never gave up an entry is another one. Of a stream that did give up some it cannot be told; then
+-- it counts as the same, because a recount gives what the raw readings say.
+local function is_another_stream()
+  if not opened or #redis.call('XRANGE', stream, opened, opened) > 0 then return false end
   local info = redis.call('XINFO', 'STREAM', stream)
-  for i = 1, #info, 2 do
-    if info[i] == 'max-deleted-entry-id' then
-      local deleted_ms, ms = string.match(info[i + 1], '^%d+'), string.match(id, '^%d+')
-      return tonumber(deleted_ms) >= tonumber(ms)
-    end
-  end
+  return field(info, 'entries-added') == field(info, 'length')
 end
-local opened = redis.call('HGET', hours, 'opened')
-local recount = opened and is_this_streams(opened)
+local remade = is_another_stream()
+local recount = not remade and (records_lost or opened)
 for hour = 0, 23 do
   local h = string.format('%02d:', hour)
   if redis.call('HEXISTS', hours, h .. 'sealed') == 0 then
@@ -58,9 +66,10 @@ for hour = 0, 23 do
   end
 end
 if recount then redis.call('DEL', quarantine) end
+
+local time = redis.call('TIME')
+incarnation = time[1] .. '.' .. time[2]
 local first = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
-redis.call('HSET', hours, 'opened', first and first[1] or '0-0')
-if redis.call('PEXPIREAT', hours, records_expire, 'NX') == 0 then
-  redis.call('PEXPIREAT', hours, records_expire, 'GT')
-end
-return recount and 'recount' or 'opened'
+redis.call('HSET', hours, 'incarnation', incarnation, 'opened', first and first[1] or '0-0')
+keep_until(hours, records_expire)
+return { remade and 'remade' or recount and 'recount' or 'opened', incarnation }

@@ -6,16 +6,29 @@
 -- KEYS[3]  sorted set of what was published: "hour:count:sum" by hour
 -- KEYS[4]  sorted set of revisions: an hour sealed anew with another result, "hour:count:sum" by hour
 -- KEYS[5]  sorted set of hours that got their first reading after a later hour was published
--- ARGV     start of the hour in ms, count, sum, entries kept on the stream, members kept in each set,
+-- ARGV     start of the hour in ms, count, sum, the frontier that this hour is known to come next after
+--          (empty if there was none), entries kept on the stream, members kept in each set,
 --          then the entry's fields and values
--- Reply    'published'; 'known' (it was, with this result); 'revised' or 'too late' when that is
---          noted for the first time, 'known' when it had been
--- Keeps    the frontier and the stream move in one step, and the frontier only forward. What is
+-- Reply    'published'; 'known' (it was, with this result); 'moved' (the frontier is another one:
+--          nothing was done); 'revised' or 'too late' when that is noted for the first time, 'known'
+--          when it had been
+-- Keeps    the frontier and the stream move in one step, and the frontier only forward, from where the
+--          caller saw it: after a failover that took it back no hour is passed over. What is
 --          published is known here alone, so a failover takes both back together
+need(#KEYS == 5 and #ARGV >= 8 and #ARGV % 2 == 0, 'publish takes 5 keys, 6 arguments and pairs')
+for _, i in ipairs({ 1, 2, 5, 6 }) do need(is_whole(ARGV[i]), 'hour, count and sizes must be whole') end
+need(tonumber(ARGV[1]) % 3600000 == 0, 'an hour must start on the hour')
+need(tonumber(ARGV[2]) > 0, 'an hour without readings is not published')
+need(is_sum(ARGV[3]), 'the sum must be a whole number')
+need(ARGV[4] == '' or is_whole(ARGV[4]), 'the frontier must be a time or empty')
+need(tonumber(ARGV[5]) > 0 and tonumber(ARGV[6]) > 0, 'something must be kept')
 local averages, frontier, published, revisions, too_late = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local hour, count, sum = ARGV[1], ARGV[2], ARGV[3]
-local kept, remembered = ARGV[4], tonumber(ARGV[5])
+local hour, count, sum, seen = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local kept, remembered = ARGV[5], tonumber(ARGV[6])
 local member = hour .. ':' .. count .. ':' .. sum
+expect(averages, 'stream')
+expect(frontier, 'string')
+for i = 3, 5 do expect(KEYS[i], 'zset') end
 
 local function note(set)
   if redis.call('ZADD', set, 'NX', hour, member) == 0 then return false end
@@ -23,9 +36,12 @@ local function note(set)
   return true
 end
 
-local last = redis.call('GET', frontier)
-if not last or tonumber(hour) > tonumber(last) then
-  redis.call('XADD', averages, 'MAXLEN', '=', kept, hour .. '-0', unpack(ARGV, 6))
+local last = redis.call('GET', frontier) or ''
+need(last == '' or is_whole(last), 'the frontier must hold a time: delete ' .. frontier)
+if last == '' or tonumber(hour) > tonumber(last) then
+  if last ~= seen then return 'moved' end
+  local added = redis.pcall('XADD', averages, 'MAXLEN', '=', kept, hour .. '-0', unpack(ARGV, 7))
+  need(not added.err, averages .. ' has a later entry that no publisher wrote: delete it')
   redis.call('SET', frontier, hour)
   note(published)
   return 'published'

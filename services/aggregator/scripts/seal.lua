@@ -10,23 +10,25 @@
 --          counts and sums are text, missing ones nil
 -- Keeps    an hour is sealed once. The barrier is the stream's last id when the hour was first found
 --          due; it seals when the group has been delivered everything up to the barrier and nothing
---          up to it is pending. A partition whose stream is gone has nothing left to wait for
+--          up to it is pending. A partition whose stream is gone, or is no stream any more, has
+--          nothing left to wait for; one whose records are gone waits until it has been opened again
+need(#KEYS == 26 and #ARGV == 5, 'seal takes 26 keys and 5 arguments')
+need(is_whole(ARGV[2]) and tonumber(ARGV[2]) <= 24, 'the hours due must be 0 to 24')
+need(is_whole(ARGV[4]) and is_whole(ARGV[5]), 'the times must be whole numbers')
 local stream, hours = KEYS[1], KEYS[2]
 local group, due, sealed_by, now, records_expire =
   ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
+for hour = 0, 23 do expect(KEYS[3 + hour], 'set') end
+local recorded = expect(hours, 'hash')
 
-local function field(reply, name)
-  for i = 1, #reply, 2 do
-    if reply[i] == name then return reply[i + 1] end
-  end
-end
-
-local alive = redis.call('EXISTS', stream) == 1
-if not alive and redis.call('EXISTS', hours) == 0 then return {{}, 0, {}} end
+local alive = redis.call('TYPE', stream).ok == 'stream'
+if not alive and not recorded then return { {}, 0, {} } end
 
 local last, delivered
+local opened = redis.call('HEXISTS', hours, 'incarnation') == 1
 local function counted_up_to(barrier)
   if not alive then return true end
+  if not opened then return false end
   if not delivered then
     for _, info in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
       if field(info, 'name') == group then delivered = field(info, 'last-delivered-id') end
@@ -65,7 +67,5 @@ for hour = 0, 23 do
     report[#report + 1] = record
   end
 end
-if redis.call('PEXPIREAT', hours, records_expire, 'NX') == 0 then
-  redis.call('PEXPIREAT', hours, records_expire, 'GT')
-end
-return {sealed_now, waiting, report}
+keep_until(hours, records_expire)
+return { sealed_now, waiting, report }

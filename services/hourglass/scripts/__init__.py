@@ -14,6 +14,7 @@ import msgpack
 class Script:
     """A script's source, the name Redis caches it under, and its fault points."""
 
+    name: str
     source: str
     sha: str
     before: str
@@ -21,10 +22,19 @@ class Script:
 
     @classmethod
     def load(cls, package: str, name: str) -> Script:
-        """The script in file `scripts/name.lua` of `package`."""
-        source = (files(package) / "scripts" / f"{name}.lua").read_text(encoding="utf-8")
+        """The script in file `scripts/name.lua` of `package`, with the prelude after its first
+        line, which is for Redis: `#!lua` and flags."""
+        shebang, _, body = _read(package, name).partition("\n")
+        source = f"{shebang}\n{_PRELUDE}\n{body}"
         sha = sha1(source.encode(), usedforsecurity=False).hexdigest()
-        return cls(source, sha, f"{name}.before", f"{name}.after")
+        return cls(name, source, sha, f"{name}.before", f"{name}.after")
+
+
+def _read(package: str, name: str) -> str:
+    return (files(package) / "scripts" / f"{name}.lua").read_text(encoding="utf-8")
+
+
+_PRELUDE = _read("hourglass", "prelude")
 
 
 def packed(value: Any) -> bytes:

@@ -1,0 +1,41 @@
+-- What every script begins with. A script that refuses, because an argument makes no sense or a key
+-- holds what the pipeline did not put there, does so before it has changed anything.
+
+local function need(holds, what)
+  if not holds then error({ err = 'REFUSED ' .. what }) end
+end
+
+local function is_whole(text) return #text <= 16 and string.find(text, '^%d+$') ~= nil end
+
+-- Sums are kept as text: they may outgrow the 53 bits of a number here. No more digits than this, and
+-- one can be added to another within the 64 bits of HINCRBY.
+local function is_sum(text)
+  return type(text) == 'string' and #text <= 19 and string.find(text, '^%-?%d+$') ~= nil
+    and #text - (text:sub(1, 1) == '-' and 1 or 0) <= 18
+end
+
+local function is_count(value) return type(value) == 'number' and value >= 1 and value % 1 == 0 end
+
+-- Strings and numbers, without gaps.
+local function is_flat(list) return type(list) == 'table' and (pcall(table.concat, list)) end
+
+local function expect(key, kind)
+  local found = redis.call('TYPE', key).ok
+  if found ~= kind and found ~= 'none' then
+    error({ err = 'WRONGTYPE ' .. key .. ' is a ' .. found .. ', not a ' .. kind
+      .. ': rename or delete it' })
+  end
+  return found ~= 'none'
+end
+
+-- An expiry is extended and never shortened; GT alone does nothing on a key without TTL.
+local function keep_until(key, at)
+  if redis.call('PEXPIREAT', key, at, 'NX') == 0 then redis.call('PEXPIREAT', key, at, 'GT') end
+end
+
+-- The value of `name` in a reply that alternates names and values.
+local function field(reply, name)
+  for i = 1, #reply, 2 do
+    if reply[i] == name then return reply[i + 1] end
+  end
+end

@@ -1,0 +1,148 @@
+"""A key that holds what the pipeline did not put there troubles its partition alone: it is said
+once, the others go on, and what waited for it comes when it is gone."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from hourglass.keys import AVERAGES, CLOCK, FRONTIER, HOURS, PARTITIONS, PUBLISHED
+from tests.pipeline import DAY, NEXT_DAY, Pipeline, at, reading
+from tests.services import Services
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.chaos
+
+#: Ten minutes a second: what is written in a test stays within DAY.
+SPEED = 600.0
+MINUTES = range(0, 60, 20)
+KEYS = (NEXT_DAY.stream, NEXT_DAY.hours, NEXT_DAY.quarantine, NEXT_DAY.devices(0))
+REMEDY = "rename or delete it"
+
+
+def damage(pipeline: Pipeline, key: str) -> None:
+    assert pipeline.cluster.call("SET", key, "in the way", "EX", 3600)
+
+
+def repair(pipeline: Pipeline, key: str) -> None:
+    assert pipeline.cluster.call("DEL", key) == 1
+
+
+def troubled(running: Services, name: str, key: str) -> bool:
+    status, said = running.get(name, "/readyz")
+    return status == 503 and key in said and REMEDY in said
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_yesterday_is_published_and_today_follows_when_its_key_is_gone(
+    pipeline: Pipeline, running: Services, key: str
+) -> None:
+    damage(pipeline, key)
+    today = [reading(at(0, minute, day=NEXT_DAY), 70) for minute in MINUTES]
+    if key != NEXT_DAY.stream:
+        pipeline.produce(*today)
+    pipeline.produce(*(reading(at(hour, minute)) for hour in range(HOURS) for minute in MINUTES))
+    pipeline.drive(at(1, day=NEXT_DAY))
+
+    name = running.aggregator()
+    wait_until(lambda: len(pipeline.averages()) == HOURS, 20, "yesterday is never published")
+    wait_until(lambda: troubled(running, name, key), message=f"{key} is not mentioned")
+    assert running.metric(name, f'hourglass_trouble{{worker="{NEXT_DAY.stream}"}}') == 1
+    assert running.get(name, "/livez")[0] == 200
+    said = running.said(name)
+
+    repair(pipeline, key)
+    if key == NEXT_DAY.stream:
+        pipeline.produce(*today)
+    else:
+        wait_until(lambda: len(pipeline.averages()) == HOURS + 1, 20, "today is never published")
+        assert pipeline.averages()[-1].sum_milli_f == 70_000 * len(MINUTES)
+        assert pipeline.averages()[-1].devices == 1
+    running.await_ready(name)
+    assert running.metric(name, f'hourglass_trouble{{worker="{NEXT_DAY.stream}"}}') is None
+    # By the reader of the partition, and by the sealer.
+    assert running.said(name).count(f"{key} is a string") == said.count(f"{key} is a string") <= 2
+    wait_until(lambda: counted(pipeline) == len(today), message="today is never counted")
+    assert pipeline.audit().differences == []
+
+
+def counted(pipeline: Pipeline) -> int:
+    return sum(each.count + each.late for each in pipeline.records(NEXT_DAY).values())
+
+
+def test_a_stream_in_whose_place_something_else_stands_seals_what_was_counted(
+    pipeline: Pipeline, running: Services
+) -> None:
+    name = running.aggregator()
+    pipeline.produce(*(reading(at(0, minute)) for minute in MINUTES))
+    wait_until(lambda: pipeline.record(0).count == len(MINUTES))
+
+    damage(pipeline, DAY.stream)
+    wait_until(lambda: troubled(running, name, DAY.stream), message="it is not mentioned")
+    pipeline.drive(at(1))
+
+    wait_until(lambda: len(pipeline.averages()) == 1, message="the hour is never published")
+    assert pipeline.averages()[0].count == len(MINUTES)
+
+
+@pytest.mark.parametrize("key", [PARTITIONS, AVERAGES, FRONTIER, PUBLISHED, CLOCK])
+def test_whatever_it_is_the_aggregator_outlasts_it(
+    pipeline: Pipeline, running: Services, key: str
+) -> None:
+    name = running.aggregator()
+    running.await_ready(name)
+    pipeline.cluster.call("DEL", key)
+    if key != PARTITIONS:
+        damage(pipeline, key)
+    pipeline.produce(reading(at(0)))
+    if key == PARTITIONS:
+        damage(pipeline, key)
+    if key != CLOCK:
+        pipeline.drive(at(1))
+    wait_until(lambda: troubled(running, name, key), message=f"{key} is not mentioned")
+    assert running.get(name, "/livez")[0] == 200
+
+    repair(pipeline, key)
+    pipeline.drive(at(1))
+
+    wait_until(lambda: len(pipeline.averages()) == 1, message="the hour is never published")
+    running.await_ready(name)
+
+
+def test_a_producer_keeps_its_readings_until_the_key_is_gone(
+    pipeline: Pipeline, running: Services
+) -> None:
+    pipeline.run_clock(at(0), SPEED)
+    damage(pipeline, DAY.stream)
+    name = running.producer("porch", "--devices=3")
+    wait_until(lambda: troubled(running, name, DAY.stream), message="it is not mentioned")
+    wait_until(lambda: (running.metric(name, "hourglass_readings_buffered") or 0) > 1_000)
+
+    repair(pipeline, DAY.stream)
+    running.await_ready(name)
+    assert running.terminate(name)[0] == 0
+
+    tally = json.loads(running.output(name).read_text())
+    assert tally["dropped"] == 0
+    assert tally["produced"] == tally["taken"] == pipeline.cluster.call("XLEN", DAY.stream)
+    assert running.said(name).count(f"{DAY.stream} is a string") == 1
+
+
+def test_a_producer_gives_up_a_day_whose_key_is_damaged_to_its_end(
+    pipeline: Pipeline, running: Services
+) -> None:
+    damage(pipeline, DAY.stream)
+    pipeline.run_clock(at(23, 30), SPEED)
+
+    name = running.producer("porch")
+
+    wait_until(lambda: pipeline.cluster.call("EXISTS", NEXT_DAY.stream), 20, "no day follows")
+    dropped = running.metric(name, 'hourglass_readings_dropped_total{reason="refused"}')
+    assert running.terminate(name)[0] == 0
+    tally = json.loads(running.output(name).read_text())
+    assert tally["dropped"] == dropped
+    # Every second of the half-hour that it saw of the day.
+    assert 0 < tally["dropped"] <= 1_800
+    assert tally["produced"] == tally["taken"] + tally["dropped"]
+    assert tally["taken"] == pipeline.cluster.call("XLEN", NEXT_DAY.stream)
