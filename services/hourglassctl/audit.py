@@ -53,7 +53,11 @@ class Difference:
 
 @dataclass(slots=True, kw_only=True)
 class Audit:
-    """The findings, and the totals over every hour that has a record."""
+    """The findings, and the totals over every hour that has a record.
+
+    gone: readings that producers were told were taken and that Redis does not have any more
+    lost: readings that are there, or that nobody put aside, and that no hour has
+    """
 
     hours: int = 0
     counted: int = 0
@@ -65,6 +69,7 @@ class Audit:
     too_late: int = 0
     in_warehouse: int | None = None
     loading: int = 0
+    gone: int = 0
     lost: int = 0
     twice: int = 0
     differences: list[Difference] = field(default_factory=list[Difference])
@@ -89,6 +94,7 @@ def compare(recounts: Iterable[Recount], publication: Publication) -> Audit:
     audit = Audit(published=len(publication.published), loading=len(publication.loading))
     for each in recounts:
         audit.quarantined += each.quarantined
+        _compare_told(audit, each)
         _compare_raw(audit, each)
         for record in each.records:
             audit.hours += 1
@@ -104,9 +110,29 @@ def compare(recounts: Iterable[Recount], publication: Publication) -> Audit:
     return audit
 
 
+def _compare_told(audit: Audit, recount: Recount) -> None:
+    if recount.gone:
+        audit.gone += recount.gone
+        audit.differences.append(
+            Difference(
+                hour="",
+                what=f"{recount.partition.stream}: {recount.gone} readings that producers were "
+                "told were taken are gone",
+            )
+        )
+
+
 def _compare_raw(audit: Audit, recount: Recount) -> None:
     if recount.raw is None:
         return
+    if recount.remade:
+        audit.differences.append(
+            Difference(
+                hour="",
+                what=f"{recount.partition.stream} was deleted and made anew: what was counted of "
+                "it before cannot be counted again",
+            )
+        )
     if recount.unaccounted:
         audit.lost += recount.unaccounted
         audit.differences.append(
@@ -128,6 +154,8 @@ def _compare_raw(audit: Audit, recount: Recount) -> None:
         want = Result(raw.count, raw.sum_milli_f) if raw else Result(0, 0)
         audit.recounted_hours += 1
         audit.lost += max(0, want.count - have.count)
+        if recount.remade and have.count >= want.count:
+            continue
         audit.twice += max(0, have.count - want.count)
         if have != want:
             audit.differences.append(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from hourglass.averages import HourRecord
 from hourglass.cluster import Cluster, Link
+from hourglass.errors import Damaged
 from hourglass.keys import DAY_MS, GROUP, HOUR_MS, Partition
 from hourglass.readings import Rules, Unusable, decode
 from hourglass.records import decode_hours
@@ -32,15 +33,20 @@ class Recount:
     """A partition's records beside its raw readings, as of one instant.
 
     raw: by hour start; None if the stream is gone, so that there is nothing to compare with
+    remade: the stream was deleted and made anew, so that the records may count more than is there
     quarantined: entries in quarantine
     unaccounted: acknowledged entries that are neither usable nor in quarantine
+    gone: readings that producers were told were taken and that are not there, as far as each of
+        them has been heard of since
     """
 
     partition: Partition
     records: tuple[HourRecord, ...]
     raw: dict[int, RawHour] | None
+    remade: bool = False
     quarantined: int = 0
     unaccounted: int = 0
+    gone: int = 0
 
 
 def recount(cluster: Cluster, partition: Partition) -> Recount:
@@ -48,27 +54,42 @@ def recount(cluster: Cluster, partition: Partition) -> Recount:
     snapshot, and entries do not change. Raises Unreachable."""
     link = cluster.link(partition.stream)
     try:
-        keys = [partition.stream, partition.hours, partition.quarantine]
-        flat, delivered, pending = link.run(_SNAPSHOT, keys, [GROUP])
-        records = tuple(decode_hours(partition, dict(zip(flat[::2], flat[1::2], strict=True))))
+        keys = [partition.stream, partition.hours, partition.quarantine, partition.producers]
+        flat, producers, delivered, pending = link.run(_SNAPSHOT, keys, [GROUP])
+        fields = dict(zip(flat[::2], flat[1::2], strict=True))
+        records = tuple(decode_hours(partition, fields))
+        gone = sum(map(_told_and_not_there, producers))
         if not delivered:
-            return Recount(partition=partition, records=records, raw=None)
+            return Recount(partition=partition, records=records, raw=None, gone=gone)
         rejected = {
             fields[fields.index(b"id") + 1]
             for _, fields in _entries(link, partition.quarantine, b"+")
         }
         raw, unaccounted = _count(link, partition, delivered, {*pending, *rejected})
         if link.call("EXISTS", partition.stream) == 0:  # it expired while being read
-            return Recount(partition=partition, records=records, raw=None)
+            return Recount(partition=partition, records=records, raw=None, gone=gone)
         return Recount(
             partition=partition,
             records=records,
             raw=raw,
+            remade=b"remade" in fields,
             quarantined=len(rejected),
             unaccounted=unaccounted,
+            gone=gone,
         )
     finally:
         link.close()
+
+
+def _told_and_not_there(producer: bytes) -> int:
+    """From what the ingest script keeps of a producer. Raises Damaged."""
+    try:
+        _, told, stored = map(int, producer.split())
+    except ValueError:
+        raise Damaged(
+            "a producers hash holds what no producer wrote: rename or delete it"
+        ) from None
+    return told - stored
 
 
 def _count(

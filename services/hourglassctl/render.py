@@ -143,6 +143,7 @@ def audit_lines(audit: Audit) -> list[str]:
         f"readings counted         {audit.counted:>12,}",
         f"readings late            {audit.late:>12,}",
         f"readings in quarantine   {audit.quarantined:>12,}",
+        f"taken, and gone since    {audit.gone:>12,}",
         f"lost                     {audit.lost:>12,}",
         f"counted twice            {audit.twice:>12,}",
     ]

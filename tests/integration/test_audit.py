@@ -16,7 +16,8 @@ from averages_consumer.warehouse import Warehouse
 from hourglass.keys import AVERAGES, AVERAGES_GROUP, GROUP, HOUR_MS, PUBLISHED
 from hourglass.settings import invoke
 from hourglassctl.__main__ import application
-from tests.pipeline import DAY, NEXT_DAY, Pipeline, at, reading
+from tests.pipeline import DAY, NEXT_DAY, Pipeline, at, batch_of, reading
+from tests.replica import Copy
 
 
 @pytest.fixture
@@ -269,3 +270,34 @@ def test_a_damaged_partition_is_a_difference_and_the_others_are_audited(
 
     assert [each.what for each in found.differences if "rename or delete it" in each.what]
     assert 0 < found.counted <= counted + 1
+
+
+def test_readings_that_a_failover_lost_are_counted_exactly(pipeline: Pipeline) -> None:
+    other = pipeline.publisher("other")
+    pipeline.produce(*(reading(at(0, minute)) for minute in range(10)))
+    other.publish(batch_of(reading(at(0), device="attic")))
+    pipeline.count()
+    copy = Copy(pipeline, (DAY.stream, *DAY.companions))
+    pipeline.produce(*(reading(at(1, minute)) for minute in range(7)))
+    pipeline.count()
+
+    copy.restore()
+    assert pipeline.audit().gone == 0  # nobody can know before the producer is heard of again
+    pipeline.produce(reading(at(2)))
+    pipeline.count()
+
+    found = pipeline.audit()
+    assert (found.gone, found.lost, found.twice, found.counted) == (7, 0, 0, 12)
+    assert len(found.differences) == 1
+
+
+def test_readings_that_were_flushed_are_counted_exactly(pipeline: Pipeline) -> None:
+    pipeline.produce(*(reading(at(0, minute)) for minute in range(10)))
+    pipeline.count()
+    pipeline.cluster.call("DEL", DAY.stream, *DAY.companions)
+
+    pipeline.produce(*(reading(at(1, minute)) for minute in range(7)))
+    pipeline.count()
+
+    found = pipeline.audit()
+    assert (found.gone, found.lost, found.twice, found.counted) == (10, 0, 0, 7)

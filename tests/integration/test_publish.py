@@ -22,26 +22,10 @@ from hourglass.keys import (
 )
 from hourglassctl.replay import DataSet, replay
 from tests.pipeline import DAY, NEXT_DAY, Pipeline, at, day_after, reading
+from tests.replica import Copy
 
 OF_THE_AVERAGES = (AVERAGES, FRONTIER, PUBLISHED, REVISIONS, TOO_LATE)
 OF_THE_DAY = (DAY.stream, DAY.hours, *(DAY.devices(hour) for hour in range(24)))
-
-
-class Copy:
-    """What a replica held of some keys; a failover that loses what came later restores it."""
-
-    def __init__(self, pipeline: Pipeline, keys: tuple[str, ...]) -> None:
-        self._pipeline = pipeline
-        self._dumps = {key: pipeline.cluster.call("DUMP", key) for key in keys}
-
-    def restore(self) -> None:
-        for key, dump in self._dumps.items():
-            if dump is None:
-                self._pipeline.cluster.call("DEL", key)
-            else:
-                capped = key in OF_THE_AVERAGES
-                ttl_ms = 0 if capped else 3_600_000
-                self._pipeline.cluster.call("RESTORE", key, ttl_ms, dump, "REPLACE")
 
 
 def produce_hours(pipeline: Pipeline, *hours: int, day: Partition = DAY) -> None:

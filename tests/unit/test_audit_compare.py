@@ -65,6 +65,24 @@ def test_entries_acknowledged_and_nowhere_to_be_found_are_lost() -> None:
     )
 
 
+def test_readings_that_producers_were_told_were_taken_and_are_gone_are_a_difference() -> None:
+    audit = compare([replace(GOOD, gone=120)], PUBLISHED)
+    assert (audit.gone, audit.lost, audit.twice) == (120, 0, 0)
+    assert [each.what for each in audit.differences] == [
+        "temps:20250101: 120 readings that producers were told were taken are gone"
+    ]
+
+
+@pytest.mark.parametrize(("there", "lost"), [(1, 0), (4, 0), (5, 1)])
+def test_a_partition_made_anew_may_count_more_than_is_there_and_not_less(
+    there: int, lost: int
+) -> None:
+    raw = {FIRST: RawHour(there, 50_000 * there), SECOND: RawHour(2, 100_000)}
+    audit = compare([replace(GOOD, raw=raw, remade=True)], PUBLISHED)
+    assert "was deleted and made anew" in audit.differences[0].what
+    assert (audit.lost, audit.twice) == (lost, 0)
+
+
 def test_a_partition_that_has_expired_is_compared_by_its_records_alone() -> None:
     assert differences(replace(GOOD, raw=None)) == []
 

@@ -9,7 +9,8 @@
 --          'open'     the group was there
 --          'opened'   made now
 --          'recount'  made anew, because somebody destroyed it, or the records, while the stream lived
---          'remade'   made anew for another stream than the one that was counted so far
+--          'remade'   made anew for another stream than the one that was counted so far; the records
+--                     remember it, because raw readings cannot bear out what they count any more
 -- Keeps    no key without TTL: the group is never made with MKSTREAM, and a stream that a foreign
 --          writer left without TTL gets one. On a recount every reading is delivered again, so
 --          open hours start from nothing; a sealed hour keeps its record, and its late count starts
@@ -71,5 +72,6 @@ local time = redis.call('TIME')
 incarnation = time[1] .. '.' .. time[2]
 local first = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
 redis.call('HSET', hours, 'incarnation', incarnation, 'opened', first and first[1] or '0-0')
+if remade then redis.call('HSET', hours, 'remade', incarnation) end
 keep_until(hours, records_expire)
 return { remade and 'remade' or recount and 'recount' or 'opened', incarnation }

@@ -1,19 +1,22 @@
 #!lua flags=no-writes
 -- What a partition held, and what had been counted of it, at one instant.
 --
--- KEYS[1]  stream      KEYS[2] hour records      KEYS[3] quarantine
+-- KEYS[1]  stream      KEYS[2] hour records      KEYS[3] quarantine      KEYS[4] producers
 -- ARGV     group
--- Reply    {hour records as HGETALL, the group's last delivered id, ids delivered and not
---           acknowledged}; an empty id if there is no stream, '0-0' if it has no such group
+-- Reply    {hour records as HGETALL, what each producer was told and has here, as in its hash,
+--           the group's last delivered id, ids delivered and not acknowledged};
+--          an empty id if there is no stream, '0-0' if it has no such group
 -- Keeps    entries up to that id, those ids excepted, are just what the records counted or what
 --          went to quarantine, however busy the partition is
-need(#KEYS == 3 and #ARGV == 1, 'snapshot takes 3 keys and 1 argument')
+need(#KEYS == 4 and #ARGV == 1, 'snapshot takes 4 keys and 1 argument')
 local stream, hours, group = KEYS[1], KEYS[2], ARGV[1]
 expect(hours, 'hash')
 expect(KEYS[3], 'stream')
+expect(KEYS[4], 'hash')
 
 local records = redis.call('HGETALL', hours)
-if not expect(stream, 'stream') then return { records, '', {} } end
+local producers = redis.call('HVALS', KEYS[4])
+if not expect(stream, 'stream') then return { records, producers, '', {} } end
 local delivered = '0-0'
 local pending = {}
 for _, info in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
@@ -26,4 +29,4 @@ for _, info in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
     end
   end
 end
-return { records, delivered, pending }
+return { records, producers, delivered, pending }
