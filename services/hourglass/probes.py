@@ -1,37 +1,87 @@
-"""The HTTP port of a service: /livez, /readyz, /metrics."""
+"""The HTTP port of a service: GET and HEAD of /livez, /readyz and /metrics, and nothing else.
+
+One thread serves every client, and none can hold it up: a connection carries one request, has
+EXCHANGE_S for all of it and HEAD_BYTES to ask in, and where there are CONNECTIONS of them the
+oldest makes room for the newest. So threads, memory and descriptors stay few whatever is sent, and
+a probe is answered while a thousand clients say nothing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from socketserver import ThreadingMixIn
+import asyncio
+import logging
+import socket
+from asyncio import StreamReader, StreamWriter
+from collections.abc import Callable, Sequence
+from http import HTTPStatus
 from threading import Thread
-from typing import TYPE_CHECKING, Any
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+from typing import NamedTuple
 
-from prometheus_client import CollectorRegistry, make_wsgi_app
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
 
 from hourglass.errors import Misconfigured
 
-if TYPE_CHECKING:
-    from wsgiref.types import StartResponse, WSGIEnvironment
+log = logging.getLogger(__name__)
 
 #: What keeps a service from being live or ready, one phrase each; empty if nothing does.
 Check = Callable[[], Sequence[str]]
 
-#: How long closing the port may take: part of the two seconds between SIGTERM and the exit.
-CLOSE_WITHIN_S = 0.1
+#: From the first byte to the last, both ways; a scrape takes a small part of it.
+EXCHANGE_S = 5.0
+#: Request line and headers; kubelet and Prometheus send some 300.
+HEAD_BYTES = 8 * 1024
+#: Open at a time: more than asyncio accepts in one turn, so that each is heard once.
+CONNECTIONS = 200
+#: Connections that the kernel keeps until they are accepted.
+WAITING = 1024
+#: Part of the two seconds between SIGTERM and the exit.
+CLOSE_WITHIN_S = 0.2
 
 
-class _Server(ThreadingMixIn, WSGIServer):
-    daemon_threads = True
+class Request(NamedTuple):
+    """What matters here of a request."""
+
+    method: str
+    path: str
+    accept: str
+
+    @classmethod
+    def parse(cls, head: bytes) -> Request:
+        """From the request line to the empty one. Raises ValueError."""
+        first, *lines = head.decode("latin-1").removesuffix("\r\n\r\n").split("\r\n")
+        method, target, version = first.split(" ")
+        if not version.startswith("HTTP/1."):
+            raise ValueError(f"{version!r} is not spoken here")
+        headers = {
+            name.lower(): value.strip()
+            for name, _, value in (line.partition(":") for line in lines)
+        }
+        return cls(method, target.partition("?")[0], headers.get("accept", ""))
 
 
-class _QuietHandler(WSGIRequestHandler):
-    #: A client that sends nothing gives its thread back.
-    timeout = 10
+class Answer(NamedTuple):
+    """What a request gets."""
 
-    def log_message(self, *_: Any, **__: Any) -> None:
-        """Probes and scrapes are no news."""
+    status: HTTPStatus
+    body: bytes
+    content_type: str = "text/plain; charset=utf-8"
+
+    @classmethod
+    def of(cls, status: HTTPStatus, *lines: str) -> Answer:
+        return cls(status, "".join(f"{line}\n" for line in lines).encode())
+
+    def encoded(self) -> bytes:
+        """The head and the body."""
+        lines = [
+            f"HTTP/1.1 {self.status.value} {self.status.phrase}",
+            f"Content-Type: {self.content_type}",
+            f"Content-Length: {len(self.body)}",
+            "Connection: close",
+        ]
+        if self.status is HTTPStatus.METHOD_NOT_ALLOWED:
+            lines.append("Allow: GET, HEAD")
+        return "\r\n".join([*lines, "", ""]).encode() + self.body
 
 
 class Probes:
@@ -40,47 +90,100 @@ class Probes:
     def __init__(
         self, host: str, port: int, registry: CollectorRegistry, *, live: Check, ready: Check
     ) -> None:
-        metrics = make_wsgi_app(registry)
-
-        def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-            path = environ.get("PATH_INFO", "")
-            if environ.get("REQUEST_METHOD") not in ("GET", "HEAD"):
-                return _answer(start_response, "405 Method Not Allowed", ["only GET"])
-            if path == "/metrics":
-                return metrics(environ, start_response)
-            check = {"/livez": live, "/readyz": ready}.get(path)
-            if check is None:
-                return _answer(
-                    start_response, "404 Not Found", ["there are /livez, /readyz, /metrics"]
-                )
-            troubles = check()
-            if troubles:
-                return _answer(start_response, "503 Service Unavailable", troubles)
-            return _answer(start_response, "200 OK", ["ok"])
-
+        self._registry = registry
+        self._checks = {"/livez": live, "/readyz": ready}
+        self._open: dict[StreamWriter, None] = {}
         try:
-            self._server = make_server(
-                host, port, app, server_class=_Server, handler_class=_QuietHandler
-            )
+            listener = _listen(host, port)
         except OSError as error:
             raise Misconfigured(
                 f"cannot listen on {host}:{port} ({error.strerror}): choose another --http-port"
             ) from None
-        self.port = int(self._server.server_port)
-        self._thread = Thread(
-            target=self._server.serve_forever, args=(CLOSE_WITHIN_S,), name="probes", daemon=True
-        )
+        self.port = int(listener.getsockname()[1])
+        self._loop = asyncio.new_event_loop()
+        self._closed = asyncio.Event()
+        self._thread = Thread(target=self._run, args=(listener,), name="probes", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        self._loop.call_soon_threadsafe(self._closed.set)
+        self._thread.join(CLOSE_WITHIN_S)
+
+    def _run(self, listener: socket.socket) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._serve(listener))
+
+    async def _serve(self, listener: socket.socket) -> None:
+        server = await asyncio.start_server(self._converse, sock=listener, limit=HEAD_BYTES)
+        listener.listen(WAITING)  # what start_server was told would also be accepted in one turn
+        await self._closed.wait()
+        server.close()
+
+    async def _converse(self, reader: StreamReader, writer: StreamWriter) -> None:
+        """One request, one answer, and the connection is closed."""
+        if len(self._open) >= CONNECTIONS:
+            oldest = next(iter(self._open))
+            del self._open[oldest]
+            oldest.transport.abort()
+        self._open[writer] = None
+        try:
+            async with asyncio.timeout(EXCHANGE_S):
+                writer.write(await self._exchange(reader))
+                writer.write_eof()
+                # Closed with something unread, the connection would be reset, the answer with it.
+                while await reader.read(HEAD_BYTES):
+                    pass
+                writer.close()
+                await writer.wait_closed()
+        except (TimeoutError, OSError, EOFError):
+            pass
+        finally:
+            writer.transport.abort()
+            self._open.pop(writer, None)
+
+    async def _exchange(self, reader: StreamReader) -> bytes:
+        try:
+            request = Request.parse(await reader.readuntil(b"\r\n\r\n"))
+        except asyncio.LimitOverrunError:
+            return Answer.of(
+                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the request is too long"
+            ).encoded()
+        except ValueError:
+            return Answer.of(HTTPStatus.BAD_REQUEST, "this is no HTTP/1 request").encoded()
+        answer = self._answer(request)
+        if request.method == "HEAD":
+            return answer.encoded().removesuffix(answer.body)
+        return answer.encoded()
+
+    def _answer(self, request: Request) -> Answer:
+        if request.method not in ("GET", "HEAD"):
+            return Answer.of(HTTPStatus.METHOD_NOT_ALLOWED, "only GET and HEAD")
+        try:
+            if request.path == "/metrics":
+                encode, content_type = _encoder(request.accept)
+                return Answer(HTTPStatus.OK, encode(self._registry), content_type)
+            if request.path in self._checks:
+                troubles = self._checks[request.path]()
+                if troubles:
+                    return Answer.of(HTTPStatus.SERVICE_UNAVAILABLE, *troubles)
+                return Answer.of(HTTPStatus.OK, "ok")
+        except Exception:
+            log.exception("%s cannot be answered", request.path)
+            return Answer.of(HTTPStatus.INTERNAL_SERVER_ERROR, "see the log")
+        return Answer.of(HTTPStatus.NOT_FOUND, "there are /livez, /readyz, /metrics")
 
 
-def _answer(start_response: StartResponse, status: str, lines: Sequence[str]) -> list[bytes]:
-    body = "".join(f"{line}\n" for line in lines).encode()
-    start_response(
-        status,
-        [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))],
-    )
-    return [body]
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.create_server((host, port), family=family)
+    # asyncio takes all that the kernel has at once, however little was asked for.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2 * HEAD_BYTES)
+    return listener
+
+
+def _encoder(accept: str) -> tuple[Callable[[CollectorRegistry], bytes], str]:
+    """How to write the metrics for whoever accepts that, and its content type."""
+    try:
+        return choose_encoder(accept)
+    except ValueError:  # a version that is no number
+        return choose_encoder("")
