@@ -80,9 +80,9 @@ class Link:
         with self._severing():
             reach(script.before)
             try:
-                reply = self._exchange("EVALSHA", script.sha, len(keys), *keys, *arguments)
+                reply = self._exchange(script.evalsha, script.sha, len(keys), *keys, *arguments)
             except exceptions.NoScriptError:
-                reply = self._exchange("EVAL", script.source, len(keys), *keys, *arguments)
+                reply = self._exchange(script.eval, script.source, len(keys), *keys, *arguments)
             reach(script.after)
             return reply
 
@@ -142,9 +142,9 @@ class Cluster:
             execute = cast(Any, self._client.execute_command)
             reach(script.before)
             try:
-                reply = execute("EVALSHA", script.sha, len(keys), *keys, *arguments)
+                reply = execute(script.evalsha, script.sha, len(keys), *keys, *arguments)
             except exceptions.NoScriptError:
-                reply = execute("EVAL", script.source, len(keys), *keys, *arguments)
+                reply = execute(script.eval, script.source, len(keys), *keys, *arguments)
             reach(script.after)
             return reply
 

@@ -12,13 +12,16 @@ import msgpack
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A script's source, the name Redis caches it under, and its fault points."""
+    """A script's source, the name Redis caches it under, its fault points, and the commands that
+    run it by name and by source: a user who may only read can run what only reads."""
 
     name: str
     source: str
     sha: str
     before: str
     after: str
+    evalsha: str
+    eval: str
 
     @classmethod
     def load(cls, package: str, name: str) -> Script:
@@ -27,7 +30,16 @@ class Script:
         shebang, _, body = _read(package, name).partition("\n")
         source = f"{shebang}\n{_PRELUDE}\n{body}"
         sha = sha1(source.encode(), usedforsecurity=False).hexdigest()
-        return cls(name, source, sha, f"{name}.before", f"{name}.after")
+        suffix = "_RO" if "no-writes" in shebang else ""
+        return cls(
+            name=name,
+            source=source,
+            sha=sha,
+            before=f"{name}.before",
+            after=f"{name}.after",
+            evalsha=f"EVALSHA{suffix}",
+            eval=f"EVAL{suffix}",
+        )
 
 
 def _read(package: str, name: str) -> str:
