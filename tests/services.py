@@ -91,9 +91,10 @@ class Services(Processes):
 
 
 @contextmanager
-def services(url: str) -> Generator[Services]:
+def services(url: str, **environment: str) -> Generator[Services]:
+    """`environment` is for each of them, beside what tests want of all services."""
     with Guard("hourglass-test-") as guard:
-        running = Services(guard, {**ENVIRONMENT, "HOURGLASS_REDIS_URL": url})
+        running = Services(guard, {**ENVIRONMENT, "HOURGLASS_REDIS_URL": url, **environment})
         try:
             yield running
         finally:

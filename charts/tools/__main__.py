@@ -35,6 +35,9 @@ def generated(charts: Path = CHARTS) -> dict[Path, str]:
             readme.read_text(encoding="utf-8"),
         )
     files[charts / "aggregator" / "files" / "dashboards" / "hourglass.json"] = dashboard()
+    for name in ("users.acl", "users.sh"):  # a chart can ship no file from outside its folder
+        original = charts.parent / "deploy" / "redis" / name
+        files[charts / "redis-cluster-dev" / "files" / name] = original.read_text(encoding="utf-8")
     return files
 
 

@@ -48,15 +48,13 @@ REDIS_CLUSTER_DEV = Group(
         ),
         "serviceAccount": SERVICE_ACCOUNT,
         "auth": group(
-            "Users: one for the services, which reaches temps:* only, and one for the cluster.",
+            "Users: those of deploy/redis/users.acl, and one for the cluster.",
             enabled=flag(True, "Ask for user name and password."),
             existingSecret=text(
                 "",
-                "Secret with username, password and keeper-password; empty generates one, which "
-                "upgrades keep.",
-            ),
-            username=text(
-                "hourglass", "The services' user, where the Secret is generated.", minLength=1
+                "Secret with keeper-password, the operator's password, and producer-password, "
+                "aggregator-password, averages-consumer-password and auditor-password; whose "
+                "password is missing cannot log in. Empty generates one, which upgrades keep.",
             ),
         ),
         "tls": group(

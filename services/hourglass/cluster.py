@@ -40,6 +40,8 @@ _LATER = ("OOM", "NOREPLICAS", "BUSY ", "MISCONF", "LOADING")
 
 #: What a command says of a key of another type, and a script of that or of another content.
 _DAMAGE = ("WRONGTYPE ", "REFUSED ")
+#: What a script says of a command that its user may not run: newer servers, and 7.0.
+_FORBIDDEN = ("ACL failure in script", "The user executing the script can't")
 
 
 def _refusal(error: exceptions.ResponseError, about: object = "") -> HourglassError | None:
@@ -54,6 +56,11 @@ def _refusal(error: exceptions.ResponseError, about: object = "") -> HourglassEr
         if about:
             return Damaged(f"{about} is not what the pipeline put there: rename or delete it")
         return Damaged(said.partition(" ")[2].partition(" script: ")[0])
+    if isinstance(error, exceptions.NoPermissionError) or said.startswith(_FORBIDDEN):
+        return Unsuitable(
+            f"Redis does not let this user do its work ({said.rstrip('.')}): "
+            "give it the rules of deploy/redis/users.acl"
+        )
     return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +14,7 @@ from redis.retry import Retry
 
 from hourglass.address import Address, Tls
 from hourglass.cluster import Cluster, reaching
-from hourglass.errors import Unreachable, Unsuitable
+from hourglass.errors import Misconfigured, Unreachable, Unsuitable
 
 OLDEST_REDIS = (7, 0)
 
@@ -34,9 +35,11 @@ def connect(
 
     `username` and `password` are used where the URL has none.
 
-    Raises Misconfigured for a malformed URL, Unreachable, or Unsuitable with the remedy.
+    Raises Misconfigured for a malformed URL or file, Unreachable, or Unsuitable with the remedy.
     """
     address = Address.parse(url)
+    files = tls or Tls()
+    _check_files(files, used=address.tls)
     options: dict[str, Any] = {
         "username": address.username or username or None,
         "password": address.password or password or None,
@@ -44,9 +47,9 @@ def connect(
         "socket_connect_timeout": min(timeout_s, 2.0),
         "decode_responses": False,
         "protocol": 2,
+        "driver_info": None,  # no CLIENT SETINFO, for which users would need one more permission
     }
     if address.tls:
-        files = tls or Tls()
         options |= {
             "ssl": True,
             "ssl_ca_certs": files.ca_file,
@@ -86,6 +89,8 @@ def _check_server(address: Address, options: Mapping[str, Any]) -> None:
             except exceptions.ResponseError as error:
                 raise Unsuitable(f"Redis at {host}:{port} answers an error: {error}") from None
             except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
+                if objection := _objection(error.__context__):
+                    raise Unsuitable(f"Redis at {host}:{port} {objection}") from None
                 reason = str(error)
                 continue
         version = str(info.get("redis_version", "0"))
@@ -100,6 +105,52 @@ def _check_server(address: Address, options: Mapping[str, Any]) -> None:
             )
         return
     raise Unreachable(
-        f"no Redis answers at {address.shown}: check HOURGLASS_REDIS_URL and that it is running "
+        f"no Redis answers at {address.shown}: check HOURGLASS_REDIS_URL (rediss:// is for TLS) "
+        f"and that it is running{' and accepts the client certificate' if address.tls else ''} "
         f"({reason})"
     )
+
+
+def _check_files(tls: Tls, *, used: bool) -> None:
+    """Whether they hold what they should: later it would look as if Redis were away.
+
+    Raises Misconfigured.
+    """
+    if not used and any((tls.ca_file, tls.cert_file, tls.key_file)):
+        raise Misconfigured(
+            "there are files for TLS and the Redis URL is not for TLS: "
+            "give rediss:// in HOURGLASS_REDIS_URL, or leave them out"
+        )
+    context = ssl.create_default_context()
+    try:
+        if tls.ca_file:
+            context.load_verify_locations(tls.ca_file)
+    except OSError as error:
+        raise Misconfigured(
+            f"{tls.ca_file} has no certificates to trust ({error.strerror}): "
+            "check HOURGLASS_REDIS_CA_FILE"
+        ) from None
+    try:
+        if tls.cert_file:
+            context.load_cert_chain(tls.cert_file, tls.key_file, password="")
+    except OSError as error:
+        raise Misconfigured(
+            f"{tls.cert_file} and {tls.key_file or 'no key file'} are no certificate and its key "
+            f"({error.strerror}): check HOURGLASS_REDIS_CERT_FILE and HOURGLASS_REDIS_KEY_FILE"
+        ) from None
+
+
+def _objection(error: BaseException | None) -> str:
+    """Which side of a TLS handshake objects to the other one's certificate, and the remedy; empty
+    if none does. A server that hangs up at once may take its reason with it."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return (
+            f"shows a certificate that is not trusted ({error.verify_message}): renew it, or give "
+            "the authority that signed it in HOURGLASS_REDIS_CA_FILE"
+        )
+    if isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or ""):
+        return (
+            f"does not accept the client certificate ({error.reason}): check "
+            "HOURGLASS_REDIS_CERT_FILE and HOURGLASS_REDIS_KEY_FILE"
+        )
+    return ""

@@ -75,7 +75,7 @@ def test_versions_agree(chart: str) -> None:
     assert "kubeVersion" in described
 
 
-@pytest.mark.parametrize("script", ["keeper.sh", "ready.sh", "users.sh"])
+@pytest.mark.parametrize("script", ["auth.sh", "keeper.sh", "ready.sh", "users.sh"])
 def test_scripts_are_shell_that_any_posix_shell_reads(script: str) -> None:
     path = CHARTS / "redis-cluster-dev" / "files" / script
     subprocess.run(["sh", "-n", str(path)], check=True)

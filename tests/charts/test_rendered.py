@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
+import yaml
 
-from tests.charts.helm import SERVICES, Helm, containers, kinds, one, workload
+from tests.charts.helm import ROOT, SERVICES, Helm, containers, kinds, one, workload
 from tests.charts.scenarios import EXTRAS, TLS
 
 KEDA: Mapping[str, Any] = {"keda": {"enabled": True, "prometheus": {"serverAddress": "http://p"}}}
@@ -222,16 +224,25 @@ def test_the_cluster_announces_an_address_and_a_name_together(newest: Helm) -> N
 
 
 def test_the_clusters_users_can_do_no_more_than_they_need(newest: Helm) -> None:
-    users = one(newest.render("redis-cluster-dev"), "ConfigMap")["data"]["users.sh"]
-    assert "user default off ~* &* +@all\n" in users
-    assert "~temps:* ~{temps:* +@all -@admin -@dangerous" in users
-    assert "user keeper on" in users
-    assert "-@all +ping +info +cluster +psync +replconf" in users
+    files = one(newest.render("redis-cluster-dev"), "ConfigMap")["data"]
+    assert files["users.acl"] == (ROOT / "deploy" / "redis" / "users.acl").read_text("utf-8")
+    assert "user default off ~* &* +@all" in files["auth.sh"]
+    assert "-@all +ping +info +cluster +psync +replconf" in files["auth.sh"]
 
 
 def test_a_generated_secret_holds_what_the_services_look_for(newest: Helm) -> None:
     secret = one(newest.render("redis-cluster-dev"), "Secret")
-    assert secret["data"].keys() == {"username", "password", "keeper-password"}
+    named_users = ("producer", "aggregator", "averages-consumer", "auditor")
+    assert secret["data"].keys() == {
+        "username", "password", "keeper-password",
+        *(f"{user}-{what}" for user in named_users for what in ("username", "password")),
+    }  # fmt: skip
+    for service in SERVICES:
+        environment = ROOT / "deploy" / "environments" / "development" / f"{service}.yaml"
+        redis = yaml.safe_load(environment.read_text("utf-8"))["redis"]
+        user = b64decode(secret["data"][redis["usernameKey"]]).decode()
+        assert user == f"hourglass-{service}"
+        assert redis["passwordKey"] in secret["data"]
     named = newest.render("redis-cluster-dev", {"auth": {"existingSecret": "mine"}})
     assert "Secret" not in kinds(named)
     certificates = newest.render("redis-cluster-dev", {"tls": {"enabled": True}})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -15,22 +16,21 @@ from hourglassctl.guard import Guard
 from hourglassctl.redis_server import find_server
 from tests.waiting import wait_until
 
-USERS = Path(__file__).parents[2] / "charts/redis-cluster-dev/files/users.sh"
+USERS = Path(__file__).parents[2] / "charts/redis-cluster-dev/files/auth.sh"
 TWO_WRITES = "redis.call('SET', KEYS[1], '1') redis.call('SET', KEYS[2], '2')"
 
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     """Of one server with the chart's default user, and a user who may do everything."""
-    default = next(
-        line for line in USERS.read_text().splitlines() if line.startswith("user default ")
-    )
+    default = re.search(r'echo "(user default .*)"', USERS.read_text())
+    assert default
     ((port, bus), *_) = free_ports(1)
     config = tmp_path / "redis.conf"
     config.write_text(
         f"port {port}\ncluster-port {bus}\nbind 127.0.0.1\ndir {tmp_path}\n"
         'save ""\nappendonly yes\n'
-        f"{default}\nuser meter on >secret ~* &* +@all\n"
+        f"{default[1]}\nuser meter on >secret ~* &* +@all\n"
     )
     return config
 

@@ -49,7 +49,7 @@ redis.conf: |
   {{- with .Values.extraConfig }}
   {{- . | nindent 2 }}
   {{- end }}
-{{- range $name := list "keeper.sh" "users.sh" "ready.sh" }}
+{{- range $name := list "keeper.sh" "auth.sh" "users.sh" "users.acl" "ready.sh" }}
 {{ $name }}: |
   {{- $.Files.Get (printf "files/%s" $name) | nindent 2 }}
 {{- end }}

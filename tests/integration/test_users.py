@@ -1,0 +1,284 @@
+"""Least privilege: the pipeline works under the users of deploy/redis/users.acl, and none of them
+can do what is not its business."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Generator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from redis import Redis
+from redis.exceptions import NoPermissionError, ResponseError
+
+from hourglass.connecting import connect
+from hourglass.errors import Unsuitable
+from hourglass.keys import AVERAGES, CLOCK, FRONTIER, PARTITIONS, PUBLISHED
+from hourglassctl import formation
+from hourglassctl.embedded import EmbeddedCluster, Node
+from tests.pipeline import DAY, Pipeline, at
+from tests.services import Services, services
+from tests.users import FILE, PASSWORD, denials, grant, rules, words
+from tests.waiting import wait_until
+
+SPEED = 1800.0
+COUNTED = "hourglass_readings_counted_total"
+LOADED = "hourglass_averages_loaded_total"
+
+
+def command(cluster: EmbeddedCluster, user: str, *arguments: str) -> str:
+    """What the operator's command says under that user."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "hourglassctl", *arguments],
+        env={
+            **os.environ,
+            "HOURGLASS_REDIS_URL": cluster.url,
+            "HOURGLASS_REDIS_USERNAME": f"hourglass-{user}",
+            "HOURGLASS_REDIS_PASSWORD": PASSWORD,
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 0, f"{arguments}: {ended.stderr or ended.stdout}"
+    return ended.stdout
+
+
+def start(
+    running: Services, name: str, module: str, user: str, *options: str, **environment: str
+) -> None:
+    running.start(
+        name, module, "--redis-username", f"hourglass-{user}", *options,
+        HOURGLASS_REDIS_PASSWORD=PASSWORD, **environment,
+    )  # fmt: skip
+
+
+def more(running: Services, name: str, sample: str) -> None:
+    """Wait until the sample has grown."""
+    before = running.metric(name, sample) or 0.0
+    wait_until(lambda: (running.metric(name, sample) or 0.0) > before, 60, f"{name}: no {sample}")
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(300)
+@pytest.mark.embedded(replicas=1, node_timeout_ms=1000)
+def test_the_pipeline_needs_nothing_that_its_users_may_not_do(
+    embedded: EmbeddedCluster, tmp_path: Path
+) -> None:
+    grant(embedded.nodes)
+    with Pipeline(embedded.url) as pipeline, services(embedded.url) as running:
+        command(embedded, "operator", "clock", "run", "--from", "2025-01-01", "--speed", str(SPEED))
+        start(running, "producer", "producer", "producer", "--wait-replicas", "1")
+        start(
+            running, "aggregator-1", "aggregator", "aggregator",
+            HOURGLASS_FAULT="commit.before:kill@20",
+        )  # fmt: skip
+        start(running, "aggregator-2", "aggregator", "aggregator", "--lateness-s", "0.5")
+        warehouse = f"sqlite:///{tmp_path}/warehouse.db"
+        start(
+            running, "consumer", "averages_consumer", "averages-consumer",
+            "--warehouse-url", warehouse,
+        )  # fmt: skip
+        pipeline.xadd(temp_f="hot")
+        more(running, "consumer", LOADED)
+        wait_until(
+            lambda: running.metric("aggregator-2", "hourglass_entries_reclaimed_total"),
+            message="nothing is claimed from the one that was killed",
+        )
+        embedded.move_slot(DAY.stream, to=other_master(embedded, DAY.stream))
+        more(running, "aggregator-2", COUNTED)
+        for key in (DAY.stream, AVERAGES):
+            fail_over(embedded, key)
+            more(running, "aggregator-2", COUNTED)
+            more(running, "consumer", LOADED)
+        pipeline.cluster.refresh_topology()
+        pipeline.cluster.call("XGROUP DESTROY", DAY.stream, "aggregators")
+        more(running, "aggregator-2", "hourglass_partition_recounts_total")
+        assert running.failed() == []
+
+        assert json.loads(command(embedded, "auditor", "status", "--json"))["partitions"]
+        command(embedded, "auditor", "audit", "--warehouse-url", warehouse)
+        assert "hot" in command(embedded, "auditor", "quarantine", "list")
+        assert "stays" in command(embedded, "operator", "quarantine", "redrive")
+        command(embedded, "operator", "clock", "wall")
+        running.stop()
+        command(embedded, "operator", "replay", "--days", "1", "--period-s", "60", "--reset")
+        assert command(embedded, "operator", "reset", "--yes").startswith("deleted")
+
+    assert denials(embedded.nodes) == set()
+
+
+def other_master(embedded: EmbeddedCluster, key: str) -> Node:
+    holders = {embedded.master_of(f"any-{number}") for number in range(50)}
+    return next(node for node in holders if node is not embedded.master_of(key))
+
+
+def fail_over(embedded: EmbeddedCluster, key: str) -> None:
+    """Kill the master of `key`, wait until its replica holds it, and give it back as a replica."""
+    lost = embedded.master_of(key)
+    lost.kill()
+    wait_until(lambda: embedded.master_of(key) is not lost, 30, "no replica takes over")
+    lost.restart()
+    grant([lost])
+    embedded.await_whole()
+
+
+@pytest.fixture(scope="module")
+def shard() -> Generator[Node]:
+    """A cluster of one shard, so that every key is at home."""
+    with EmbeddedCluster(masters=1) as cluster:
+        (node,) = cluster.nodes
+        grant([node])
+        yield node
+
+
+EVERYBODY = ("producer", "aggregator", "averages-consumer", "auditor", "operator")
+RECORDS, QUARANTINE, DEVICES = DAY.hours, DAY.quarantine, DAY.devices(0)
+#: By newer servers, and by 7.0.
+SAID_IN_SCRIPTS = ("ACL failure in script", "The user executing the script can't")
+#: Whoever is not named may not.
+MAY: Mapping[str, Sequence[str]] = {
+    # readings
+    f"XADD {DAY.stream} * temp_f 73": ("producer", "operator"),
+    f"XRANGE {DAY.stream} - +": ("aggregator", "auditor", "operator"),
+    f"XREADGROUP GROUP aggregators me STREAMS {DAY.stream} >": ("aggregator",),
+    f"XACK {DAY.stream} aggregators 1-0": ("aggregator",),
+    f"XDEL {DAY.stream} 1-0": ("operator",),
+    f"XTRIM {DAY.stream} MAXLEN 0": (),
+    f"XGROUP DESTROY {DAY.stream} aggregators": (),
+    f"XGROUP SETID {DAY.stream} aggregators 0": (),
+    f"UNLINK {DAY.stream}": ("operator",),
+    f"RENAME {DAY.stream} {DAY.stream}": (),
+    # what was counted
+    f"HGETALL {RECORDS}": ("auditor", "operator"),
+    f"HSET {RECORDS} 00:sum 1": ("aggregator", "operator"),
+    f"XADD {QUARANTINE} * id 1": ("aggregator", "operator"),
+    f"SADD {DEVICES} porch": ("aggregator",),
+    f"DEL {RECORDS}": ("operator",),
+    f"DEL {DEVICES}": ("aggregator", "operator"),
+    f"HSET {DAY.producers} me 1": ("producer", "operator"),
+    # averages
+    f"XADD {AVERAGES} 1-0 count 1": ("aggregator", "operator"),
+    f"SET {FRONTIER} 0": ("aggregator",),
+    f"GET {FRONTIER}": ("aggregator", "auditor", "operator"),
+    f"XREADGROUP GROUP warehouse me STREAMS {AVERAGES} >": ("averages-consumer",),
+    f"XACK {AVERAGES} warehouse 1-0": ("averages-consumer",),
+    f"ZRANGE {PUBLISHED} 0 -1": ("averages-consumer", "auditor", "operator"),
+    f"ZADD {PUBLISHED} 1 1:1:1": ("aggregator", "operator"),
+    f"DEL {AVERAGES}": ("operator",),
+    # clock and index
+    f"HGETALL {CLOCK}": EVERYBODY,
+    f"HSET {CLOCK} mode wall": ("operator",),
+    f"DEL {CLOCK}": ("operator",),
+    f"ZADD {PARTITIONS} 1 {DAY.stream}": ("producer", "operator"),
+    f"ZRANGE {PARTITIONS} 0 -1": ("aggregator", "auditor", "operator"),
+    # other people's keys, and the server
+    "GET other": (),
+    "SET other 1": (),
+    "EVAL_RO return(redis.call('GET',KEYS[1])) 1 other": (),
+    "EVAL return(redis.call('GET',KEYS[1])) 1 other": (),
+    f"EVAL return(redis.call('DEL',KEYS[1])) 1 {DAY.stream}": ("operator",),
+    "SCAN 0": ("operator",),
+    "KEYS *": (),
+    "FLUSHALL": (),
+    "CONFIG GET requirepass": (),
+    "ACL LIST": (),
+    "CLIENT LIST": (),
+    "MONITOR": (),
+    "SHUTDOWN": (),
+    "SCRIPT FLUSH": (),
+    "FUNCTION LIST": (),
+    "CLUSTER RESET": (),
+    "CLUSTER NODES": (),
+    "PUBLISH channel message": (),
+    "INFO server": EVERYBODY,
+    "TIME": EVERYBODY,
+    "ASKING": EVERYBODY,
+}
+
+
+@pytest.mark.parametrize("said", MAY)
+def test_each_user_may_do_its_own_business_and_no_other(shard: Node, said: str) -> None:
+    assert [user for user in EVERYBODY if is_allowed(shard, user, said)] == list(MAY[said])
+
+
+def is_allowed(shard: Node, user: str, said: str) -> bool:
+    with Redis(port=shard.port, username=f"hourglass-{user}", password=PASSWORD) as client:
+        try:
+            cast(Any, client).execute_command(*said.split())
+        except NoPermissionError:
+            return False
+        except ResponseError as error:
+            # Others are errors of what is allowed.
+            return not str(error).startswith(SAID_IN_SCRIPTS)
+        return True
+
+
+def test_every_user_of_the_file_is_tried() -> None:
+    assert set(rules()) == {f"hourglass-{user}" for user in EVERYBODY}
+
+
+def test_no_user_of_the_file_can_be_used_before_it_gets_a_password(shard: Node) -> None:
+    with formation.client(shard.port) as client:
+        for name, allowed in rules().items():
+            as_shipped = ("off", *words(allowed))
+            cast(Any, client).execute_command("ACL SETUSER", f"new-{name}", *as_shipped)
+    for name in rules():
+        with pytest.raises(Unsuitable, match="user name and password"):
+            connect(f"redis://new-{name}:@127.0.0.1:{shard.port}")
+
+
+@pytest.mark.parametrize(
+    ("module", "user"),
+    [
+        ("producer", "averages-consumer"),
+        ("aggregator", "producer"),
+        ("averages_consumer", "producer"),
+        ("aggregator", "auditor"),
+    ],
+)
+def test_a_service_whose_user_may_too_little_says_so_in_one_line(
+    shard: Node, tmp_path: Path, module: str, user: str
+) -> None:
+    with Pipeline(f"redis://127.0.0.1:{shard.port}") as pipeline:
+        pipeline.run_clock(at(0), SPEED)
+    ended = subprocess.run(
+        [sys.executable, "-m", module, "--redis-username", f"hourglass-{user}"],
+        env={
+            **os.environ,
+            "HOURGLASS_REDIS_URL": f"redis://127.0.0.1:{shard.port}",
+            "HOURGLASS_REDIS_PASSWORD": PASSWORD,
+            "HOURGLASS_WAREHOUSE_URL": f"sqlite:///{tmp_path}/warehouse.db",
+            "HOURGLASS_HTTP_PORT": "0",
+            "HOURGLASS_LOG_LEVEL": "warning",
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    assert "deploy/redis/users.acl" in line
+
+
+def test_passwords_come_from_files_and_whoever_has_none_stays_out(tmp_path: Path) -> None:
+    passwords = tmp_path / "passwords"
+    passwords.mkdir()
+    (passwords / "hourglass-auditor").write_text(f"{PASSWORD}\nnot this line\n")
+    made = subprocess.run(
+        ["sh", FILE.with_name("users.sh"), passwords], capture_output=True, text=True, check=True
+    ).stdout
+    assert PASSWORD not in made
+    (tmp_path / "users.acl").write_text(made)
+    with EmbeddedCluster(masters=1, options={"aclfile": str(tmp_path / "users.acl")}) as cluster:
+        url = cluster.url.removeprefix("redis://")
+        connect(f"redis://{url}", username="hourglass-auditor", password=PASSWORD).close()
+        for user, password in (("hourglass-auditor", "wrong"), ("hourglass-operator", PASSWORD)):
+            with pytest.raises(Unsuitable, match="user name and password"):
+                connect(f"redis://{url}", username=user, password=password)
