@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -69,18 +70,23 @@ def redis(redis_url: str) -> Generator[RedisCluster]:
         pytest.fail(f"keys without TTL or cap: {', '.join(kept)}", pytrace=False)
 
 
+@pytest.fixture(scope="session")
+def redis_binary(pytestconfig: pytest.Config) -> Path | None:
+    """The server for clusters of a test's own; None leaves the choice to EmbeddedCluster."""
+    provider = pytestconfig.stash[_PROVIDER]
+    server = provider.server if isinstance(provider, Provider) else None
+    return server.binary if server else None
+
+
 @pytest.fixture
 def embedded(
-    request: pytest.FixtureRequest, pytestconfig: pytest.Config
+    request: pytest.FixtureRequest, redis_binary: Path | None
 ) -> Generator[EmbeddedCluster]:
     """A cluster of this test's own, to kill, pause and restart nodes of.
 
     `@pytest.mark.embedded(replicas=1, node_timeout_ms=500)` passes options to EmbeddedCluster.
     """
-    provider = pytestconfig.stash[_PROVIDER]
-    server = provider.server if isinstance(provider, Provider) else None
     marker = request.node.get_closest_marker("embedded")
-    options: dict[str, Any] = {"binary": server.binary} if server else {}
-    options |= marker.kwargs if marker else {}
+    options: dict[str, Any] = {"binary": redis_binary, **(marker.kwargs if marker else {})}
     with EmbeddedCluster(**options) as cluster:
         yield cluster
