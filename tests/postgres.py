@@ -18,7 +18,7 @@ from sqlalchemy.exc import OperationalError
 from hourglassctl.guard import Guard
 from tests.waiting import wait_until
 
-_PASSWORD = "sesame%2Fopen"  # as it stands in a URL
+PASSWORD = "sesame%2Fopen"  # as it stands in a URL
 
 
 class NoPostgres(RuntimeError):
@@ -55,14 +55,14 @@ class Postgres:
             self._home.chmod(0o755)
             os.chown(self._data, self._account["user"], self._account["group"])
         password = self._home / "password"
-        password.write_text(_PASSWORD.replace("%2F", "/"))
+        password.write_text(PASSWORD.replace("%2F", "/"))
         self._run(
             "initdb", "--pgdata", self._data, "--username", "postgres", "--auth", "scram-sha-256",
             "--pwfile", password, "--encoding", "UTF8", "--no-locale", "--no-sync",
         )  # fmt: skip
         self.start()
 
-    def url(self, database: str = "postgres", credentials: str = f"postgres:{_PASSWORD}") -> str:
+    def url(self, database: str = "postgres", credentials: str = f"postgres:{PASSWORD}") -> str:
         return f"postgresql://{credentials}@/{database}?host={self._data}"
 
     def new_database(self) -> str:

@@ -42,6 +42,7 @@ SET_OTHERWISE: Mapping[str, str] = {
 #: Options that a chart has no use for, and why.
 NOT_IN_CHARTS: Mapping[str, str] = {
     "redis_password_file": "the Secret's password comes as an environment variable",
+    "warehouse_url_file": "the Secret's URL comes as an environment variable",
 }
 #: Where a pod is better off with another default than a process that somebody watches.
 DEFAULTS_IN_PODS: Mapping[str, Any] = {"connect_within_s": 60}

@@ -12,7 +12,7 @@ from averages_consumer.warehouse import Warehouse
 from hourglass.groups import reap
 from hourglass.keys import AVERAGES, AVERAGES_GROUP
 from hourglass.runtime import Service
-from hourglass.settings import add_command, application, invoke
+from hourglass.settings import add_command, application, invoke, secret
 from hourglass.survey import StreamGauges, survey
 from hourglass.telemetry import tracer
 
@@ -22,7 +22,8 @@ SURVEY_S = 2.0
 def consume(settings: AveragesConsumerSettings) -> None:
     """Load each hourly average into the warehouse, once, and print it."""
     service = Service("averages-consumer", settings)
-    warehouse = service.resources.enter_context(Warehouse(settings.warehouse_url))
+    url = secret(settings.warehouse_url, settings.warehouse_url_file, "--warehouse-url-file")
+    warehouse = service.resources.enter_context(Warehouse(url))
     spans, flush = tracer("averages-consumer")
     service.resources.callback(flush)
     service.serve_probes()

@@ -17,6 +17,9 @@ class AveragesConsumerSettings(ServiceSettings):
         "postgresql://user:password@host/database (install hourglass[postgres] for it).",
         secret=True,
     )
+    warehouse_url_file: str | None = option(
+        None, "File with the warehouse's URL, first line; it wins over the URL."
+    )
     claim_idle_ms: int = option(
         30_000,
         "How long an entry stays with a consumer that does not acknowledge it before another "

@@ -53,9 +53,9 @@ def option(
 ) -> Any:
     """A settings field.
 
-    `unit` is shown beside the default; `secret` marks values that no message may show; without
-    `env` there is no environment variable of the option's name, without `flag` nothing else, so
-    that the value never stands in an argument list.
+    `unit` is shown beside the default; `secret` marks values that no message may show, and that
+    are refused in an argument list if they hold a password; without `env` there is no environment
+    variable of the option's name, without `flag` nothing else.
     """
     info = OptionInfo(
         help=help,
@@ -102,15 +102,7 @@ class RedisSettings:
         )
 
     def _password(self) -> str:
-        if self.redis_password_file is None:
-            return self.redis_password
-        try:
-            return Path(self.redis_password_file).read_text(encoding="utf-8").partition("\n")[0]
-        except OSError as error:
-            raise Misconfigured(
-                f"the password file {self.redis_password_file} cannot be read "
-                f"({error.strerror}): check --redis-password-file"
-            ) from None
+        return secret(self.redis_password, self.redis_password_file, "--redis-password-file")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +129,27 @@ class ServiceSettings(RedisSettings):
     log_level: str = option("info", "Least severe log lines shown: debug, info, warning, error.")
 
 
+def secret(value: str, file: str | None, option: str) -> str:
+    """`value`, or the first line of `file` if there is one, which `option` names.
+
+    Raises Misconfigured.
+    """
+    if file is None:
+        return value
+    try:
+        return Path(file).read_text(encoding="utf-8").partition("\n")[0]
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise Misconfigured(
+            f"the secret in {file} cannot be read ({reason}): check {option}"
+        ) from None
+
+
+def holds_a_password(url: str) -> bool:
+    credentials, _, _ = url.partition("://")[2].rpartition("@")
+    return bool(credentials.partition(":")[2]) or "password=" in url
+
+
 Settings = TypeVar("Settings")
 
 
@@ -147,6 +160,10 @@ def option_fields(settings: type) -> list[tuple[Field[Any], OptionInfo]]:
 
 def env_name(name: str) -> str:
     return ENV_PREFIX + name.strip("_").upper()
+
+
+def _flag(name: str) -> str:
+    return f"--{name.strip('_').replace('_', '-')}"
 
 
 def application(about: str | None = None, *, commands: bool = False) -> typer.Typer:
@@ -168,7 +185,7 @@ def add_command(
 ) -> None:
     """Give `app` a command whose options are the fields of `settings`."""
     hints = get_type_hints(settings)
-    parameters: list[Parameter] = []
+    parameters = [Parameter("context", Parameter.KEYWORD_ONLY, annotation=typer.Context)]
     unflagged: dict[str, str] = {}
     for each, info in option_fields(settings):
         if not info.flag:
@@ -177,7 +194,7 @@ def add_command(
         annotation = Annotated[
             hints[each.name],
             typer.Option(
-                f"--{each.name.strip('_').replace('_', '-')}",
+                _flag(each.name),
                 envvar=env_name(each.name) if info.env else None,
                 help=f"{info.help} Unit: {info.unit}." if info.unit else info.help,
                 min=info.minimum,
@@ -189,7 +206,15 @@ def add_command(
             Parameter(each.name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
         )
 
-    def entry(**values: Any) -> None:
+    def entry(context: typer.Context, **values: Any) -> None:
+        for each, info in option_fields(settings):
+            if info.secret and info.flag and holds_a_password(values[each.name]):
+                source = context.get_parameter_source(each.name)
+                if source is not None and source.name == "COMMANDLINE":
+                    raise Misconfigured(
+                        f"{_flag(each.name)} has a password in it, which whoever lists the "
+                        f"processes can read: give the URL in {env_name(each.name)}"
+                    )
         present = {n: os.environ[env_name(n)] for n in unflagged if env_name(n) in os.environ}
         run(settings(**values, **present))
 

@@ -18,7 +18,7 @@ from hourglass.errors import Misconfigured, Refused
 from hourglass.frontier import frontier_ms
 from hourglass.keys import iso
 from hourglass.readings import MILLI, Rules
-from hourglass.settings import RedisSettings, add_command, invoke
+from hourglass.settings import RedisSettings, add_command, invoke, secret
 from hourglass.settings import application as empty_application
 from hourglass.times import parse_time
 from hourglassctl import quarantine as quarantined_readings
@@ -78,8 +78,9 @@ def run_audit(settings: AuditSettings) -> None:
     """Recount the raw readings and compare them with everything made from them."""
     with ExitStack() as resources:
         warehouse = None
-        if settings.warehouse_url:
-            warehouse = resources.enter_context(Warehouse(settings.warehouse_url))
+        url = secret(settings.warehouse_url, settings.warehouse_url_file, "--warehouse-url-file")
+        if url:
+            warehouse = resources.enter_context(Warehouse(url))
         cluster, instant = resources.enter_context(reached(settings))
         found = audit(cluster, instant, warehouse)
     if settings.json:

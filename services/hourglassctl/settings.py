@@ -21,6 +21,9 @@ class AuditSettings(RedisSettings):
     warehouse_url: str = option(
         "", "The warehouse to compare with, as an SQLAlchemy URL; empty leaves it out.", secret=True
     )
+    warehouse_url_file: str | None = option(
+        None, "File with the warehouse's URL, first line; it wins over the URL."
+    )
     json: bool = flag(False, "Print JSON instead of text.")
 
 

@@ -134,7 +134,8 @@ def test_an_averages_consumer_is_killed(
     pipeline.seal()
 
     for name, environment in (("first", fault(point, "kill")), ("second", {})):
-        running.start(name, "averages_consumer", "--warehouse-url", url, **environment)
+        environment["HOURGLASS_WAREHOUSE_URL"] = url
+        running.start(name, "averages_consumer", **environment)
         if environment:
             await_kill(running, name)
 

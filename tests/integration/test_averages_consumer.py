@@ -114,7 +114,8 @@ def warehouse(warehouse_url: str) -> Generator[Warehouse]:
 
 
 def start(running: Services, url: str, *options: str, name: str = NAME, **environment: str) -> None:
-    running.start(name, "averages_consumer", "--warehouse-url", url, *options, **environment)
+    environment["HOURGLASS_WAREHOUSE_URL"] = url
+    running.start(name, "averages_consumer", *options, **environment)
 
 
 def rows(warehouse: Warehouse) -> list[HourRow]:
