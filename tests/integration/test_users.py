@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Generator, Mapping, Sequence
@@ -15,6 +16,7 @@ import pytest
 from redis import Redis
 from redis.exceptions import NoPermissionError, ResponseError
 
+import hourglass
 from hourglass.connecting import connect
 from hourglass.errors import Unsuitable
 from hourglass.keys import AVERAGES, CLOCK, FRONTIER, PARTITIONS, PUBLISHED
@@ -293,3 +295,31 @@ def test_passwords_come_from_files_and_whoever_has_none_stays_out(tmp_path: Path
         for user, password in (("hourglass-auditor", "wrong"), ("hourglass-operator", PASSWORD)):
             with pytest.raises(Unsuitable, match="user name and password"):
                 connect(cluster.url, username=user, password=password)
+
+
+#: Whose scripts a user runs.
+RUNS = {
+    "producer": ("producer/ingest", "hourglass/register"),
+    "aggregator": ("aggregator/*", "hourglass/reap"),
+    "averages-consumer": ("averages_consumer/*", "hourglass/reap"),
+    "operator": ("hourglassctl/*", "producer/ingest", "hourglass/register"),
+}
+
+
+@pytest.mark.parametrize("user", RUNS)
+def test_a_user_may_run_the_commands_that_its_scripts_call(user: str) -> None:
+    services = Path(hourglass.__file__).parent.parent
+    scripts = [
+        path
+        for each in RUNS[user]
+        for path in services.glob(f"{each.partition('/')[0]}/scripts/{each.partition('/')[2]}.lua")
+    ]
+    called = {
+        (path.name, command.lower())
+        for path in scripts
+        for command in re.findall(r"redis\.p?call\('(\w+)'", path.read_text(encoding="utf-8"))
+    }
+    (rules,) = (
+        line for line in FILE.read_text(encoding="utf-8").splitlines() if f"-{user} " in line
+    )
+    assert {each for each in called if not re.search(rf"\+{each[1]}\b", rules)} == set()
