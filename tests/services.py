@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
-from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
 from hourglassctl.guard import Guard
@@ -25,7 +23,7 @@ ENVIRONMENT = {
 
 
 class Services(Processes):
-    """Processes by name, seen through their HTTP port and their log."""
+    """What tests do with processes besides."""
 
     def aggregator(self, name: str = "aggregator", *options: str, **environment: str) -> str:
         self.start(name, "aggregator", *options, **environment)
@@ -38,41 +36,6 @@ class Services(Processes):
     def await_ready(self, *names: str) -> None:
         for name in names:
             wait_until(lambda name=name: self.ready(name), 20, f"{name} is not ready")
-
-    def ready(self, name: str) -> bool:
-        return self.get(name, "/readyz")[0] == 200
-
-    def metric(self, name: str, sample: str) -> float | None:
-        """The value of a sample, named with its labels as /metrics shows it; None without one."""
-        for line in self.get(name, "/metrics")[1].splitlines():
-            shown, _, value = line.rpartition(" ")
-            if shown == sample:
-                return float(value)
-        return None
-
-    def get(self, name: str, path: str) -> tuple[int, str]:
-        """Status and body; status 0 while nobody answers."""
-        ports = re.findall(r" listens on port (\d+)$", self.said(name), re.MULTILINE)
-        if not ports:
-            return 0, ""
-        connection = HTTPConnection("127.0.0.1", int(ports[-1]), timeout=5)
-        try:
-            connection.request("GET", path)
-            answer = connection.getresponse()
-            return answer.status, answer.read().decode()
-        except (OSError, HTTPException):
-            return 0, ""
-        finally:
-            connection.close()
-
-    def said(self, name: str) -> str:
-        """The log so far, of every process that had the name."""
-        return self.log(name).read_text(errors="replace")
-
-    def kill(self, name: str) -> None:
-        """SIGKILL, and wait until it is gone."""
-        self.signal(name, signal.SIGKILL)
-        self._children[name].wait()
 
     def terminate(self, name: str) -> tuple[int, float]:
         """SIGTERM; the exit status, and the seconds until it came."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
 from hourglassctl.guard import Guard
@@ -16,7 +18,8 @@ _GRACE_S = 3.0
 
 
 class Processes:
-    """Children by name; outputs and logs go to files in the guard's directory."""
+    """Children by name, seen through their HTTP port; outputs and logs go to files in the guard's
+    directory."""
 
     def __init__(self, guard: Guard, environment: Mapping[str, str]) -> None:
         self._guard = guard
@@ -48,6 +51,41 @@ class Processes:
 
     def signal(self, name: str, number: signal.Signals) -> None:
         self._children[name].send_signal(number)
+
+    def ready(self, name: str) -> bool:
+        return self.get(name, "/readyz")[0] == 200
+
+    def metric(self, name: str, sample: str) -> float | None:
+        """The value of a sample, named with its labels as /metrics shows it; None without one."""
+        for line in self.get(name, "/metrics")[1].splitlines():
+            shown, _, value = line.rpartition(" ")
+            if shown == sample:
+                return float(value)
+        return None
+
+    def get(self, name: str, path: str) -> tuple[int, str]:
+        """Status and body; status 0 while nobody answers."""
+        ports = re.findall(r" listens on port (\d+)$", self.said(name), re.MULTILINE)
+        if not ports:
+            return 0, ""
+        connection = HTTPConnection("127.0.0.1", int(ports[-1]), timeout=5)
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        except (OSError, HTTPException):
+            return 0, ""
+        finally:
+            connection.close()
+
+    def said(self, name: str) -> str:
+        """The log so far, of every process that had the name."""
+        return self.log(name).read_text(errors="replace")
+
+    def kill(self, name: str) -> None:
+        """SIGKILL, and wait until it is gone."""
+        self.signal(name, signal.SIGKILL)
+        self._children[name].wait()
 
     def failed(self) -> list[str]:
         """Those that ended with an error of their own."""

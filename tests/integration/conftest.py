@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from redis.cluster import RedisCluster
 
+from hourglassctl.embedded_postgres import NoPostgres, Postgres, find_binaries
 from hourglassctl.guard import Guard
 from tests.pipeline import Pipeline
-from tests.postgres import NoPostgres, Postgres, find_binaries
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ from hourglass.connecting import connect
 from hourglass.errors import Severed, Unreachable
 from hourglass.faults import VARIABLE
 from hourglass.keys import AVERAGES, AVERAGES_GROUP, AVERAGES_KEPT, HOUR_MS, PUBLISHED
-from tests.postgres import Postgres
+from hourglassctl.embedded_postgres import Postgres
 from tests.services import Services, services
 from tests.waiting import wait_until
 

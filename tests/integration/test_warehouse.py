@@ -20,7 +20,7 @@ from averages_consumer.warehouse import Warehouse, WarehouseAway
 from hourglass.averages import HourlyAverage
 from hourglass.errors import Misconfigured
 from hourglass.keys import HOUR_MS
-from tests.postgres import Postgres
+from hourglassctl.embedded_postgres import Postgres
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
 START_MS = int(START.timestamp()) * 1000

