@@ -17,7 +17,6 @@ from hourglass.averages import HourlyAverage, HourRecord
 from hourglass.clock import Instant, PipelineClock
 from hourglass.cluster import Cluster
 from hourglass.errors import Damaged
-from hourglass.frontier import frontier_ms
 from hourglass.keys import (
     AVERAGES,
     AVERAGES_KEPT,
@@ -34,6 +33,7 @@ from hourglass.keys import (
     iso,
 )
 from hourglass.partitions import candidates
+from hourglass.publication import frontier_ms
 from hourglass.records import decode_reported
 from hourglass.scripts import Script
 from hourglass.telemetry import traceparent

@@ -202,6 +202,7 @@ class Consumer:
             if self.host.stop.wait(retry_s):
                 return False
             retry_s = min(2 * retry_s, LAST_RETRY_S)
+            self._next_gaps = 0.0  # what was trimmed while it was away is looked for at once
 
     def _tell(
         self, averages: Mapping[bytes, HourlyAverage], invalid: Mapping[bytes, ValueError]
@@ -209,19 +210,23 @@ class Consumer:
         """Each entry once, even if it comes again because its acknowledgement got lost."""
         for entry_id, average in averages.items():
             if entry_id not in self._told:
-                self.metrics.loaded(average)
-                print(line(average), file=self.out, flush=True)
+                self._tell_loaded(average)
         for entry_id, error in invalid.items():
             if entry_id not in self._told:
                 self.metrics.invalid()
                 log.error("entry %s is no average: %s", entry_id.decode(), error)
         self._told.update(averages, invalid)
 
+    def _tell_loaded(self, average: HourlyAverage) -> None:
+        self.metrics.loaded(average)
+        print(line(average), file=self.out, flush=True)
+
     def _look_for_gaps(self) -> None:
         if time.monotonic() >= self._next_gaps:
             self._next_gaps = time.monotonic() + GAPS_EVERY_S
             try:
-                self.gaps.check()
+                for average in self.gaps.check():
+                    self._tell_loaded(average)
             except WarehouseAway as error:
                 log.debug("gaps: %s", error)
 

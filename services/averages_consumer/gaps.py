@@ -1,34 +1,39 @@
-"""Looking for averages that the stream gave up before the warehouse had them."""
+"""Averages that the stream gave up before the warehouse had them: found, and loaded from their hour
+records while these live."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from averages_consumer.instruments import Instruments
-from averages_consumer.report import describe_missing, missing_for_good, published_hours
+from averages_consumer.report import describe_missing, missing_for_good, refilled
 from averages_consumer.warehouse import Warehouse
+from hourglass.averages import HourlyAverage
 from hourglass.cluster import Cluster
 from hourglass.groups import pending_ids
-from hourglass.keys import AVERAGES, AVERAGES_GROUP, DAY_MS, PUBLISHED, RECORDS_KEPT_MS
+from hourglass.keys import AVERAGES, AVERAGES_GROUP, DAY_MS, PUBLISHED, RECORDS_KEPT_MS, Partition
+from hourglass.publication import Result, results
+from hourglass.records import decode_hours
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class Gaps:
-    """Reports the hours that are missing, again whenever they change."""
+    """Fills what can be filled, and reports the hours that stay missing whenever they change."""
 
     cluster: Cluster
     warehouse: Warehouse
     metrics: Instruments
     _reported: Sequence[int] = ()
 
-    def check(self) -> None:
-        """Raises Unreachable, WarehouseAway."""
+    def check(self) -> Sequence[HourlyAverage]:
+        """What was loaded from hour records. Raises Unreachable, Damaged, WarehouseAway."""
         # In this order: what is published, loaded and trimmed meanwhile is then not taken for lost.
-        published = published_hours(self.cluster.call("ZRANGE", PUBLISHED, 0, -1))
+        published = results(self.cluster.call("ZRANGE", PUBLISHED, 0, -1))
         oldest = self.cluster.call("XRANGE", AVERAGES, "-", "+", "COUNT", 1)
         held = pending_ids(self.cluster, AVERAGES, AVERAGES_GROUP)
         loaded = self.warehouse.hours(from_ms=min(published, default=0))
@@ -38,10 +43,37 @@ class Gaps:
             held={_hour(entry_id) for entry_id in held},
             loaded=loaded,
         )
+        averages = self._refill(missing, published) if missing else []
+        filled = {average.start_ms for average in averages}
+        self._report([hour for hour in missing if hour not in filled])
+        return averages
+
+    def _refill(
+        self, missing: Sequence[int], published: Mapping[int, Result]
+    ) -> Sequence[HourlyAverage]:
+        days = sorted({Partition.containing(hour) for hour in missing})
+        fields = self.cluster.pipeline([("HGETALL", day.hours) for day in days])
+        averages = [
+            average
+            for day, each in zip(days, fields, strict=True)
+            if not isinstance(each, Exception)  # a key of another type: the aggregators say so
+            for average in refilled(decode_hours(day, each), missing, published)
+        ]
+        self.warehouse.upsert(averages, datetime.now(UTC))
+        if averages:
+            self.metrics.refilled(len(averages))
+            log.warning(
+                "%s; loaded from the hour records instead",
+                describe_missing([average.start_ms for average in averages]),
+            )
+        return averages
+
+    def _report(self, missing: Sequence[int]) -> None:
         self.metrics.missing(len(missing))
         if missing and missing != self._reported:
             log.error(
-                "%s. Their hour records are kept for %d days after their day",
+                "%s, and their hour records, which are kept for %d days after their day, do not "
+                "give what was published",
                 describe_missing(missing),
                 RECORDS_KEPT_MS // DAY_MS,
             )

@@ -24,6 +24,11 @@ RECLAIMED = Instrument(
     kind="counter",
     help="Entries taken over from a consumer that did not acknowledge them.",
 )
+REFILLED = Instrument(
+    name="hourglass_averages_refilled_total",
+    kind="counter",
+    help="Averages loaded from their hour records, because they had been trimmed from the stream.",
+)
 WRITE_SECONDS = Instrument(
     name="hourglass_warehouse_write_seconds",
     kind="histogram",
@@ -38,7 +43,8 @@ ERRORS = Instrument(
 MISSING_HOURS = Instrument(
     name="hourglass_warehouse_missing_hours",
     kind="gauge",
-    help="Published hours that were trimmed from the stream before the warehouse had them. "
+    help="Published hours that were trimmed from the stream before the warehouse had them, and "
+    "that their hour records cannot make good. "
     "The same fact from every replica: take the maximum.",
 )
 LAST_AVERAGE = Instrument(
@@ -57,6 +63,7 @@ INSTRUMENTS = (
     LOADED,
     INVALID,
     RECLAIMED,
+    REFILLED,
     WRITE_SECONDS,
     ERRORS,
     MISSING_HOURS,
@@ -75,6 +82,7 @@ class Instruments:
         self._loaded = LOADED.counter(registry)
         self._invalid = INVALID.counter(registry)
         self._reclaimed = RECLAIMED.counter(registry)
+        self._refilled = REFILLED.counter(registry)
         self._write_seconds = WRITE_SECONDS.histogram(registry)
         self._errors = ERRORS.counter(registry)
         # Made when first shown: until then the series is absent, because unknown is not zero.
@@ -91,6 +99,9 @@ class Instruments:
 
     def reclaimed(self, count: int) -> None:
         self._reclaimed.inc(count)
+
+    def refilled(self, count: int) -> None:
+        self._refilled.inc(count)
 
     def wrote(self, seconds: float) -> None:
         self._write_seconds.observe(seconds)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
-from hourglass.averages import HourlyAverage
+from hourglass.averages import HourlyAverage, HourRecord
 from hourglass.keys import HOUR_MS, iso
+from hourglass.publication import Result
 from hourglass.readings import degrees
 
 
@@ -18,9 +19,22 @@ def line(average: HourlyAverage) -> str:
     )
 
 
-def published_hours(members: Iterable[bytes]) -> list[int]:
-    """The hours (ms) in members `hour_ms:count:sum_milli_f` of the published set."""
-    return [int(member.partition(b":")[0]) for member in members]
+def refilled(
+    records: Iterable[HourRecord], missing: Iterable[int], published: Mapping[int, Result]
+) -> list[HourlyAverage]:
+    """The averages of the `missing` hours among `records`, as they would be published today.
+
+    One that was sealed anew with another result than the published one stays missing: which of the
+    two is true is not for a consumer to say.
+    """
+    wanted = set(missing)
+    return [
+        HourlyAverage.of(record)
+        for record in records
+        if record.sealed
+        and record.start_ms in wanted
+        and published.get(record.start_ms) == Result(record.count, record.sum_milli_f)
+    ]
 
 
 def missing_for_good(

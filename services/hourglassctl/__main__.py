@@ -15,8 +15,8 @@ from averages_consumer.warehouse import Warehouse
 from hourglass.clock import ClockSpec, Instant, Mode, PipelineClock
 from hourglass.cluster import Cluster
 from hourglass.errors import Misconfigured, Refused
-from hourglass.frontier import frontier_ms
 from hourglass.keys import iso
+from hourglass.publication import frontier_ms
 from hourglass.readings import MILLI, Rules
 from hourglass.settings import RedisSettings, add_command, invoke, secret
 from hourglass.settings import application as empty_application

@@ -9,18 +9,8 @@ from typing import Any
 
 from hourglass.averages import HourRecord
 from hourglass.keys import AVERAGES_KEPT, iso
+from hourglass.publication import Result
 from hourglassctl.recount import Recount
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What some place says an hour amounts to."""
-
-    count: int
-    sum_milli_f: int
-
-    def __str__(self) -> str:
-        return f"{self.count} readings, sum {self.sum_milli_f / 1000:.3f}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,6 @@ from hourglass.averages import HourlyAverage
 from hourglass.clock import Instant
 from hourglass.cluster import Cluster
 from hourglass.errors import Damaged
-from hourglass.frontier import decode_frontier
 from hourglass.groups import pending_ids
 from hourglass.keys import (
     AVERAGES,
@@ -23,9 +22,10 @@ from hourglass.keys import (
     days_alive,
 )
 from hourglass.partitions import candidates
+from hourglass.publication import Result, decode_frontier, results
 from hourglass.readings import degrees
 from hourglass.scripts import Script
-from hourglassctl.audit import Audit, Difference, Publication, Result, compare
+from hourglassctl.audit import Audit, Difference, Publication, compare
 from hourglassctl.recount import Recount, recount
 
 _PUBLICATION = Script.load("hourglassctl", "publication")
@@ -58,7 +58,7 @@ def recorded(cluster: Cluster, instant: Instant) -> Sequence[Partition]:
 def _publication(cluster: Cluster, warehouse: Warehouse | None) -> Publication:
     last, *sets, entries = cluster.run(_PUBLICATION, [AVERAGES, FRONTIER, PUBLISHED, TOO_LATE], [])
     frontier = decode_frontier(last)
-    published, too_late = (dict(_member(each) for each in members) for members in sets)
+    published, too_late = map(results, sets)
     loading = _loading(cluster)
     on_stream: dict[int, Result] = {}
     misread: list[str] = []
@@ -90,11 +90,6 @@ def _publication(cluster: Cluster, warehouse: Warehouse | None) -> Publication:
         warehouse=rows,
         loading=loading,
     )
-
-
-def _member(member: bytes) -> tuple[int, Result]:
-    start_ms, count, sum_milli_f = member.split(b":")
-    return int(start_ms), Result(int(count), int(sum_milli_f))
 
 
 def _loading(cluster: Cluster) -> frozenset[int]:

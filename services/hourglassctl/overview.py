@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from hourglass.averages import HourlyAverage, HourRecord
 from hourglass.clock import Instant
 from hourglass.cluster import Cluster
-from hourglass.frontier import frontier_ms
 from hourglass.keys import AVERAGES, AVERAGES_GROUP, GROUP, Partition
 from hourglass.partitions import candidates
+from hourglass.publication import frontier_ms
 from hourglass.records import decode_hours
 from hourglass.survey import StreamState, survey
 

@@ -14,9 +14,8 @@ from averages_consumer.warehouse import Warehouse
 from hourglass.clock import ClockSpec, Mode, PipelineClock
 from hourglass.cluster import Cluster
 from hourglass.errors import HourglassError
-from hourglass.frontier import frontier_ms
 from hourglass.keys import DAY_MS, GROUP, HOUR_MS, HOURS, days_alive, iso
-from hourglassctl.audit import Result
+from hourglass.publication import Result, frontier_ms
 from hourglassctl.inspection import audit
 from hourglassctl.overview import Overview, look
 from hourglassctl.processes import Processes

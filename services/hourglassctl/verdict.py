@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hourglass.keys import HOUR_MS
-from hourglassctl.audit import Audit, Result
+from hourglass.publication import Result
+from hourglassctl.audit import Audit
 from producer.sensor import Sensors
 
 

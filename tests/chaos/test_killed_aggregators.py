@@ -12,7 +12,7 @@ import pytest
 from redis.exceptions import ResponseError
 
 from hourglass.keys import AVERAGES, DAY_MS, FRONTIER, GROUP, HOUR_MS, Partition
-from hourglassctl.audit import Result
+from hourglass.publication import Result
 from hourglassctl.verdict import expected_hours
 from producer.sensor import Sensors
 from tests.pipeline import DAY, Pipeline

@@ -8,7 +8,8 @@ import pytest
 
 from hourglass.averages import HourRecord
 from hourglass.keys import HOUR_MS, Partition
-from hourglassctl.audit import Audit, Publication, Result, compare
+from hourglass.publication import Result
+from hourglassctl.audit import Audit, Publication, compare
 from hourglassctl.recount import RawHour, Recount
 
 DAY = Partition(1_735_689_600_000)

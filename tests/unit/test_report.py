@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,10 +12,11 @@ from averages_consumer.report import (
     describe_missing,
     line,
     missing_for_good,
-    published_hours,
+    refilled,
 )
-from hourglass.averages import HourlyAverage
+from hourglass.averages import HourlyAverage, HourRecord
 from hourglass.keys import HOUR_MS
+from hourglass.publication import Result
 
 NEW_YEAR_MS = 1_735_689_600_000
 
@@ -49,10 +52,17 @@ def test_the_line_is_worded_as_in_the_exercise(
     assert line(hourly) == f"Average temperature for {said}"
 
 
-def test_the_published_set_s_members_begin_with_their_hour() -> None:
-    members = [b"1735689600000:3600:181080000", b"1735693200000:1:-500"]
+def test_a_missing_hour_is_made_good_from_a_record_with_the_published_result() -> None:
+    sealed = HourRecord(
+        start_ms=NEW_YEAR_MS, count=3, sum_milli_f=150_000, devices=2, sealed=True, sealed_by="a"
+    )
+    published = {NEW_YEAR_MS: Result(3, 150_000)}
 
-    assert published_hours(members) == [1735689600000, 1735693200000]
+    assert refilled([sealed], [NEW_YEAR_MS], published) == [HourlyAverage.of(sealed)]
+    assert refilled([sealed], [], published) == []
+    assert refilled([replace(sealed, sealed=False)], [NEW_YEAR_MS], published) == []
+    for other in (Result(2, 150_000), Result(3, 150_001)):
+        assert refilled([sealed], [NEW_YEAR_MS], {NEW_YEAR_MS: other}) == []
 
 
 def test_hours_before_the_oldest_entry_that_nobody_loaded_are_missing_for_good() -> None:

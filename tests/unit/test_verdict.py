@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from hourglass.keys import HOUR_MS
-from hourglassctl.audit import Audit, Difference, Result
+from hourglass.publication import Result
+from hourglassctl.audit import Audit, Difference
 from hourglassctl.verdict import Verdict, expected_hours, judge
 from producer.sensor import Sensors
 

@@ -1,0 +1,43 @@
+"""What the averages' slot remembers of publishing, beside the stream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from hourglass.cluster import Cluster
+from hourglass.errors import Damaged
+from hourglass.keys import FRONTIER
+from hourglass.readings import degrees
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What some place says an hour amounts to."""
+
+    count: int
+    sum_milli_f: int
+
+    def __str__(self) -> str:
+        return f"{self.count} readings, sum {degrees(self.sum_milli_f)}"
+
+
+def frontier_ms(cluster: Cluster) -> int | None:
+    """The start of the last published hour; None before the first. Raises Unreachable, Damaged."""
+    return decode_frontier(cluster.call("GET", FRONTIER))
+
+
+def decode_frontier(value: bytes | None) -> int | None:
+    """As it stands in its key. Raises Damaged."""
+    if value is None:
+        return None
+    if not value.isdigit():
+        raise Damaged(f"{FRONTIER} holds no time: rename or delete it")
+    return int(value)
+
+
+def results(members: Iterable[bytes]) -> dict[int, Result]:
+    """By hour (ms), from the members `hour_ms:count:sum_milli_f` of a set of published hours, or of
+    hours that came too late."""
+    rows = (map(int, member.split(b":")) for member in members)
+    return {hour: Result(count, sum_milli_f) for hour, count, sum_milli_f in rows}

@@ -1,0 +1,28 @@
+"""What the averages' slot remembers, as it stands in its keys."""
+
+from __future__ import annotations
+
+import pytest
+
+from hourglass.errors import Damaged
+from hourglass.publication import Result, decode_frontier, results
+
+
+def test_the_published_set_says_what_each_hour_was_published_with() -> None:
+    members = [b"1735689600000:3600:181080000", b"1735693200000:1:-500"]
+
+    assert results(members) == {
+        1735689600000: Result(3600, 181080000),
+        1735693200000: Result(1, -500),
+    }
+
+
+def test_the_frontier_is_a_time_or_not_there_yet() -> None:
+    assert decode_frontier(None) is None
+    assert decode_frontier(b"1735689600000") == 1735689600000
+    with pytest.raises(Damaged, match="frontier holds no time: rename or delete it"):
+        decode_frontier(b"yesterday")
+
+
+def test_a_result_is_shown_in_degrees() -> None:
+    assert str(Result(3, -150_500)) == "3 readings, sum -150.5"
