@@ -33,6 +33,8 @@ SPEED = 600
 #: Where the simulated clock starts, so that hours and days are round.
 START = "2025-01-01T00:00:00Z"
 OPERATOR = "operator"
+#: Where `redis-cluster-dev`'s Secret has the operator's name and password.
+OPERATOR_KEYS = {"HOURGLASS_REDIS_USERNAME": "username", "HOURGLASS_REDIS_PASSWORD": "password"}
 #: A generous wait for what should take seconds: machines are slow, and kubelets take their time.
 PATIENCE_S = 180.0
 
@@ -163,7 +165,8 @@ class Installation:
 
     def install_operator(self, *, like: str = "") -> None:
         """A pod that waits for commands: the one of deploy/verify, standing still; or one that
-        reaches Redis and the warehouse as the pods of a service do."""
+        reaches Redis and the warehouse as the pods of a service do. Its Redis user is the
+        operator's, who may set the clock."""
         if like:
             spec = self.namespace.get(*WORKLOADS[like].split("/"))["spec"]["template"]["spec"]
             for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
@@ -171,6 +174,9 @@ class Installation:
         else:
             spec = audit_job(self.images)["spec"]["template"]["spec"]
         spec |= {"restartPolicy": "Never", "terminationGracePeriodSeconds": 0}
+        for variable in spec["containers"][0]["env"]:
+            if variable["name"] in OPERATOR_KEYS:
+                variable["valueFrom"]["secretKeyRef"]["key"] = OPERATOR_KEYS[variable["name"]]
         spec["containers"][0] |= {
             "image": self.images.of("hourglassctl"),
             "command": ["python", "-c", "import signal; signal.pause()"],

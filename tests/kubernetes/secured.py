@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import trustme
 
 from tests.kubernetes.cluster import Manifest, Namespace
-from tests.kubernetes.installation import Images
+from tests.kubernetes.installation import SERVICES, Images
 
 #: With what a URL and a shell would trip over.
 PASSWORD = "p@ss/word:$1"
@@ -24,16 +24,18 @@ def secrets(namespace: Namespace) -> list[Manifest]:
     return [
         _secret("redis-server", _files(authority, server)),
         _secret("redis-client", _files(authority, authority.issue_cert("hourglass"))),
-        _secret(
-            "redis-user",
-            {
-                "username": b"meter",
-                "password": PASSWORD.encode(),
-                "keeper-password": b"another one",
-            },
-        ),
+        _secret("redis-user", {**_users(), "keeper-password": b"another one"}),
         _secret("warehouse", {"url": WAREHOUSE_URL.encode(), "password": PASSWORD.encode()}),
     ]
+
+
+def _users() -> dict[str, bytes]:
+    """Names and passwords under the keys that `redis-cluster-dev` and the services look for."""
+    users = {"": "operator", **{f"{service}-": service for service in SERVICES}}
+    return {
+        **{f"{key}username": f"hourglass-{user}".encode() for key, user in users.items()},
+        **{f"{key}password": PASSWORD.encode() for key in users},
+    }
 
 
 def postgres(images: Images) -> list[Manifest]:
