@@ -7,6 +7,7 @@ over the connection that delivered it.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
@@ -103,10 +104,7 @@ class Delivery:
              list(tally.devices - self._devices.get(hour, set()))]
             for hour, tally in folded.tallies.items()
         ]  # fmt: skip
-        rejects = [
-            [reject.id, str(reject.reason), packed(list(reject.fields))]
-            for reject in folded.rejects
-        ]
+        rejects = [[reject.id, reject.reason, packed(reject.fields)] for reject in folded.rejects]
         done, answer = self.link.run(
             _COMMIT,
             [
@@ -132,8 +130,8 @@ class Delivery:
         self.metrics.committed(
             entries=len(folded.ids), counted=usable - late, late=late, seconds=seconds
         )
-        for reject in folded.rejects:
-            self.metrics.quarantined(reject.reason)
+        for reason, count in Counter(reject.reason for reject in folded.rejects).items():
+            self.metrics.quarantined(reason, count)
         for hour, tally in folded.tallies.items():
             self._devices.setdefault(hour, set()).update(tally.devices)
         if len(self._devices) > 3:  # the hours in progress; an old one costs a SADD at worst

@@ -132,8 +132,8 @@ class Instruments:
         self._counted.inc(counted)
         self._late.inc(late)
 
-    def quarantined(self, reason: Reason) -> None:
-        self._quarantined.labels(reason).inc()
+    def quarantined(self, reason: Reason, count: int) -> None:
+        self._quarantined.labels(reason).inc(count)
 
     def reclaimed(self, count: int) -> None:
         self._reclaimed.inc(count)

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from hourglass.settings import ServiceSettings, option
 
+#: So that an hour's sum of thousandths keeps within 18 digits, with a billion readings in it.
+PLAUSIBLE_F = 1_000_000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AggregatorSettings(ServiceSettings):
@@ -35,8 +38,20 @@ class AggregatorSettings(ServiceSettings):
     seal_every_ms: int = option(
         250, "How often to look for hours to seal and publish.", unit="ms", minimum=10
     )
-    min_temp_f: float = option(-150.0, "Lowest plausible temperature.", unit="°F")
-    max_temp_f: float = option(250.0, "Highest plausible temperature.", unit="°F")
+    min_temp_f: float = option(
+        -150.0,
+        "Lowest plausible temperature.",
+        unit="°F",
+        minimum=-PLAUSIBLE_F,
+        maximum=PLAUSIBLE_F,
+    )
+    max_temp_f: float = option(
+        250.0,
+        "Highest plausible temperature.",
+        unit="°F",
+        minimum=-PLAUSIBLE_F,
+        maximum=PLAUSIBLE_F,
+    )
     future_tolerance_s: float = option(
         60.0,
         "How far ahead of the clock an event time may be, in real time; "

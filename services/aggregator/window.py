@@ -13,8 +13,14 @@ from hourglass.readings import Reason, Rules, Unusable, decode
 Entry: TypeAlias = Sequence[Any]
 
 
+#: What quarantine keeps of an entry: so many fields, and so many bytes of each name and value.
+MOST_FIELDS = 16
+MOST_BYTES = 1024
+_OF_A_READING = (b"temp_f", b"ts", b"device")
+
+
 class Reject(NamedTuple):
-    """An entry that cannot be used."""
+    """An entry that cannot be used, with as much of its fields as quarantine keeps."""
 
     id: bytes
     reason: Reason
@@ -59,12 +65,12 @@ def fold(
     for entry_id, fields in entries:
         folded.ids.append(entry_id)
         if entry_id in undeliverable:
-            folded.rejects.append(Reject(entry_id, Reason.UNDELIVERABLE, fields))
+            folded.rejects.append(Reject(entry_id, Reason.UNDELIVERABLE, kept(fields)))
             continue
         try:
             device, ts_ms, milli_f = decode(partition, entry_id, fields, rules)
         except Unusable as unusable:
-            folded.rejects.append(Reject(entry_id, unusable.reason, fields))
+            folded.rejects.append(Reject(entry_id, unusable.reason, kept(fields)))
             continue
         hour = (ts_ms - day_ms) // HOUR_MS
         tally = tallies.get(hour)
@@ -80,3 +86,12 @@ def fold(
         if ts_ms > folded.latest_ms:
             folded.latest_ms = ts_ms
     return folded
+
+
+def kept(fields: Sequence[bytes]) -> Sequence[bytes]:
+    """`fields` within the bounds of what quarantine keeps; those of a reading are kept first."""
+    if len(fields) <= 2 * MOST_FIELDS and max(map(len, fields), default=0) <= MOST_BYTES:
+        return fields
+    pairs = list(zip(fields[::2], fields[1::2], strict=True))
+    pairs.sort(key=lambda pair: pair[0] not in _OF_A_READING)
+    return [part[:MOST_BYTES] for pair in pairs[:MOST_FIELDS] for part in pair]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -21,7 +21,11 @@ _CHUNK = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quarantined:
-    """One reading in quarantine: where, why, and as what it came."""
+    """One reading in quarantine: where, why, and as what it came.
+
+    fields: cut where they are long; none where quarantine is full of others and the partition's
+        stream, where they stand too, has expired
+    """
 
     partition: Partition
     id: bytes
@@ -42,15 +46,31 @@ def quarantined(cluster: Cluster, instant: Instant) -> Iterator[Quarantined]:
     for partition in recorded(cluster, instant):
         after = "-"
         while chunk := cluster.call("XRANGE", partition.quarantine, after, "+", "COUNT", _CHUNK):
+            bare = [values[b"id"] for _, values in chunk if not values[b"fields"]]
+            raw = _raw_fields(cluster, partition, bare)
             for entry_id, values in chunk:
+                packed = values[b"fields"]
                 yield Quarantined(
                     partition=partition,
                     id=entry_id,
                     original_id=values[b"id"],
                     reason=values[b"reason"].decode(),
-                    fields=tuple(cast(Any, msgpack).unpackb(values[b"fields"], raw=True)),
+                    fields=tuple(cast(Any, msgpack).unpackb(packed, raw=True))
+                    if packed
+                    else raw[values[b"id"]],
                 )
             after = f"({chunk[-1][0].decode()}"
+
+
+def _raw_fields(
+    cluster: Cluster, partition: Partition, ids: Sequence[bytes]
+) -> dict[bytes, tuple[bytes, ...]]:
+    """The fields of these entries of the partition's stream; none for an entry that is gone."""
+    found = cluster.pipeline([("XRANGE", partition.stream, each, each) for each in ids])
+    return {
+        entry_id: tuple(part for _, fields in entries for pair in fields.items() for part in pair)
+        for entry_id, entries in zip(ids, found, strict=True)
+    }
 
 
 def redrive(cluster: Cluster, item: Quarantined, rules: Rules) -> str:

@@ -30,7 +30,7 @@ UNUSABLE: list[tuple[dict[str, Any], Reason]] = [
     ({"temp_f": 73, "ts": "9" * 32}, Reason.WRONG_DAY),
     ({"temp_f": 73, "ts": "noon"}, Reason.BAD_TIMESTAMP),
     ({"temp_f": 73, "ts": -1}, Reason.BAD_TIMESTAMP),
-    ({"temp_f": 73, "ts": "1" * 5000}, Reason.BAD_TIMESTAMP),
+    ({"temp_f": 73, "ts": "1" * 1000}, Reason.BAD_TIMESTAMP),
     ({"temp_f": 73, "ts": NOON + 60_001}, Reason.FAR_FUTURE),
     ({"temp_f": 73, "device": "x" * 129}, Reason.BAD_DEVICE),
 ]

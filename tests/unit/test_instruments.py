@@ -31,7 +31,7 @@ def test_each_series_of_a_counter_is_there_from_the_start(counter: Instrument) -
 
 def test_every_reason_has_its_series() -> None:
     registry = CollectorRegistry()
-    aggregator.instruments.Instruments(registry).quarantined(Reason.IMPLAUSIBLE)
+    aggregator.instruments.Instruments(registry).quarantined(Reason.IMPLAUSIBLE, 1)
     producer.instruments.Instruments(registry).dropped(3, Loss.SKIPPED)
     found = {
         (sample.name, sample.labels["reason"]): sample.value

@@ -11,7 +11,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aggregator.window import Fold, fold
+from aggregator.window import MOST_BYTES, MOST_FIELDS, Fold, fold, kept
 from hourglass.keys import DAY_MS, HOUR_MS, Partition
 from hourglass.readings import Reason, Rules
 
@@ -188,3 +188,26 @@ def test_nothing_is_lost_whatever_the_entries_hold(
 
 def test_no_entries_fold_into_nothing() -> None:
     assert fold(DAY, [], RULES) == Fold([], {}, [], DAY.day_ms)
+
+
+@given(
+    fields=st.dictionaries(
+        st.sampled_from([b"temp_f", b"ts", b"device"]) | st.binary(max_size=2 * MOST_BYTES),
+        st.binary(max_size=2 * MOST_BYTES),
+        max_size=2 * MOST_FIELDS,
+    )
+)
+def test_quarantine_keeps_a_bounded_part_of_an_entry_that_of_a_reading_first(
+    fields: dict[bytes, bytes],
+) -> None:
+    flat = [part for pair in fields.items() for part in pair]
+
+    found = kept(flat)
+
+    assert len(found) <= 2 * MOST_FIELDS
+    assert max(map(len, found), default=0) <= MOST_BYTES
+    shown = dict(zip(found[::2], found[1::2], strict=True))
+    for name in (b"temp_f", b"ts", b"device"):
+        assert shown.get(name) == (fields[name][:MOST_BYTES] if name in fields else None)
+    if len(fields) <= MOST_FIELDS and max(map(len, flat), default=0) <= MOST_BYTES:
+        assert [*found] == flat

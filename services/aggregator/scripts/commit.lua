@@ -18,6 +18,9 @@
 --          Runs under allow-oom: a full Redis refuses readings, and goes on counting those it has
 need(#KEYS >= 3 and #ARGV == 7, 'commit takes 3 keys or more and 7 arguments')
 for i = 4, 6 do need(is_whole(ARGV[i]), 'entries held and times must be whole numbers') end
+-- Further ones are quarantined without their fields, which stand in the stream as long as it lives: a
+-- flood of bad readings takes less room there than here.
+local KEPT_WHOLE = 10000
 local stream, hours, quarantine = KEYS[1], KEYS[2], KEYS[3]
 local group, incarnation, consumer, held = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local stream_expires, records_expire = ARGV[5], ARGV[6]
@@ -96,10 +99,14 @@ for i, tally in ipairs(tallies) do
   end
 end
 
-for _, reject in ipairs(rejects) do
-  redis.call('XADD', quarantine, '*', 'id', reject[1], 'reason', reject[2], 'fields', reject[3])
+if #rejects > 0 then
+  local room = KEPT_WHOLE - redis.call('XLEN', quarantine)
+  for i, reject in ipairs(rejects) do
+    redis.call('XADD', quarantine, '*', 'id', reject[1], 'reason', reject[2],
+      'fields', i <= room and reject[3] or '')
+  end
+  keep_until(quarantine, records_expire)
 end
-if #rejects > 0 then keep_until(quarantine, records_expire) end
 keep_until(hours, records_expire)
 -- GT alone: the stream has had a TTL since it was opened, and a time that is past must not delete it.
 redis.call('PEXPIREAT', stream, stream_expires, 'GT')

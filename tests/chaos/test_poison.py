@@ -1,0 +1,128 @@
+"""What nobody can count does not stop the counting: it goes to quarantine, which stays small."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from aggregator.window import MOST_BYTES, MOST_FIELDS
+from hourglass.readings import Reason
+from hourglassctl.quarantine import quarantined
+from tests.pipeline import DAY, Pipeline, at, reading
+from tests.services import Services
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.chaos
+
+#: An aggregator whose decoder does not survive one kind of entry.
+FRAGILE = """
+import os, signal
+from aggregator import window
+
+decode = window.decode
+
+def fragile(partition, entry_id, fields, rules):
+    if b"poison" in fields:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return decode(partition, entry_id, fields, rules)
+
+window.decode = fragile
+from aggregator.__main__ import main
+main()
+"""
+KEPT_WHOLE = 10_000
+
+
+def test_what_kills_whoever_decodes_it_is_given_up_at_the_limit(
+    pipeline: Pipeline, running: Services, tmp_path: Path
+) -> None:
+    (tmp_path / "fragile.py").write_text(FRAGILE)
+    pipeline.produce(*(reading(at(0, 0, second)) for second in range(30)))
+    poison = pipeline.xadd(ts=at(0, 1), temp_f=73, device="poison")
+    pipeline.produce(*(reading(at(0, 2, second)) for second in range(30)))
+    pipeline.drive(at(1))
+
+    lives = 0
+
+    def done() -> bool:
+        nonlocal lives
+        if lives == 0 or not running.running("fragile"):
+            lives += 1
+            assert lives <= 10, "it is never given up"
+            running.start("fragile", "fragile", PYTHONPATH=str(tmp_path))
+        return len(pipeline.averages()) == 1
+
+    wait_until(done, 60, "the hour is never published")
+    (item,) = quarantined(pipeline.cluster, pipeline.clock.look())
+    assert (item.original_id, item.reason) == (poison, Reason.UNDELIVERABLE)
+    assert pipeline.averages()[0].count == 60
+    assert pipeline.audit().differences == []
+
+
+def test_megabytes_are_cut_in_quarantine_and_hold_up_nobody(
+    pipeline: Pipeline, running: Services
+) -> None:
+    huge = "9" * (1 << 20)
+    pipeline.produce(reading(at(0)))
+    for _ in range(20):
+        pipeline.xadd(ts=at(0), temp_f=huge)
+        pipeline.xadd(ts=at(0), temp_f=50, note=huge)
+    many = [part for each in range(1000) for part in (f"field-{each}", huge[:1000])]
+    pipeline.cluster.call("XADD", DAY.stream, "*", *many, "temp_f", "warm")
+    pipeline.produce(reading(at(0)))
+    pipeline.drive(at(1))
+
+    running.aggregator()
+
+    wait_until(lambda: len(pipeline.averages()) == 1, 20, "the hour is never published")
+    assert pipeline.averages()[0].count == 22
+    items = list(quarantined(pipeline.cluster, pipeline.clock.look()))
+    assert len(items) == 21
+    assert max(len(part) for item in items for part in item.fields) == MOST_BYTES
+    assert items[-1].fields[:2] == (b"temp_f", b"warm")
+    assert len(items[-1].fields) == 2 * MOST_FIELDS
+    assert pipeline.audit().differences == []
+
+
+def flood(pipeline: Pipeline, count: int, temp_f: str) -> None:
+    entry = ("XADD", DAY.stream, "*", "device", "porch", "ts", at(0), "temp_f", temp_f)
+    for _ in range(0, count, 1000):
+        pipeline.cluster.pipeline([entry] * 1000)
+
+
+def test_a_hundred_thousand_bad_readings_in_a_row_take_no_room_and_little_time(
+    pipeline: Pipeline,
+) -> None:
+    flood(pipeline, 100_000, "50")
+    good_s = cpu_time_to_count(pipeline)
+    flood(pipeline, 100_000, "warm")
+    bad_s = cpu_time_to_count(pipeline)
+
+    assert bad_s < 10 * good_s
+    assert pipeline.cluster.call("XLEN", DAY.quarantine) == 100_000
+    size = pipeline.cluster.call("MEMORY USAGE", DAY.quarantine, "SAMPLES", 0)
+    assert size < 100 * 100_000
+    assert pipeline.audit().differences == []
+
+
+def cpu_time_to_count(pipeline: Pipeline) -> float:
+    before = time.process_time()
+    pipeline.count()
+    return time.process_time() - before
+
+
+def test_beyond_ten_thousand_the_fields_are_those_of_the_raw_readings(pipeline: Pipeline) -> None:
+    flood(pipeline, KEPT_WHOLE, "warm")
+    pipeline.xadd(ts=at(0), temp_f="cold", device="attic")
+    pipeline.count()
+
+    *_, last = quarantined(pipeline.cluster, pipeline.clock.look())
+    assert last.fields == (b"ts", b"%d" % at(0), b"temp_f", b"cold", b"device", b"attic")
+    stored = pipeline.cluster.call("XREVRANGE", DAY.quarantine, "+", "-", "COUNT", 1)
+    assert stored[0][1][b"fields"] == b""
+
+    pipeline.cluster.call("DEL", DAY.stream)
+    *_, last = quarantined(pipeline.cluster, pipeline.clock.look())
+    assert last.fields == ()
