@@ -80,7 +80,7 @@ class Flow:
                 self._service.trouble("publisher", str(error))
                 over = self._clock.look().now_ms >= batch.partition.end_ms
                 if over or self._service.stop.wait(RETRY_S):
-                    self._metrics.dropped(batch.count, "refused" if over else "stopped")
+                    self._metrics.dropped(batch.count, Loss.REFUSED if over else Loss.STOPPED)
                     return
                 continue
             self._service.well("publisher")

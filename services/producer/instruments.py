@@ -15,6 +15,7 @@ class Loss(StrEnum):
 
     BUFFER_FULL = "buffer_full"
     EXPIRED = "expired"
+    REFUSED = "refused"
     SKIPPED = "skipped"
     STOPPED = "stopped"
 
