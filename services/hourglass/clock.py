@@ -7,25 +7,37 @@ A spec stored in Redis says how pipeline time follows from Redis time ("real" ti
              before `origin_ms`, so that nothing is due yet
     driven   it stands at `origin_ms` until whoever replays moves it
 
+No key at all is the wall clock. So when Redis is flushed under a running or driven clock, the
+pipeline goes by the wall from then on, like after `hourglass clock wall`, and says so: every hour
+of the old time that lies behind is due, is sealed once what has arrived is counted, and what comes
+for it later is late. Nobody puts the lost clock back, because a process that remembers it cannot
+tell a loss from a reset.
+
 `ClockSpec` is the arithmetic; `PipelineClock` reads the spec and Redis' TIME, and fills the gaps
 between two readings from the process's monotonic clock, so that a pod's wall clock plays no part.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
-from math import ceil
+from math import ceil, inf
 from typing import Protocol
 
 from hourglass.errors import Damaged
-from hourglass.keys import CLOCK
+from hourglass.keys import CLOCK, iso
+
+log = logging.getLogger(__name__)
 
 #: What is recorded now though by the clock it should be gone already lives this long, in real time.
 RESPITE_MS = 3_600_000
 _SOON_MS = 1000
+#: A century before the calendar of partitions ends.
+_LAST_MS = 250_000_000_000_000
 
 
 class Mode(StrEnum):
@@ -99,15 +111,16 @@ class ClockSpec:
         """The spec in the clock's hash; an empty hash is the wall clock. Raises Damaged."""
         if not fields:
             return cls()
-        try:
-            return cls(
+        with suppress(KeyError, ValueError):
+            spec = cls(
                 mode=Mode(fields[b"mode"].decode()),
                 origin_ms=int(fields[b"origin_ms"]),
                 origin_real_ms=int(fields[b"origin_real_ms"]),
                 speed=float(fields[b"speed"]),
             )
-        except (KeyError, ValueError):
-            raise Damaged(f"{CLOCK} holds no clock: set it with hourglass clock") from None
+            if 0 <= spec.origin_ms <= _LAST_MS and 0 < spec.speed < inf:
+                return spec
+        raise Damaged(f"{CLOCK} holds no clock: set it with hourglass clock")
 
 
 class ClockSource(Protocol):
@@ -162,6 +175,10 @@ class PipelineClock:
         """Read the spec and Redis' TIME; raises Unreachable."""
         fields, real_ms = self._source.clock()
         spec = ClockSpec.decode(fields)
+        if self._spec_and_offset and not spec.continues(self._spec_and_offset[0]):
+            log.warning(
+                "the pipeline clock was set anew: %s, %s", spec.mode, iso(spec.now(real_ms))
+            )
         self._spec_and_offset = (spec, real_ms - self._monotonic_ms())
         return Instant(spec, real_ms)
 
@@ -175,6 +192,7 @@ class PipelineClock:
     def set(self, spec: ClockSpec) -> None:
         """Make `spec` the clock of every service."""
         self._source.set_clock({} if spec.mode is Mode.WALL else spec.fields())
+        self._spec_and_offset = None
         self.refresh()
 
     def _monotonic_ms(self) -> int:

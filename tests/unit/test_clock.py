@@ -10,6 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hourglass.clock import ClockSpec, Instant, Mode, PipelineClock
+from hourglass.errors import Damaged
 from hourglass.keys import HOUR_MS
 
 #: 2000 to 2100, which no clock will leave.
@@ -280,3 +281,54 @@ def test_the_first_look_asks() -> None:
 
     assert PipelineClock(kept).look() == Instant(ClockSpec(), kept.real_ms)
     assert kept.asked == 1
+
+
+def test_a_clock_set_anew_by_somebody_else_is_told_of_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    kept = Kept(real_ms=1_750_000_000_000)
+    clock = PipelineClock(kept)
+    clock.set(ClockSpec(mode=Mode.DRIVEN, origin_ms=5))
+    other = PipelineClock(kept)
+    other.refresh()
+    assert caplog.messages == []
+
+    kept.fields = {}
+    for _ in range(3):
+        clock.refresh()
+        other.refresh()
+
+    told = "the pipeline clock was set anew: wall, 2025-06-15T15:06:40Z"
+    assert caplog.messages == [told, told]
+
+
+def test_a_driven_clock_that_moves_on_is_no_news(caplog: pytest.LogCaptureFixture) -> None:
+    kept = Kept(real_ms=1_750_000_000_000)
+    driver, clock = PipelineClock(kept), PipelineClock(kept)
+    for origin_ms in (5, 6, 7):
+        driver.set(ClockSpec(mode=Mode.DRIVEN, origin_ms=origin_ms))
+        clock.refresh()
+
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {b"mode": b"sundial"},
+        {b"origin_ms": b"noon"},
+        {b"origin_ms": b"9999999999999999999"},
+        {b"origin_ms": b"-1"},
+        {b"speed": b"0"},
+        {b"speed": b"nan"},
+        {b"speed": b"inf"},
+    ],
+)
+def test_what_is_no_clock_is_refused_with_the_remedy(damage: dict[bytes, bytes]) -> None:
+    good = {b"mode": b"running", b"origin_ms": b"5", b"origin_real_ms": b"7", b"speed": b"2.0"}
+    assert ClockSpec.decode(good).speed == 2.0
+
+    with pytest.raises(Damaged, match="temps:clock holds no clock: set it with hourglass clock"):
+        ClockSpec.decode({**good, **damage})
+    with pytest.raises(Damaged):
+        ClockSpec.decode({name: good[name] for name in good if name not in damage})

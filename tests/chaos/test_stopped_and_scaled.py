@@ -1,0 +1,104 @@
+"""Aggregators fall asleep, come and go, and leave much behind: every reading is counted once."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+import pytest
+
+from hourglass.faults import VARIABLE
+from hourglass.keys import GROUP
+from tests.pipeline import DAY, Pipeline, at, reading
+from tests.services import Services
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.chaos
+
+BATCH = "--batch-entries=100"
+CONFLICTS = "hourglass_commit_conflicts_total"
+#: As far as the cursor of a recovery has to come.
+PENDING = 100_000
+
+
+def produce(pipeline: Pipeline, count: int) -> None:
+    pipeline.produce(*(reading(at(0) + 30 * each) for each in range(count)))
+
+
+def consumers(pipeline: Pipeline) -> list[str]:
+    infos: list[dict[str, Any]] = pipeline.cluster.call("XINFO CONSUMERS", DAY.stream, GROUP)
+    return sorted(info["name"].decode().rpartition("-")[0] for info in infos)
+
+
+@pytest.mark.parametrize("point", ["commit.before", "commit.after"])
+def test_one_that_sleeps_over_its_batch_counts_nothing_twice(
+    pipeline: Pipeline, running: Services, point: str
+) -> None:
+    produce(pipeline, 1_000)
+    sleeper = running.aggregator("sleeper", BATCH, **{VARIABLE: f"{point}:stop@2"})
+    wait_until(lambda: f"fault point {point}" in running.said(sleeper))
+
+    running.aggregator("heir", BATCH)
+    wait_until(lambda: pipeline.record(0).count == 1_000, 20, "the heir does not take over")
+    running.signal(sleeper, signal.SIGCONT)
+    running.await_ready(sleeper)
+    produce(pipeline, 500)
+
+    wait_until(lambda: pipeline.record(0).count == 1_500, 20, "they do not go on")
+    if point == "commit.before":
+        wait_until(lambda: running.metric(sleeper, CONFLICTS) == 1, message="it never woke up")
+    assert pipeline.audit().differences == []
+
+
+def test_those_that_left_are_forgotten_and_those_that_come_go_on(
+    pipeline: Pipeline, running: Services
+) -> None:
+    def scale(wanted: int) -> None:
+        for name in present[wanted:]:
+            assert running.terminate(name)[0] == 0
+        names = [f"aggregator-{each}" for each in range(wanted)]
+        for name in names[len(present) :]:
+            running.aggregator(name, BATCH)
+        present[:] = names
+
+    present: list[str] = []
+    produced = 0
+    for wanted in (1, 8, 0, 3):
+        scale(wanted)
+        produce(pipeline, 2_000)
+        produced += 2_000
+        if wanted:
+            wait_until(lambda: pipeline.record(0).count == produced, 60, "not all is counted")  # noqa: B023
+            wait_until(lambda: consumers(pipeline) == present, 60, "who left is not forgotten")
+            assert pipeline.pending() == 0
+    assert pipeline.audit().differences == []
+
+
+def test_what_a_dead_one_left_is_recovered_however_much_it_is(
+    pipeline: Pipeline, running: Services
+) -> None:
+    produce(pipeline, PENDING)
+    link = pipeline.delivery(name="dead").link
+    read = ("XREADGROUP", "GROUP", GROUP, "dead", "COUNT", PENDING, "STREAMS", DAY.stream, ">")
+    ((_, entries),) = link.call(*read)
+    ids = [entry_id for entry_id, _ in entries]
+
+    def let_idle(ids: list[bytes]) -> None:
+        """As if they had been in the dead one's hands for a minute."""
+        for start in range(0, len(ids), 1_000):
+            chunk = ids[start : start + 1_000]
+            link.call("XCLAIM", DAY.stream, GROUP, "dead", 0, *chunk, "IDLE", 60_000, "JUSTID")
+
+    # Behind 99,000 that it may not claim yet.
+    let_idle(ids[-1_000:])
+    running.aggregator("heir", "--claim-idle-ms=20000")
+    wait_until(lambda: counted(pipeline) >= 1_000, 60, "the tail is never reached")
+
+    let_idle(ids)
+    wait_until(lambda: counted(pipeline) == PENDING, 60, "the rest is never recovered")
+    assert pipeline.pending() == 0
+    assert pipeline.audit().differences == []
+
+
+def counted(pipeline: Pipeline) -> int:
+    return sum(each.count for each in pipeline.records().values())
