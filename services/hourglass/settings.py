@@ -38,6 +38,7 @@ class OptionInfo:
     secret: bool = False
     env: bool = True
     flag: bool = True
+    positional: bool = False
 
 
 def option(
@@ -50,12 +51,14 @@ def option(
     secret: bool = False,
     env: bool = True,
     flag: bool = True,
+    positional: bool = False,
 ) -> Any:
     """A settings field.
 
     `unit` is shown beside the default; `secret` marks values that no message may show, and that
     are refused in an argument list if they hold a password; without `env` there is no environment
-    variable of the option's name, without `flag` nothing else.
+    variable of the option's name, without `flag` nothing else; a `positional` one is given by its
+    place.
     """
     info = OptionInfo(
         help=help,
@@ -65,6 +68,7 @@ def option(
         secret=secret,
         env=env,
         flag=flag,
+        positional=positional,
     )
     return field(default=default, metadata={"option": info})
 
@@ -190,6 +194,16 @@ def add_command(
     for each, info in option_fields(settings):
         if not info.flag:
             unflagged[each.name] = info.help
+            continue
+        if info.positional:
+            parameters.append(
+                Parameter(
+                    each.name,
+                    Parameter.KEYWORD_ONLY,
+                    default=each.default,
+                    annotation=Annotated[hints[each.name], typer.Argument(help=info.help)],
+                )
+            )
             continue
         annotation = Annotated[
             hints[each.name],

@@ -25,6 +25,8 @@ from hourglassctl import quarantine as quarantined_readings
 from hourglassctl import reset as resetting
 from hourglassctl.bench import bench
 from hourglassctl.demo import demo
+from hourglassctl.drill.catalogue import chosen
+from hourglassctl.drill.run import drill
 from hourglassctl.inspection import audit
 from hourglassctl.overview import look
 from hourglassctl.render import as_data, audit_lines, clock_line, screen
@@ -33,6 +35,7 @@ from hourglassctl.settings import (
     AuditSettings,
     BenchSettings,
     DemoSettings,
+    DrillSettings,
     QuarantineSettings,
     RedriveSettings,
     ReplaySettings,
@@ -57,6 +60,16 @@ def reached(settings: RedisSettings) -> Generator[tuple[Cluster, Instant]]:
 def run_demo(settings: DemoSettings) -> None:
     """Run the whole pipeline here, on a simulated clock, and audit it."""
     sys.exit(0 if demo(settings.days, keep=settings.keep, console=Console()) else 1)
+
+
+def run_drill(settings: DrillSettings) -> None:
+    """Break things on purpose, on a cluster of its own, and see what becomes of every reading."""
+    faults = chosen(settings.names or [])
+    if settings.list_:
+        for fault in faults:
+            print(f"{fault.name:20} {fault.what}")
+        return
+    sys.exit(0 if drill(faults, settings, out) else 1)
 
 
 def run_bench(settings: BenchSettings) -> None:
@@ -195,6 +208,7 @@ def application() -> typer.Typer:
     clock = empty_application("Show or set the pipeline clock.", commands=True)
     quarantine = empty_application("Readings that could not be used.", commands=True)
     add_command(app, DemoSettings, run_demo, name="demo")
+    add_command(app, DrillSettings, run_drill, name="drill")
     add_command(app, BenchSettings, run_bench, name="bench")
     add_command(app, StatusSettings, run_status, name="status")
     add_command(app, AuditSettings, run_audit, name="audit")

@@ -29,7 +29,7 @@ from hourglassctl.view import View
 
 def demo(days: int, *, keep: bool, console: Console) -> bool:
     """Run it; return whether every reading was counted once. Leaves no process and no file."""
-    with _interruptible(), ExitStack() as resources:
+    with interruptible(), ExitStack() as resources:
         server = resources.enter_context(EmbeddedCluster())
         cluster = connect(server.url)
         resources.callback(cluster.close)
@@ -83,7 +83,7 @@ def demo(days: int, *, keep: bool, console: Console) -> bool:
 
 
 @contextmanager
-def _interruptible() -> Generator[None]:
+def interruptible() -> Generator[None]:
     """SIGTERM and SIGHUP end the demo the way Ctrl-C does; a second one does not stop the
     clearing away."""
 

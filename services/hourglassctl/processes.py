@@ -46,6 +46,11 @@ class Processes:
     def log(self, name: str) -> Path:
         return self._guard.directory / f"{name}.log"
 
+    @property
+    def names(self) -> list[str]:
+        """Of all that were started."""
+        return list(self._children)
+
     def running(self, name: str) -> bool:
         return self._children[name].poll() is None
 

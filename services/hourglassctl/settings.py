@@ -68,6 +68,15 @@ class BenchSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DrillSettings:
+    names: list[str] | None = flag(None, "Faults, by name; none names all.", positional=True)
+    list_: bool = flag(False, "Say which faults there are, and end.")
+    json: bool = flag(False, "Print JSON instead of a table.")
+    rate: int = flag(20_000, "Load, at least.", unit="readings a second", minimum=1000)
+    write: str = flag("", "Write the table into this document, between its drill:begin and end.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DemoSettings:
     days: int = flag(10, "Simulated days.", unit="days", minimum=1, maximum=60)
     keep: bool = flag(False, "Go on afterwards and print the addresses, until Ctrl-C.")

@@ -1,0 +1,98 @@
+"""What can be found after a run: raw readings, records, rows, and what producers said."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from hourglass.keys import DAY_MS, HOUR_MS, Partition, days_alive
+from hourglass.readings import Reading, Rules, Unusable, decode
+from hourglass.records import decode_hours
+from hourglassctl.audit import Audit, Result
+from hourglassctl.drill.reckoning import Evidence, Hours
+from hourglassctl.drill.stage import PERIOD_MS, SEED, Stage
+from hourglassctl.inspection import audit
+from hourglassctl.replay import EXERCISE_START_MS
+from hourglassctl.verdict import expected_hours
+from producer.sensor import Sensors, device_names
+
+_ANYTHING = Rules(min_milli_f=-(1 << 62), max_milli_f=1 << 62, overrun_ms=DAY_MS)
+_CHUNK = 5000
+
+
+def gather(stage: Stage) -> tuple[Evidence, Audit]:
+    """After the load has ended and everything is at rest. Raises Unreachable, WarehouseAway."""
+    stage.redis.refresh_topology()
+    days = list(days_alive(stage.clock.refresh().now_ms))
+    stored: dict[str, dict[int, Result]] = {}
+    for day in days:
+        for producer, hours in _stored(stage, day).items():
+            stored.setdefault(producer, {}).update(hours)
+    evidence = Evidence(
+        ledgers=stage.ledgers,
+        generated=_generated(stage),
+        stored=stored,
+        foreign=stage.foreign,
+        counted=_counted(stage, days),
+    )
+    return evidence, audit(stage.redis, stage.clock.look(), stage.warehouse)
+
+
+def _generated(stage: Stage) -> dict[str, Hours]:
+    """By each producer that was there from the beginning and whose readings were all taken."""
+    given: dict[str, Hours] = {}
+    for name, ledger in stage.ledgers.items():
+        if ledger.whole and name not in stage.unpredictable:
+            sensors = Sensors(device_names(name, stage.devices), seed=SEED, period_ms=PERIOD_MS)
+            end_ms = EXERCISE_START_MS + ledger.produced // stage.devices * PERIOD_MS
+            given[name] = expected_hours([sensors], EXERCISE_START_MS, end_ms)
+    return given
+
+
+def _stored(stage: Stage, day: Partition) -> dict[str, dict[int, Result]]:
+    """The readings of producers in one partition, by producer and hour; each device and time
+    once, however often it stands there."""
+    seen: dict[tuple[bytes, int], int] = {}
+    for reading in _readings(stage, day):
+        seen[reading.device, reading.ts_ms] = reading.milli_f
+    counts: dict[tuple[bytes, int], int] = defaultdict(int)
+    sums: dict[tuple[bytes, int], int] = defaultdict(int)
+    for (device, ts_ms), milli_f in seen.items():
+        counts[device, ts_ms - ts_ms % HOUR_MS] += 1
+        sums[device, ts_ms - ts_ms % HOUR_MS] += milli_f
+    stored: dict[str, dict[int, Result]] = {}
+    for (device, hour), count in counts.items():
+        # A producer's devices are numbered, and it takes several to make the load.
+        producer = device.decode().rpartition("-")[0]
+        if producer in stage.services.names:
+            hours = stored.setdefault(producer, {})
+            before = hours.get(hour, Result(0, 0))
+            hours[hour] = Result(before.count + count, before.sum_milli_f + sums[device, hour])
+    return stored
+
+
+def _readings(stage: Stage, day: Partition) -> Iterator[Reading]:
+    link = stage.redis.link(day.stream)
+    try:
+        after = b"-"
+        while chunk := link.call("XRANGE", day.stream, after, "+", "COUNT", _CHUNK):
+            for entry_id, fields in chunk:
+                try:
+                    yield decode(day, entry_id, fields, _ANYTHING)
+                except Unusable:
+                    continue
+            after = b"(" + chunk[-1][0]
+    finally:
+        link.close()
+
+
+def _counted(stage: Stage, days: list[Partition]) -> Hours:
+    """What each hour has counted; the warehouse's word where the record is gone."""
+    rows = stage.warehouse.rows(days[0].day_ms, days[-1].end_ms)
+    counted = {row.start_ms: Result(row.observations, row.sum_milli_f) for row in rows}
+    for day in days:
+        for record in decode_hours(day, stage.redis.call("HGETALL", day.hours)):
+            counted[record.start_ms] = Result(
+                record.count + record.late, record.sum_milli_f + record.late_sum_milli_f
+            )
+    return {hour: result for hour, result in counted.items() if result.count}

@@ -1,0 +1,214 @@
+"""Services that are killed, frozen, or come and go."""
+
+from __future__ import annotations
+
+import signal
+import time
+from random import Random
+
+from hourglass.faults import LOAD
+from hourglass.keys import AVERAGES, AVERAGES_GROUP, GROUP
+from hourglass.partitions import candidates
+from hourglassctl.drill.fault import Fault
+from hourglassctl.drill.report import Happened
+from hourglassctl.drill.stage import CLAIM_IDLE_S, Setting, Stage, wait
+
+_random = Random()
+#: Steps of each service at which it can be killed, before and after.
+STEPS = {
+    "producer": ("register", "ingest"),
+    "aggregator": ("open", "commit", "seal", "publish", "reap"),
+}
+
+
+def held_by(stage: Stage, name: str) -> int:
+    """Entries that consumers of this process have pending."""
+    streams = [(each.stream, GROUP) for each in candidates(stage.redis, stage.clock.look())]
+    streams.append((AVERAGES, AVERAGES_GROUP))
+    groups = stage.redis.pipeline([("XINFO CONSUMERS", *each) for each in streams])
+    return sum(
+        consumer["pending"]
+        for consumers in groups
+        if not isinstance(consumers, Exception)  # no such stream, or nobody reads it yet
+        for consumer in consumers
+        if consumer["name"].decode().startswith(f"{name}-")
+    )
+
+
+def kill_producer(stage: Stage) -> Happened:
+    time.sleep(_random.random())
+    stage.services.kill("producer-1")
+    stage.start("producer-3")
+    stage.await_ready("producer-3")
+    return Happened(text="producer-1 was killed, and producer-3 started")
+
+
+def kill_aggregator(stage: Stage) -> Happened:
+    """In the middle of a batch: it is stopped until Redis has handed it something."""
+    name = "aggregator-1"
+
+    def caught() -> int:
+        stage.services.signal(name, signal.SIGSTOP)
+        until = time.monotonic() + 0.2
+        while time.monotonic() < until:
+            if held := held_by(stage, name):
+                return held
+        stage.services.signal(name, signal.SIGCONT)
+        return 0
+
+    held = wait(caught, f"{name} holds something")
+    stage.services.kill(name)
+    stage.start(name)
+    stage.await_ready(name)
+    return Happened(text=f"{name} was killed with {held:,} readings in its hands, and restarted")
+
+
+def kill_consumer(stage: Stage) -> Happened:
+    stage.start("consumer-3", HOURGLASS_FAULT="load.after-commit:kill")
+    wait(lambda: not stage.services.running("consumer-3"), "consumer-3 is killed")
+    time.sleep(_random.random())
+    stage.services.kill("consumer-1")
+    stage.start("consumer-1")
+    stage.await_ready("consumer-1")
+    return Happened(text="two were killed, one of them between commit and acknowledgement")
+
+
+def kill_at_every_step(stage: Stage) -> Happened:
+    points = [
+        (service, f"{step}.{when}")
+        for service, steps in STEPS.items()
+        for step in steps
+        for when in ("before", "after")
+    ]
+    points += [("consumer", point) for point in LOAD]
+    for number, (service, point) in enumerate(points):
+        name = f"{service}-{10 + number}"
+        # The others would publish before it: whoever comes by second waits a while for its turn.
+        passage = "" if service == "consumer" or "publish" in point else "@2"
+        stage.start(name, HOURGLASS_FAULT=f"{point}:kill{passage}")
+        wait(lambda name=name: not stage.services.running(name), f"{name} is killed at {point}")
+    return Happened(text=f"{len(points)} processes were killed, each at a step of its own")
+
+
+def freeze_aggregator(stage: Stage) -> Happened:
+    name = "aggregator-1"
+    held = 0
+    while not held:  # it may be stopped with nothing in its hands
+        stage.services.signal(name, signal.SIGSTOP)
+        time.sleep(0.3)
+        held = held_by(stage, name)
+        if not held:
+            stage.services.signal(name, signal.SIGCONT)
+            time.sleep(0.05)
+    wait(lambda: held_by(stage, name) == 0, "others claim what it holds")
+    time.sleep(CLAIM_IDLE_S)
+    stage.services.signal(name, signal.SIGCONT)
+    stage.await_ready(name)
+    return Happened(
+        text=f"aggregator-1 slept until others had claimed its {held:,} readings, then went on"
+    )
+
+
+def scale(stage: Stage) -> Happened:
+    first = "aggregator-1"
+    more = [f"aggregator-{number}" for number in range(2, 9)]
+    for name in more:
+        stage.start(name)
+    for name in more:
+        stage.await_ready(name)
+    for name in (first, *more):
+        stage.services.signal(name, signal.SIGTERM)
+    for name in (first, *more):
+        wait(lambda name=name: not stage.services.running(name), f"{name} ends")
+    time.sleep(1.0)
+    for name in ("aggregator-11", "aggregator-12", "aggregator-13"):
+        stage.start(name)
+        stage.await_ready(name)
+    gone = tuple(f"{name}-" for name in (first, *more))
+
+    def left() -> list[str]:
+        groups = stage.redis.call("XINFO CONSUMERS", stage.today().stream, GROUP)
+        return [each["name"].decode() for each in groups if each["name"].decode().startswith(gone)]
+
+    wait(lambda: not left(), "consumers that are gone are removed")
+    return Happened(text="1 aggregator, 8, none, 3; the consumers that had left were removed")
+
+
+def deep_pending(stage: Stage) -> Happened:
+    """One consumer takes a hundred thousand readings and is never heard of again."""
+    for name in ("aggregator-1", "aggregator-2", "aggregator-3"):
+        stage.services.signal(name, signal.SIGSTOP)
+    partition = stage.today()
+    link = stage.redis.link(partition.stream)
+    taken = 0
+    while taken < DEEP:
+        reply = link.call(
+            "XREADGROUP", "GROUP", GROUP, "nobody", "COUNT", 10_000, "BLOCK", 500,
+            "STREAMS", partition.stream, ">",
+        )  # fmt: skip
+        taken += len(reply[0][1]) if reply else 0
+        if stage.today() != partition:
+            break
+    link.close()
+    for name in ("aggregator-1", "aggregator-2", "aggregator-3"):
+        stage.services.signal(name, signal.SIGCONT)
+    wait(lambda: held_by(stage, "nobody") == 0, "the pending list is worked off")
+    return Happened(text=f"{taken:,} readings were delivered to a consumer that never came back")
+
+
+DEEP = 100_000
+
+FAULTS = (
+    Fault(
+        name="kill-producer",
+        what="SIGKILL of a producer at a random moment",
+        act=kill_producer,
+        rests_on="a batch is taken once, by its producer's sequence number: "
+        "`producer/scripts/ingest.lua`",
+        proof="tests/chaos/test_fault_points.py",
+    ),
+    Fault(
+        name="kill-aggregator",
+        what="SIGKILL of an aggregator with readings in its hands",
+        act=kill_aggregator,
+        rests_on="to acknowledge and to count are one step: `aggregator/scripts/commit.lua`",
+        proof="tests/chaos/test_killed_aggregators.py",
+    ),
+    Fault(
+        name="kill-consumer",
+        what="SIGKILL of averages consumers",
+        act=kill_consumer,
+        rests_on="a row is upserted by its hour, then acknowledged: "
+        "`averages_consumer/consumer.py`",
+        proof="tests/integration/test_averages_consumer.py",
+    ),
+    Fault(
+        name="kill-at-every-step",
+        what="SIGKILL before and after each step of each service",
+        act=kill_at_every_step,
+        rests_on="each step is one script on one slot, and can be taken again",
+        proof="tests/chaos/test_fault_points.py",
+    ),
+    Fault(
+        name="freeze-aggregator",
+        what="SIGSTOP of an aggregator for longer than the claim time",
+        act=freeze_aggregator,
+        rests_on="a commit counts only what is still its own: `aggregator/scripts/commit.lua`",
+        proof="tests/integration/test_commit.py",
+    ),
+    Fault(
+        name="scale",
+        what="aggregators from 1 to 8, to none, and up again",
+        act=scale,
+        setting=Setting(aggregators=1),
+        rests_on="a consumer is removed only with nothing pending: `hourglass/scripts/reap.lua`",
+        proof="tests/integration/test_claim.py",
+    ),
+    Fault(
+        name="deep-pending",
+        what="a pending list of 100,000 readings that nobody works on",
+        act=deep_pending,
+        rests_on="the cursor of XAUTOCLAIM is kept from call to call: `aggregator/commit.py`",
+        proof="tests/integration/test_claim.py",
+    ),
+)

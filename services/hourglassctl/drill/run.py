@@ -1,0 +1,112 @@
+"""Running faults, one after the other, each on a stage of its own."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from hourglass.errors import HourglassError, Misconfigured
+from hourglassctl.demo import interruptible
+from hourglassctl.drill.evidence import gather
+from hourglassctl.drill.fault import Fault
+from hourglassctl.drill.reckoning import reckon
+from hourglassctl.drill.report import (
+    COLUMNS,
+    Happened,
+    Outcome,
+    as_data,
+    judge,
+    markdown,
+    rewritten,
+    rows,
+)
+from hourglassctl.drill.stage import DrillFailed, Stage
+from hourglassctl.settings import DrillSettings
+
+#: Of load before a fault, so that there is something to damage.
+BEFORE_S = 4.0
+#: And after it, so that there is something to recover with.
+AFTER_S = 2.0
+
+
+def drill(faults: Sequence[Fault], settings: DrillSettings, console: Console) -> bool:
+    """Run them, and show what came of it; whether every promise was kept.
+
+    Raises Misconfigured, before anything runs, if the document has no place for the table.
+    """
+    document = Path(settings.write) if settings.write else None
+    if document and (not document.exists() or rewritten(document.read_text("utf-8"), "") is None):
+        raise Misconfigured(f"{document} has no place between drill:begin and drill:end: --write")
+    outcomes: list[Outcome] = []
+    with interruptible():
+        for fault in faults:
+            if not settings.json:
+                console.print(f"{fault.name}: {fault.what} …", soft_wrap=True)
+            outcomes.append(perform(fault, rate=settings.rate))
+    if settings.json:
+        print(json.dumps(as_data(outcomes)))
+    else:
+        console.print(table(outcomes))
+    if document:
+        made = rewritten(
+            document.read_text("utf-8"), markdown(outcomes, {each.name: each for each in faults})
+        )
+        document.write_text(made or "", encoding="utf-8")
+    return all(each.kept for each in outcomes)
+
+
+def table(outcomes: Sequence[Outcome]) -> Table:
+    shown = Table(box=None, padding=(0, 2, 0, 0))
+    for name in COLUMNS:
+        number = name in ("averages again", "lost", "twice")
+        shown.add_column(name, justify="right" if number else "left", overflow="fold")
+    for cells in rows(outcomes):
+        shown.add_row(*cells)
+    return shown
+
+
+def perform(fault: Fault, *, rate: int) -> Outcome:
+    """One fault on a stage of its own. What keeps it from being judged breaks its promise."""
+    happened = Happened(text="nothing")
+    again_s = None
+    try:
+        with Stage(fault.setting, rate=rate) as stage:
+            began, began_ms = time.monotonic(), stage.now_ms()
+            stage.await_flow(began_ms)
+            time.sleep(BEFORE_S)
+            hurt, hurt_ms = time.monotonic(), stage.now_ms()
+            happened = fault.act(stage)
+            again_s = stage.await_flow(hurt_ms) - hurt
+            time.sleep(AFTER_S)
+            loaded_s = time.monotonic() - began
+            stage.finish()
+            for name in stage.services.failed():
+                raise DrillFailed(f"{name} ended: {stage.last_words(name)}")
+            evidence, audit = gather(stage)
+            reckoning = reckon(evidence)
+    except HourglassError as error:
+        return Outcome(
+            fault=fault.name,
+            happened=happened.text,
+            again_s=again_s,
+            lost=0,
+            twice=0,
+            readings=0,
+            rate=0,
+            broken=(str(error),),
+        )
+    return Outcome(
+        fault=fault.name,
+        happened=happened.text,
+        again_s=again_s,
+        lost=reckoning.lost,
+        twice=reckoning.twice,
+        readings=reckoning.expected,
+        rate=round(reckoning.expected / loaded_s),
+        broken=tuple(judge(fault.promise, happened, reckoning, audit)),
+    )

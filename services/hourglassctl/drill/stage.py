@@ -1,0 +1,291 @@
+"""What a fault happens to: a cluster of its own, services under load, and a warehouse."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from math import ceil
+from threading import Event, Thread
+from types import TracebackType
+from typing import Self, TypeVar
+
+from averages_consumer.warehouse import Warehouse, WarehouseAway
+from hourglass.clock import ClockSpec, Mode, PipelineClock
+from hourglass.cluster import Cluster
+from hourglass.connecting import connect
+from hourglass.errors import HourglassError, Unreachable
+from hourglass.keys import AVERAGES, AVERAGES_GROUP, GROUP, HOUR_MS, Partition, iso
+from hourglass.partitions import candidates
+from hourglass.survey import StreamState, survey
+from hourglassctl.audit import Result
+from hourglassctl.drill.reckoning import Ledger
+from hourglassctl.embedded import EmbeddedCluster, Node
+from hourglassctl.embedded_postgres import NoPostgres, Postgres, find_binaries
+from hourglassctl.guard import Guard
+from hourglassctl.processes import Processes
+from hourglassctl.replay import EXERCISE_START_MS
+
+T = TypeVar("T")
+
+PRODUCERS = ("producer-1", "producer-2")
+AGGREGATORS = ("aggregator-1", "aggregator-2", "aggregator-3")
+CONSUMERS = ("consumer-1", "consumer-2")
+MODULES = {"producer": "producer", "aggregator": "aggregator", "consumer": "averages_consumer"}
+SEED = 2025
+PERIOD_MS = 1000
+#: An hour passes in one second and a half.
+SPEED = 2400.0
+#: The services learn within a second that the clock has been set.
+HEAD_START_MS = 2_500
+#: Of real time, for whatever should happen on a busy machine.
+PATIENCE_S = 120.0
+CLAIM_IDLE_S = 1.0
+NODE_TIMEOUT_MS = 1000
+
+ENVIRONMENT = {
+    "HOURGLASS_HTTP_HOST": "127.0.0.1",
+    "HOURGLASS_HTTP_PORT": "0",
+    "HOURGLASS_SEED": str(SEED),
+    "HOURGLASS_LATENESS_S": "1",
+    "HOURGLASS_CLAIM_IDLE_MS": str(round(CLAIM_IDLE_S * 1000)),
+    "HOURGLASS_SEAL_EVERY_MS": "100",
+    "HOURGLASS_LINGER_MS": "20",
+    "HOURGLASS_BUFFER_READINGS": "4000000",
+    "HOURGLASS_FUTURE_TOLERANCE_S": "1",
+}
+
+
+class DrillFailed(HourglassError):
+    """The drill itself could not go on; the message says why."""
+
+
+def wait(check: Callable[[], T], what: str, *, within_s: float = PATIENCE_S) -> T:
+    """The first true value of `check`. Raises DrillFailed."""
+    give_up = time.monotonic() + within_s
+    while not (value := check()):
+        if time.monotonic() > give_up:
+            raise DrillFailed(f"{what}: not within {within_s:.0f} s")
+        time.sleep(0.02)
+    return value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What a fault wants to happen in.
+
+    environment: of every service
+    redis: lines of redis.conf
+    aggregators: how many there are at the beginning
+    speed: of the pipeline clock
+    database: a kind of warehouse; empty takes PostgreSQL where there is one, else SQLite
+    """
+
+    environment: Mapping[str, str] = field(default_factory=dict[str, str])
+    redis: Mapping[str, str] = field(default_factory=dict[str, str])
+    aggregators: int = len(AGGREGATORS)
+    speed: float = SPEED
+    database: str = ""
+
+
+class Stage:
+    """Enter it and everything runs, loaded, until left; then nothing of it is left."""
+
+    def __init__(self, setting: Setting, *, rate: int) -> None:
+        self.setting = setting
+        # Two at least, so that they are numbered.
+        self.devices = max(2, ceil(rate / (len(PRODUCERS) * setting.speed * 1000 / PERIOD_MS)))
+        self.foreign: dict[int, Result] = {}
+        #: Readings that producers told of at their end, by name.
+        self.ledgers: dict[str, Ledger] = {}
+        #: Producers whose readings the generator alone does not tell: they came later, or the clock
+        #: leapt.
+        self.unpredictable: set[str] = set()
+        #: Pipeline time at which the last producer was told to stop.
+        self.retired_ms = EXERCISE_START_MS
+        self._resources = ExitStack()
+        self._flow: list[tuple[float, int]] = []
+        self._over = Event()
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self._resources.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._over.set()
+        self._resources.close()
+
+    def _start(self) -> None:
+        enter = self._resources.enter_context
+        self.nodes = enter(
+            EmbeddedCluster(
+                replicas=1,
+                persistence=True,
+                node_timeout_ms=NODE_TIMEOUT_MS,
+                options={"enable-debug-command": "local", **self.setting.redis},
+            )
+        )
+        self.redis: Cluster = connect(self.nodes.url)
+        self._resources.callback(self.redis.close)
+        self.clock = PipelineClock(self.redis)
+        guard = enter(Guard("hourglass-drill-"))
+        self.postgres = self._postgres()
+        url = (
+            self.postgres.new_database()
+            if self.postgres
+            else f"sqlite:///{guard.directory}/warehouse.db"
+        )
+        self.warehouse_url = url
+        self.warehouse = enter(Warehouse(url))
+        self.warehouse.create()
+        self.services = Processes(
+            guard,
+            {
+                **ENVIRONMENT,
+                "HOURGLASS_REDIS_URL": self.nodes.url,
+                "HOURGLASS_WAREHOUSE_URL": url,
+                "HOURGLASS_DEVICES": str(self.devices),
+                **self.setting.environment,
+            },
+        )
+        self._resources.callback(self.services.stop)
+        # Until all of them are up the clock stands just before the first second.
+        self.set_clock(EXERCISE_START_MS, real_ms=1 << 52)
+        aggregators = [f"aggregator-{n + 1}" for n in range(self.setting.aggregators)]
+        names = [*PRODUCERS, *aggregators, *CONSUMERS]
+        for name in names:
+            self.start(name)
+        for name in names:
+            self.await_ready(name)
+        self.set_clock(EXERCISE_START_MS, real_ms=self.redis.clock()[1] + HEAD_START_MS)
+        Thread(target=self._watch, daemon=True).start()
+
+    def _postgres(self) -> Postgres | None:
+        if self.setting.database == "sqlite":
+            return None
+        try:
+            find_binaries()
+        except NoPostgres:
+            if self.setting.database:
+                raise
+            return None
+        server = Postgres(self._resources.enter_context(Guard("hourglass-drill-postgres-")))
+        self._resources.callback(server.stop)
+        return server
+
+    def _watch(self) -> None:
+        """Note when which hour came into the warehouse."""
+        last = -1
+        while not self._over.wait(0.02):
+            try:
+                hour = self.warehouse.last_hour() or -1
+            except WarehouseAway:
+                continue
+            if hour > last:
+                last = hour
+                self._flow.append((time.monotonic(), hour))
+
+    def start(self, name: str, *options: str, **environment: str) -> str:
+        """A service: the part of `name` before the hyphen says which."""
+        self.services.start(name, MODULES[name.partition("-")[0]], *options, **environment)
+        if self._flow:
+            self.unpredictable.add(name)
+        return name
+
+    def await_ready(self, name: str) -> None:
+        def ready() -> bool:
+            if not self.services.running(name):
+                raise DrillFailed(f"{name} ended: {self.last_words(name)}")
+            return self.services.ready(name)
+
+        wait(ready, f"{name} is ready")
+
+    def last_words(self, name: str) -> str:
+        said = self.services.said(name).strip().splitlines()
+        return said[-1] if said else "it said nothing"
+
+    def set_clock(self, at_ms: int, *, real_ms: int) -> None:
+        """The clock shows `at_ms` at `real_ms` of Redis' time, and runs on."""
+        self.clock.set(
+            ClockSpec(
+                mode=Mode.RUNNING,
+                origin_ms=at_ms,
+                origin_real_ms=real_ms,
+                speed=self.setting.speed,
+            )
+        )
+
+    def now_ms(self) -> int:
+        """By the pipeline clock."""
+        return self.clock.look().now_ms
+
+    def today(self) -> Partition:
+        return Partition.containing(self.now_ms())
+
+    def master_of_today(self) -> Node:
+        return self.nodes.master_of(self.today().stream)
+
+    def masters(self) -> list[Node]:
+        found = {
+            node.port: node
+            for node in (self.nodes.master_of(f"any:{number}") for number in range(60))
+        }
+        return list(found.values())
+
+    def await_flow(self, after_ms: int) -> float:
+        """When (monotonic) an hour that ended after that pipeline time was in the warehouse."""
+        hour = after_ms - after_ms % HOUR_MS
+
+        def came() -> float:
+            return next((at for at, last in list(self._flow) if last >= hour), 0.0)
+
+        return wait(came, f"the average of {iso(hour)} is in the warehouse")
+
+    def states(self) -> list[StreamState]:
+        """Every live partition as it is now. Raises Unreachable."""
+        streams = [each.stream for each in candidates(self.redis, self.clock.refresh())]
+        return survey(self.redis, streams, GROUP)
+
+    def retire(self, *producers: str) -> None:
+        """SIGTERM in the middle of an hour: each sends what it has and says what became of it."""
+        wait(lambda: HOUR_MS // 4 < self.now_ms() % HOUR_MS < HOUR_MS // 2, "the hour is half over")
+        self.retired_ms = self.now_ms()
+        for name in producers:
+            self.services.signal(name, signal.SIGTERM)
+        for name in producers:
+            wait(lambda name=name: not self.services.running(name), f"{name} ends")
+            said = self.services.output(name).read_text().strip().splitlines()
+            if not said:
+                raise DrillFailed(f"{name} did not say what became of its readings")
+            self.ledgers[name] = Ledger(**json.loads(said[-1]))
+
+    def finish(self) -> None:
+        """Stop the load, and wait until all that was taken is counted, published and loaded."""
+        self.retire(
+            *(
+                name
+                for name in self.services.names
+                if name.startswith("producer") and self.services.running(name)
+            )
+        )
+        self.await_flow(self.retired_ms)
+        wait(self._at_rest, "everything is counted and loaded")
+
+    def _at_rest(self) -> bool:
+        try:
+            states = [*self.states(), *survey(self.redis, [AVERAGES], AVERAGES_GROUP)]
+        except Unreachable:
+            return False
+        return all(not state.pending and not state.lag for state in states)
