@@ -1,6 +1,8 @@
 # Works with GNU make 3.81 and newer: no grouped targets, no .ONESHELL.
 PYTHON ?= python3
 DAYS ?= 10
+FAULTS ?=
+RATE ?= 20000
 KEEP ?= 0
 
 VENV := .venv
@@ -27,7 +29,7 @@ E2E ?=
 REVISION ?= $(shell git rev-parse --verify --quiet HEAD 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-images e2e check docs charts lock images up down bench clean
+.PHONY: help setup demo test test-images e2e check docs charts lock images up down drill bench clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -67,13 +69,14 @@ e2e: $(STAMP) ## build and push the images, install everything on the cluster th
 	@REGISTRY=$(REGISTRY) TAG=$(TAG) REDIS_REGISTRY=$(REDIS_REGISTRY) NAMESPACE=$(E2E_NAMESPACE) KEEP=$(KEEP) \
 		$(BIN)/python -m pytest -m kubernetes $(E2E)
 
-check: $(STAMP) ## lint, format, types, the arrows between packages, the generated docs
+check: $(STAMP) ## lint, format, types, the arrows between packages, the generated docs, vulnerabilities
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/pyright --project pyproject.toml
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m hourglassctl.reference --check README.md
 	@$(BIN)/python -m charts.tools --check
+	@$(BIN)/python -m tools.vulnerabilities requirements-dev.lock
 
 docs: $(STAMP) ## write the generated parts of README.md
 	@$(BIN)/python -m hourglassctl.reference README.md
@@ -113,6 +116,9 @@ down: ## remove what `make up` installed, data included (NAMESPACE, ENVIRONMENT)
 	@helm uninstall $(CHARTS) --namespace $(NAMESPACE) --ignore-not-found --wait --timeout 5m
 	@kubectl delete namespace --selector app.kubernetes.io/created-by=hourglass-make-up \
 		--field-selector metadata.name=$(NAMESPACE)
+
+drill: $(STAMP) ## break things on purpose and see what becomes of every reading (FAULTS="kill-master …", RATE=20000)
+	@$(BIN)/hourglass drill $(FAULTS) --rate $(RATE)
 
 bench: $(STAMP) ## measure the pipeline beside its limits
 	@$(BIN)/hourglass bench

@@ -69,7 +69,9 @@ class BenchSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrillSettings:
-    names: list[str] | None = flag(None, "Faults, by name; none names all.", positional=True)
+    names: list[str] | None = option(
+        None, "Faults, by name; none names all.", env=False, positional=True
+    )
     list_: bool = flag(False, "Say which faults there are, and end.")
     json: bool = flag(False, "Print JSON instead of a table.")
     rate: int = flag(20_000, "Load, at least.", unit="readings a second", minimum=1000)

@@ -1,0 +1,89 @@
+"""Known vulnerabilities of locked packages fail the check; a database out of reach does not."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Generator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+#: As https://google.github.io/osv.dev/post-v1-query/ answers.
+VULNERABLE = {
+    "id": "GHSA-0000-1111-2222",
+    "aliases": ["CVE-2026-0001"],
+    "summary": "It believes whatever it is told.",
+    "modified": "2026-01-01T00:00:00Z",
+    "affected": [
+        {
+            "package": {"name": "redis", "ecosystem": "PyPI"},
+            "ranges": [
+                {"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "99.1"}]}
+            ],
+        }
+    ],
+}
+
+
+@pytest.fixture
+def osv() -> Generator[tuple[str, list[str]]]:
+    """A database in which redis is vulnerable, and the packages it has been asked for."""
+    asked: list[str] = []
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            query = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            asked.append(query["package"]["name"])
+            vulns = [VULNERABLE] if asked[-1] == "redis" else []
+            body = json.dumps({"vulns": vulns} if vulns else {}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any, **__: Any) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/v1/query", asked
+        server.shutdown()
+
+
+def audited(url: str, lock: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "tools.vulnerabilities", lock, "--osv-url", url],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+
+def test_a_known_vulnerability_is_named_with_the_version_that_mends_it(
+    osv: tuple[str, list[str]],
+) -> None:
+    url, asked = osv
+    ended = audited(url, "requirements.lock")
+    assert ended.returncode == 1
+    assert "CVE-2026-0001, GHSA-0000-1111-2222; fixed in 99.1" in ended.stderr
+    assert {"redis", "msgpack", "typer"} <= set(asked)
+
+
+def test_a_lock_without_one_passes(osv: tuple[str, list[str]]) -> None:
+    ended = audited(osv[0], "requirements-warehouse.lock")
+    assert ended.returncode == 0
+    assert "none known" in ended.stdout
+
+
+def test_a_database_out_of_reach_is_said_in_one_line_and_is_no_failure() -> None:
+    ended = audited("http://127.0.0.1:1/v1/query", "requirements-warehouse.lock")
+    assert ended.returncode == 0
+    assert ended.stdout.startswith("vulnerabilities: not audited")
+    assert len((ended.stdout + ended.stderr).splitlines()) == 1
