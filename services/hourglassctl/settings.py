@@ -75,6 +75,7 @@ class DrillSettings:
     list_: bool = flag(False, "Say which faults there are, and end.")
     json: bool = flag(False, "Print JSON instead of a table.")
     rate: int = flag(20_000, "Load, at least.", unit="readings a second", minimum=1000)
+    logs: str = flag("", "Folder to keep the services' logs in, each fault's in one of its name.")
     write: str = flag("", "Write the table into this document, between its drill:begin and end.")
 
 

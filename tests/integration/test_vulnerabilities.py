@@ -23,9 +23,7 @@ VULNERABLE = {
     "affected": [
         {
             "package": {"name": "redis", "ecosystem": "PyPI"},
-            "ranges": [
-                {"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "99.1"}]}
-            ],
+            "ranges": [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "99.1"}]}],
         }
     ],
 }

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from math import ceil
+from pathlib import Path
 from threading import Event, Thread
 from types import TracebackType
 from typing import Self, TypeVar
@@ -66,11 +68,15 @@ class DrillFailed(HourglassError):
 def wait(check: Callable[[], T], what: str, *, within_s: float = PATIENCE_S) -> T:
     """The first true value of `check`. Raises DrillFailed."""
     give_up = time.monotonic() + within_s
-    while not (value := check()):
+    while True:
+        try:
+            if value := check():
+                return value
+        except Unreachable:  # it may be what has been done to it
+            pass
         if time.monotonic() > give_up:
             raise DrillFailed(f"{what}: not within {within_s:.0f} s")
         time.sleep(0.02)
-    return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,8 +100,10 @@ class Setting:
 class Stage:
     """Enter it and everything runs, loaded, until left; then nothing of it is left."""
 
-    def __init__(self, setting: Setting, *, rate: int) -> None:
+    def __init__(self, setting: Setting, *, rate: int, logs: Path | None = None) -> None:
+        """`logs`: a folder to keep the services' logs in."""
         self.setting = setting
+        self._logs = logs
         # Two at least, so that they are numbered.
         self.devices = max(2, ceil(rate / (len(PRODUCERS) * setting.speed * 1000 / PERIOD_MS)))
         self.foreign: dict[int, Result] = {}
@@ -125,6 +133,10 @@ class Stage:
         traceback: TracebackType | None,
     ) -> None:
         self._over.set()
+        if self._logs:
+            self._logs.mkdir(parents=True, exist_ok=True)
+            for name in self.services.names:
+                shutil.copy(self.services.log(name), self._logs)
         self._resources.close()
 
     def _start(self) -> None:
@@ -281,11 +293,9 @@ class Stage:
             )
         )
         self.await_flow(self.retired_ms)
-        wait(self._at_rest, "everything is counted and loaded")
+        wait(lambda: not self._unfinished(), "everything is counted and loaded")
 
-    def _at_rest(self) -> bool:
-        try:
-            states = [*self.states(), *survey(self.redis, [AVERAGES], AVERAGES_GROUP)]
-        except Unreachable:
-            return False
-        return all(not state.pending and not state.lag for state in states)
+    def _unfinished(self) -> list[StreamState]:
+        """Streams with entries that their group has not worked off."""
+        states = [*self.states(), *survey(self.redis, [AVERAGES], AVERAGES_GROUP)]
+        return [state for state in states if state.pending or state.lag]
