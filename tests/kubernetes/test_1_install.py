@@ -22,9 +22,7 @@ def test_three_shards_and_a_pod_of_each_service_are_ready(installation: Installa
 
 
 def test_the_first_average_is_of_one_device_and_adds_up(installation: Installation) -> None:
-    first = installation.averages()[0]
-    assert first["hour_start"] == "2025-01-01T00:00:00Z"
-    assert first["devices"] == "1"
+    assert installation.averages()[0]["devices"] == "1"
     found = installation.audit()
     assert found["differences"] == []
     assert found["published"] >= 1

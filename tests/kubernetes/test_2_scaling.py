@@ -64,5 +64,13 @@ def test_a_number_wins_over_kubectl_scale_though_helm_4_wants_to_be_told_twice(
     assert installation.replicas("aggregator") == 1
 
 
+def test_a_number_can_be_taken_away_again(
+    installation: Installation,
+) -> None:
+    for app in ("producer", "aggregator"):
+        installation.upgrade(app)
+        assert installation.replicas(app) == 1
+
+
 def test_nothing_was_lost_and_nothing_doubled(installation: Installation) -> None:
     installation.settle().check()
