@@ -133,18 +133,17 @@ def test_an_averages_consumer_is_killed(
     pipeline.count()
     pipeline.seal()
 
-    for name, environment in (("first", fault(point, "kill")), ("second", {})):
-        environment["HOURGLASS_WAREHOUSE_URL"] = url
-        running.start(name, "averages_consumer", **environment)
-        if environment:
-            await_kill(running, name)
+    warehouse = {"HOURGLASS_WAREHOUSE_URL": url}
+    running.start("first", "averages_consumer", **warehouse, **fault(point, "kill"))
+    await_kill(running, "first")
+    running.start("second", "averages_consumer", **warehouse)
 
-    with Warehouse(url) as warehouse:
-        warehouse.create()
-        wait_until(lambda: len(warehouse.hours()) == HOURS, 20, "the hours are never loaded")
+    with Warehouse(url) as loaded:
+        loaded.create()
+        wait_until(lambda: len(loaded.hours()) == HOURS, 20, "the hours are never loaded")
         wait_until(lambda: unacknowledged(pipeline) == 0)
-        assert warehouse.hours() == {at(0) + hour * HOUR_MS for hour in range(HOURS)}
-        assert pipeline.audit(warehouse).differences == []
+        assert loaded.hours() == {at(0) + hour * HOUR_MS for hour in range(HOURS)}
+        assert pipeline.audit(loaded).differences == []
 
 
 def unacknowledged(pipeline: Pipeline) -> int:
