@@ -10,6 +10,7 @@ from aggregator.reader import Reader
 from aggregator.sealer import Sealer
 from aggregator.settings import AggregatorSettings
 from hourglass.clock import PipelineClock
+from hourglass.groups import gone_after_ms
 from hourglass.runtime import Service
 from hourglass.settings import add_command, application, invoke
 from hourglass.survey import StreamGauges
@@ -44,7 +45,9 @@ def aggregate(settings: AggregatorSettings) -> None:
     service.every(FOLLOW_S, "followers", followers.step)
     service.every(settings.seal_every_ms / 1000, "sealer", sealer.step)
     service.every(SURVEY_S, "survey", lambda: followers.survey(gauges))
-    service.every(claim_idle_s, "reaper", lambda: followers.reap(2 * settings.claim_idle_ms))
+    service.every(
+        claim_idle_s, "reaper", lambda: followers.reap(gone_after_ms(settings.claim_idle_ms))
+    )
     sys.exit(service.run())
 
 

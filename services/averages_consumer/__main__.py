@@ -9,7 +9,7 @@ from averages_consumer.gaps import Gaps
 from averages_consumer.instruments import Instruments
 from averages_consumer.settings import AveragesConsumerSettings
 from averages_consumer.warehouse import Warehouse
-from hourglass.groups import reap
+from hourglass.groups import gone_after_ms, reap
 from hourglass.keys import AVERAGES, AVERAGES_GROUP
 from hourglass.runtime import Service
 from hourglass.settings import add_command, application, invoke, secret
@@ -46,7 +46,9 @@ def consume(settings: AveragesConsumerSettings) -> None:
     )
     idle_ms = settings.claim_idle_ms
     service.every(
-        idle_ms / 1000, "reaper", lambda: reap(cluster, AVERAGES, AVERAGES_GROUP, 2 * idle_ms)
+        idle_ms / 1000,
+        "reaper",
+        lambda: reap(cluster, AVERAGES, AVERAGES_GROUP, gone_after_ms(idle_ms)),
     )
     # Until then it is starting, and not ready.
     while not (consumer.begun.wait(0.1) or service.stop.is_set()):

@@ -19,6 +19,12 @@ def reap(cluster: Cluster, stream: str, group: str, idle_ms: int) -> int:
     return int(cluster.run(_REAP, [stream], [group, idle_ms]))
 
 
+def gone_after_ms(claim_idle_ms: int) -> int:
+    """How long a consumer gives no sign of life before it counts as gone: one that waits for
+    entries gives none, either."""
+    return max(2 * claim_idle_ms, 5_000)
+
+
 def group_is_gone(error: ResponseError) -> bool:
     """Whether the stream expired or its group was destroyed, before or while blocking on it."""
     return str(error).startswith(("NOGROUP", "UNBLOCKED"))

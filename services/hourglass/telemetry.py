@@ -55,6 +55,7 @@ def set_up_logging(log_format: LogFormat, level: str, **fixed: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Json(**fixed) if log_format is LogFormat.JSON else _Text())
     logging.basicConfig(level=levels[level.lower()], handlers=[handler], force=True)
+    logging.getLogger("asyncio").setLevel(logging.WARNING)  # it tells of its selectors
 
 
 def tracer(service: str) -> tuple[Tracer, Callable[[], None]]:

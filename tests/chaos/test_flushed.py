@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,9 @@ def test_the_averages_are_published_again_with_the_same_entries(
     flush(pipeline, AVERAGES)
 
     wait_until(lambda: len(pipeline.averages()) > len(before), 30, "nothing is published again")
-    assert pipeline.averages()[: len(before)] == before
+    # Readings may have come late meanwhile.
+    again = pipeline.averages()[: len(before)]
+    assert [replace(each, late=0) for each in again] == [replace(each, late=0) for each in before]
     assert running.said("aggregator").count("the averages' shard went back") == 1
     running.terminate("porch")
     with Warehouse(url) as warehouse:

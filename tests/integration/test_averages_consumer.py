@@ -320,7 +320,7 @@ def test_hours_trimmed_before_they_were_loaded_are_reported(
     start(running, file_url)
 
     wait_until(lambda: loaded(file_url) == AVERAGES_KEPT)
-    assert running.metric(NAME, "hourglass_warehouse_missing_hours") == 10
+    wait_until(lambda: running.metric(NAME, "hourglass_warehouse_missing_hours") == 10)
     assert (
         "10 hours were trimmed from the stream before being loaded: "
         "2025-01-01T00:00:00Z to 2025-01-01T09:00:00Z"

@@ -221,7 +221,12 @@ class Installation:
 
     def consumers(self) -> dict[str, list[str]]:
         """The names that each group knows, by stream."""
-        return self.python(_CONSUMERS)
+        names: dict[str, list[str]] = {}
+        # Asked from where it may be asked: a Redis user sees what its service reads.
+        for app, program in _CONSUMERS.items():
+            (pod, *_) = self.namespace.ready_pods(app)
+            names |= json.loads(self.namespace.exec(pod, "python", "-c", program))
+        return names
 
     def rows(self) -> dict[str, list[int]]:
         """Count and sum (thousandths) of each hour in the warehouse."""
@@ -290,7 +295,7 @@ def audit_job(images: Images) -> Manifest:
 
 
 def _asking(body: str) -> str:
-    """A program for the operator's pod, that prints what `body` makes of `cluster`."""
+    """A program for a pod of the project's, that prints what `body` makes of `cluster`."""
     return f"""
 import json, sys
 from hourglass.averages import HourlyAverage
@@ -318,15 +323,20 @@ _AVERAGES = _asking("""
     entries = cluster.call("XRANGE", AVERAGES, "-", "+")
     answer = [HourlyAverage.decode(*entry).fields() for entry in entries]
 """)
-_CONSUMERS = _asking("""
-    instant = PipelineClock(cluster).refresh()
-    groups = {partition.stream: GROUP for partition in candidates(cluster, instant)}
-    answer = {
-        stream: [each["name"].decode() for each in cluster.call("XINFO CONSUMERS", stream, group)]
-        for stream, group in {**groups, AVERAGES: AVERAGES_GROUP}.items()
-        if cluster.call("EXISTS", stream)
-    }
-""")
+_CONSUMERS = {
+    "aggregator": _asking("""
+        streams = [each.stream for each in candidates(cluster, PipelineClock(cluster).refresh())]
+        answer = {
+            stream: [each["name"].decode() for each in
+                     cluster.call("XINFO CONSUMERS", stream, GROUP)]
+            for stream in streams if cluster.call("EXISTS", stream)
+        }
+    """),
+    "averages-consumer": _asking("""
+        infos = cluster.call("XINFO CONSUMERS", AVERAGES, AVERAGES_GROUP)
+        answer = {AVERAGES: [each["name"].decode() for each in infos]}
+    """),
+}
 #: For a pod of the averages consumer, which is where an SQLite warehouse is.
 _ROWS = """
 import json, os
