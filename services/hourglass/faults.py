@@ -53,7 +53,7 @@ def kill(_point: str) -> None:
 
 
 def stop(_point: str) -> None:
-    # To this very thread: sent to the process, it may first reach another one, and this one goes on.
+    # To this very thread: sent to the process, it may reach another, and this one goes on.
     signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
 
 

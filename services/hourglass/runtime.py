@@ -52,7 +52,7 @@ class Service:
         self._failure: BaseException | None = None
         self._heeds_signals = False
         self._port: int | None = None
-        TroubleGauge(self.registry, self._troubles)
+        TroubleGauge(self.registry, self._beats, self._troubles)
         set_up_logging(settings.log_format, settings.log_level, service=kind, name=self.name)
 
     def connect(self) -> Cluster:

@@ -13,22 +13,28 @@ from hourglass.instruments import Instrument
 TROUBLE = Instrument(
     name="hourglass_trouble",
     kind="gauge",
-    help="1 for each part of the process that cannot do its job now, a loop or the reader of one "
-    "partition; /readyz and the log say why.",
+    help="1 for a part of the process that cannot do its job now, 0 for one that can: a loop, or "
+    "the reader of one partition. /readyz and the log say why.",
     labels=("worker",),
 )
 
 
 class TroubleGauge(Collector):
-    """Shows the workers that `troubles` names, which are as many as the loops and the partitions
-    that live."""
+    """Shows the workers that gave a sign of life or are in trouble, which are as many as the loops
+    and the partitions that live."""
 
-    def __init__(self, registry: CollectorRegistry, troubles: Mapping[str, str]) -> None:
-        self._troubles = troubles
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        beats: Mapping[str, float],
+        troubles: Mapping[str, str],
+    ) -> None:
+        self._beats, self._troubles = beats, troubles
         registry.register(self)
 
     def collect(self) -> list[GaugeMetricFamily]:
         family = TROUBLE.family()
-        for worker in sorted(dict(self._troubles)):
-            family.add_metric((worker,), 1)
+        troubled = dict(self._troubles)
+        for worker in sorted({**self._beats, **troubled}):
+            family.add_metric((worker,), float(worker in troubled))
         return [family]

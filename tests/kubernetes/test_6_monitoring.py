@@ -43,6 +43,7 @@ GAUGES: Mapping[str, tuple[float, float]] = {
     "hourglass_stream_group_messages_pending": (0, 100_000),
     "hourglass_stream_length": (1, 10_000_000),
     "hourglass_stream_partitions": (1, 10),
+    "hourglass_trouble": (0, 0),
     "hourglass_warehouse_missing_hours": (0, 0),
 }
 UNUSABLE, LATE = "hourglass_readings_quarantined_total", "hourglass_readings_late_total"

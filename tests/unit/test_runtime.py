@@ -494,17 +494,21 @@ def test_a_step_that_finds_redis_away_or_a_key_damaged_is_taken_again(
     assert not service.stop.is_set()
 
 
-def test_each_trouble_is_a_series_while_it_lasts(service: Service) -> None:
-    def troubles() -> set[str]:
+def test_each_worker_is_a_series_that_says_whether_it_is_in_trouble(service: Service) -> None:
+    def troubles() -> dict[str, float]:
         samples = next(iter(service.registry.collect())).samples
-        return {sample.labels["worker"] for sample in samples}
+        return {sample.labels["worker"]: sample.value for sample in samples}
 
-    assert troubles() == {"start"}
+    assert troubles() == {"start": 1}
     service.well("start")
+    service.beat("reader")
     service.trouble("sealer", "Redis does not answer")
-    assert troubles() == {"sealer"}
+    assert troubles() == {"reader": 0, "sealer": 1}
+    service.beat("sealer")
     service.well("sealer")
-    assert troubles() == set()
+    assert troubles() == {"reader": 0, "sealer": 0}
+    service.silence("reader")
+    assert troubles() == {"sealer": 0}
 
 
 def test_steps_end_when_the_service_stops(service: Service) -> None:
