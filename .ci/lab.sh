@@ -1,5 +1,6 @@
-# The cluster of ../shared/lab, where that is present: it is made in the background, at low priority, while everything
-# else is checked, and taken down again if it was not there before. Sourced by run. SECONDS counts from the start.
+# The cluster of ../shared/lab, where that is present: it is made in the background, of the time that nothing else
+# wants (what is tested meanwhile are crashes and time-outs), and taken down again if it was not there before. Sourced by
+# run. SECONDS counts from the start.
 lab=../shared/lab/lab
 readonly CLUSTER_WITHIN_S=1800 # until Kubernetes is there
 readonly ADDONS_WITHIN_S=1500  # until Prometheus and KEDA are: what tests them is left out otherwise
@@ -19,7 +20,7 @@ begin_lab() {
   if "$lab" status | grep -q ' running$'; then lab_was_up=1; fi
   # A session of its own: its daemons leave it, its compilers go with it.
   # shellcheck disable=SC2016 # expanded by the shell inside
-  setsid nice -n 10 bash -c '
+  setsid chrt --idle 0 bash -c '
     for part in kube monitoring scaling; do
       "$0" up "$part" || exit 1
       touch "$1/$part"
@@ -62,6 +63,8 @@ on_the_lab() {
       break
     fi
   done
+  # What was made of idle time now runs as everything else does.
+  ps -eo pid=,cls= | awk '$2 == "IDL" {print $1}' | xargs -r -n 1 chrt --all-tasks --other --pid 0 2>/dev/null || true
   eval "$("$lab" env)"
   for image in redis:8 postgres:17; do
     docker tag "$image" "$LAB_REGISTRY/$image"
