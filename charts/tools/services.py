@@ -45,7 +45,11 @@ NOT_IN_CHARTS: Mapping[str, str] = {
     "warehouse_url_file": "the Secret's URL comes as an environment variable",
 }
 #: Where a pod is better off with another default than a process that somebody watches.
-DEFAULTS_IN_PODS: Mapping[str, Any] = {"connect_within_s": 60}
+DEFAULTS_IN_PODS: Mapping[str, Any] = {
+    "connect_within_s": 60,
+    # Kubernetes keeps it in the pod's status, where it outlives the log.
+    "tally_file": "/dev/termination-log",
+}
 SCHEMAS: Mapping[str, Schema] = {"log_level": {"enum": ["debug", "info", "warning", "error"]}}
 
 RESTRICTED_POD = {

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import sys
 import uuid
+from pathlib import Path
+from typing import TextIO
 
 from hourglass.clock import PipelineClock
+from hourglass.errors import Misconfigured
 from hourglass.runtime import Service
 from hourglass.settings import add_command, application, invoke
 from hourglass.times import parse_time
@@ -22,6 +25,7 @@ from producer.settings import ProducerSettings
 def produce(settings: ProducerSettings) -> None:
     """Give one temperature reading a period from each device, and see that Redis takes it once."""
     until_ms = parse_time(settings.until, option="--until") if settings.until else None
+    tally_outputs = [sys.stdout, *files(settings.tally_file)]
     service = Service("producer", settings)
     service.serve_probes()
     cluster = service.connect()
@@ -54,8 +58,21 @@ def produce(settings: ProducerSettings) -> None:
     service.worker("publisher", lambda: flow.send(publisher, settings.batch_readings))
     status = service.run()
     metrics.give_up_the_rest()
-    print(json.dumps(metrics.tally), flush=True)
+    for output in tally_outputs:
+        print(json.dumps(metrics.tally), file=output, flush=True)
     sys.exit(status)
+
+
+def files(path: str) -> list[TextIO]:
+    """The file to write to, if one was named; opened now, so that a wrong name is told at once."""
+    if not path:
+        return []
+    try:
+        return [Path(path).open("w", encoding="utf-8")]
+    except OSError as error:
+        raise Misconfigured(
+            f"cannot write {path}: {error.strerror}; give --tally-file a file that can be written"
+        ) from None
 
 
 def main() -> None:

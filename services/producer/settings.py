@@ -35,3 +35,8 @@ class ProducerSettings(ServiceSettings):
     wait_timeout_ms: int = option(
         1000, "How long to wait for them before trying again.", unit="ms", minimum=1
     )
+    tally_file: str = option(
+        "",
+        "File that gets the tally which is printed at the end: the readings produced, taken and "
+        "dropped.",
+    )

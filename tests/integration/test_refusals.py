@@ -152,6 +152,7 @@ def test_a_wrong_option_is_named(program: str, arguments: list[str], named: str)
     [
         (["producer", "--until", "tomorrow"], "--until"),
         (["producer", "--devices", "0"], "--devices"),
+        (["producer", "--tally-file", "/nowhere/tally"], "--tally-file"),
         (["hourglassctl", "clock", "run", "--from", "noon"], "--from"),
         (["hourglassctl", "replay", "--start", "2025-01-01T12:00:00Z"], "--start"),
         (["hourglassctl", "demo", "--days", "0"], "--days"),

@@ -19,10 +19,14 @@ from tests.waiting import wait_until
 DAYS = (DAY, NEXT_DAY, day_after(NEXT_DAY))
 
 
-def test_a_producer_sends_what_it_has_buffered(pipeline: Pipeline, redis_url: str) -> None:
+def test_a_producer_sends_what_it_has_buffered(
+    pipeline: Pipeline, redis_url: str, tmp_path: Path
+) -> None:
     pipeline.run_clock(at(0), speed=3600.0)
+    tally_file = tmp_path / "tally"
+    told = ["--devices", "5", "--linger-ms", "200", "--tally-file", str(tally_file)]
     with services(redis_url) as running:
-        running.producer("porch", "--devices", "5", "--linger-ms", "200")
+        running.producer("porch", *told)
         running.await_ready("porch")
         wait_until(lambda: stored(pipeline) > 10_000, message="nothing is produced")
 
@@ -32,6 +36,7 @@ def test_a_producer_sends_what_it_has_buffered(pipeline: Pipeline, redis_url: st
         tally = json.loads(running.output("porch").read_text())
     assert tally["dropped"] == 0
     assert tally["produced"] == tally["taken"] == stored(pipeline)
+    assert json.loads(tally_file.read_text()) == tally
 
 
 def stored(pipeline: Pipeline) -> int:

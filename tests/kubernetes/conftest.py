@@ -90,6 +90,7 @@ def installation(images: Images, base_namespace: str, story: Story) -> Generator
     with ExitStack() as resources:
         namespace = resources.enter_context(story.namespace(base_namespace))
         installed = Installation(namespace, images)
+        installed.ledger.open()
         resources.callback(installed.ledger.close)
         began = time.monotonic()
         installed.make("up", CHARTS="redis-cluster-dev")
@@ -138,13 +139,13 @@ def monitored(
     with ExitStack() as resources:
         namespace = resources.enter_context(story.namespace(name))
         installed = Installation(namespace, images, flags)
+        installed.ledger.open()
         resources.callback(installed.ledger.close)
         installed.upgrade("redis-cluster-dev")
         installed.install_operator()
         installed.run_clock()
         for chart in SERVICES:
             installed.upgrade(chart)
-        installed.ledger.follow()
         yield installed
 
 

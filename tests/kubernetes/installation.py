@@ -134,7 +134,6 @@ class Installation:
             lambda: len(self.namespace.list("pods", name=app)) == replicas,
             f"{app} has not {replicas} pods",
         )
-        self.ledger.follow()
 
     def replicas(self, app: str) -> int:
         return self.namespace.get(*WORKLOADS[app].split("/"))["spec"]["replicas"]
@@ -150,7 +149,6 @@ class Installation:
 
     def settle(self) -> Settlement:
         """Send the producers away, see that all they gave is counted, audit, call them back."""
-        self.ledger.follow()
         producers = self.replicas("producer")
         self.scale("producer", 0)
         await_on_cluster(

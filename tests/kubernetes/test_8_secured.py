@@ -44,6 +44,7 @@ def secured(images: Images, base_namespace: str, story: Story) -> Generator[Inst
         namespace.create(**{"pod-security.kubernetes.io/enforce": "restricted"})
         namespace.apply(*secrets(namespace), *postgres(images))
         installed = Installation(namespace, images)
+        installed.ledger.open()
         resources.callback(installed.ledger.close)
         installed.upgrade("redis-cluster-dev", **REDIS)
         installed.upgrade("aggregator", **SERVICE)

@@ -63,6 +63,8 @@ spec:
     - name: {{ $.Chart.Name }}
       image: {{ include "hourglass.image" $ | quote }}
       imagePullPolicy: {{ $values.image.pullPolicy }}
+      # The one line that says what is wrong is in the pod's status, too.
+      terminationMessagePolicy: FallbackToLogsOnError
       {{- with $values.containerSecurityContext }}
       securityContext:
         {{- toYaml . | nindent 8 }}
