@@ -16,6 +16,7 @@ from hourglass.clock import ClockSpec, Instant, Mode, PipelineClock
 from hourglass.cluster import Cluster
 from hourglass.errors import Misconfigured, Refused
 from hourglass.keys import iso
+from hourglass.overview import look
 from hourglass.publication import frontier_ms
 from hourglass.readings import MILLI, Rules
 from hourglass.settings import RedisSettings, add_command, invoke, secret
@@ -28,7 +29,6 @@ from hourglassctl.demo import demo
 from hourglassctl.drill.catalogue import chosen
 from hourglassctl.drill.run import drill
 from hourglassctl.inspection import audit
-from hourglassctl.overview import look
 from hourglassctl.render import as_data, audit_lines, clock_line, screen
 from hourglassctl.replay import DataSet, refuse_what_is_there, replay
 from hourglassctl.settings import (

@@ -15,9 +15,9 @@ from hourglass.clock import ClockSpec, Mode, PipelineClock
 from hourglass.cluster import Cluster
 from hourglass.errors import HourglassError
 from hourglass.keys import DAY_MS, GROUP, HOUR_MS, HOURS, days_alive, iso
+from hourglass.overview import Overview, look
 from hourglass.publication import Result, frontier_ms
 from hourglassctl.inspection import audit
-from hourglassctl.overview import Overview, look
 from hourglassctl.processes import Processes
 from hourglassctl.replay import EXERCISE_START_MS
 from hourglassctl.verdict import Verdict, expected_hours, judge

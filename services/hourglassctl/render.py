@@ -11,9 +11,9 @@ from rich.text import Text
 from hourglass.averages import HourRecord
 from hourglass.clock import Instant
 from hourglass.keys import HOUR_MS, HOURS, iso
+from hourglass.overview import Overview, PartitionView
 from hourglass.readings import degrees
 from hourglassctl.audit import Audit
-from hourglassctl.overview import Overview, PartitionView
 
 #: One character an hour: sealed with readings, sealed without, in progress, nothing yet.
 _SEALED, _EMPTY, _OPEN, _NONE = "█", "·", "▒", " "

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.text import Text
 
 from hourglass.keys import iso
-from hourglassctl.overview import Overview
+from hourglass.overview import Overview
 from hourglassctl.render import published_until, screen
 
 _EVENTS_SHOWN = 8

@@ -1,4 +1,4 @@
-"""The pipeline at one glance: what `status` and the demo show."""
+"""The pipeline at one glance: what `status`, the demo and the web page show."""
 
 from __future__ import annotations
 
