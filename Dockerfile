@@ -65,7 +65,7 @@ FROM warehouse AS averages-consumer
 COPY --from=source /app/hourglass /app/hourglass
 COPY --from=source /app/averages_consumer /app/averages_consumer
 WORKDIR /data
-EXPOSE 8080
+EXPOSE 8080 8081
 ENTRYPOINT ["python", "-m", "averages_consumer"]
 
 FROM warehouse AS hourglassctl

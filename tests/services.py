@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from collections.abc import Generator
@@ -16,6 +17,7 @@ from tests.waiting import wait_until
 ENVIRONMENT = {
     "HOURGLASS_HTTP_HOST": "127.0.0.1",
     "HOURGLASS_HTTP_PORT": "0",
+    "HOURGLASS_WEB_PORT": "0",
     "HOURGLASS_CLAIM_IDLE_MS": "200",
     "HOURGLASS_SEAL_EVERY_MS": "20",
     "HOURGLASS_LINGER_MS": "10",
@@ -36,6 +38,14 @@ class Services(Processes):
     def await_ready(self, *names: str) -> None:
         for name in names:
             wait_until(lambda name=name: self.ready(name), 20, f"{name} is not ready")
+
+    def page(self, name: str) -> str:
+        """The address of an averages consumer's web page, once it is served."""
+
+        def addresses() -> list[str]:
+            return re.findall(r" the page is at (\S+)$", self.said(name), re.MULTILINE)
+
+        return wait_until(addresses, 20, f"{name} serves no page")[-1]
 
     def terminate(self, name: str) -> tuple[int, float]:
         """SIGTERM; the exit status, and the seconds until it came."""

@@ -427,8 +427,23 @@ AVERAGES_CONSUMER = _service(
                     keep=flag(True, "Keep it when the release is uninstalled."),
                 ),
             ),
-        )
+        ),
+        "ingress": group(
+            "Ingress to the web page, which nobody has to log in to see.",
+            enabled=flag(False, "Make one."),
+            className=text("", "Ingress class; empty for the default one."),
+            host=text("", "Host name; empty for any."),
+            annotations=value({}, "Annotations, for the controller.", TEXTS_BY_NAME),
+            tlsSecret=text("", "Secret with the host's certificate; empty for no TLS."),
+        ),
     },
     replicas="More than one need PostgreSQL.",
     pods=resources(cpu="25m", memory="96Mi", limit="256Mi"),
+    network=Group(
+        help=NETWORK.help,
+        members={
+            **NETWORK.members,
+            "pageFrom": objects("Peers that may open the web page; empty for all."),
+        },
+    ),
 )

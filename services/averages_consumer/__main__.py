@@ -9,6 +9,7 @@ from averages_consumer.gaps import Gaps
 from averages_consumer.instruments import Instruments
 from averages_consumer.settings import AveragesConsumerSettings
 from averages_consumer.warehouse import Warehouse
+from averages_consumer.web.page import serve_page
 from hourglass.groups import gone_after_ms, reap
 from hourglass.keys import AVERAGES, AVERAGES_GROUP
 from hourglass.runtime import Service
@@ -40,6 +41,8 @@ def consume(settings: AveragesConsumerSettings) -> None:
         claim_idle_ms=settings.claim_idle_ms,
     )
 
+    if settings.web:
+        serve_page(service, settings, cluster, warehouse)
     service.worker("averages", consumer.work)
     service.every(
         SURVEY_S, "survey", lambda: gauges.show(survey(cluster, [AVERAGES], AVERAGES_GROUP))

@@ -27,3 +27,14 @@ class AveragesConsumerSettings(ServiceSettings):
         unit="ms",
         minimum=1,
     )
+    web: bool = option(True, "Serve the web page and its API.")
+    web_port: int = option(
+        8081, "Port of the web page, at --http-host; 0 takes a free one.", minimum=0, maximum=65535
+    )
+    period_s: float = option(
+        1.0,
+        "Time between two readings of a device, which tells how complete an hour is; 0 where "
+        "devices have none in common.",
+        unit="s",
+        minimum=0,
+    )

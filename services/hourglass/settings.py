@@ -162,12 +162,14 @@ def option_fields(settings: type) -> list[tuple[Field[Any], OptionInfo]]:
     return [(each, each.metadata["option"]) for each in fields(settings)]
 
 
+def flag_of(each: Field[Any]) -> str:
+    """What is on unless told otherwise can be told so: `--web/--no-web`."""
+    name = each.name.strip("_").replace("_", "-")
+    return f"--{name}/--no-{name}" if each.default is True else f"--{name}"
+
+
 def env_name(name: str) -> str:
     return ENV_PREFIX + name.strip("_").upper()
-
-
-def _flag(name: str) -> str:
-    return f"--{name.strip('_').replace('_', '-')}"
 
 
 def application(about: str | None = None, *, commands: bool = False) -> typer.Typer:
@@ -208,7 +210,7 @@ def add_command(
         annotation = Annotated[
             hints[each.name],
             typer.Option(
-                _flag(each.name),
+                flag_of(each),
                 envvar=env_name(each.name) if info.env else None,
                 help=f"{info.help} Unit: {info.unit}." if info.unit else info.help,
                 min=info.minimum,
@@ -226,7 +228,7 @@ def add_command(
                 source = context.get_parameter_source(each.name)
                 if source is not None and source.name == "COMMANDLINE":
                     raise Misconfigured(
-                        f"{_flag(each.name)} has a password in it, which whoever lists the "
+                        f"{flag_of(each)} has a password in it, which whoever lists the "
                         f"processes can read: give the URL in {env_name(each.name)}"
                     )
         present = {n: os.environ[env_name(n)] for n in unflagged if env_name(n) in os.environ}

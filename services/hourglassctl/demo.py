@@ -19,6 +19,8 @@ from hourglassctl.processes import Processes
 from hourglassctl.rehearsal import (
     AGGREGATORS,
     ENVIRONMENT,
+    LISTENERS,
+    PAGE,
     PRODUCERS,
     SERVICES,
     SPEED,
@@ -46,8 +48,8 @@ def demo(days: int, *, keep: bool, console: Console) -> bool:
             },
         )
         resources.callback(processes.stop)
-        free = free_ports(len(SERVICES))
-        ports: dict[str, int] = {name: port for name, (port, _) in zip(SERVICES, free, strict=True)}
+        free = free_ports(len(LISTENERS))
+        ports = {name: port for name, (port, _) in zip(LISTENERS, free, strict=True)}
         console.print(
             f"{days} {'day' if days == 1 else 'days'}, {SPEED:,.0f} times as fast as in life: "
             f"a Redis {server.version} Cluster of three shards, {len(PRODUCERS)} producers, "
@@ -55,6 +57,8 @@ def demo(days: int, *, keep: bool, console: Console) -> bool:
             highlight=False,
             soft_wrap=True,
         )
+        page = f"http://127.0.0.1:{ports[PAGE]}/"
+        console.print(f"the page: {page}", soft_wrap=True, highlight=False)
         with View(console, "live partitions") as view:
             rehearsal = Rehearsal(
                 days=days,
@@ -75,6 +79,7 @@ def demo(days: int, *, keep: bool, console: Console) -> bool:
             for name in SERVICES:
                 if name != AGGREGATORS[0]:
                     console.print(f"{name}: http://127.0.0.1:{ports[name]}/metrics", soft_wrap=True)
+            console.print(f"the page: {page}", soft_wrap=True, highlight=False)
             console.print("it goes on, an hour a minute, until Ctrl-C")
             with View(console, "live partitions") as view:
                 rehearsal.view = view

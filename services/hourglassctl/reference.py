@@ -18,7 +18,14 @@ from aggregator.settings import AggregatorSettings
 from averages_consumer.settings import AveragesConsumerSettings
 from hourglass.errors import Refused
 from hourglass.instruments import Instrument
-from hourglass.settings import ServiceSettings, application, env_name, invoke, option_fields
+from hourglass.settings import (
+    ServiceSettings,
+    application,
+    env_name,
+    flag_of,
+    invoke,
+    option_fields,
+)
 from producer.settings import ProducerSettings
 
 SERVICES: dict[str, tuple[type, Sequence[Instrument]]] = {
@@ -41,8 +48,7 @@ def _option_rows(service: str, settings: type, without: Iterable[str]) -> list[S
     return [
         (
             service,
-            f"`{env_name(field.name)}`"
-            + (f" (`--{field.name.replace('_', '-')}`)" if info.flag else ""),
+            f"`{env_name(field.name)}`" + (f" (`{flag_of(field)}`)" if info.flag else ""),
             _default(field.default, info.unit),
             info.help,
         )
@@ -55,6 +61,7 @@ def _default(value: Any, unit: str) -> str:
     if value is MISSING or value in ("", None):
         return ""
     text = str(value.value if isinstance(value, Enum) else value)
+    text = text.lower() if isinstance(value, bool) else text
     return f"`{text}`{' ' + unit if unit else ''}"
 
 

@@ -28,6 +28,9 @@ PRODUCERS = ("producer-1", "producer-2", "producer-3")
 AGGREGATORS = ("aggregator-1", "aggregator-2")
 CONSUMER = "averages-consumer"
 SERVICES = (*PRODUCERS, *AGGREGATORS, CONSUMER)
+#: What listens on a port of its own: the services, and the web page of the last one.
+PAGE = "page"
+LISTENERS = (*SERVICES, PAGE)
 SEED = 2025
 
 #: Ten days pass in a minute.
@@ -85,9 +88,10 @@ class Rehearsal:
         return self._judge()
 
     def go_on(self) -> None:
-        """Keep the pipeline busy, an hour a minute, until interrupted."""
-        seen = look(self.cluster, self.clock.refresh())
-        self._set_clock(seen.instant.now_ms, seen.instant.real_ms + HEAD_START_MS, KEEP_SPEED)
+        """Keep the pipeline busy, an hour a minute, until interrupted; from where the days ended,
+        however far the clock ran on meanwhile."""
+        _, real_ms = self.cluster.clock()
+        self._set_clock(self.end_ms, real_ms + HEAD_START_MS, KEEP_SPEED)
         for name in PRODUCERS:
             self.processes.start(name, "producer", "--http-port", str(self.ports[name]))
         while True:
@@ -101,7 +105,7 @@ class Rehearsal:
             self._start(name, "producer", "--until", iso(self.end_ms))
         for name in AGGREGATORS:
             self._start(name, "aggregator")
-        self._start(CONSUMER, "averages_consumer")
+        self._start(CONSUMER, "averages_consumer", "--web-port", str(self.ports[PAGE]))
         give_up = time.monotonic() + PATIENCE_S
         while not all(self._ready(name) for name in SERVICES):
             self._check_processes()

@@ -50,6 +50,16 @@ _OWN: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     },
     "averages-consumer": {
         "with PostgreSQL": {"warehouse": {"existingSecret": "warehouse"}, "replicaCount": 2},
+        "with an Ingress": {
+            "ingress": {
+                "enabled": True,
+                "className": "nginx",
+                "host": "hourglass.example",
+                "annotations": {"a": "b"},
+                "tlsSecret": "certificate",
+            }
+        },
+        "without a page": {"config": {"web": False}},
         "with a claim": {"warehouse": {"sqlite": {"persistence": {"enabled": True}}}},
     },
 }

@@ -62,6 +62,8 @@ def test_the_notes_say_what_to_do_next(helm: Helm, chart: str, tmp_path: Path) -
         raise
     notes = said.partition("NOTES:")[2]
     assert f"helm test {chart} -n weather" in notes
+    forwarded = "-n weather port-forward service/averages-consumer-page 8081:80"
+    assert (forwarded in notes) == (chart == "averages-consumer")
     assert "<no value>" not in said
 
 

@@ -50,7 +50,7 @@ def test_a_monitor_finds_the_pods_and_their_port(
     values = {"enabled": True, "labels": {"release": "p"}, "interval": "5s"}
     manifests = helm.render(chart, {name: values})
     monitor = one(manifests, kind)
-    found = workload(manifests) if kind == "PodMonitor" else one(manifests, "Service")
+    found = workload(manifests) if kind == "PodMonitor" else one(manifests, "Service", chart)
     labels = found.get("spec", {}).get("template", found)["metadata"]["labels"]
     assert monitor["spec"]["selector"]["matchLabels"].items() <= labels.items()
     assert monitor["metadata"]["labels"]["release"] == "p"

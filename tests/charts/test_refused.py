@@ -80,6 +80,12 @@ WRONG: list[tuple[str, Mapping[str, Any], str]] = [
     ("averages-consumer", {"replicaCount": 2}, "replicaCount"),
     (
         "averages-consumer",
+        {"ingress": {"enabled": True}, "config": {"web": False}},
+        "ingress.enabled",
+    ),
+    ("averages-consumer", {"ingress": {"hosts": ["h"]}}, "hosts"),
+    (
+        "averages-consumer",
         {"warehouse": {"existingSecret": "s", "sqlite": {"persistence": {"enabled": True}}}},
         "warehouse.sqlite.persistence.enabled",
     ),

@@ -94,9 +94,11 @@ def test_certificates_are_files_that_only_the_service_reads(helm: Helm) -> None:
 
 
 @pytest.mark.parametrize("chart", SERVICES)
-def test_the_network_is_closed_but_for_scrapes_names_and_redis(newest: Helm, chart: str) -> None:
+def test_the_network_is_closed_but_for_scrapes_names_redis_and_the_page(
+    newest: Helm, chart: str
+) -> None:
     ingress, egress = network(newest, chart, {})
-    assert ports(ingress) == ["http"]
+    assert ports(ingress) == ["http", *(["page"] if chart == "averages-consumer" else [])]
     assert ports(egress) == [53, 53, 6379, 7000]
 
 

@@ -23,6 +23,7 @@ pytestmark = [pytest.mark.images, pytest.mark.timeout(900)]
 AT_WORK = (
     "--network", "host", *CONFINED, "--tmpfs", "/data",
     "--env", "HOURGLASS_HTTP_HOST=127.0.0.1", "--env", "HOURGLASS_HTTP_PORT=0",
+    "--env", "HOURGLASS_WEB_PORT=0",
 )  # fmt: skip
 READY_S = 30
 

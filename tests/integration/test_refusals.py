@@ -36,6 +36,7 @@ def refusal(command: Sequence[str], *, url: str = "redis://127.0.0.1:1") -> tupl
             "HOURGLASS_REDIS_URL": url,
             "HOURGLASS_CONNECT_WITHIN_S": "0",
             "HOURGLASS_HTTP_PORT": "0",
+            "HOURGLASS_WEB_PORT": "0",
         },
         capture_output=True,
         text=True,

@@ -216,6 +216,7 @@ def end_of(command: list[str], **environment: str) -> tuple[int, str]:
             **os.environ,
             "HOURGLASS_CONNECT_WITHIN_S": "0",
             "HOURGLASS_HTTP_PORT": "0",
+            "HOURGLASS_WEB_PORT": "0",
             "HOURGLASS_LOG_LEVEL": "debug",
             **environment,
         },

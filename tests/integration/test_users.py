@@ -268,6 +268,7 @@ def test_a_service_whose_user_may_too_little_says_so_in_one_line(
             "HOURGLASS_REDIS_PASSWORD": PASSWORD,
             "HOURGLASS_WAREHOUSE_URL": f"sqlite:///{tmp_path}/warehouse.db",
             "HOURGLASS_HTTP_PORT": "0",
+            "HOURGLASS_WEB_PORT": "0",
             "HOURGLASS_LOG_LEVEL": "warning",
         },
         capture_output=True,

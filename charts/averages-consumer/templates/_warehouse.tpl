@@ -7,6 +7,9 @@
 {{- else if $warehouse.sqlite.persistence.enabled -}}
 {{- fail "warehouse.existingSecret and warehouse.sqlite.persistence.enabled are both set: the warehouse is PostgreSQL or an SQLite file, not both" -}}
 {{- end -}}
+{{- if and .Values.ingress.enabled (not .Values.config.web) -}}
+{{- fail "ingress.enabled is true and config.web is false: there is no page to lead to, switch one of them" -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "averages-consumer.env" -}}

@@ -23,8 +23,8 @@ spec:
 {{- end -}}
 
 {{/*
-In: the metrics. Out: names, Redis, and what the service needs besides (`egress`, a YAML list of rules).
-Called with a dict: root, egress.
+In: the metrics. Out: names and Redis. What the service needs besides: `ingress`, `egress`, YAML lists of rules.
+Called with a dict: root, ingress, egress.
 */}}
 {{- define "hourglass.networkPolicy" -}}
 {{- $ := .root -}}
@@ -50,6 +50,9 @@ spec:
       from:
         {{- toYaml . | nindent 8 }}
       {{- end }}
+    {{- with .ingress }}
+    {{- . | nindent 4 }}
+    {{- end }}
     {{- with $policy.extraIngress }}
     {{- toYaml . | nindent 4 }}
     {{- end }}

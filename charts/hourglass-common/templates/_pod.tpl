@@ -86,6 +86,9 @@ spec:
       ports:
         - name: http
           containerPort: {{ $values.config.httpPort }}
+        {{- with .ports }}
+        {{- . | nindent 8 }}
+        {{- end }}
       {{- include "hourglass.probes" $ | nindent 6 }}
       {{- with $values.lifecycle }}
       lifecycle:

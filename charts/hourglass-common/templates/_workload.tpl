@@ -3,7 +3,7 @@ The service's pods. Called with a dict:
   root          the chart
   kind          Deployment or StatefulSet
   strategy      how a Deployment is updated, where the values do not say
-  env, volumes, volumeMounts   YAML lists of the service's own
+  env, ports, volumes, volumeMounts   YAML lists of the service's own
 */}}
 {{- define "hourglass.workload" -}}
 {{- $ := .root -}}

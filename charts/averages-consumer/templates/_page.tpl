@@ -1,0 +1,23 @@
+{{/* The web page, on a port of its own beside the metrics. */}}
+{{- define "averages-consumer.ports" -}}
+{{- if .Values.config.web -}}
+- name: page
+  containerPort: {{ .Values.config.webPort }}
+{{- end -}}
+{{- end -}}
+
+{{- define "averages-consumer.ingress" -}}
+{{- if .Values.config.web -}}
+- ports:
+    - port: page
+      protocol: TCP
+  {{- with .Values.networkPolicy.pageFrom }}
+  from:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end -}}
+{{- end -}}
+
+{{- define "averages-consumer.pageName" -}}
+{{ include "hourglass.fullname" . }}-page
+{{- end -}}

@@ -1,0 +1,200 @@
+"""What is answered to whom: the page, its files, the API, the event stream. Read-only."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import msgspec
+from anyio import CapacityLimiter, to_thread
+from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from averages_consumer.warehouse import Warehouse, WarehouseAway
+from averages_consumer.web import history, openapi
+from averages_consumer.web.assets import Asset
+from averages_consumer.web.board import Board, etag_of
+from averages_consumer.web.documents import Problem
+from averages_consumer.web.history import BadRequest, Query
+from averages_consumer.web.viewers import Viewers
+from hourglass.clock import PipelineClock
+
+#: Requests that read the warehouse at the same time; the others wait for their turn.
+MOST_READERS = 4
+RETRY_AFTER_S = 5
+
+#: Nothing is loaded from elsewhere, nothing is framed, no script stands in the page itself.
+_SECURITY = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'; require-trusted-types-for 'script'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+_STREAM = {
+    "Cache-Control": "no-store",
+    "X-Accel-Buffering": "no",  # a proxy that buffers would keep the events to itself
+}
+
+
+@dataclass(slots=True, kw_only=True)
+class Site:
+    """The handlers, and what they answer from."""
+
+    board: Board
+    viewers: Viewers
+    warehouse: Warehouse
+    clock: PipelineClock
+    assets: Mapping[str, Asset]
+    period_s: float
+    _readers: CapacityLimiter | None = None
+
+    def app(self) -> Starlette:
+        return Starlette(
+            routes=[
+                Route("/", self._index),
+                Route("/assets/{name}", self._asset),
+                Route("/api/openapi.json", self._description),
+                Route("/api/averages", self._averages),
+                Route("/api/events", self._events),
+                Route("/api/{name}", self._document),
+            ],
+            middleware=[Middleware(GZipMiddleware, minimum_size=1000), Middleware(_Secured)],
+            exception_handlers={HTTPException: _refuse, BadRequest: _refuse, WarehouseAway: _away},
+            lifespan=self._lifespan,
+        )
+
+    @asynccontextmanager
+    async def _lifespan(self, _app: Starlette) -> AsyncGenerator[None]:
+        self._readers = CapacityLimiter(MOST_READERS)
+        self.viewers.attach()
+        yield
+
+    async def _index(self, request: Request) -> Response:
+        return self._file(request, "index.html")
+
+    async def _asset(self, request: Request) -> Response:
+        return self._file(request, request.path_params["name"])
+
+    def _file(self, request: Request, name: str) -> Response:
+        asset = self.assets.get(name)
+        if asset is None:
+            raise HTTPException(404, f"there is no file {name!r}")
+        return _answer(request, asset.body, asset.media_type, asset.etag)
+
+    async def _description(self, request: Request) -> Response:
+        return _json(request, openapi.ENCODED, etag_of(openapi.ENCODED))
+
+    async def _document(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        document = self.board.documents.get(name)
+        if document is None:
+            raise HTTPException(404, f"there is no /api/{name}: see /api/openapi.json")
+        if request.query_params:
+            raise BadRequest(f"/api/{name} has no parameters")
+        return _json(request, document.body, document.etag)
+
+    async def _averages(self, request: Request) -> Response:
+        if not request.query_params:
+            document = self.board.documents["averages"]
+            return _json(request, document.body, document.etag)
+        query = Query.of(request.query_params, self.clock.look().now_ms)
+        found = await to_thread.run_sync(
+            history.read, self.warehouse, query, self.period_s, limiter=self._readers
+        )
+        body = msgspec.json.encode(found)
+        answer = _json(request, body, etag_of(body))
+        if found.next:
+            answer.headers["Link"] = f'<{found.next}>; rel="next"'
+        return answer
+
+    async def _events(self, _request: Request) -> Response:
+        if self.viewers.full:
+            raise HTTPException(503, f"{self.viewers.count} others look on: try again later")
+        return _Stream(self.viewers)
+
+
+class _Stream(StreamingResponse):
+    """The event stream of one viewer, who is counted as long as it lasts."""
+
+    def __init__(self, viewers: Viewers) -> None:
+        super().__init__(viewers.events(), media_type="text/event-stream", headers=_STREAM)
+        self._viewers = viewers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._viewers.one_more():
+            await super().__call__(scope, receive, send)
+
+
+class _Secured:
+    """Gives each answer the security headers."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def secured(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(_SECURITY)
+            await send(message)
+
+        await self._app(scope, receive, secured)
+
+
+def _json(request: Request, body: bytes, etag: str) -> Response:
+    return _answer(request, body, "application/json", etag)
+
+
+def _answer(request: Request, body: bytes, media_type: str, etag: str) -> Response:
+    """The body, or nothing where the client has it already."""
+    # Kept by the client, and never shown before asking whether it still is so.
+    headers = {"ETag": etag, "Cache-Control": "no-cache"}
+    if _has(request.headers.get("if-none-match", ""), etag):
+        return Response(status_code=304, headers=headers)
+    return Response(body, media_type=media_type, headers=headers)
+
+
+def _has(if_none_match: str, etag: str) -> bool:
+    """By weak comparison (RFC 9110, 13.1.2)."""
+    tags = [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]
+    return "*" in tags or etag.removeprefix("W/") in tags
+
+
+async def _refuse(_request: Request, error: Exception) -> Response:
+    if isinstance(error, HTTPException):
+        headers = {"Retry-After": str(RETRY_AFTER_S)} if error.status_code == 503 else {}
+        return _problem(error.status_code, error.detail, {**headers, **(error.headers or {})})
+    return _problem(400, str(error))
+
+
+async def _away(_request: Request, error: Exception) -> Response:
+    del error  # it may name hosts; the log has it
+    return _problem(
+        503,
+        "the warehouse does not answer; /api/averages without parameters has the last five days",
+        {"Retry-After": str(RETRY_AFTER_S)},
+    )
+
+
+_TITLES = {
+    400: "Bad Request",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    503: "Service Unavailable",
+}
+
+
+def _problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+    title = _TITLES.get(status, "Error")
+    body = msgspec.json.encode(Problem(title=title, status=status, detail=detail))
+    return Response(body, status, dict(headers or {}), "application/problem+json")

@@ -1,0 +1,140 @@
+"""The documents as they stand: made anew when something was found, encoded once for all viewers.
+
+The collector's threads tell the board what they found; whoever listens is told, in that thread,
+that the documents changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from hashlib import blake2b
+from threading import Lock
+
+import msgspec
+
+from averages_consumer.table import HourRow
+from averages_consumer.web import view
+from averages_consumer.web.snapshot import Snapshot, Survey, still_due
+from hourglass.averages import HourlyAverage
+from hourglass.clock import PipelineClock
+from hourglass.feed import News
+from hourglass.keys import AVERAGES_KEPT
+
+#: The documents by the names they have in the API and on the event stream, most urgent first.
+NAMES = ("averages", "status", "partitions")
+
+
+def etag_of(body: bytes) -> str:
+    """An entity tag; a weak one, because compressed it is the same document."""
+    return f'W/"{blake2b(body, digest_size=12).hexdigest()}"'
+
+
+@dataclass(frozen=True)
+class Document:
+    """One document, encoded."""
+
+    name: str
+    body: bytes
+
+    @cached_property
+    def etag(self) -> str:
+        return etag_of(self.body)
+
+    @cached_property
+    def event(self) -> bytes:
+        """As an event of https://html.spec.whatwg.org/#server-sent-events; JSON has no line end."""
+        return b"event: %b\ndata: %b\n\n" % (self.name.encode(), self.body)
+
+
+Documents = Mapping[str, Document]
+
+
+class Board:
+    """Safe to share between threads."""
+
+    def __init__(
+        self,
+        clock: PipelineClock,
+        *,
+        name: str,
+        period_s: float,
+        not_ready: Callable[[], Sequence[str]],
+        missing_hours: Callable[[], int],
+    ) -> None:
+        """`not_ready`, `missing_hours`: asked whenever the documents are made."""
+        self._clock = clock
+        self._name = name
+        self._period_s = period_s
+        self._not_ready = not_ready
+        self._missing_hours = missing_hours
+        self._lock = Lock()
+        self._listeners: list[Callable[[Documents], None]] = []
+        now = clock.look()
+        self._snapshot = Snapshot(instant=now, averages_at_ms=now.real_ms, rows_at_ms=now.real_ms)
+        self.documents: Documents = {}
+        self.refresh()
+
+    def listen(self, listener: Callable[[Documents], None]) -> None:
+        self._listeners.append(listener)
+
+    @property
+    def averages(self) -> Sequence[HourlyAverage]:
+        """What stands on the stream, in order."""
+        return self._snapshot.averages
+
+    def heard(self, news: News) -> None:
+        """What a look at `temps:averages` brought, be it nothing."""
+        known = self._snapshot.averages
+        changed = bool(news.averages) or news.anew
+        self._update(
+            averages=news.added_to(known, AVERAGES_KEPT) if changed else known,
+            averages_at_ms=self._clock.look().real_ms,
+            show=changed,
+        )
+
+    def surveyed(self, survey: Survey) -> None:
+        due_since = still_due(self._snapshot.due_since, survey.overview)
+        self._update(survey=survey, due_since=due_since, refused="")
+
+    def refused(self, why: str) -> None:
+        self._update(refused=why)
+
+    def loaded(self, rows: Sequence[HourRow]) -> None:
+        self._update(rows=rows, rows_at_ms=self._clock.look().real_ms)
+
+    def refresh(self) -> None:
+        """Time has passed."""
+        self._update()
+
+    def _update(self, *, show: bool = True, **changes: object) -> None:
+        with self._lock:
+            self._snapshot = replace(self._snapshot, **changes)  # pyright: ignore[reportArgumentType]
+            if not show:
+                return
+            now = replace(
+                self._snapshot,
+                instant=self._clock.look(),
+                not_ready=self._not_ready(),
+                missing_hours=self._missing_hours(),
+            )
+            self.documents = self._encoded(now)
+            for listener in self._listeners:
+                listener(self.documents)
+
+    def _encoded(self, snapshot: Snapshot) -> Documents:
+        made = (
+            view.averages(snapshot, self._period_s),
+            view.status(snapshot, self._period_s, self._name),
+            view.partitions(snapshot),
+        )
+        return {
+            name: self._kept_if_same(Document(name, msgspec.json.encode(each)))
+            for name, each in zip(NAMES, made, strict=True)
+        }
+
+    def _kept_if_same(self, fresh: Document) -> Document:
+        """What did not change stays the same object: its entity tag and its event are made."""
+        before = self.documents.get(fresh.name)
+        return before if before is not None and before.body == fresh.body else fresh

@@ -1,0 +1,149 @@
+"""Asks Redis and the warehouse what the page shows: once for all who look at it, whether one looks
+or a hundred."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from threading import Event
+from typing import Protocol
+
+from redis.exceptions import ResponseError
+
+from averages_consumer.warehouse import Warehouse, WarehouseAway
+from averages_consumer.web.board import Board
+from averages_consumer.web.snapshot import Survey
+from averages_consumer.web.view import window
+from hourglass.clock import PipelineClock
+from hourglass.cluster import Cluster
+from hourglass.errors import Unreachable
+from hourglass.feed import Feed
+from hourglass.keys import (
+    AVERAGES,
+    HOUR_MS,
+    RECORDS_KEPT_MS,
+    REVISIONS,
+    TOO_LATE,
+    Partition,
+    days_alive,
+)
+from hourglass.overview import Overview, look
+
+SURVEY_S = 1.0
+WAREHOUSE_S = 2.0
+#: How long one look at the averages waits for the next one to come.
+BLOCK_MS = 500
+RETRY_S = 0.2
+
+
+class Host(Protocol):
+    """What of the running service a collector needs; hourglass.runtime.Service is one."""
+
+    stop: Event
+
+    def beat(self, worker: str, *, rest_s: float = 0.0) -> None: ...
+
+
+@dataclass(slots=True, kw_only=True)
+class Collector:
+    """Three threads' work. None of it keeps the service from being ready: it serves the page."""
+
+    host: Host
+    cluster: Cluster
+    warehouse: Warehouse
+    clock: PipelineClock
+    board: Board
+
+    def follow(self) -> None:
+        """Tell the board of each average as it is published, until told to stop."""
+        while not self.host.stop.is_set():
+            try:
+                with closing(self.cluster.link(AVERAGES)) as link:
+                    feed = Feed(link)
+                    while not self.host.stop.is_set():
+                        self.host.beat("page-averages")
+                        self.board.heard(feed.next(BLOCK_MS))
+            except Unreachable:
+                pass
+            except ResponseError as error:
+                self.board.refused(str(error))
+            self.host.beat("page-averages")
+            self.host.stop.wait(RETRY_S)
+
+    def survey(self) -> None:
+        """Look at the partitions every second, until told to stop."""
+
+        def step() -> None:
+            try:
+                self.board.surveyed(survey(self.cluster, self.clock))
+            except Unreachable:
+                pass  # what is shown grows old by itself, and the page says so
+            except ResponseError as error:
+                self.board.refused(str(error))
+
+        self._every(SURVEY_S, "page-survey", step)
+
+    def watch_warehouse(self) -> None:
+        """Look at the last days' rows every other second, until told to stop."""
+
+        def step() -> None:
+            averages = self.board.averages
+            last = averages[-1].start_ms if averages else None
+            start, end = window(self.clock.look().now_ms, last)
+            with suppress(WarehouseAway):
+                self.board.loaded(list(self.warehouse.rows(start, end)))
+
+        self._every(WAREHOUSE_S, "page-warehouse", step)
+
+    def _every(self, seconds: float, name: str, step: Callable[[], None]) -> None:
+        while True:
+            self.host.beat(name)
+            began = time.monotonic()
+            step()
+            self.host.beat(name, rest_s=seconds)
+            if self.host.stop.wait(max(0.0, began + seconds - time.monotonic())):
+                return
+
+
+def survey(cluster: Cluster, clock: PipelineClock) -> Survey:
+    """A few round trips, however many partitions live. Raises Unreachable, ResponseError."""
+    instant = clock.refresh()
+    overview = look(cluster, instant)
+    hours = _unsealed(overview)
+    kept = list(days_alive(instant.now_ms, kept_ms=RECORDS_KEPT_MS))
+    days = sorted({*kept, *(each.partition for each in overview.partitions)})
+    replies = cluster.pipeline(
+        [
+            *(("SCARD", partition.devices(hour)) for partition, hour in hours),
+            *(("XLEN", partition.quarantine) for partition in days),
+            ("ZCARD", REVISIONS),
+            ("ZCARD", TOO_LATE),
+        ]
+    )
+    for reply in replies:
+        if isinstance(reply, ResponseError):
+            raise reply
+    devices, quarantined = replies[: len(hours)], replies[len(hours) : -2]
+    return Survey(
+        overview=overview,
+        devices={
+            partition.hour_start_ms(hour): seen
+            for (partition, hour), seen in zip(hours, devices, strict=True)
+        },
+        quarantined={
+            partition.stream: length for partition, length in zip(days, quarantined, strict=True)
+        },
+        revised=replies[-2],
+        too_late=replies[-1],
+    )
+
+
+def _unsealed(overview: Overview) -> Sequence[tuple[Partition, int]]:
+    return [
+        (each.partition, (record.start_ms - each.partition.day_ms) // HOUR_MS)
+        for each in overview.partitions
+        for record in each.hours
+        if not record.sealed
+    ]

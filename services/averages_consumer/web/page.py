@@ -1,0 +1,62 @@
+"""Putting the page together: what a service needs to serve it."""
+
+from __future__ import annotations
+
+import logging
+
+from averages_consumer.instruments import MISSING_HOURS
+from averages_consumer.settings import AveragesConsumerSettings
+from averages_consumer.warehouse import Warehouse
+from averages_consumer.web import assets
+from averages_consumer.web.app import Site
+from averages_consumer.web.board import Board
+from averages_consumer.web.collector import Collector
+from averages_consumer.web.server import PageServer
+from averages_consumer.web.viewers import Viewers
+from hourglass.clock import PipelineClock
+from hourglass.cluster import Cluster
+from hourglass.runtime import Service
+
+log = logging.getLogger(__name__)
+
+REFRESH_S = 1.0
+
+
+def serve_page(
+    service: Service, settings: AveragesConsumerSettings, cluster: Cluster, warehouse: Warehouse
+) -> None:
+    """Collect and serve in workers of `service`. Raises Misconfigured, Unreachable."""
+    clock = PipelineClock(cluster)
+    board = Board(
+        clock,
+        name=service.name,
+        period_s=settings.period_s,
+        not_ready=service.ready_troubles,
+        missing_hours=lambda: int(service.registry.get_sample_value(MISSING_HOURS.name) or 0),
+    )
+    viewers = Viewers(board.documents)
+    board.listen(viewers.show)
+    site = Site(
+        board=board,
+        viewers=viewers,
+        warehouse=warehouse,
+        clock=clock,
+        assets=assets.load(),
+        period_s=settings.period_s,
+    )
+    server = PageServer(
+        settings.http_host,
+        settings.web_port,
+        site.app(),
+        service.stop,
+        on_stop=viewers.close,
+    )
+    collector = Collector(
+        host=service, cluster=cluster, warehouse=warehouse, clock=clock, board=board
+    )
+    service.worker("page-averages", collector.follow)
+    service.worker("page-survey", collector.survey)
+    service.worker("page-warehouse", collector.watch_warehouse)
+    service.every(REFRESH_S, "page", board.refresh)
+    service.worker("page-server", server.work)
+    log.info("the page is at %s", server.url)

@@ -1,0 +1,92 @@
+"""The page's HTTP server: uvicorn in a worker's thread, on a port of its own, within limits."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable
+from threading import Event
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from hourglass.errors import Misconfigured
+
+MOST_CONNECTIONS = 200
+#: A connection that waits for its client for longer than this is dropped: for a request to be
+#: complete, for an answer to be taken, for the end.
+PATIENCE_S = 20.0
+
+
+class _Connection(H11Protocol):
+    def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        super().connection_made(transport)
+        if len(self.connections) > MOST_CONNECTIONS:
+            transport.abort()
+
+    @property
+    def waits_for_client(self) -> bool:
+        answering = self.cycle is not None and not self.cycle.response_complete  # pyright: ignore[reportUnnecessaryComparison]
+        return not answering or self.flow.write_paused or self.transport.is_closing()
+
+
+class PageServer(uvicorn.Server):
+    """Listens from the start on; `work` serves until `stop` is set."""
+
+    def __init__(
+        self, host: str, port: int, app: ASGIApp, stop: Event, *, on_stop: Callable[[], None]
+    ) -> None:
+        """`on_stop` is called in the server's loop. Raises Misconfigured."""
+        config = uvicorn.Config(
+            app,
+            http=_Connection,
+            ws="none",
+            log_config=None,
+            log_level="error",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=1,
+        )
+        super().__init__(config)
+        self._stop = stop
+        self._on_stop = on_stop
+        self._waiting: dict[_Connection, float] = {}
+        try:
+            self._socket = socket.create_server((host, port), family=_family(host), backlog=128)
+        except OSError as error:
+            reason = os.strerror(error.errno or 0)  # its own words repeat the address
+            raise Misconfigured(
+                f"cannot listen on {host}:{port} ({reason}): choose another --web-port"
+            ) from None
+        port = self._socket.getsockname()[1]
+        reached_at = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)
+        self.url = f"http://{reached_at}:{port}/"
+
+    def work(self) -> None:
+        self.run(sockets=[self._socket])
+
+    async def on_tick(self, counter: int) -> bool:
+        if self._stop.is_set():
+            self._on_stop()
+            self._drop_those_who_keep_us_waiting(-1)
+            return True
+        self._drop_those_who_keep_us_waiting(PATIENCE_S)
+        return await super().on_tick(counter)
+
+    def _drop_those_who_keep_us_waiting(self, patience_s: float) -> None:
+        now = asyncio.get_running_loop().time()
+        connections: set[Any] = self.server_state.connections
+        self._waiting = {
+            each: self._waiting.get(each, now) for each in connections if each.waits_for_client
+        }
+        for each, since in self._waiting.items():
+            if now - since > patience_s:
+                each.transport.abort()
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET

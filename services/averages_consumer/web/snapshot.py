@@ -1,0 +1,99 @@
+"""What is known of the pipeline at one moment: all that the page is made from. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from averages_consumer.table import HourRow
+from hourglass.averages import HourlyAverage, HourRecord
+from hourglass.clock import Instant
+from hourglass.keys import HOUR_MS
+from hourglass.overview import Overview
+
+#: Redis is asked every second, the warehouse every other one; longer than this without an answer,
+#: and what is shown is no longer how it is.
+REDIS_STALE_MS = 5_000
+WAREHOUSE_STALE_MS = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """What one look at Redis found.
+
+    devices: how many were seen so far in each hour (its start in ms) that is not sealed
+    quarantined: readings in quarantine, by the name of their partition's stream
+    revised, too_late: hours that were sealed anew, or got their first reading, after they could
+        be published
+    """
+
+    overview: Overview
+    devices: Mapping[int, int]
+    quarantined: Mapping[str, int]
+    revised: int = 0
+    too_late: int = 0
+
+    def records(self) -> Iterator[HourRecord]:
+        """The hours of the live partitions, in order."""
+        for partition in self.overview.partitions:
+            yield from partition.hours
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """Times are real time in ms, hours their start in ms.
+
+    instant: now, by the clock as it was last read
+    averages: what stands on `temps:averages`, in order
+    rows: what the warehouse has of the last days, in order
+    averages_at_ms, rows_at_ms: when Redis and the warehouse last answered
+    due_since: since when each hour has been due that has readings and is not published
+    not_ready: what keeps this process from doing its job
+    refused: why Redis refuses what the page asks; empty if it does not
+    missing_hours: published hours that the stream gave up before the warehouse had them
+    """
+
+    instant: Instant
+    averages: Sequence[HourlyAverage] = ()
+    averages_at_ms: int = 0
+    survey: Survey | None = None
+    rows: Sequence[HourRow] = ()
+    rows_at_ms: int = 0
+    due_since: Mapping[int, int] = field(default_factory=dict[int, int])
+    not_ready: Sequence[str] = ()
+    refused: str = ""
+    missing_hours: int = 0
+
+    @property
+    def redis_at_ms(self) -> int:
+        """When all that is known of Redis was so."""
+        survey = self.survey
+        return min(self.averages_at_ms, survey.overview.instant.real_ms if survey else 1 << 62)
+
+    @property
+    def redis_answers(self) -> bool:
+        return self.instant.real_ms - self.redis_at_ms <= REDIS_STALE_MS
+
+    @property
+    def warehouse_answers(self) -> bool:
+        return self.instant.real_ms - self.rows_at_ms <= WAREHOUSE_STALE_MS
+
+
+def hours_due(overview: Overview) -> list[int]:
+    """The hours that are over, have readings and are not published."""
+    published_ms = -1 if overview.frontier_ms is None else overview.frontier_ms
+    return [
+        record.start_ms
+        for partition in overview.partitions
+        for record in partition.hours
+        if record.count
+        and record.start_ms > published_ms
+        and overview.instant.is_due(record.start_ms + HOUR_MS, 0)
+    ]
+
+
+def still_due(before: Mapping[int, int], overview: Overview) -> Mapping[int, int]:
+    """Since when each hour has been due: those of `before` that are still, and those that are
+    now."""
+    now_ms = overview.instant.real_ms
+    return {hour: before.get(hour, now_ms) for hour in hours_due(overview)}

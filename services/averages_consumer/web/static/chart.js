@@ -1,0 +1,222 @@
+// The averages with their range, and below them how complete each hour is. Both are drawn by uPlot
+// over the same hours; the slider below them moves their cursor from hour to hour.
+
+import { count, day, degrees, hour, HOUR_MS, percent, time, weekday } from "./format.js";
+
+const { uPlot } = window;
+const SECOND_MS = 1000;
+const HOUR_S = HOUR_MS / SECOND_MS;
+const DAY_S = 24 * HOUR_S;
+const AXIS_WIDTH = 46;
+const FONT = "12px system-ui, sans-serif";
+const WIDE = 600;
+const SYNC = "hours";
+
+const colour = (name) => () => getComputedStyle(document.documentElement).getPropertyValue(name);
+
+function dayOrTime(at, wide) {
+  if (at % (DAY_S * SECOND_MS)) return time(at);
+  return wide ? `${weekday(at)} ${day(at)}` : day(at);
+}
+
+const days = {
+  stroke: colour("--muted"),
+  grid: { stroke: colour("--grid"), width: 1 },
+  ticks: { show: false },
+  font: FONT,
+  size: 28,
+  incrs: [12 * HOUR_S, DAY_S, 2 * DAY_S],
+  space: 50,
+  values: (plot, splits) => splits.map((at) => dayOrTime(at * SECOND_MS, plot.width > WIDE)),
+};
+const shared = {
+  legend: { show: false },
+  tzDate: (at) => uPlot.tzDate(new Date(at * SECOND_MS), "Etc/UTC"),
+};
+/** Only the average, and the hour in progress, have a point at the cursor. */
+const pointSize = (_, series) => (series > 2 ? 9 : 0);
+const cursor = {
+  y: false,
+  drag: { x: false, y: false },
+  sync: { key: SYNC, setSeries: false },
+};
+
+export class Chart {
+  #hours = [];
+  #shown = "";
+
+  constructor() {
+    this.averagesAt = document.getElementById("chart");
+    this.completenessAt = document.getElementById("completeness");
+    this.slider = document.getElementById("scrubber");
+    this.readout = document.getElementById("readout");
+    this.averages = new uPlot(this.#averagesOptions(), [[], [], [], [], []], this.averagesAt);
+    this.completeness = new uPlot(this.#completenessOptions(), [[], [], []], this.completenessAt);
+    // For whoever looks into the page with its tools.
+    this.averagesAt.plot = this.averages;
+    this.completenessAt.plot = this.completeness;
+    this.slider.addEventListener("input", () => this.#pointAt(Number(this.slider.value)));
+    for (const { over } of [this.averages, this.completeness]) {
+      over.addEventListener("mouseleave", () => setTimeout(() => this.#pointAt(Number(this.slider.value))));
+    }
+    new ResizeObserver(() => this.#resize()).observe(this.averagesAt);
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#redraw());
+  }
+
+  /** Hours without an average are gaps; the hour in progress is a ring. */
+  show({ start, end, hours }, openHours) {
+    const open = openHours.filter((each) => each.observations);
+    const shown = JSON.stringify([start, end, hours, open]);
+    if (shown === this.#shown) return;
+    this.#shown = shown;
+    const known = new Map(hours.map((each) => [Date.parse(each.hour), each]));
+    const inProgress = new Map(open.map((each) => [Date.parse(each.hour), each]));
+    const grid = [];
+    for (let at = Date.parse(start); at < Date.parse(end); at += HOUR_MS) grid.push(at);
+    const followed = this.#follows();
+    this.#hours = grid.map((at) => known.get(at) ?? inProgress.get(at) ?? null);
+    const column = (from, field) => grid.map((at) => from.get(at)?.[field] ?? null);
+    const x = grid.map((at) => at / SECOND_MS);
+    this.averages.setData([
+      x,
+      column(known, "max_temp_f"),
+      column(known, "min_temp_f"),
+      column(known, "average_temp_f"),
+      grid.map((at) => (known.has(at) ? null : (inProgress.get(at)?.average_temp_f ?? null))),
+    ]);
+    const complete = column(known, "completeness");
+    this.completeness.setData([
+      x,
+      complete.map((share) => (share === 1 ? share : null)),
+      complete.map((share) => (share === 1 ? null : share)),
+    ]);
+    this.slider.max = String(Math.max(0, grid.length - 1));
+    // uPlot takes new data over in a microtask of its own, queued before this one.
+    queueMicrotask(() => this.#pointAt(followed ? this.#last() : Number(this.slider.value)));
+  }
+
+  /** The last hour that has an average. */
+  #last() {
+    return Math.max(0, this.#hours.findLastIndex((each) => each && "in_warehouse" in each));
+  }
+
+  /** Whether the reader stays with the latest hour as new ones come. */
+  #follows() {
+    return !this.#hours.length || Number(this.slider.value) >= this.#last();
+  }
+
+  #pointAt(index) {
+    this.slider.value = String(index);
+    const at = this.averages.data[0][index];
+    if (at === undefined) return;
+    for (const plot of [this.averages, this.completeness]) {
+      plot.setCursor({ left: plot.valToPos(at, "x"), top: plot.over.clientHeight / 2 }, false);
+    }
+    this.#readOff(index);
+  }
+
+  #readOff(index) {
+    const each = this.#hours[index];
+    const start = new Date(this.averages.data[0][index] * SECOND_MS).toISOString();
+    const facts = each
+      ? [
+          ["Average", `${degrees(each.average_temp_f)} °F`],
+          ["from", `${degrees(each.min_temp_f)}`],
+          ["to", `${degrees(each.max_temp_f)} °F`],
+          ["Readings", count(each.observations)],
+          ["in_warehouse" in each ? "Complete" : "In progress", percent(each.completeness)],
+        ]
+      : [["Average", "none"]];
+    const all = [["Hour", hour(start)], ...facts];
+    this.slider.setAttribute("aria-valuetext", all.map((fact) => fact.join(" ")).join(", "));
+    this.readout.replaceChildren(
+      ...all.map(([name, value]) => {
+        const group = document.createElement("div");
+        group.append(document.createElement("dt"), document.createElement("dd"));
+        group.firstChild.textContent = name;
+        group.lastChild.textContent = value;
+        return group;
+      }),
+    );
+  }
+
+  #averagesOptions() {
+    const range = { width: 0, points: { show: false }, spanGaps: false };
+    return {
+      ...shared,
+      ...this.#size(this.averagesAt),
+      padding: [8, 12, 0, 0],
+      cursor: { ...cursor, points: { size: pointSize, width: 2, stroke: colour("--accent"), fill: colour("--card") } },
+      scales: { y: { range: (_, low, high) => (low === null ? [0, 100] : uPlot.rangeNum(low, high, 0.08, true)) } },
+      axes: [
+        days,
+        { ...days, incrs: undefined, size: AXIS_WIDTH, space: 40, values: (_, splits) => splits.map((at) => `${at}°`) },
+      ],
+      bands: [{ series: [1, 2], fill: colour("--band") }],
+      series: [
+        {},
+        { label: "maximum", ...range, stroke: colour("--band") },
+        { label: "minimum", ...range, stroke: colour("--band") },
+        { label: "average", stroke: colour("--accent"), width: 2, points: { show: false }, spanGaps: false },
+        {
+          label: "in progress",
+          stroke: colour("--accent"),
+          paths: () => null,
+          points: { show: true, size: 9, width: 2, stroke: colour("--accent"), fill: colour("--card") },
+        },
+      ],
+      hooks: {
+        setCursor: [
+          (plot) => {
+            const { idx, event } = plot.cursor;
+            if (event && typeof idx === "number" && Number(this.slider.value) !== idx) {
+              this.slider.value = String(idx);
+              this.#readOff(idx);
+            }
+          },
+        ],
+      },
+    };
+  }
+
+  #completenessOptions() {
+    const bars = uPlot.paths.bars({ size: [0.7, 12], align: 1 });
+    const series = { points: { show: false }, paths: bars, width: 0 };
+    return {
+      ...shared,
+      ...this.#size(this.completenessAt),
+      padding: [9, 12, 7, 0],
+      cursor: { ...cursor, points: { show: false } },
+      scales: { y: { range: [0, 1] } },
+      axes: [
+        { ...days, show: false },
+        {
+          ...days,
+          incrs: undefined,
+          size: AXIS_WIDTH,
+          splits: () => [0, 1],
+          values: (_, splits) => splits.map((at) => percent(at)),
+        },
+      ],
+      series: [
+        {},
+        { label: "complete", ...series, fill: colour("--whole") },
+        { label: "incomplete", ...series, fill: colour("--part") },
+      ],
+    };
+  }
+
+  #size(element) {
+    return { width: element.clientWidth, height: element.clientHeight };
+  }
+
+  #resize() {
+    this.averages.setSize(this.#size(this.averagesAt));
+    this.completeness.setSize(this.#size(this.completenessAt));
+    this.#pointAt(Number(this.slider.value));
+  }
+
+  #redraw() {
+    for (const plot of [this.averages, this.completeness]) plot.redraw();
+  }
+}

@@ -1,0 +1,41 @@
+// Numbers and times as people read them. Times are UTC throughout.
+
+const whole = new Intl.NumberFormat("en-US");
+const DAYS = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
+const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+export const HOUR_MS = 3_600_000;
+
+export const count = (number) => (number === null ? "unknown" : whole.format(number));
+export const degrees = (number) => (number === null ? "–" : number.toFixed(1));
+
+/** 1 only for what is whole: 0.9999 is 99 %. */
+export const percent = (share) => (share === null ? "–" : `${Math.floor(share * 100)} %`);
+
+const two = (number) => String(number).padStart(2, "0");
+
+export const time = (at) => {
+  const date = new Date(at);
+  return `${two(date.getUTCHours())}:${two(date.getUTCMinutes())}`;
+};
+export const day = (at) => {
+  const date = new Date(at);
+  return `${date.getUTCDate()} ${MONTHS[date.getUTCMonth()]}`;
+};
+export const weekday = (at) => DAYS[new Date(at).getUTCDay()];
+export const isoDay = (at) => new Date(at).toISOString().slice(0, 10);
+export const exact = (at) => `${new Date(at).toISOString().slice(0, 19).replace("T", " ")} UTC`;
+
+/** An hour by its start: 3 Jan, 09:00 to 10:00. */
+export const hour = (at) => {
+  const start = Date.parse(at);
+  return `${day(start)}, ${time(start)} to ${time(start + HOUR_MS)}`;
+};
+
+/** What is left, in the two units that matter. */
+export const left = (ms) => {
+  const minutes = Math.max(0, Math.floor(ms / 60_000));
+  const [days, hours] = [Math.floor(minutes / 1440), Math.floor(minutes / 60) % 24];
+  if (days) return `${days} d ${hours} h`;
+  if (hours) return `${hours} h ${minutes % 60} min`;
+  return minutes ? `${minutes} min` : `${Math.max(0, Math.ceil(ms / 1000))} s`;
+};

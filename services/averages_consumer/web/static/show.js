@@ -1,0 +1,152 @@
+// Puts the documents into the page. What has not changed is left alone, so that a screen reader
+// keeps its place and announces only what is new.
+
+import { count, day, degrees, exact, hour, isoDay, left, percent, time } from "./format.js";
+
+const of = (id) => document.getElementById(id);
+
+function put(element, text, className) {
+  if (element.textContent !== text) element.textContent = text;
+  if (className !== undefined && element.className !== className) element.className = className;
+}
+
+/** Rows of cells, a cell being a text or [text, class]; the first of a row is its heading. */
+function fill(table, rows) {
+  const body = of(table).tBodies[0];
+  while (body.rows.length > rows.length) body.deleteRow(-1);
+  rows.forEach((cells, at) => {
+    const row = body.rows[at] ?? body.insertRow();
+    cells.forEach((cell, column) => {
+      const [text, className = ""] = [cell].flat();
+      put(row.cells[column] ?? newCell(row, column), text, className);
+    });
+  });
+}
+
+function newCell(row, column) {
+  const cell = document.createElement(column ? "td" : "th");
+  if (!column) cell.scope = "row";
+  return row.appendChild(cell);
+}
+
+export function showAverages({ hours }) {
+  const latest = hours.at(-1);
+  put(of("latest"), latest ? `${degrees(latest.average_temp_f)} °F` : "–");
+  put(
+    of("latest-about"),
+    latest
+      ? `${hour(latest.hour)}; from ${degrees(latest.min_temp_f)} to ${degrees(latest.max_temp_f)} °F`
+      : "No hour has been published yet.",
+  );
+  const rows = hours.toReversed().map((each) => [
+    `${isoDay(each.hour)} ${time(each.hour)}`,
+    degrees(each.average_temp_f),
+    degrees(each.min_temp_f),
+    degrees(each.max_temp_f),
+    [percent(each.completeness), each.completeness !== null && each.completeness < 1 ? "odd" : ""],
+    count(each.observations),
+    count(each.devices),
+    [count(each.late), each.late > 0 ? "odd" : ""],
+    each.in_warehouse ? "yes" : ["not yet", "odd"],
+  ]);
+  fill("hours", rows);
+}
+
+export function showPartitions({ partitions }, { real_time, clock }) {
+  const now = Date.parse(real_time);
+  fill(
+    "partitions",
+    partitions.map((each) => [
+      each.stream,
+      count(each.length),
+      [count(each.lag), each.lag === null ? "odd" : ""],
+      count(each.pending),
+      each.expires === null ? ["never", "bad"] : left((Date.parse(each.expires) - now) * clock.speed),
+      count(each.counted),
+      [count(each.late), each.late > 0 ? "odd" : ""],
+      [count(each.quarantined), each.quarantined > 0 ? "odd" : ""],
+      count(each.consumers),
+      each.shard,
+    ]),
+  );
+}
+
+export function showStatus(status) {
+  const { clock } = status;
+  const pace = clock.mode === "running" && clock.speed !== 1 ? `, ${count(clock.speed)} times as fast` : "";
+  put(of("clock"), `Pipeline clock ${exact(clock.time)}${clock.mode === "wall" ? "" : ` (${clock.mode}${pace})`}`);
+  showTroubles(status.troubles);
+  showOpenHour(status.open_hours);
+  put(of("lag"), count(status.lag), status.lag === null ? "figure odd" : "figure");
+  put(of("lag-about"), `readings waiting, ${count(status.pending)} in hands`);
+  const loading = status.to_load === null ? "unknown" : status.to_load ? `${count(status.to_load)} to load` : "complete";
+  put(of("load"), status.warehouse.answers ? loading : "away", status.warehouse.answers ? "figure" : "figure bad");
+  const until = status.published_until;
+  put(of("load-about"), until ? `published until ${day(until)}, ${time(until)}` : "nothing published yet");
+  for (const id of ["late", "quarantined"]) {
+    put(of(id), count(status[id]), status[id] > 0 ? "figure odd" : "figure");
+  }
+  put(of("served-by"), `Served by ${status.served_by}.`);
+}
+
+const WORDS = { error: "Wrong", warning: "Odd", info: "Note" };
+
+function showTroubles(troubles) {
+  const list = of("troubles");
+  const shown = troubles.length
+    ? troubles
+    : [{ severity: "nothing", text: "Nothing: every hour that is due is published." }];
+  while (list.children.length > shown.length) list.lastChild.remove();
+  shown.forEach(({ severity, text }, at) => {
+    const item = list.children[at] ?? list.appendChild(document.createElement("li"));
+    const said = WORDS[severity] ? `${WORDS[severity]} ${text}` : text;
+    if (item.textContent === said && item.className === severity) return;
+    item.className = severity;
+    item.replaceChildren(text);
+    if (WORDS[severity]) {
+      const word = document.createElement("b");
+      word.textContent = WORDS[severity];
+      item.prepend(word, " ");
+    }
+  });
+}
+
+function showOpenHour(openHours) {
+  const open = openHours.findLast((each) => !each.over) ?? openHours.at(-1);
+  put(of("open"), !open ? "–" : open.observations ? `${degrees(open.average_temp_f)} °F so far` : "no reading yet");
+  const waiting = openHours.filter((each) => each.over).length;
+  const parts = [];
+  if (open) {
+    const expected = open.expected === null ? "" : ` of ${count(open.expected)}`;
+    parts.push(`${hour(open.hour)}; ${count(open.observations)}${expected} readings`);
+  }
+  if (waiting) parts.push(`${count(waiting)} before it to be sealed`);
+  put(of("open-about"), parts.join("; "));
+  const meter = of("progress");
+  const share = open?.completeness ?? 0;
+  meter.querySelector(".fill").style.width = `${100 * share}%`;
+  meter.querySelector(".mark").style.left = `calc(${100 * (open?.elapsed ?? 0)}% - 1px)`;
+  meter.ariaValueNow = String(Math.floor(100 * share));
+  meter.ariaValueText = open ? `${percent(share)} of the readings, ${percent(open.elapsed)} of the hour` : "none";
+}
+
+/** Whether what is shown is how it is now. `connected`: this page hears from its server. */
+export function showConnection(status, connected) {
+  const [state, said, banner] = connection(status, connected);
+  document.documentElement.dataset.state = state;
+  document.title = banner ? `Stale – Hourglass` : "Hourglass";
+  put(of("state"), said);
+  put(of("stale"), banner);
+  of("stale").hidden = !banner;
+}
+
+function connection(status, connected) {
+  if (!connected) {
+    const since = status ? ` What is shown is as of ${exact(status.real_time)}.` : "";
+    return ["offline", "No connection", `Stale: this page has no connection to its server.${since}`];
+  }
+  if (!status.redis.answers) {
+    return ["stale", "Redis is away", `Stale: Redis does not answer. What is shown is as of ${exact(status.redis.as_of)}.`];
+  }
+  return status.warehouse.answers ? ["live", "Live", ""] : ["warehouse-away", "Warehouse is away", ""];
+}

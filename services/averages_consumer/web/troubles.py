@@ -1,0 +1,139 @@
+"""What is wrong now, the worst first: one line each, with the remedy where there is one. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from averages_consumer.web.documents import Trouble
+from averages_consumer.web.snapshot import Snapshot, Survey
+from hourglass.clock import Mode
+from hourglass.keys import HOUR_MS, iso
+from hourglass.survey import StreamState
+
+#: An hour is published some seconds after it is due, and a device gives a reading every second;
+#: what takes longer than this, in real time, is worth a look.
+PATIENCE_MS = 60_000
+
+_ORDER = {"error": 0, "warning": 1, "info": 2}
+
+
+def troubles(snapshot: Snapshot) -> list[Trouble]:
+    found = [*_sources(snapshot), *_of_this_process(snapshot)]
+    if snapshot.survey is not None:
+        found += [*_hours(snapshot, snapshot.survey), *_readings(snapshot.survey)]
+        for partition in snapshot.survey.overview.partitions:
+            found += _partition(partition.state)
+    return sorted(found, key=lambda trouble: _ORDER[trouble.severity])
+
+
+def _error(code: str, text: str) -> Trouble:
+    return Trouble(code=code, severity="error", text=text)
+
+
+def _warning(code: str, text: str) -> Trouble:
+    return Trouble(code=code, severity="warning", text=text)
+
+
+def _info(code: str, text: str) -> Trouble:
+    return Trouble(code=code, severity="info", text=text)
+
+
+def _sources(snapshot: Snapshot) -> Iterator[Trouble]:
+    if snapshot.refused:
+        yield _error("redis-refuses", f"Redis refuses what this page asks: {snapshot.refused}")
+    elif not snapshot.redis_answers:
+        yield _error(
+            "redis-away",
+            f"Redis has not answered since {iso(snapshot.redis_at_ms)}: "
+            "partitions and averages are shown as they were then.",
+        )
+    if not snapshot.warehouse_answers:
+        yield _error(
+            "warehouse-away",
+            f"The warehouse has not answered since {iso(snapshot.rows_at_ms)}: "
+            "averages wait in the stream, which holds five days of them.",
+        )
+
+
+def _of_this_process(snapshot: Snapshot) -> Iterator[Trouble]:
+    if snapshot.not_ready:
+        yield _error("not-ready", f"This replica is not ready: {'; '.join(snapshot.not_ready)}")
+    if snapshot.missing_hours:
+        yield _error(
+            "missing-hours",
+            f"{_count(snapshot.missing_hours, 'published hour')} left the stream before the "
+            "warehouse had them: the log of the averages consumer names them.",
+        )
+
+
+def _hours(snapshot: Snapshot, survey: Survey) -> Iterator[Trouble]:
+    now_ms = snapshot.instant.real_ms
+    overdue = [
+        hour for hour, since_ms in snapshot.due_since.items() if now_ms - since_ms > PATIENCE_MS
+    ]
+    if overdue:
+        yield _error(
+            "hours-overdue",
+            f"{_count(len(overdue), 'hour')} should have been published by now, the first is "
+            f"{iso(min(overdue))}: do the aggregators run, and keep up?",
+        )
+    counted = [record.start_ms for record in survey.records() if record.count]
+    if not survey.overview.partitions:
+        yield _info("no-readings", "No partition lives: no reading has come in the last two days.")
+    elif counted and _fell_silent(snapshot, max(counted) + HOUR_MS):
+        yield _warning(
+            "silence",
+            f"No reading has been counted for any hour after {iso(max(counted))}: "
+            "do the producers run?",
+        )
+    if survey.revised:
+        yield _warning(
+            "hours-revised",
+            f"{_count(survey.revised, 'published hour')} came out differently when sealed anew "
+            "after a failover: hourglass audit compares them.",
+        )
+    if survey.too_late:
+        yield _warning(
+            "hours-too-late",
+            f"{_count(survey.too_late, 'hour')} got the first reading after a later hour was "
+            "published, and will have no average.",
+        )
+
+
+def _fell_silent(snapshot: Snapshot, at_ms: int) -> bool:
+    """Whether `at_ms` has passed by longer than readings take; a driven clock just stands."""
+    instant = snapshot.instant
+    return instant.spec.mode is not Mode.DRIVEN and instant.is_due(at_ms, PATIENCE_MS)
+
+
+def _readings(survey: Survey) -> Iterator[Trouble]:
+    quarantined = sum(survey.quarantined.values())
+    if quarantined:
+        yield _warning(
+            "quarantine",
+            f"{_count(quarantined, 'reading')} cannot be used: hourglass quarantine list "
+            "says why, hourglass quarantine redrive puts them back after a fix.",
+        )
+    late = sum(record.late for record in survey.records())
+    if late > 0:
+        yield _info(
+            "late",
+            f"{_count(late, 'reading')} came after their hour was sealed: "
+            "they are recorded, and in no average.",
+        )
+
+
+def _partition(state: StreamState) -> Iterator[Trouble]:
+    if state.lag is None:
+        yield _warning(
+            "lag-unknown",
+            f"Redis cannot tell the lag of {state.stream}: unknown, which is not zero.",
+        )
+    if not state.consumers and (state.lag != 0 or state.pending):
+        yield _warning("nobody-reads", f"Nobody reads {state.stream}: do the aggregators run?")
+    if state.expires_ms is None:
+        yield _warning("never-expires", f"{state.stream} has no time to live.")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,211 @@
+"""What the page shows of a snapshot. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date, datetime
+from math import floor
+from typing import Literal, cast
+
+from averages_consumer.table import HourRow, moment
+from averages_consumer.web.documents import (
+    Averages,
+    Clock,
+    Hour,
+    OpenHour,
+    Partition,
+    Partitions,
+    Source,
+    Status,
+)
+from averages_consumer.web.snapshot import Snapshot
+from averages_consumer.web.troubles import troubles
+from hourglass.averages import HourlyAverage, HourRecord, mean_milli_f
+from hourglass.keys import AVERAGES_KEPT, HOUR_MS
+from hourglass.overview import PartitionView
+from hourglass.readings import MILLI
+
+WINDOW_MS = AVERAGES_KEPT * HOUR_MS
+
+
+def window(now_ms: int, last_ms: int | None) -> tuple[int, int]:
+    """The five days that are shown, as start and end in ms: the hour in progress is their last.
+
+    last_ms: the latest hour with an average. If the clock was set to some other time since, so
+    that the averages lie outside, that hour is the last.
+    """
+    end = now_ms - now_ms % HOUR_MS + HOUR_MS
+    if last_ms is not None and not end - WINDOW_MS - HOUR_MS <= last_ms < end:
+        end = last_ms + HOUR_MS
+    return end - WINDOW_MS - HOUR_MS, end
+
+
+def completeness(observations: int, expected: int | None) -> float | None:
+    """The share of what was expected, at most 1, and 1 only if nothing is missing."""
+    if not expected:
+        return None
+    return min(1.0, floor(10_000 * observations / expected) / 10_000)
+
+
+def expected_readings(devices: int, period_s: float) -> int | None:
+    """What `devices` give in an hour; None if they have no period in common."""
+    return round(devices * HOUR_MS / MILLI / period_s) if period_s and devices else None
+
+
+def averages(snapshot: Snapshot, period_s: float) -> Averages:
+    """The last five days: what stands on the stream, and what only the warehouse has still."""
+    rows = {row.start_ms: row for row in snapshot.rows}
+    published = {average.start_ms: average for average in snapshot.averages}
+    late = {}
+    if snapshot.survey is not None:
+        late = {record.start_ms: record.late for record in snapshot.survey.records()}
+    start, end = window(snapshot.instant.now_ms, max(published, default=None))
+    hours: list[Hour] = []
+    for hour in sorted(hour for hour in {*rows, *published} if start <= hour < end):
+        average, row = published.get(hour), rows.get(hour)
+        if average is not None:
+            hours.append(hour_of_entry(average, row, late.get(hour), period_s))
+        elif row is not None:
+            hours.append(hour_of_row(row, period_s))
+    return Averages(start=moment(start), end=moment(end), hours=hours)
+
+
+def hour_of_entry(
+    average: HourlyAverage, row: HourRow | None, late: int | None, period_s: float
+) -> Hour:
+    """`row`: what the warehouse has of the hour; `late`: what has come late by now, if known."""
+    loaded = row is not None and (row.observations, row.sum_milli_f) == (
+        average.count,
+        average.sum_milli_f,
+    )
+    return Hour(
+        hour=average.start,
+        average_temp_f=average.mean_milli_f / MILLI,
+        min_temp_f=average.min_milli_f / MILLI,
+        max_temp_f=average.max_milli_f / MILLI,
+        observations=average.count,
+        devices=average.devices,
+        late=average.late if late is None else late,
+        completeness=completeness(average.count, expected_readings(average.devices, period_s)),
+        in_warehouse=loaded,
+    )
+
+
+def hour_of_row(row: HourRow, period_s: float) -> Hour:
+    return Hour(
+        hour=row.hour,
+        average_temp_f=row.average_temp_f,
+        min_temp_f=row.min_temp_f,
+        max_temp_f=row.max_temp_f,
+        observations=row.observations,
+        devices=row.devices,
+        late=row.late,
+        completeness=completeness(row.observations, expected_readings(row.devices, period_s)),
+        in_warehouse=True,
+    )
+
+
+def partitions(snapshot: Snapshot) -> Partitions:
+    survey = snapshot.survey
+    if survey is None:
+        return Partitions(partitions=[])
+    return Partitions(
+        partitions=[
+            _partition(each, survey.quarantined.get(each.state.stream, 0))
+            for each in survey.overview.partitions
+        ]
+    )
+
+
+def _partition(view: PartitionView, quarantined: int) -> Partition:
+    state = view.state
+    return Partition(
+        stream=state.stream,
+        day=_day(view.partition.day_ms),
+        shard=state.shard,
+        length=state.length,
+        lag=state.lag,
+        pending=state.pending,
+        consumers=state.consumers,
+        expires=None if state.expires_ms is None else moment(state.expires_ms),
+        counted=view.counted,
+        late=sum(record.late for record in view.hours),
+        quarantined=quarantined,
+    )
+
+
+def open_hours(snapshot: Snapshot, period_s: float) -> list[OpenHour]:
+    """The hours with readings that are not sealed, and the one in progress even if it has none."""
+    now_ms = snapshot.instant.now_ms
+    current = now_ms - now_ms % HOUR_MS
+    empty = HourRecord(start_ms=current, count=0, sum_milli_f=0)
+    found: dict[int, HourRecord] = {}
+    devices: dict[int, int] = {}
+    sealed = False
+    if snapshot.survey is not None:
+        devices = dict(snapshot.survey.devices)
+        for record in snapshot.survey.records():
+            sealed |= record.sealed and record.start_ms == current
+            if record.count and not record.sealed:
+                found[record.start_ms] = record
+    if not sealed:
+        found.setdefault(current, empty)
+    return [
+        _open_hour(found[hour], devices.get(hour, 0), now_ms, period_s) for hour in sorted(found)
+    ]
+
+
+def _open_hour(record: HourRecord, devices: int, now_ms: int, period_s: float) -> OpenHour:
+    elapsed = min(1.0, max(0.0, (now_ms - record.start_ms) / HOUR_MS))
+    expected = expected_readings(devices, period_s)
+    known = record.count > 0
+    return OpenHour(
+        hour=moment(record.start_ms),
+        over=now_ms >= record.start_ms + HOUR_MS,
+        elapsed=round(elapsed, 4),
+        observations=record.count,
+        devices=devices,
+        expected=expected,
+        completeness=completeness(record.count, expected),
+        average_temp_f=mean_milli_f(record.sum_milli_f, record.count) / MILLI if known else None,
+        min_temp_f=record.min_milli_f / MILLI if known else None,
+        max_temp_f=record.max_milli_f / MILLI if known else None,
+    )
+
+
+def status(snapshot: Snapshot, period_s: float, served_by: str) -> Status:
+    instant, survey = snapshot.instant, snapshot.survey
+    overview = survey.overview if survey else None
+    states = [each.state for each in overview.partitions] if overview else []
+    stream = overview.averages if overview else None
+    frontier = overview.frontier_ms if overview else None
+    return Status(
+        served_by=served_by,
+        real_time=moment(instant.real_ms),
+        clock=Clock(
+            time=moment(instant.now_ms),
+            mode=cast(Literal["wall", "running", "driven"], str(instant.spec.mode)),
+            speed=instant.spec.speed,
+        ),
+        redis=Source(answers=snapshot.redis_answers, as_of=moment(snapshot.redis_at_ms)),
+        warehouse=Source(answers=snapshot.warehouse_answers, as_of=moment(snapshot.rows_at_ms)),
+        published_until=None if frontier is None else moment(frontier + HOUR_MS),
+        open_hours=open_hours(snapshot, period_s),
+        lag=None if overview is None else sum_known([state.lag for state in states]),
+        pending=sum(state.pending for state in states),
+        to_load=None if stream is None else sum_known([stream.lag, stream.pending]),
+        late=sum(record.late for record in survey.records()) if survey else 0,
+        quarantined=sum(survey.quarantined.values()) if survey else 0,
+        troubles=troubles(snapshot),
+    )
+
+
+def sum_known(numbers: Sequence[int | None]) -> int | None:
+    """Their sum; unknown if one of them is."""
+    known = [number for number in numbers if number is not None]
+    return sum(known) if len(known) == len(numbers) else None
+
+
+def _day(day_ms: int) -> date:
+    at: datetime = moment(day_ms)
+    return at.date()
