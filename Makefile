@@ -29,7 +29,7 @@ E2E ?=
 REVISION ?= $(shell git rev-parse --verify --quiet HEAD 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-images e2e check docs charts lock images up down drill bench clean
+.PHONY: help setup demo test test-images e2e check docs charts lock images up down drill screenshot bench clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -119,6 +119,9 @@ down: ## remove what `make up` installed, data included (NAMESPACE, ENVIRONMENT)
 
 drill: $(STAMP) ## break things on purpose and see what becomes of every reading (FAULTS="kill-master …", RATE=20000)
 	@$(BIN)/hourglass drill $(FAULTS) --rate $(RATE)
+
+screenshot: $(STAMP) ## take the README's pictures of the web page (needs Chromium)
+	@$(BIN)/python -m tests.web.screenshot docs/images
 
 bench: $(STAMP) ## measure the pipeline beside its limits
 	@$(BIN)/hourglass bench

@@ -13,6 +13,7 @@ from hourglass.address import Address
 from hourglassctl.embedded import EmbeddedCluster
 from tests import providers
 from tests.leftovers import keys_kept_for_ever
+from tests.pipeline import Pipeline
 from tests.providers import Provider, Unavailable
 
 _PROVIDER = pytest.StashKey[Provider | Unavailable]()
@@ -76,6 +77,13 @@ def redis_binary(pytestconfig: pytest.Config) -> Path | None:
     provider = pytestconfig.stash[_PROVIDER]
     server = provider.server if isinstance(provider, Provider) else None
     return server.binary if server else None
+
+
+@pytest.fixture
+def pipeline(redis: RedisCluster, redis_url: str) -> Generator[Pipeline]:  # noqa: ARG001
+    """Its steps, on an empty cluster; keys left behind without TTL or cap fail the test."""
+    with Pipeline(redis_url) as pipeline:
+        yield pipeline
 
 
 @pytest.fixture

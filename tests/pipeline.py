@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import chain, count
 from types import TracebackType
 from typing import Any, Self
 
@@ -173,6 +173,12 @@ class Pipeline:
         """What stands on `temps:averages`, in its order."""
         entries = self.cluster.call("XRANGE", AVERAGES, "-", "+")
         return [HourlyAverage.decode(entry_id, fields) for entry_id, fields in entries]
+
+    def publish(self, *averages: HourlyAverage) -> None:
+        """Put them on `temps:averages`, and nowhere else."""
+        for average in averages:
+            fields = chain.from_iterable(average.fields().items())
+            self.cluster.call("XADD", AVERAGES, average.entry_id, *fields)
 
     def pending(self, partition: Partition = DAY) -> int:
         """Entries delivered to the group and not acknowledged."""

@@ -47,6 +47,12 @@ class Services(Processes):
 
         return wait_until(addresses, 20, f"{name} serves no page")[-1]
 
+    def pause(self, name: str) -> None:
+        self.signal(name, signal.SIGSTOP)
+
+    def resume(self, name: str) -> None:
+        self.signal(name, signal.SIGCONT)
+
     def terminate(self, name: str) -> tuple[int, float]:
         """SIGTERM; the exit status, and the seconds until it came."""
         began = time.monotonic()

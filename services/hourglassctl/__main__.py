@@ -26,6 +26,7 @@ from hourglassctl import quarantine as quarantined_readings
 from hourglassctl import reset as resetting
 from hourglassctl.bench import bench
 from hourglassctl.demo import demo
+from hourglassctl.display import shown
 from hourglassctl.drill.catalogue import chosen
 from hourglassctl.drill.run import drill
 from hourglassctl.inspection import audit
@@ -41,6 +42,7 @@ from hourglassctl.settings import (
     ReplaySettings,
     ResetSettings,
     RunClockSettings,
+    ShowAveragesSettings,
     StatusSettings,
 )
 
@@ -176,6 +178,13 @@ def run_replay(settings: ReplaySettings) -> None:
     )
 
 
+def show_averages(settings: ShowAveragesSettings) -> None:
+    """Show the averages of the last five days, one line each."""
+    with reached(settings) as (cluster, _):
+        for line in shown(cluster, follow=settings.follow, as_json=settings.json):
+            print(line, flush=True)
+
+
 def list_quarantine(settings: QuarantineSettings) -> None:
     """List the readings that could not be used, with the reason."""
     with reached(settings) as (cluster, instant):
@@ -206,6 +215,7 @@ def application() -> typer.Typer:
     """Every command, with its options."""
     app = empty_application(commands=True)
     clock = empty_application("Show or set the pipeline clock.", commands=True)
+    averages = empty_application("The hourly averages.", commands=True)
     quarantine = empty_application("Readings that could not be used.", commands=True)
     add_command(app, DemoSettings, run_demo, name="demo")
     add_command(app, DrillSettings, run_drill, name="drill")
@@ -217,8 +227,10 @@ def application() -> typer.Typer:
     add_command(clock, RedisSettings, show_clock, name="show")
     add_command(clock, RedisSettings, wall_clock, name="wall")
     add_command(clock, RunClockSettings, running_clock, name="run")
+    add_command(averages, ShowAveragesSettings, show_averages, name="show")
     add_command(quarantine, QuarantineSettings, list_quarantine, name="list")
     add_command(quarantine, RedriveSettings, redrive_quarantine, name="redrive")
+    app.add_typer(averages, name="averages")
     app.add_typer(clock, name="clock")
     app.add_typer(quarantine, name="quarantine")
     return app

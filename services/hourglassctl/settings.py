@@ -51,6 +51,12 @@ class ReplaySettings(RedisSettings):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ShowAveragesSettings(RedisSettings):
+    follow: bool = flag(False, "Go on with each average that comes, until Ctrl-C.")
+    json: bool = flag(False, "Print JSON lines instead of text.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class QuarantineSettings(RedisSettings):
     json: bool = flag(False, "Print JSON lines instead of text.")
 

@@ -1,4 +1,4 @@
-"""The pipeline on the shared cluster, and the warehouses."""
+"""The warehouses."""
 
 from __future__ import annotations
 
@@ -6,18 +6,9 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
-from redis.cluster import RedisCluster
 
 from hourglassctl.embedded_postgres import NoPostgres, Postgres, find_binaries
 from hourglassctl.guard import Guard
-from tests.pipeline import Pipeline
-
-
-@pytest.fixture
-def pipeline(redis: RedisCluster, redis_url: str) -> Generator[Pipeline]:  # noqa: ARG001
-    """Its steps, on an empty cluster; keys left behind without TTL or cap fail the test."""
-    with Pipeline(redis_url) as pipeline:
-        yield pipeline
 
 
 @pytest.fixture(scope="session")

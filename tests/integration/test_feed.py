@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import closing
-from itertools import chain
 from threading import Thread
 
 import pytest
 
-from hourglass.averages import HourlyAverage
 from hourglass.feed import Feed, News
 from hourglass.keys import AVERAGES
 from tests.pipeline import Pipeline
@@ -22,20 +20,14 @@ def feed(pipeline: Pipeline) -> Generator[Feed]:
         yield Feed(link)
 
 
-def publish(pipeline: Pipeline, *averages: HourlyAverage) -> None:
-    for each in averages:
-        fields = chain.from_iterable(each.fields().items())
-        pipeline.cluster.call("XADD", AVERAGES, each.entry_id, *fields)
-
-
 def test_what_stands_there_comes_first_and_then_what_is_published(
     pipeline: Pipeline, feed: Feed
 ) -> None:
-    publish(pipeline, average(0), average(1))
+    pipeline.publish(average(0), average(1))
     assert feed.next(1) == News([average(0), average(1)], anew=True)
     assert feed.next(1) == News()
 
-    publish(pipeline, average(2))
+    pipeline.publish(average(2))
     assert feed.next(1) == News([average(2)])
 
 
@@ -43,7 +35,7 @@ def test_an_average_is_not_waited_for_longer_than_it_takes_to_come(
     pipeline: Pipeline, feed: Feed
 ) -> None:
     assert feed.next(1) == News([], anew=True)
-    Thread(target=publish, args=(pipeline, average(0))).start()
+    Thread(target=pipeline.publish, args=(average(0),)).start()
 
     assert feed.next(60_000) == News([average(0)])
 
@@ -51,28 +43,28 @@ def test_an_average_is_not_waited_for_longer_than_it_takes_to_come(
 def test_a_stream_that_was_deleted_and_begun_anew_is_told_from_its_first_entry(
     pipeline: Pipeline, feed: Feed
 ) -> None:
-    publish(pipeline, average(8))
+    pipeline.publish(average(8))
     feed.next(1)
     pipeline.cluster.call("DEL", AVERAGES)
     assert feed.next(1) == News([], anew=True)
 
-    publish(pipeline, average(3))
+    pipeline.publish(average(3))
     assert feed.next(1) == News([average(3)])
 
 
 def test_a_stream_that_a_failover_took_back_is_told_anew(pipeline: Pipeline, feed: Feed) -> None:
-    publish(pipeline, average(0), average(1))
+    pipeline.publish(average(0), average(1))
     feed.next(1)
     pipeline.cluster.call("DEL", AVERAGES)
-    publish(pipeline, average(0))
+    pipeline.publish(average(0))
 
     assert feed.next(1) == News([average(0)], anew=True)
 
 
 def test_an_entry_that_is_no_average_is_passed_over(pipeline: Pipeline, feed: Feed) -> None:
-    publish(pipeline, average(0))
+    pipeline.publish(average(0))
     pipeline.cluster.call("XADD", AVERAGES, f"{average(1).start_ms}-0", "temp_f", "50")
-    publish(pipeline, average(2))
+    pipeline.publish(average(2))
 
     assert feed.next(1) == News([average(0), average(2)], anew=True)
     assert feed.next(1) == News()

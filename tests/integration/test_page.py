@@ -7,7 +7,6 @@ import socket
 import sqlite3
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, closing, suppress
-from itertools import chain
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,8 +16,6 @@ import pytest
 from averages_consumer.warehouse import Warehouse
 from averages_consumer.web.server import MOST_CONNECTIONS
 from averages_consumer.web.viewers import MOST_VIEWERS
-from hourglass.cluster import Cluster
-from hourglass.connecting import connect
 from hourglass.keys import AVERAGES, HOUR_MS, REVISIONS, iso
 from hourglassctl.embedded import EmbeddedCluster
 from tests.browsing import ask, connection, looking_on
@@ -28,13 +25,6 @@ from tests.snapshots import average
 from tests.waiting import wait_until
 
 NAME = "averages-consumer"
-
-
-def publish(cluster: Cluster, hours: Sequence[int]) -> None:
-    for hour in hours:
-        each = average(hour)
-        fields = chain.from_iterable(each.fields().items())
-        cluster.call("XADD", AVERAGES, each.entry_id, *fields)
 
 
 @pytest.fixture
@@ -75,7 +65,7 @@ def shown(page: str) -> list[str]:
 def test_averages_are_shown_and_then_known_to_be_in_the_warehouse(
     page: str, pipeline: Pipeline
 ) -> None:
-    publish(pipeline.cluster, range(3))
+    pipeline.publish(*map(average, range(3)))
 
     wait_until(lambda: shown(page) == [iso(average(hour).start_ms) for hour in range(3)])
     hours = wait_until(
@@ -95,7 +85,7 @@ def test_a_viewer_is_told_of_an_hour_by_its_publication_and_not_by_the_next_look
         events.until("averages")
         for hour in range(5):
             events.until("status")
-            publish(pipeline.cluster, [hour])
+            pipeline.publish(average(hour))
             seen: list[str] = []
             while True:
                 name, document = events.next()
@@ -148,11 +138,11 @@ def test_a_lag_that_redis_cannot_tell_is_unknown(page: str, pipeline: Pipeline) 
 
 
 def test_after_a_reset_the_page_shows_what_comes_then(page: str, pipeline: Pipeline) -> None:
-    publish(pipeline.cluster, [8])
+    pipeline.publish(average(8))
     wait_until(lambda: shown(page) == [iso(average(8).start_ms)])
 
     pipeline.cluster.call("DEL", AVERAGES)
-    publish(pipeline.cluster, [3])
+    pipeline.publish(average(3))
 
     wait_until(lambda: iso(average(3).start_ms) in shown(page))
 
@@ -167,7 +157,7 @@ def test_a_warehouse_that_went_is_told_of_and_averages_are_shown_all_the_same(
     running: Services, url: str, pipeline: Pipeline
 ) -> None:
     page = serve(running, url)
-    publish(pipeline.cluster, [0])
+    pipeline.publish(average(0))
     wait_until(lambda: ask(page, "api/averages").json()["hours"][0]["in_warehouse"])
     with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as file:
         file.execute("DROP TABLE hourly_averages")
@@ -188,9 +178,9 @@ def test_a_warehouse_that_went_is_told_of_and_averages_are_shown_all_the_same(
 def test_what_redis_said_last_stays_and_is_marked_until_it_is_back(
     embedded: EmbeddedCluster, url: str, go: str, come_back: str
 ) -> None:
-    with closing(connect(embedded.url)) as cluster, services(embedded.url) as running:
+    with Pipeline(embedded.url) as pipeline, services(embedded.url) as running:
         page = serve(running, url)
-        publish(cluster, range(2))
+        pipeline.publish(*map(average, range(2)))
         wait_until(lambda: len(shown(page)) == 2)
         assert status(page)["redis"]["answers"]
 
@@ -265,7 +255,7 @@ def test_what_the_client_has_already_is_not_sent_again(quiet_page: str, path: st
 
 def test_a_changed_document_has_another_tag(page: str, pipeline: Pipeline) -> None:
     etag = ask(page, "api/averages").headers["ETag"]
-    publish(pipeline.cluster, [0])
+    pipeline.publish(average(0))
     wait_until(lambda: shown(page))
 
     assert ask(page, "api/averages", {"If-None-Match": etag}).status == 200

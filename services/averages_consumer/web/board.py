@@ -1,7 +1,7 @@
-"""The documents as they stand: made anew when something was found, encoded once for all viewers.
+"""The documents as they stand: made anew every second and with each average, encoded once for all.
 
-The collector's threads tell the board what they found; whoever listens is told, in that thread,
-that the documents changed.
+The collector's threads tell the board what they found; whoever listens is told, in the thread that
+made them, of new documents.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import blake2b
 from threading import Lock
+from typing import Any
 
 import msgspec
 
@@ -85,34 +86,27 @@ class Board:
         return self._snapshot.averages
 
     def heard(self, news: News) -> None:
-        """What a look at `temps:averages` brought, be it nothing."""
-        known = self._snapshot.averages
+        """What a look at `temps:averages` brought, be it nothing; an average is shown at once."""
         changed = bool(news.averages) or news.anew
-        self._update(
-            averages=news.added_to(known, AVERAGES_KEPT) if changed else known,
-            averages_at_ms=self._clock.look().real_ms,
-            show=changed,
-        )
+        known = self._snapshot.averages
+        averages = news.added_to(known, AVERAGES_KEPT) if changed else known
+        self._know(averages=averages, averages_at_ms=self._clock.look().real_ms)
+        if changed:
+            self.refresh()
 
     def surveyed(self, survey: Survey) -> None:
         due_since = still_due(self._snapshot.due_since, survey.overview)
-        self._update(survey=survey, due_since=due_since, refused="")
+        self._know(survey=survey, due_since=due_since, refused="")
 
     def refused(self, why: str) -> None:
-        self._update(refused=why)
+        self._know(refused=why)
 
     def loaded(self, rows: Sequence[HourRow]) -> None:
-        self._update(rows=rows, rows_at_ms=self._clock.look().real_ms)
+        self._know(rows=rows, rows_at_ms=self._clock.look().real_ms)
 
     def refresh(self) -> None:
-        """Time has passed."""
-        self._update()
-
-    def _update(self, *, show: bool = True, **changes: object) -> None:
+        """Make the documents anew, and tell the listeners."""
         with self._lock:
-            self._snapshot = replace(self._snapshot, **changes)  # pyright: ignore[reportArgumentType]
-            if not show:
-                return
             now = replace(
                 self._snapshot,
                 instant=self._clock.look(),
@@ -122,6 +116,10 @@ class Board:
             self.documents = self._encoded(now)
             for listener in self._listeners:
                 listener(self.documents)
+
+    def _know(self, **changes: Any) -> None:
+        with self._lock:
+            self._snapshot = replace(self._snapshot, **changes)
 
     def _encoded(self, snapshot: Snapshot) -> Documents:
         made = (

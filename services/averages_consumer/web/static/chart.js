@@ -8,6 +8,7 @@ const SECOND_MS = 1000;
 const HOUR_S = HOUR_MS / SECOND_MS;
 const DAY_S = 24 * HOUR_S;
 const AXIS_WIDTH = 46;
+const RIGHT = 26; // room for half a label
 const FONT = "12px system-ui, sans-serif";
 const WIDE = 600;
 const SYNC = "hours";
@@ -34,7 +35,7 @@ const shared = {
   tzDate: (at) => uPlot.tzDate(new Date(at * SECOND_MS), "Etc/UTC"),
 };
 /** Only the average, and the hour in progress, have a point at the cursor. */
-const pointSize = (_, series) => (series > 2 ? 9 : 0);
+const hasPoint = (size) => (_, series) => (series > 2 ? size : 0);
 const cursor = {
   y: false,
   drag: { x: false, y: false },
@@ -42,6 +43,7 @@ const cursor = {
 };
 
 export class Chart {
+  #grid = []; // the start of each hour shown, in ms, and below what is known of it
   #hours = [];
   #shown = "";
 
@@ -73,7 +75,8 @@ export class Chart {
     const inProgress = new Map(open.map((each) => [Date.parse(each.hour), each]));
     const grid = [];
     for (let at = Date.parse(start); at < Date.parse(end); at += HOUR_MS) grid.push(at);
-    const followed = this.#follows();
+    const before = this.#follows() ? undefined : this.#grid[Number(this.slider.value)];
+    this.#grid = grid;
     this.#hours = grid.map((at) => known.get(at) ?? inProgress.get(at) ?? null);
     const column = (from, field) => grid.map((at) => from.get(at)?.[field] ?? null);
     const x = grid.map((at) => at / SECOND_MS);
@@ -92,7 +95,8 @@ export class Chart {
     ]);
     this.slider.max = String(Math.max(0, grid.length - 1));
     // uPlot takes new data over in a microtask of its own, queued before this one.
-    queueMicrotask(() => this.#pointAt(followed ? this.#last() : Number(this.slider.value)));
+    const kept = grid.indexOf(before);
+    queueMicrotask(() => this.#pointAt(kept < 0 ? this.#last() : kept));
   }
 
   /** The last hour that has an average. */
@@ -102,13 +106,13 @@ export class Chart {
 
   /** Whether the reader stays with the latest hour as new ones come. */
   #follows() {
-    return !this.#hours.length || Number(this.slider.value) >= this.#last();
+    return !this.#hours.length || Number(this.slider.value) === this.#last();
   }
 
   #pointAt(index) {
     this.slider.value = String(index);
-    const at = this.averages.data[0][index];
-    if (at === undefined) return;
+    if (!(index in this.#grid)) return;
+    const at = this.#grid[index] / SECOND_MS;
     for (const plot of [this.averages, this.completeness]) {
       plot.setCursor({ left: plot.valToPos(at, "x"), top: plot.over.clientHeight / 2 }, false);
     }
@@ -117,7 +121,7 @@ export class Chart {
 
   #readOff(index) {
     const each = this.#hours[index];
-    const start = new Date(this.averages.data[0][index] * SECOND_MS).toISOString();
+    const start = this.#grid[index];
     const facts = each
       ? [
           ["Average", `${degrees(each.average_temp_f)} °F`],
@@ -145,8 +149,8 @@ export class Chart {
     return {
       ...shared,
       ...this.#size(this.averagesAt),
-      padding: [8, 12, 0, 0],
-      cursor: { ...cursor, points: { size: pointSize, width: 2, stroke: colour("--accent"), fill: colour("--card") } },
+      padding: [8, RIGHT, 0, 0],
+      cursor: { ...cursor, points: { size: hasPoint(9), width: hasPoint(2), stroke: colour("--accent"), fill: colour("--card") } },
       scales: { y: { range: (_, low, high) => (low === null ? [0, 100] : uPlot.rangeNum(low, high, 0.08, true)) } },
       axes: [
         days,
@@ -185,7 +189,7 @@ export class Chart {
     return {
       ...shared,
       ...this.#size(this.completenessAt),
-      padding: [9, 12, 7, 0],
+      padding: [9, RIGHT, 7, 0],
       cursor: { ...cursor, points: { show: false } },
       scales: { y: { range: [0, 1] } },
       axes: [

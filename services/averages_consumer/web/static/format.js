@@ -27,7 +27,7 @@ export const exact = (at) => `${new Date(at).toISOString().slice(0, 19).replace(
 
 /** An hour by its start: 3 Jan, 09:00 to 10:00. */
 export const hour = (at) => {
-  const start = Date.parse(at);
+  const start = new Date(at).getTime();
   return `${day(start)}, ${time(start)} to ${time(start + HOUR_MS)}`;
 };
 

@@ -137,7 +137,7 @@ export function showConnection(status, connected) {
   document.title = banner ? `Stale – Hourglass` : "Hourglass";
   put(of("state"), said);
   put(of("stale"), banner);
-  of("stale").hidden = !banner;
+  if (of("stale").hidden !== !banner) of("stale").hidden = !banner;
 }
 
 function connection(status, connected) {

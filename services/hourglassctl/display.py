@@ -1,0 +1,66 @@
+"""The averages in the terminal, as the exercise's averages consumer shows them."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
+
+from averages_consumer.report import line
+from hourglass.averages import HourlyAverage
+from hourglass.cluster import Cluster
+from hourglass.errors import Unreachable
+from hourglass.feed import Feed
+from hourglass.keys import AVERAGES, AVERAGES_KEPT, iso
+from hourglass.readings import MILLI
+
+#: How long one look waits for the next average; Ctrl-C is heard in between.
+_BLOCK_MS = 500
+_RETRY_S = 0.2
+
+
+def shown(cluster: Cluster, *, follow: bool, as_json: bool) -> Iterator[str]:
+    """A line for each average on the stream; with `follow` also for each that comes, for ever.
+
+    Raises Unreachable. Once it follows, it tries again instead, and shows no average twice.
+    """
+    say = as_line_of_json if as_json else line
+    for average in _averages(cluster, follow=follow):
+        yield say(average)
+
+
+def as_line_of_json(average: HourlyAverage) -> str:
+    """By the names that the warehouse and the API have."""
+    return json.dumps(
+        {
+            "hour": iso(average.start_ms),
+            "average_temp_f": average.mean_milli_f / MILLI,
+            "min_temp_f": average.min_milli_f / MILLI,
+            "max_temp_f": average.max_milli_f / MILLI,
+            "observations": average.count,
+            "devices": average.devices,
+            "late": average.late,
+            "sealed_by": average.sealed_by,
+        }
+    )
+
+
+def _averages(cluster: Cluster, *, follow: bool) -> Iterator[HourlyAverage]:
+    known: Sequence[HourlyAverage] | None = None
+    while True:
+        try:
+            with closing(cluster.link(AVERAGES)) as link:
+                feed = Feed(link)
+                while known is None or follow:
+                    news = feed.next(_BLOCK_MS)
+                    before = known or ()
+                    known = news.added_to(before, AVERAGES_KEPT)
+                    yield from (each for each in news.averages if each not in before)
+                return
+        except Unreachable:
+            if known is None or not follow:
+                raise
+            time.sleep(_RETRY_S)
+            with suppress(Unreachable):
+                cluster.refresh_topology()
