@@ -131,13 +131,13 @@ class Cluster:
 
     def pipeline(self, commands: Sequence[Sequence[str | bytes | float]]) -> list[Any]:
         """Independent commands, one round trip to each shard; a command that the server refuses
-        has its ResponseError as reply."""
+        has its ResponseError as reply, unless the user may not give it: Unsuitable."""
         with reaching(), cast(Any, self._client.pipeline()) as pipeline:
             for command in commands:
                 pipeline.execute_command(*command)
             replies = pipeline.execute(raise_on_error=False)
             for reply in replies:
-                if isinstance(reply, _TRANSIENT):
+                if isinstance(reply, (*_TRANSIENT, exceptions.NoPermissionError)):
                     raise reply
             return replies
 

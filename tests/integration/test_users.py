@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,7 +20,7 @@ from redis.exceptions import NoPermissionError, ResponseError
 import hourglass
 from hourglass.connecting import connect
 from hourglass.errors import Unsuitable
-from hourglass.keys import AVERAGES, CLOCK, FRONTIER, PARTITIONS, PUBLISHED
+from hourglass.keys import AVERAGES, CLOCK, FRONTIER, PARTITIONS, PUBLISHED, REVISIONS
 from hourglassctl.embedded import EmbeddedCluster, Node
 from tests.pipeline import DAY, Pipeline, at
 from tests.services import Services, services
@@ -159,6 +160,8 @@ MAY: Mapping[str, Sequence[str]] = {
     # readings
     f"XADD {DAY.stream} * temp_f 73": ("producer", "operator"),
     f"XRANGE {DAY.stream} - +": ("aggregator", "auditor", "operator"),
+    f"XLEN {DAY.stream}": ("aggregator", "averages-consumer", "auditor", "operator"),
+    f"XREAD STREAMS {DAY.stream} 0": (),
     f"XREADGROUP GROUP aggregators me STREAMS {DAY.stream} >": ("aggregator",),
     f"XACK {DAY.stream} aggregators 1-0": ("aggregator",),
     f"XDEL {DAY.stream} 1-0": ("operator",),
@@ -168,20 +171,26 @@ MAY: Mapping[str, Sequence[str]] = {
     f"UNLINK {DAY.stream}": ("operator",),
     f"RENAME {DAY.stream} {DAY.stream}": (),
     # what was counted
-    f"HGETALL {RECORDS}": ("auditor", "operator"),
+    f"HGETALL {RECORDS}": ("averages-consumer", "auditor", "operator"),
     f"HSET {RECORDS} 00:sum 1": ("aggregator", "operator"),
     f"XADD {QUARANTINE} * id 1": ("aggregator", "operator"),
+    f"XLEN {QUARANTINE}": ("aggregator", "averages-consumer", "auditor", "operator"),
+    f"XRANGE {QUARANTINE} - +": ("aggregator", "auditor", "operator"),
     f"SADD {DEVICES} porch": ("aggregator",),
+    f"SCARD {DEVICES}": ("aggregator", "averages-consumer"),
+    f"SMEMBERS {DEVICES}": (),
     f"DEL {RECORDS}": ("operator",),
     f"DEL {DEVICES}": ("aggregator", "operator"),
     f"HSET {DAY.producers} me 1": ("producer", "operator"),
     # averages
     f"XADD {AVERAGES} 1-0 count 1": ("aggregator", "operator"),
     f"SET {FRONTIER} 0": ("aggregator",),
-    f"GET {FRONTIER}": ("aggregator", "auditor", "operator"),
+    f"GET {FRONTIER}": ("aggregator", "averages-consumer", "auditor", "operator"),
     f"XREADGROUP GROUP warehouse me STREAMS {AVERAGES} >": ("averages-consumer",),
     f"XACK {AVERAGES} warehouse 1-0": ("averages-consumer",),
     f"ZRANGE {PUBLISHED} 0 -1": ("averages-consumer", "auditor", "operator"),
+    f"ZCARD {REVISIONS}": ("averages-consumer", "auditor", "operator"),
+    f"XREAD STREAMS {AVERAGES} 0": ("averages-consumer",),
     f"ZADD {PUBLISHED} 1 1:1:1": ("aggregator", "operator"),
     f"DEL {AVERAGES}": ("operator",),
     # clock and index
@@ -189,7 +198,12 @@ MAY: Mapping[str, Sequence[str]] = {
     f"HSET {CLOCK} mode wall": ("operator",),
     f"DEL {CLOCK}": ("operator",),
     f"ZADD {PARTITIONS} 1 {DAY.stream}": ("producer", "operator"),
-    f"ZRANGE {PARTITIONS} 0 -1": ("aggregator", "auditor", "operator"),
+    f"ZRANGE {PARTITIONS} 0 -1": (
+        "aggregator",
+        "averages-consumer",
+        "auditor",
+        "operator",
+    ),
     # other people's keys, and the server
     "GET other": (),
     "SET other 1": (),
@@ -230,6 +244,14 @@ def is_allowed(shard: Node, user: str, said: str) -> bool:
             # Others are errors of what is allowed.
             return not str(error).startswith(SAID_IN_SCRIPTS)
         return True
+
+
+def test_what_is_refused_among_many_commands_is_told_of(shard: Node) -> None:
+    url = f"redis://127.0.0.1:{shard.port}"
+    with closing(connect(url, username="hourglass-averages-consumer", password=PASSWORD)) as one:
+        assert one.pipeline([("HGETALL", DAY.hours)])
+        with pytest.raises(Unsuitable, match=r"deploy/redis/users\.acl"):
+            one.pipeline([("HGETALL", DAY.hours), ("XRANGE", DAY.stream, "-", "+")])
 
 
 def test_every_user_of_the_file_is_tried() -> None:
