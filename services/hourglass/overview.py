@@ -31,7 +31,11 @@ class PartitionView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overview:
-    """Everything at one instant; `averages` is None while the stream does not exist."""
+    """Everything at one instant.
+
+    averages: None while the stream does not exist
+    last: its newest entry; None if there is none, or that is no average
+    """
 
     instant: Instant
     partitions: Sequence[PartitionView]
@@ -55,7 +59,7 @@ def look(cluster: Cluster, instant: Instant) -> Overview:
             for partition, fields in zip(alive, records, strict=True)
         ],
         averages=averages[0] if averages else None,
-        last=HourlyAverage.decode(*newest[0]) if newest else None,
+        last=_decoded(*newest[0]) if newest else None,
         frontier_ms=frontier_ms(cluster),
     )
 
@@ -63,3 +67,10 @@ def look(cluster: Cluster, instant: Instant) -> Overview:
 def _hours(partition: Partition, fields: Mapping[bytes, bytes] | Exception) -> list[HourRecord]:
     """None while the key that holds them is of another type: the aggregators say so."""
     return [] if isinstance(fields, Exception) else decode_hours(partition, fields)
+
+
+def _decoded(entry_id: bytes, fields: Mapping[bytes, bytes]) -> HourlyAverage | None:
+    try:
+        return HourlyAverage.decode(entry_id, fields)
+    except ValueError:  # the averages consumer says so, and counts it
+        return None

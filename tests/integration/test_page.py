@@ -16,7 +16,7 @@ import pytest
 from averages_consumer.warehouse import Warehouse
 from averages_consumer.web.server import MOST_CONNECTIONS
 from averages_consumer.web.viewers import MOST_VIEWERS
-from hourglass.keys import AVERAGES, HOUR_MS, REVISIONS, iso
+from hourglass.keys import AVERAGES, CLOCK, HOUR_MS, REVISIONS, iso
 from hourglassctl.embedded import EmbeddedCluster
 from tests.browsing import ask, connection, looking_on
 from tests.pipeline import DAY, Pipeline, at, reading
@@ -75,26 +75,62 @@ def test_averages_are_shown_and_then_known_to_be_in_the_warehouse(
     assert hours[0]["completeness"] == 1.0
 
 
-def test_a_viewer_is_told_of_an_hour_by_its_publication_and_not_by_the_next_look(
+def test_a_viewer_is_told_of_each_hour(page: str, pipeline: Pipeline) -> None:
+    with looking_on(page) as events:
+        assert events.until("averages")["hours"] == []
+        for hour in range(3):
+            pipeline.publish(average(hour))
+            while len(events.until("averages")["hours"]) <= hour:
+                pass
+
+
+def test_an_entry_that_is_no_average_is_left_out_and_harms_nothing(
+    page: str, running: Services, pipeline: Pipeline
+) -> None:
+    pipeline.publish(average(0))
+    pipeline.cluster.call("XADD", AVERAGES, f"{average(1).start_ms}-0", "temp_f", "warm")
+    wait_until(lambda: status(page)["to_load"] == 0)
+    wait_until(lambda: shown(page) == [iso(average(0).start_ms)])
+
+    assert codes(page) == ["no-readings"]
+    assert running.ready(NAME)
+
+
+def test_a_key_that_somebody_spoilt_is_a_trouble_and_harms_nothing_else(
+    page: str, running: Services, pipeline: Pipeline
+) -> None:
+    pipeline.drive(at(0, 30))
+    pipeline.produce(reading(at(0)))
+    pipeline.cluster.call("HSET", DAY.hours, "00:count", "many")
+    pipeline.cluster.call("EXPIRE", DAY.hours, 60)
+    wait_until(lambda: "redis-unreadable" in codes(page))
+
+    pipeline.publish(average(0))
+    wait_until(lambda: len(shown(page)) == 1)
+    pipeline.cluster.call("DEL", DAY.hours)
+    wait_until(lambda: "redis-unreadable" not in codes(page))
+    assert running.ready(NAME)
+
+
+def test_a_clock_that_somebody_spoilt_stops_neither_page_nor_loading(
     running: Services, url: str, pipeline: Pipeline
 ) -> None:
-    """Between two looks at Redis there is a status: an hour that waited for a look would come
-    after one more of them, at the least."""
+    pipeline.cluster.call("HSET", CLOCK, "mode", "sundial")
     page = serve(running, url)
-    with looking_on(page) as events:
-        events.until("averages")
-        for hour in range(5):
-            events.until("status")
-            pipeline.publish(average(hour))
-            seen: list[str] = []
-            while True:
-                name, document = events.next()
-                seen.append(name)
-                if name == "averages" and document["hours"][-1]["hour"] == iso(
-                    average(hour).start_ms
-                ):
-                    break
-            assert seen.count("status") <= 1, seen
+    pipeline.publish(average(0))
+
+    wait_until(lambda: "redis-unreadable" in codes(page))
+    wait_until(lambda: running.metric(NAME, "hourglass_averages_loaded_total") == 1)
+
+    pipeline.drive(at(2))
+    wait_until(lambda: "redis-unreadable" not in codes(page))
+
+
+def test_asking_for_the_head_of_the_stream_has_an_end(quiet_page: str) -> None:
+    answer = ask(quiet_page, "api/events", method="HEAD")
+
+    assert (answer.status, answer.body) == (200, b"")
+    assert answer.headers["Content-Type"].startswith("text/event-stream")
 
 
 def test_the_hour_in_progress_and_the_partitions_are_shown(page: str, pipeline: Pipeline) -> None:
@@ -158,7 +194,7 @@ def test_a_warehouse_that_went_is_told_of_and_averages_are_shown_all_the_same(
 ) -> None:
     page = serve(running, url)
     pipeline.publish(average(0))
-    wait_until(lambda: ask(page, "api/averages").json()["hours"][0]["in_warehouse"])
+    wait_until(lambda: ask(page, "api/averages").json()["hours"][0]["in_warehouse"], 30)
     with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as file:
         file.execute("DROP TABLE hourly_averages")
 

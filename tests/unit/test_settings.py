@@ -19,6 +19,7 @@ from hourglass.settings import (
     add_command,
     application,
     env_name,
+    flag_of,
     invoke,
     option,
     option_fields,
@@ -232,10 +233,11 @@ def test_every_option_of_a_service_is_explained(
     helped = "".join(capsys.readouterr().out.split())  # names are broken at the end of a line
 
     for each, info in option_fields(settings):
-        assert (f"--{each.name.replace('_', '-')}<" in helped) == info.flag
+        takes = "" if isinstance(each.default, bool) else "<"
+        assert (f"{flag_of(each)}{takes}" in helped) == info.flag
         assert env_name(each.name) in helped
         assert "".join(info.help.split()) in helped
-        if each.default not in (None, ""):
+        if each.default not in (None, "") and not isinstance(each.default, bool):
             assert f"default:{shown(each.default)}" in helped
 
 

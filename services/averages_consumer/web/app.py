@@ -25,7 +25,6 @@ from averages_consumer.web.board import Board, etag_of
 from averages_consumer.web.documents import Problem
 from averages_consumer.web.history import BadRequest, Query
 from averages_consumer.web.viewers import Viewers
-from hourglass.clock import PipelineClock
 
 #: Requests that read the warehouse at the same time; the others wait for their turn.
 MOST_READERS = 4
@@ -54,7 +53,6 @@ class Site:
     board: Board
     viewers: Viewers
     warehouse: Warehouse
-    clock: PipelineClock
     assets: Mapping[str, Asset]
     period_s: float
     _readers: CapacityLimiter | None = None
@@ -108,7 +106,7 @@ class Site:
         if not request.query_params:
             document = self.board.documents["averages"]
             return _json(request, document.body, document.etag)
-        query = Query.of(request.query_params, self.clock.look().now_ms)
+        query = Query.of(request.query_params, self.board.instant.now_ms)
         found = await to_thread.run_sync(
             history.read, self.warehouse, query, self.period_s, limiter=self._readers
         )
@@ -118,7 +116,9 @@ class Site:
             answer.headers["Link"] = f'<{found.next}>; rel="next"'
         return answer
 
-    async def _events(self, _request: Request) -> Response:
+    async def _events(self, request: Request) -> Response:
+        if request.method == "HEAD":  # which has an end
+            return Response(headers=_STREAM, media_type="text/event-stream")
         if self.viewers.full:
             raise HTTPException(503, f"{self.viewers.count} others look on: try again later")
         return _Stream(self.viewers)

@@ -7,6 +7,7 @@ made them, of new documents.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import blake2b
@@ -19,7 +20,8 @@ from averages_consumer.table import HourRow
 from averages_consumer.web import view
 from averages_consumer.web.snapshot import Snapshot, Survey, still_due
 from hourglass.averages import HourlyAverage
-from hourglass.clock import PipelineClock
+from hourglass.clock import Instant, PipelineClock
+from hourglass.errors import Damaged, Unreachable
 from hourglass.feed import News
 from hourglass.keys import AVERAGES_KEPT
 
@@ -59,21 +61,29 @@ class Board:
         self,
         clock: PipelineClock,
         *,
+        begun: Instant,
         name: str,
         period_s: float,
         not_ready: Callable[[], Sequence[str]],
         missing_hours: Callable[[], int],
     ) -> None:
-        """`not_ready`, `missing_hours`: asked whenever the documents are made."""
+        """Nothing is known yet.
+
+        begun: now; it is what time it is until `clock` has been read for the first time
+        not_ready, missing_hours: asked whenever the documents are made
+        """
         self._clock = clock
         self._name = name
         self._period_s = period_s
         self._not_ready = not_ready
         self._missing_hours = missing_hours
         self._lock = Lock()
+        #: The last look at the clock.
+        self.instant = begun
         self._listeners: list[Callable[[Documents], None]] = []
-        now = clock.look()
-        self._snapshot = Snapshot(instant=now, averages_at_ms=now.real_ms, rows_at_ms=now.real_ms)
+        self._snapshot = Snapshot(
+            instant=begun, averages_at_ms=begun.real_ms, rows_at_ms=begun.real_ms
+        )
         self.documents: Documents = {}
         self.refresh()
 
@@ -90,32 +100,37 @@ class Board:
         changed = bool(news.averages) or news.anew
         known = self._snapshot.averages
         averages = news.added_to(known, AVERAGES_KEPT) if changed else known
-        self._know(averages=averages, averages_at_ms=self._clock.look().real_ms)
+        self._know(averages=averages, averages_at_ms=self._now().real_ms)
         if changed:
             self.refresh()
 
     def surveyed(self, survey: Survey) -> None:
         due_since = still_due(self._snapshot.due_since, survey.overview)
-        self._know(survey=survey, due_since=due_since, refused="")
+        self._know(survey=survey, due_since=due_since, unreadable="")
 
-    def refused(self, why: str) -> None:
-        self._know(refused=why)
+    def unreadable(self, why: str) -> None:
+        self._know(unreadable=why)
 
     def loaded(self, rows: Sequence[HourRow]) -> None:
-        self._know(rows=rows, rows_at_ms=self._clock.look().real_ms)
+        self._know(rows=rows, rows_at_ms=self._now().real_ms)
 
     def refresh(self) -> None:
         """Make the documents anew, and tell the listeners."""
         with self._lock:
             now = replace(
                 self._snapshot,
-                instant=self._clock.look(),
+                instant=self._now(),
                 not_ready=self._not_ready(),
                 missing_hours=self._missing_hours(),
             )
             self.documents = self._encoded(now)
             for listener in self._listeners:
                 listener(self.documents)
+
+    def _now(self) -> Instant:
+        with suppress(Unreachable, Damaged):  # the survey says so
+            self.instant = self._clock.look()
+        return self.instant
 
     def _know(self, **changes: Any) -> None:
         with self._lock:

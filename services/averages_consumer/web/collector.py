@@ -18,7 +18,7 @@ from averages_consumer.web.snapshot import Survey
 from averages_consumer.web.view import window
 from hourglass.clock import PipelineClock
 from hourglass.cluster import Cluster
-from hourglass.errors import Unreachable
+from hourglass.errors import Damaged, Unreachable, Unsuitable
 from hourglass.feed import Feed
 from hourglass.keys import (
     AVERAGES,
@@ -67,8 +67,8 @@ class Collector:
                         self.board.heard(feed.next(BLOCK_MS))
             except Unreachable:
                 pass
-            except ResponseError as error:
-                self.board.refused(str(error))
+            except (Damaged, Unsuitable, ResponseError) as error:
+                self.board.unreadable(str(error))
             self.host.beat("page-averages")
             self.host.stop.wait(RETRY_S)
 
@@ -80,8 +80,8 @@ class Collector:
                 self.board.surveyed(survey(self.cluster, self.clock))
             except Unreachable:
                 pass  # what is shown grows old by itself, and the page says so
-            except ResponseError as error:
-                self.board.refused(str(error))
+            except (Damaged, Unsuitable, ResponseError, ValueError) as error:
+                self.board.unreadable(str(error))
 
         self._every(SURVEY_S, "page-survey", step)
 
@@ -91,7 +91,7 @@ class Collector:
         def step() -> None:
             averages = self.board.averages
             last = averages[-1].start_ms if averages else None
-            start, end = window(self.clock.look().now_ms, last)
+            start, end = window(self.board.instant.now_ms, last)
             with suppress(WarehouseAway):
                 self.board.loaded(list(self.warehouse.rows(start, end)))
 
@@ -108,7 +108,11 @@ class Collector:
 
 
 def survey(cluster: Cluster, clock: PipelineClock) -> Survey:
-    """A few round trips, however many partitions live. Raises Unreachable, ResponseError."""
+    """A few round trips, however many partitions live.
+
+    Raises Unreachable, Unsuitable; Damaged, ResponseError or ValueError where a key is not as the
+    pipeline makes it.
+    """
     instant = clock.refresh()
     overview = look(cluster, instant)
     hours = _unsealed(overview)

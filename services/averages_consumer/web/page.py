@@ -13,7 +13,7 @@ from averages_consumer.web.board import Board
 from averages_consumer.web.collector import Collector
 from averages_consumer.web.server import PageServer
 from averages_consumer.web.viewers import Viewers
-from hourglass.clock import PipelineClock
+from hourglass.clock import ClockSpec, Instant, PipelineClock
 from hourglass.cluster import Cluster
 from hourglass.runtime import Service
 
@@ -27,8 +27,10 @@ def serve_page(
 ) -> None:
     """Collect and serve in workers of `service`. Raises Misconfigured, Unreachable."""
     clock = PipelineClock(cluster)
+    _, real_ms = cluster.clock()
     board = Board(
         clock,
+        begun=Instant(ClockSpec(), real_ms),
         name=service.name,
         period_s=settings.period_s,
         not_ready=service.ready_troubles,
@@ -40,7 +42,6 @@ def serve_page(
         board=board,
         viewers=viewers,
         warehouse=warehouse,
-        clock=clock,
         assets=assets.load(),
         period_s=settings.period_s,
     )

@@ -49,7 +49,7 @@ class Snapshot:
     averages_at_ms, rows_at_ms: when Redis and the warehouse last answered
     due_since: since when each hour has been due that has readings and is not published
     not_ready: what keeps this process from doing its job
-    refused: why Redis refuses what the page asks; empty if it does not
+    unreadable: why what is in Redis cannot be read though it answers; empty if it can
     missing_hours: published hours that the stream gave up before the warehouse had them
     """
 
@@ -61,7 +61,7 @@ class Snapshot:
     rows_at_ms: int = 0
     due_since: Mapping[int, int] = field(default_factory=dict[int, int])
     not_ready: Sequence[str] = ()
-    refused: str = ""
+    unreadable: str = ""
     missing_hours: int = 0
 
     @property

@@ -39,8 +39,11 @@ def _info(code: str, text: str) -> Trouble:
 
 
 def _sources(snapshot: Snapshot) -> Iterator[Trouble]:
-    if snapshot.refused:
-        yield _error("redis-refuses", f"Redis refuses what this page asks: {snapshot.refused}")
+    if snapshot.unreadable:
+        yield _error(
+            "redis-unreadable",
+            f"Redis answers, and this page cannot read what it says: {snapshot.unreadable}",
+        )
     elif not snapshot.redis_answers:
         yield _error(
             "redis-away",
