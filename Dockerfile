@@ -39,6 +39,7 @@ ARG PYTHON_IMAGE
 ARG SOURCE=
 ARG REVISION=
 ARG VERSION=
+ENV HOURGLASS_REVISION=${REVISION} HOURGLASS_VERSION=${VERSION}
 LABEL org.opencontainers.image.source=${SOURCE} \
       org.opencontainers.image.revision=${REVISION} \
       org.opencontainers.image.version=${VERSION} \

@@ -22,6 +22,8 @@ REDIS_CHART := $(if $(filter development,$(ENVIRONMENT)),redis-cluster-dev)
 CHARTS ?= $(REDIS_CHART) producer aggregator averages-consumer
 # Where the cluster pulls redis:8 from, if not from where it pulls everything.
 REDIS_REGISTRY ?=
+# With tables that are made from what the code declares.
+DOCUMENTS := README.md docs/metrics.md
 # Said by the user, or a name of its own.
 E2E_NAMESPACE = $(if $(filter file,$(origin NAMESPACE)),hourglass-e2e,$(NAMESPACE))
 # More for pytest: make e2e E2E='-k scaling'
@@ -74,12 +76,12 @@ check: $(STAMP) ## lint, format, types, the arrows between packages, the generat
 	@$(BIN)/ruff format --check
 	@$(BIN)/pyright --project pyproject.toml
 	@$(BIN)/lint-imports
-	@$(BIN)/python -m hourglassctl.reference --check README.md
+	@$(BIN)/python -m hourglassctl.reference --check $(DOCUMENTS)
 	@$(BIN)/python -m charts.tools --check
 	@$(BIN)/python -m tools.vulnerabilities requirements-dev.lock
 
-docs: $(STAMP) ## write the generated parts of README.md
-	@$(BIN)/python -m hourglassctl.reference README.md
+docs: $(STAMP) ## write the generated tables of the docs
+	@$(BIN)/python -m hourglassctl.reference $(DOCUMENTS)
 
 charts: $(STAMP) ## write the generated files of the charts: values, schemas, value tables, dashboard
 	@$(BIN)/python -m charts.tools

@@ -6,14 +6,15 @@ import sys
 
 from aggregator.followers import Followers
 from aggregator.instruments import Instruments
+from aggregator.progress import ProgressGauges
 from aggregator.reader import Reader
 from aggregator.sealer import Sealer
 from aggregator.settings import AggregatorSettings
 from hourglass.clock import PipelineClock
+from hourglass.gauges import StreamGauges
 from hourglass.groups import gone_after_ms
 from hourglass.runtime import Service
 from hourglass.settings import add_command, application, invoke
-from hourglass.survey import StreamGauges
 from hourglass.telemetry import tracer
 
 FOLLOW_S = 0.25
@@ -31,13 +32,15 @@ def aggregate(settings: AggregatorSettings) -> None:
     clock.refresh()
     metrics = Instruments(service.registry)
     gauges = StreamGauges(service.registry, partitions=True)
+    progress = ProgressGauges(service.registry, period_s=settings.period_s)
     reader = Reader(service, cluster, clock, settings, metrics)
     followers = Followers(service, cluster, clock, reader)
+    lateness_ms = round(settings.lateness_s * 1000)
     sealer = Sealer(
         name=service.name,
         cluster=cluster,
         clock=clock,
-        lateness_ms=round(settings.lateness_s * 1000),
+        lateness_ms=lateness_ms,
         metrics=metrics,
         tracer=spans,
     )
@@ -45,6 +48,11 @@ def aggregate(settings: AggregatorSettings) -> None:
     service.every(FOLLOW_S, "followers", followers.step)
     service.every(settings.seal_every_ms / 1000, "sealer", sealer.step)
     service.every(SURVEY_S, "survey", lambda: followers.survey(gauges))
+    service.every(
+        SURVEY_S,
+        "progress",
+        lambda: progress.look(cluster, clock.look(), settling_ms=lateness_ms),
+    )
     service.every(
         claim_idle_s, "reaper", lambda: followers.reap(gone_after_ms(settings.claim_idle_ms))
     )

@@ -9,11 +9,12 @@ from threading import Thread
 from aggregator.reader import Reader
 from hourglass.clock import PipelineClock
 from hourglass.cluster import Cluster
+from hourglass.gauges import StreamGauges
 from hourglass.groups import reap
 from hourglass.keys import GROUP, Partition
 from hourglass.partitions import candidates
 from hourglass.runtime import Service
-from hourglass.survey import StreamGauges, survey
+from hourglass.survey import oldest_waiting_ms, survey
 
 
 @dataclass(slots=True)
@@ -52,5 +53,9 @@ class Followers:
 
     def survey(self, gauges: StreamGauges) -> None:
         """Show what lives now, whether it is read here yet or not. Raises Unreachable."""
-        partitions = candidates(self.cluster, self.clock.look())
-        gauges.show(survey(self.cluster, [each.stream for each in partitions], GROUP))
+        instant = self.clock.look()
+        partitions = candidates(self.cluster, instant)
+        states = survey(self.cluster, [each.stream for each in partitions], GROUP)
+        oldest_ms = oldest_waiting_ms(self.cluster, instant, states)
+        behind_ms = 0 if oldest_ms is None else max(0, instant.now_ms - oldest_ms)
+        gauges.show(states, behind_s=behind_ms / 1000)

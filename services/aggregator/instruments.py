@@ -4,25 +4,29 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry
 
+from aggregator.progress import PROGRESS_INSTRUMENTS
+from hourglass.gauges import PARTITION_INSTRUMENTS, STREAM_INSTRUMENTS
 from hourglass.instruments import Instrument
 from hourglass.readings import Reason
-from hourglass.survey import PARTITION_INSTRUMENTS, STREAM_INSTRUMENTS
-from hourglass.troubles import TROUBLE
+from hourglass.runtime import COMMON
 
 COUNTED = Instrument(
     name="hourglass_readings_counted_total",
     kind="counter",
     help="Readings counted into an hour by this process.",
+    unit="readings",
 )
 LATE = Instrument(
     name="hourglass_readings_late_total",
     kind="counter",
     help="Readings that came after their hour was sealed; recorded, not averaged.",
+    unit="readings",
 )
 QUARANTINED = Instrument(
     name="hourglass_readings_quarantined_total",
     kind="counter",
     help="Readings that cannot be used, by reason.",
+    unit="readings",
     labels=("reason",),
     values=tuple(Reason),
 )
@@ -30,60 +34,79 @@ RECLAIMED = Instrument(
     name="hourglass_entries_reclaimed_total",
     kind="counter",
     help="Entries claimed from consumers that did not finish them.",
+    unit="entries",
 )
 CONFLICTS = Instrument(
     name="hourglass_commit_conflicts_total",
     kind="counter",
     help="Commits begun anew because another consumer had claimed part of the batch.",
+    unit="commits",
 )
 RECOUNTS = Instrument(
     name="hourglass_partition_recounts_total",
     kind="counter",
     help="Partitions counted again from the first entry because their group had been destroyed.",
+    unit="partitions",
 )
 BATCH = Instrument(
     name="hourglass_batch_entries",
     kind="histogram",
     help="Entries in a committed batch.",
+    unit="entries",
     buckets=(1, 10, 100, 250, 500, 1000, 2500, 5000),
 )
 COMMIT = Instrument(
     name="hourglass_commit_seconds",
     kind="histogram",
     help="Time a commit takes, there and back.",
+    unit="seconds",
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5),
 )
 SEALED = Instrument(
     name="hourglass_hours_sealed_total",
     kind="counter",
     help="Hours sealed by this process, hours without readings included.",
+    unit="hours",
 )
 PUBLISHED = Instrument(
     name="hourglass_hours_published_total",
     kind="counter",
     help="Hourly averages put on temps:averages by this process.",
+    unit="hours",
 )
 REVISED = Instrument(
     name="hourglass_hours_revised_total",
     kind="counter",
     help="Published hours that were sealed anew with another result after a failover; "
     "reported, never published over the first.",
+    unit="hours",
 )
 TOO_LATE = Instrument(
     name="hourglass_hours_too_late_total",
     kind="counter",
     help="Hours that got their first reading after a later hour was published; not published.",
+    unit="hours",
+)
+DUE = Instrument(
+    name="hourglass_hours_due",
+    kind="gauge",
+    help="Hours of live partitions that are over, the allowed lateness included: sealed ones, and "
+    "those that wait to be.",
+    unit="hours",
+    across="max",
 )
 OVERDUE = Instrument(
     name="hourglass_hours_overdue",
     kind="gauge",
-    help="Hours that are due and wait for readings to be counted before they can be sealed. "
-    "The same fact from every replica: take the maximum.",
+    help="Hours that are due and wait for readings to be counted before they can be sealed.",
+    unit="hours",
+    across="max",
 )
 DELAY = Instrument(
     name="hourglass_publish_delay_seconds",
     kind="histogram",
     help="Real time from an hour's end to its average on temps:averages, lateness included.",
+    unit="seconds",
     buckets=(0.5, 1, 2.5, 5, 5.5, 6, 7.5, 10, 30, 60, 300, 3600),
 )
 INSTRUMENTS = (
@@ -99,11 +122,13 @@ INSTRUMENTS = (
     PUBLISHED,
     REVISED,
     TOO_LATE,
+    DUE,
     OVERDUE,
     DELAY,
+    *PROGRESS_INSTRUMENTS,
     *STREAM_INSTRUMENTS,
     *PARTITION_INSTRUMENTS,
-    TROUBLE,
+    *COMMON,
 )
 
 
@@ -123,6 +148,7 @@ class Instruments:
         self._published = PUBLISHED.counter(registry)
         self._revised = REVISED.counter(registry)
         self._too_late = TOO_LATE.counter(registry)
+        self._due = DUE.gauge(registry)
         self._overdue = OVERDUE.gauge(registry)
         self._delay = DELAY.histogram(registry)
 
@@ -147,8 +173,10 @@ class Instruments:
     def sealed(self, hours: int) -> None:
         self._sealed.inc(hours)
 
-    def overdue(self, hours: int) -> None:
-        self._overdue.set(hours)
+    def due(self, hours: int, *, waiting: int) -> None:
+        """`waiting`: those of them that are not sealed."""
+        self._due.set(hours)
+        self._overdue.set(waiting)
 
     def published(self, delay_s: float) -> None:
         self._published.inc()

@@ -83,7 +83,11 @@ class Sealer:
                     sealed.append(
                         SealedHours(partition=each, records=(), waiting=self._due(each, instant))
                     )
-        self.metrics.overdue(sum(each.waiting for each in sealed))
+        self.metrics.due(
+            sum(len(each.records) + each.waiting for each in sealed)
+            + HOURS * sum(map(self._is_settled, partitions)),
+            waiting=sum(each.waiting for each in sealed),
+        )
         for record in publishable(sealed, after_ms=self._frontier_ms):
             if not self._publish(record, instant):
                 break

@@ -38,6 +38,13 @@ class AggregatorSettings(ServiceSettings):
     seal_every_ms: int = option(
         250, "How often to look for hours to seal and publish.", unit="ms", minimum=10
     )
+    period_s: float = option(
+        1.0,
+        "Time between two readings of a device, which tells how complete an hour is; 0 where "
+        "devices have none in common.",
+        unit="s",
+        minimum=0,
+    )
     min_temp_f: float = option(
         -150.0,
         "Lowest plausible temperature.",

@@ -10,11 +10,12 @@ from averages_consumer.instruments import Instruments
 from averages_consumer.settings import AveragesConsumerSettings
 from averages_consumer.warehouse import Warehouse
 from averages_consumer.web.page import serve_page
+from hourglass.gauges import StreamGauges
 from hourglass.groups import gone_after_ms, reap
 from hourglass.keys import AVERAGES, AVERAGES_GROUP
 from hourglass.runtime import Service
 from hourglass.settings import add_command, application, invoke, secret
-from hourglass.survey import StreamGauges, survey
+from hourglass.survey import survey
 from hourglass.telemetry import tracer
 
 SURVEY_S = 2.0

@@ -5,59 +5,70 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Gauge
 
 from hourglass.averages import HourlyAverage
+from hourglass.gauges import STREAM_INSTRUMENTS
 from hourglass.instruments import Instrument
-from hourglass.survey import STREAM_INSTRUMENTS
-from hourglass.troubles import TROUBLE
+from hourglass.runtime import COMMON
 
 LOADED = Instrument(
     name="hourglass_averages_loaded_total",
     kind="counter",
     help="Averages this process has loaded into the warehouse.",
+    unit="averages",
 )
 INVALID = Instrument(
     name="hourglass_averages_invalid_total",
     kind="counter",
     help="Entries of temps:averages that are no valid average; acknowledged, not loaded.",
+    unit="entries",
 )
 RECLAIMED = Instrument(
     name="hourglass_averages_reclaimed_total",
     kind="counter",
     help="Entries taken over from a consumer that did not acknowledge them.",
+    unit="entries",
 )
 REFILLED = Instrument(
     name="hourglass_averages_refilled_total",
     kind="counter",
     help="Averages loaded from their hour records, because they had been trimmed from the stream.",
+    unit="averages",
 )
 WRITE_SECONDS = Instrument(
     name="hourglass_warehouse_write_seconds",
     kind="histogram",
     help="Time one batch of averages took to be committed, failed tries left out.",
+    unit="seconds",
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
 ERRORS = Instrument(
     name="hourglass_warehouse_errors_total",
     kind="counter",
     help="Tries at which the warehouse did not answer; the averages stay in the stream.",
+    unit="errors",
 )
 MISSING_HOURS = Instrument(
     name="hourglass_warehouse_missing_hours",
     kind="gauge",
     help="Published hours that were trimmed from the stream before the warehouse had them, and "
-    "that their hour records cannot make good. "
-    "The same fact from every replica: take the maximum.",
+    "that their hour records cannot make good.",
+    unit="hours",
+    across="max",
 )
 LAST_AVERAGE = Instrument(
     name="hourglass_last_average_temp_f",
     kind="gauge",
     help="Average of the latest hour this process has loaded, in degrees Fahrenheit; "
     "absent until there is one.",
+    unit="degrees Fahrenheit",
+    across="max",
 )
 LAST_HOUR = Instrument(
     name="hourglass_last_average_hour_timestamp_seconds",
     kind="gauge",
     help="Start of the latest hour this process has loaded, in seconds since the epoch; "
     "absent until there is one.",
+    unit="seconds since the epoch",
+    across="max",
 )
 INSTRUMENTS = (
     LOADED,
@@ -70,7 +81,7 @@ INSTRUMENTS = (
     LAST_AVERAGE,
     LAST_HOUR,
     *STREAM_INSTRUMENTS,
-    TROUBLE,
+    *COMMON,
 )
 
 

@@ -22,6 +22,7 @@ from hourglass.errors import Damaged, HourglassError, Severed, Unreachable, Unsu
 from hourglass.faults import reach
 from hourglass.keys import CLOCK
 from hourglass.scripts import Script
+from hourglass.traffic import Traffic
 
 #: What RedisCluster raises when a shard is away or moving: trying again is right.
 _TRANSIENT = (
@@ -72,8 +73,9 @@ class Link:
     else than it should raises Damaged, and the link stays good.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, traffic: Traffic | None = None) -> None:
         self._connection = connection
+        self._traffic = traffic
 
     def call(self, *command: str | bytes | int) -> Any:
         """One command; its reply as RESP2 delivers it, undecoded. Raises Severed, ResponseError."""
@@ -105,6 +107,8 @@ class Link:
         try:
             yield
         except _TRANSIENT as error:
+            if self._traffic:
+                self._traffic.unanswered(error)
             self.close()
             raise Severed(f"the connection to a shard broke: {error}") from error
         except exceptions.ResponseError as error:
@@ -116,23 +120,29 @@ class Link:
 class Cluster:
     """A Redis Cluster; safe to share between threads."""
 
-    def __init__(self, client: RedisCluster, seeds: Sequence[tuple[str, int]] = ()) -> None:
+    def __init__(
+        self,
+        client: RedisCluster,
+        seeds: Sequence[tuple[str, int]] = (),
+        traffic: Traffic | None = None,
+    ) -> None:
         """`seeds`: host and port of nodes to ask for the topology besides those it named last."""
         self._client = client
         self._seeds = list(seeds)
+        self._traffic = traffic
 
     def call(self, *command: str | bytes | float, **shaping: Any) -> Any:
         """One command, routed by its key; the reply as redis-py shapes it, values undecoded.
 
         shaping: what redis-py's own method for the command would tell its parser
         """
-        with reaching(command[1] if len(command) > 1 else ""):
+        with self._reaching(command[1] if len(command) > 1 else ""):
             return cast(Any, self._client).execute_command(*command, **shaping)
 
     def pipeline(self, commands: Sequence[Sequence[str | bytes | float]]) -> list[Any]:
         """Independent commands, one round trip to each shard; a command that the server refuses
         has its ResponseError as reply, unless the user may not give it: Unsuitable."""
-        with reaching(), cast(Any, self._client.pipeline()) as pipeline:
+        with self._reaching(), cast(Any, self._client.pipeline()) as pipeline:
             for command in commands:
                 pipeline.execute_command(*command)
             replies = pipeline.execute(raise_on_error=False)
@@ -145,7 +155,7 @@ class Cluster:
         self, script: Script, keys: Sequence[str], arguments: Sequence[str | bytes | int]
     ) -> Any:
         """One script whose keys share a slot."""
-        with reaching():
+        with self._reaching():
             execute = cast(Any, self._client.execute_command)
             reach(script.before)
             try:
@@ -157,18 +167,18 @@ class Cluster:
 
     def link(self, key: str) -> Link:
         """A new connection to the master that holds `key` by the freshest known topology."""
-        with reaching():
+        with self._reaching():
             client = cast(Any, self._client)
             node = client.get_node_from_key(key)
             pool = client.get_redis_connection(node).connection_pool
             settings = {**pool.connection_kwargs, "retry": Retry(NoBackoff(), 0)}
             connection = cast(Connection, pool.connection_class(**settings))
             connection.connect()
-            return Link(connection)
+            return Link(connection, self._traffic)
 
     def refresh_topology(self) -> None:
         """Ask the cluster anew who holds which slots."""
-        with reaching():
+        with self._reaching():
             # RedisCluster forgets the nodes it was given for those it found, which may all be gone.
             nodes = cast(Any, self._client).nodes_manager
             try:
@@ -181,14 +191,31 @@ class Cluster:
         node = cast(Any, self._client).get_node_from_key(key)
         return str(node.name)
 
+    def masters(self) -> list[str]:
+        """`host:port` of every master by the freshest known topology."""
+        return sorted(str(node.name) for node in cast(Any, self._client).get_primaries())
+
+    def answers(self, master: str) -> bool:
+        """Whether it does, asked once."""
+        client = cast(Any, self._client)
+        node = client.get_node(node_name=master)
+        if node is None:  # the topology has changed meanwhile
+            return False
+        try:
+            with self._reaching():
+                client.get_redis_connection(node).time()
+        except (Unreachable, Unsuitable):
+            return False
+        return True
+
     def keys(self, pattern: str) -> list[bytes]:
         """Every key that matches `pattern`, by SCAN on every master."""
-        with reaching():
+        with self._reaching():
             return list(cast(Any, self._client).scan_iter(match=pattern, count=1000))
 
     def clock(self) -> tuple[Mapping[bytes, bytes], int]:
         """The clock's hash and its shard's TIME in ms."""
-        with reaching(CLOCK):
+        with self._reaching(CLOCK):
             client = cast(Any, self._client)
             fields = client.hgetall(CLOCK)
             seconds, micros = client.time(target_nodes=client.get_node_from_key(CLOCK))
@@ -203,15 +230,22 @@ class Cluster:
     def close(self) -> None:
         self._client.close()
 
+    @contextmanager
+    def _reaching(self, about: object = "") -> Generator[None]:
+        with reaching(about, self._traffic):
+            yield
+
 
 @contextmanager
-def reaching(about: object = "") -> Generator[None]:
+def reaching(about: object = "", traffic: Traffic | None = None) -> Generator[None]:
     """What the client raises, as what the caller can act on; `about` is for the message."""
     try:
         yield
     except exceptions.AuthenticationError as error:
         raise Unsuitable(f"Redis refuses the credentials: {error}") from error
     except _TRANSIENT as error:
+        if traffic:
+            traffic.unanswered(error)
         raise Unreachable(f"Redis does not answer: {error}") from error
     except exceptions.ResponseError as error:
         if refusal := _refusal(error, about):

@@ -15,6 +15,7 @@ from redis.retry import Retry
 from hourglass.address import Address, Tls
 from hourglass.cluster import Cluster, reaching
 from hourglass.errors import Misconfigured, Unreachable, Unsuitable
+from hourglass.traffic import Traffic
 
 OLDEST_REDIS = (7, 0)
 
@@ -30,10 +31,11 @@ def connect(
     username: str = "",
     password: str = "",
     timeout_s: float = 5.0,
+    traffic: Traffic | None = None,
 ) -> Cluster:
     """A cluster that answered, is a cluster, and is new enough.
 
-    `username` and `password` are used where the URL has none.
+    `username` and `password` are used where the URL has none; `traffic` counts what happens.
 
     Raises Misconfigured for a malformed URL or file, Unreachable, or Unsuitable with the remedy.
     """
@@ -63,9 +65,11 @@ def connect(
                 startup_nodes=[ClusterNode(host, port) for host, port in address.nodes],
                 require_full_coverage=False,
                 retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), RETRIES),
+                redis_connect_func=traffic.connected if traffic else None,
                 **options,
             ),
             address.nodes,
+            traffic,
         )
 
 

@@ -1,4 +1,4 @@
-"""Metrics as declarations: each service lists its own, and the metrics table is made from them."""
+"""Metrics as declarations: each service lists its own, and docs/metrics.md is made from them."""
 
 from __future__ import annotations
 
@@ -12,18 +12,24 @@ from prometheus_client.core import GaugeMetricFamily
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instrument:
-    """One metric. Counters are named with `_total`, times with `_seconds`.
+    """One metric. Counters are named with `_total`, times with `_seconds`, shares with `_ratio`.
 
+    unit: of the value
     values: of a counter's only label, all there can be: each counts from zero from the start on,
-    because a series that begins with its first event shows no increase
+        because a series that begins with its first event shows no increase
+    across: how the series of several replicas become one number. Each replica counts what it does
+        itself, so counters and histograms add up; a fact about the cluster is the same from every
+        replica, and their sum would be wrong
     """
 
     name: str
     kind: Literal["counter", "gauge", "histogram"]
     help: str
+    unit: str
     labels: tuple[str, ...] = ()
     values: tuple[str, ...] = ()
     buckets: Sequence[float] = ()
+    across: Literal["sum", "max", "min"] = "sum"
 
     def counter(self, registry: CollectorRegistry) -> Counter:
         counter = Counter(self.name, self.help, self.labels, registry=registry)

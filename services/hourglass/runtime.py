@@ -15,16 +15,20 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from types import FrameType
 
 from prometheus_client import CollectorRegistry
 
+from hourglass.build import BUILD, show_build
 from hourglass.cluster import Cluster
 from hourglass.errors import Damaged, HourglassError, Unreachable
 from hourglass.probes import Probes
 from hourglass.settings import ServiceSettings
+from hourglass.shards import SHARD_INSTRUMENTS, ShardGauges
 from hourglass.telemetry import set_up_logging
-from hourglass.troubles import TroubleGauge
+from hourglass.traffic import TRAFFIC_INSTRUMENTS, Traffic
+from hourglass.troubles import TROUBLE, TroubleGauge
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +38,10 @@ _SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
 DRAIN_S = 1.5
 #: A worker that gave no sign of life for this long is stuck: far above every time-out it waits for.
 STUCK_S = 60.0
+SHARDS_S = 2.0
+
+#: What every service exports.
+COMMON = (TROUBLE, *SHARD_INSTRUMENTS, *TRAFFIC_INSTRUMENTS, BUILD)
 
 
 class Service:
@@ -53,6 +61,9 @@ class Service:
         self._heeds_signals = False
         self._port: int | None = None
         TroubleGauge(self.registry, self._beats, self._troubles)
+        show_build(self.registry, kind)
+        self._traffic = Traffic(self.registry)
+        self._shards = ShardGauges(self.registry)
         set_up_logging(settings.log_format, settings.log_level, service=kind, name=self.name)
 
     def connect(self) -> Cluster:
@@ -64,9 +75,10 @@ class Service:
         deadline = time.monotonic() + self._settings.connect_within_s
         while True:
             try:
-                cluster = self._settings.connect()
+                cluster = self._settings.connect(self._traffic)
                 self.resources.callback(cluster.close)
                 cluster.clock()  # it answers, and its slots are served
+                self.every(SHARDS_S, "shards", partial(self._look_at_shards, cluster))
                 return cluster
             except Unreachable as error:
                 self._troubles["start"] = f"starting: {error}"
@@ -74,6 +86,9 @@ class Service:
                     sys.exit(0)
                 if time.monotonic() >= deadline:
                     raise
+
+    def _look_at_shards(self, cluster: Cluster) -> None:
+        self._shards.look(cluster, lambda: self.beat("shards"))
 
     def worker(self, name: str, work: Callable[[], None]) -> threading.Thread:
         """Start `work` in a thread of its own; it returns soon after `stop` is set."""

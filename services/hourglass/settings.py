@@ -18,6 +18,7 @@ from hourglass.address import Tls
 from hourglass.cluster import Cluster
 from hourglass.connecting import connect
 from hourglass.errors import HourglassError, Misconfigured
+from hourglass.traffic import Traffic
 
 ENV_PREFIX = "HOURGLASS_"
 
@@ -92,7 +93,7 @@ class RedisSettings:
     redis_cert_file: str | None = option(None, "File with the client certificate (PEM).")
     redis_key_file: str | None = option(None, "File with the client certificate's key (PEM).")
 
-    def connect(self) -> Cluster:
+    def connect(self, traffic: Traffic | None = None) -> Cluster:
         """The cluster. Raises Misconfigured, Unreachable, Unsuitable."""
         return connect(
             self.redis_url,
@@ -103,6 +104,7 @@ class RedisSettings:
             ),
             username=self.redis_username,
             password=self._password(),
+            traffic=traffic,
         )
 
     def _password(self) -> str:

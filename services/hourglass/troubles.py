@@ -15,7 +15,9 @@ TROUBLE = Instrument(
     kind="gauge",
     help="1 for a part of the process that cannot do its job now, 0 for one that can: a loop, or "
     "the reader of one partition. /readyz and the log say why.",
+    unit="1",
     labels=("worker",),
+    across="max",
 )
 
 

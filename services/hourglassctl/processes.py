@@ -68,14 +68,14 @@ class Processes:
                 return float(value)
         return None
 
-    def get(self, name: str, path: str) -> tuple[int, str]:
+    def get(self, name: str, path: str, *, accept: str = "") -> tuple[int, str]:
         """Status and body; status 0 while nobody answers."""
         ports = re.findall(r" listens on port (\d+)$", self.said(name), re.MULTILINE)
         if not ports:
             return 0, ""
         connection = HTTPConnection("127.0.0.1", int(ports[-1]), timeout=5)
         try:
-            connection.request("GET", path)
+            connection.request("GET", path, headers={"Accept": accept} if accept else {})
             answer = connection.getresponse()
             return answer.status, answer.read().decode()
         except (OSError, HTTPException):

@@ -1,4 +1,4 @@
-"""The tables of the README, made from the options and the metrics as they are declared."""
+"""The tables of the docs, made from the options and the metrics as they are declared."""
 
 from __future__ import annotations
 
@@ -67,21 +67,39 @@ def _default(value: Any, unit: str) -> str:
 
 def metrics_table() -> str:
     """Every metric, with the services that export it."""
-    services: dict[Instrument, list[str]] = {}
-    for service, (_, instruments) in SERVICES.items():
-        for instrument in instruments:
-            services.setdefault(instrument, []).append(service)
     rows = [
         (
             f"`{each.name}`",
             each.kind,
+            each.unit,
             ", ".join(f"`{label}`" for label in each.labels),
-            ", ".join(services[each]),
+            ", ".join(services),
+            each.across,
             each.help,
         )
-        for each in sorted(services, key=lambda each: each.name)
+        for each, services in sorted(exporters().items(), key=lambda pair: pair[0].name)
     ]
-    return _table(("metric", "type", "labels", "service", "what"), rows)
+    head = ("metric", "type", "unit", "labels", "services", "over replicas", "what")
+    return _table(head, rows)
+
+
+def buckets_table() -> str:
+    """The upper bounds of each histogram's buckets."""
+    rows = [
+        (f"`{each.name}`", each.unit, " ".join(f"{bound:g}" for bound in each.buckets))
+        for each in sorted(exporters(), key=lambda each: each.name)
+        if each.kind == "histogram"
+    ]
+    return _table(("histogram", "unit", "buckets up to"), rows)
+
+
+def exporters() -> dict[Instrument, list[str]]:
+    """Every metric there is, and the services that export it."""
+    services: dict[Instrument, list[str]] = {}
+    for service, (_, instruments) in SERVICES.items():
+        for instrument in instruments:
+            services.setdefault(instrument, []).append(service)
+    return services
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -93,29 +111,36 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-TABLES = {"configuration": configuration_table, "metrics": metrics_table}
+TABLES = {
+    "configuration": configuration_table,
+    "metrics": metrics_table,
+    "buckets": buckets_table,
+}
 
 
 def rewritten(document: str) -> str:
     """`document` with what is between `<!-- NAME:begin -->` and `<!-- NAME:end -->` made anew."""
+    made = 0
     for name, table in TABLES.items():
         pattern = re.compile(f"(<!-- {name}:begin -->\n).*?(<!-- {name}:end -->)", re.DOTALL)
         document, found = pattern.subn(lambda m, t=table: f"{m[1]}{t()}\n{m[2]}", document)
-        if found != 1:
-            raise Refused(f"the document has {found} places for the {name} table: give it one")
+        made += found
+    if not made:
+        raise Refused(f"the document has no place for a table: one of {', '.join(TABLES)}")
     return document
 
 
 def reference(
-    document: Path,
-    check: Annotated[bool, typer.Option("--check", help="Only say whether it is current.")] = False,
+    documents: list[Path],
+    check: Annotated[bool, typer.Option("--check", help="Only say if they are current.")] = False,
 ) -> None:
-    """Write the tables into DOCUMENT."""
-    now = document.read_text(encoding="utf-8")
-    made = rewritten(now)
-    if check and made != now:
-        raise Refused(f"the tables in {document} are not current: run make docs")
-    document.write_text(made, encoding="utf-8")
+    """Write the tables into DOCUMENTS."""
+    for document in documents:
+        now = document.read_text(encoding="utf-8")
+        made = rewritten(now)
+        if check and made != now:
+            raise Refused(f"the tables in {document} are not current: run make docs")
+        document.write_text(made, encoding="utf-8")
 
 
 def main() -> None:

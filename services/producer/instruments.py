@@ -7,7 +7,7 @@ from enum import StrEnum
 from prometheus_client import CollectorRegistry
 
 from hourglass.instruments import Instrument
-from hourglass.troubles import TROUBLE
+from hourglass.runtime import COMMON
 
 
 class Loss(StrEnum):
@@ -24,11 +24,13 @@ PRODUCED = Instrument(
     name="hourglass_readings_produced_total",
     kind="counter",
     help="Readings the devices of this process have given.",
+    unit="readings",
 )
 TAKEN = Instrument(
     name="hourglass_readings_taken_total",
     kind="counter",
     help="Readings Redis has taken, each counted once.",
+    unit="readings",
 )
 DROPPED = Instrument(
     name="hourglass_readings_dropped_total",
@@ -36,6 +38,7 @@ DROPPED = Instrument(
     help="Readings given up, by reason: buffer_full, expired (older than two days), "
     "skipped (the clock leapt), stopped (told to stop while Redis was away), "
     "refused (a key of their day was damaged to its end).",
+    unit="readings",
     labels=("reason",),
     values=tuple(Loss),
 )
@@ -43,23 +46,44 @@ BUFFERED = Instrument(
     name="hourglass_readings_buffered",
     kind="gauge",
     help="Readings that wait to be sent.",
+    unit="readings",
 )
 DUPLICATES = Instrument(
-    name="hourglass_batches_duplicate_total",
+    name="hourglass_readings_duplicate_total",
     kind="counter",
-    help="Batches tried again that had been taken after all; nothing was added twice.",
+    help="Readings sent again that had been taken after all; none was added twice.",
+    unit="readings",
 )
 RETRIES = Instrument(
     name="hourglass_batches_retried_total",
     kind="counter",
     help="Tries that failed because Redis did not answer.",
+    unit="tries",
 )
 DEVICES = Instrument(
     name="hourglass_producer_devices",
     kind="gauge",
     help="Devices this process stands for.",
+    unit="devices",
 )
-INSTRUMENTS = (PRODUCED, TAKEN, DROPPED, BUFFERED, DUPLICATES, RETRIES, DEVICES, TROUBLE)
+BATCH = Instrument(
+    name="hourglass_batch_readings",
+    kind="histogram",
+    help="Readings in a batch that Redis has taken.",
+    unit="readings",
+    buckets=(1, 10, 100, 250, 500, 1000, 2500, 5000),
+)
+INSTRUMENTS = (
+    PRODUCED,
+    TAKEN,
+    DROPPED,
+    BUFFERED,
+    DUPLICATES,
+    RETRIES,
+    DEVICES,
+    BATCH,
+    *COMMON,
+)
 
 
 class Instruments:
@@ -73,6 +97,7 @@ class Instruments:
         self._duplicates = DUPLICATES.counter(registry)
         self._retries = RETRIES.counter(registry)
         self._devices = DEVICES.gauge(registry)
+        self._batch = BATCH.histogram(registry)
         self.tally = {"produced": 0, "taken": 0, "dropped": 0}
 
     def devices(self, count: int) -> None:
@@ -84,9 +109,10 @@ class Instruments:
 
     def taken(self, count: int, *, duplicate: bool) -> None:
         self._taken.inc(count)
+        self._batch.observe(count)
         self.tally["taken"] += count
         if duplicate:
-            self._duplicates.inc()
+            self._duplicates.inc(count)
 
     def dropped(self, count: int, reason: Loss) -> None:
         self._dropped.labels(reason).inc(count)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from prometheus_client import CollectorRegistry
 
-from hourglass.survey import FRESH_S, StreamGauges, StreamState
+from hourglass.gauges import FRESH_S, StreamGauges
+from hourglass.survey import StreamState
 
 PENDING = "hourglass_stream_group_messages_pending"
 

@@ -1,0 +1,135 @@
+"""The hour in progress as metrics: its average so far, and how complete it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from hourglass.averages import mean_milli_f
+from hourglass.clock import Instant
+from hourglass.cluster import Cluster
+from hourglass.instruments import Instrument
+from hourglass.keys import HOUR_MS, Partition
+from hourglass.readings import MILLI
+
+AVERAGE = Instrument(
+    name="hourglass_current_hour_average_temp_f",
+    kind="gauge",
+    help="Average of the readings counted so far in the hour in progress; absent before the first.",
+    unit="degrees Fahrenheit",
+    across="max",
+)
+READINGS = Instrument(
+    name="hourglass_current_hour_readings",
+    kind="gauge",
+    help="Readings counted so far in the hour in progress.",
+    unit="readings",
+    across="max",
+)
+COMPLETENESS = Instrument(
+    name="hourglass_current_hour_completeness_ratio",
+    kind="gauge",
+    help="Share of the readings due so far in the hour in progress that are counted. Due is one a "
+    "HOURGLASS_PERIOD_S from each device of this hour, or of the last one if that had more. Absent "
+    "in the hour's first minute, without a period, and while no device is known.",
+    unit="ratio",
+    across="max",
+)
+PROGRESS_INSTRUMENTS = (AVERAGE, READINGS, COMPLETENESS)
+
+#: What is on its way when the clock is looked at would weigh too much in a young hour.
+SETTLING_MS = 60_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """What one hour amounts to so far.
+
+    elapsed_ms: of the hour, in event time
+    devices: that have given readings in it
+    devices_before: in the hour before it
+    """
+
+    elapsed_ms: int
+    count: int
+    sum_milli_f: int
+    devices: int
+    devices_before: int
+
+    def completeness(self, period_ms: float) -> float | None:
+        """The share of what is due that is counted, at most 1; None if it cannot be told."""
+        devices = max(self.devices, self.devices_before)
+        if not (devices and period_ms) or self.elapsed_ms < SETTLING_MS:
+            return None
+        return min(1.0, self.count / (devices * self.elapsed_ms / period_ms))
+
+
+def look(cluster: Cluster, instant: Instant, *, settling_ms: int) -> Progress:
+    """The hour that was in progress `settling_ms` of real time ago. One round trip to each shard.
+
+    Raises Unreachable.
+    """
+    then_ms = instant.spec.now(instant.real_ms - settling_ms)
+    start_ms = then_ms - then_ms % HOUR_MS
+    today, hour = _place(start_ms)
+    day_before, hour_before = _place(start_ms - HOUR_MS)
+    replies = cluster.pipeline(
+        [
+            ("HMGET", today.hours, f"{hour:02d}:count", f"{hour:02d}:sum"),
+            ("SCARD", today.devices(hour)),
+            ("HGET", day_before.hours, f"{hour_before:02d}:devices"),
+            ("SCARD", day_before.devices(hour_before)),
+        ]
+    )
+    count, total = _numbers(replies[0], 2)
+    return Progress(
+        elapsed_ms=then_ms - start_ms,
+        count=count,
+        sum_milli_f=total,
+        devices=_numbers(replies[1])[0],
+        # In its record once it is sealed, in a set until then.
+        devices_before=_numbers(replies[2])[0] or _numbers(replies[3])[0],
+    )
+
+
+def _place(start_ms: int) -> tuple[Partition, int]:
+    partition = Partition.containing(start_ms)
+    return partition, (start_ms - partition.day_ms) // HOUR_MS
+
+
+def _numbers(reply: Any, expected: int = 1) -> Sequence[int]:
+    """Zeros for what is missing, or stands in a key of another type: the sealer says so."""
+    if isinstance(reply, Exception):
+        return [0] * expected
+    values = cast(list[Any], reply if isinstance(reply, list) else [reply])
+    return [int(value or 0) for value in values]
+
+
+class ProgressGauges(Collector):
+    """Exports the last look; nothing of an hour without readings."""
+
+    def __init__(self, registry: CollectorRegistry, *, period_s: float) -> None:
+        self._period_ms = period_s * 1000
+        self._progress: Progress | None = None
+        registry.register(self)
+
+    def look(self, cluster: Cluster, instant: Instant, *, settling_ms: int) -> None:
+        """As `look`; while Redis is away nothing is known. Raises Unreachable."""
+        self._progress = None
+        self._progress = look(cluster, instant, settling_ms=settling_ms)
+
+    def collect(self) -> list[GaugeMetricFamily]:
+        average, readings, completeness = (each.family() for each in PROGRESS_INSTRUMENTS)
+        if (progress := self._progress) is not None:
+            readings.add_metric((), progress.count)
+            if progress.count:
+                mean = mean_milli_f(progress.sum_milli_f, progress.count)
+                average.add_metric((), mean / MILLI)
+            if (share := progress.completeness(self._period_ms)) is not None:
+                completeness.add_metric((), share)
+        return [average, readings, completeness]

@@ -1,0 +1,202 @@
+"""The last survey as metrics: nothing of streams that are gone, nothing once it is old."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from threading import Lock
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from hourglass.instruments import Instrument
+from hourglass.survey import StreamState
+
+LENGTH = Instrument(
+    name="hourglass_stream_length",
+    kind="gauge",
+    help="Entries in the stream.",
+    unit="entries",
+    labels=("stream",),
+    across="max",
+)
+MEMORY = Instrument(
+    name="hourglass_stream_memory_bytes",
+    kind="gauge",
+    help="Memory that the stream takes in Redis, estimated by MEMORY USAGE from samples.",
+    unit="bytes",
+    labels=("stream",),
+    across="max",
+)
+SHARD = Instrument(
+    name="hourglass_stream_shard_info",
+    kind="gauge",
+    help="1 for the master, as host:port, that holds the stream.",
+    unit="1",
+    labels=("stream", "shard"),
+    across="max",
+)
+LAG = Instrument(
+    name="hourglass_stream_group_lag",
+    kind="gauge",
+    help="Entries not delivered to the group yet; absent while unknown.",
+    unit="entries",
+    labels=("stream", "group"),
+    across="max",
+)
+LAG_KNOWN = Instrument(
+    name="hourglass_stream_group_lag_known",
+    kind="gauge",
+    help="1 if Redis can tell the lag, 0 if it cannot; unknown is not zero.",
+    unit="1",
+    labels=("stream", "group"),
+    across="min",
+)
+PENDING = Instrument(
+    name="hourglass_stream_group_messages_pending",
+    kind="gauge",
+    help="Entries delivered to the group and not acknowledged.",
+    unit="entries",
+    labels=("stream", "group"),
+    across="max",
+)
+OLDEST_PENDING = Instrument(
+    name="hourglass_stream_group_oldest_pending_timestamp_seconds",
+    kind="gauge",
+    help="Time in the id of the oldest pending entry; absent while nothing is pending. If it "
+    "stands still, somebody holds an entry and does not finish it.",
+    unit="seconds since the epoch",
+    labels=("stream", "group"),
+    across="max",
+)
+CONSUMERS = Instrument(
+    name="hourglass_stream_group_consumers",
+    kind="gauge",
+    help="Consumers the group knows.",
+    unit="consumers",
+    labels=("stream", "group"),
+    across="max",
+)
+STREAM_INSTRUMENTS = (
+    LENGTH,
+    MEMORY,
+    SHARD,
+    LAG,
+    LAG_KNOWN,
+    PENDING,
+    OLDEST_PENDING,
+    CONSUMERS,
+)
+
+PARTITIONS = Instrument(
+    name="hourglass_stream_partitions",
+    kind="gauge",
+    help="Partitions that live now.",
+    unit="partitions",
+    across="max",
+)
+EXPIRY = Instrument(
+    name="hourglass_partition_expiry_timestamp_seconds",
+    kind="gauge",
+    help="When the partition expires, in real time.",
+    unit="seconds since the epoch",
+    labels=("stream",),
+    across="max",
+)
+AGGREGATE_LAG = Instrument(
+    name="hourglass_aggregate_lag",
+    kind="gauge",
+    help="Entries delivered late or not at all yet, over all partitions: lag and pending together; "
+    "absent while any lag is unknown. One number for an autoscaler.",
+    unit="entries",
+    across="max",
+)
+AGGREGATE_LAG_SECONDS = Instrument(
+    name="hourglass_aggregate_lag_seconds",
+    kind="gauge",
+    help="How far counting is behind, in event time: from the oldest reading that is not counted "
+    "to the pipeline clock; 0 if every reading is counted.",
+    unit="seconds of event time",
+    across="max",
+)
+PARTITION_INSTRUMENTS = (PARTITIONS, EXPIRY, AGGREGATE_LAG, AGGREGATE_LAG_SECONDS)
+
+#: A survey is made every few seconds; one older than this tells nothing of now.
+FRESH_S = 15.0
+
+
+class StreamGauges(Collector):
+    """Exports the last survey: series of streams that are gone are gone with them.
+
+    Before the first one, and once Redis has not answered for FRESH_S, there are no series at all:
+    unknown is not zero, and not what it was either.
+    """
+
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        *,
+        partitions: bool,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`partitions`: the streams are partitions, which expire and add up to one lag."""
+        self._states: Sequence[StreamState] = ()
+        self._behind_s = 0.0
+        self._fresh_until = float("-inf")
+        self._monotonic = monotonic
+        self._partitions = partitions
+        self._lock = Lock()
+        registry.register(self)
+
+    def show(self, states: Sequence[StreamState], *, behind_s: float = 0.0) -> None:
+        """`behind_s`: the age of the oldest reading that waits, in event time."""
+        with self._lock:
+            self._states = states
+            self._behind_s = behind_s
+            self._fresh_until = self._monotonic() + FRESH_S
+
+    def collect(self) -> list[GaugeMetricFamily]:
+        with self._lock:
+            states, behind_s = self._states, self._behind_s
+            if self._monotonic() >= self._fresh_until:
+                return []
+        families = {each: each.family() for each in STREAM_INSTRUMENTS}
+        for state in states:
+            for instrument, labels, value in _of_stream(state):
+                if value is not None:
+                    families[instrument].add_metric(labels, value)
+        found = list(families.values())
+        return found + _of_partitions(states, behind_s) if self._partitions else found
+
+
+def _of_stream(
+    state: StreamState,
+) -> list[tuple[Instrument, tuple[str, ...], float | None]]:
+    """Values by instrument and labels; None is not known."""
+    stream, group = (state.stream,), (state.stream, state.group)
+    oldest = state.oldest_pending
+    return [
+        (LENGTH, stream, state.length),
+        (MEMORY, stream, state.memory_bytes),
+        (SHARD, (state.stream, state.shard), 1),
+        (LAG, group, state.lag),
+        (LAG_KNOWN, group, 0 if state.lag is None else 1),
+        (PENDING, group, state.pending),
+        (OLDEST_PENDING, group, int(oldest.partition(b"-")[0]) / 1000 if oldest else None),
+        (CONSUMERS, group, state.consumers),
+    ]
+
+
+def _of_partitions(states: Sequence[StreamState], behind_s: float) -> list[GaugeMetricFamily]:
+    partitions, expiry, aggregate, seconds = (each.family() for each in PARTITION_INSTRUMENTS)
+    partitions.add_metric((), len(states))
+    seconds.add_metric((), behind_s)
+    for state in states:
+        if state.expires_ms is not None:
+            expiry.add_metric((state.stream,), state.expires_ms / 1000)
+    lags = [state.lag for state in states]
+    if None not in lags:
+        waiting = sum(lag for lag in lags if lag is not None)
+        aggregate.add_metric((), waiting + sum(state.pending for state in states))
+    return [partitions, expiry, aggregate, seconds]

@@ -1,0 +1,56 @@
+"""Which shards answer, as metrics: the one thing that is told while Redis is away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from hourglass.cluster import Cluster
+from hourglass.instruments import Instrument
+
+UP = Instrument(
+    name="hourglass_redis_up",
+    kind="gauge",
+    help="1 if every shard answered this process when it last looked, 0 if one did not, or before "
+    "the first look. Streams' series are absent while Redis is away; this one never is.",
+    unit="1",
+    across="min",
+)
+SHARD_UP = Instrument(
+    name="hourglass_redis_shard_up",
+    kind="gauge",
+    help="1 for a master that answered this process when it last looked, as host:port, 0 for one "
+    "that did not.",
+    unit="1",
+    labels=("shard",),
+    across="max",
+)
+SHARD_INSTRUMENTS = (UP, SHARD_UP)
+
+
+class ShardGauges(Collector):
+    """Registered before Redis has been reached: until then nothing is up."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._answers: Mapping[str, bool] = {}
+        registry.register(self)
+
+    def look(self, cluster: Cluster, beat: Callable[[], None]) -> None:
+        """Ask one master after the other; one that is away is a fact and no error. `beat` is called
+        before each, because a silent one takes its time."""
+        masters = cluster.masters()
+        self._answers = {master: self._answers.get(master, False) for master in masters}
+        for master in masters:
+            beat()
+            self._answers = {**self._answers, master: cluster.answers(master)}
+
+    def collect(self) -> list[GaugeMetricFamily]:
+        up, shard_up = UP.family(), SHARD_UP.family()
+        answers = self._answers
+        up.add_metric((), float(bool(answers) and all(answers.values())))
+        for shard, answered in sorted(answers.items()):
+            shard_up.add_metric((shard,), float(answered))
+        return [up, shard_up]

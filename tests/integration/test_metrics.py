@@ -1,0 +1,203 @@
+"""Running services export what is declared, at a cost that does not grow with partitions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+import redis as redis_py
+from prometheus_client import Metric
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
+from prometheus_client.parser import text_string_to_metric_families as plain_text
+
+from hourglass.address import Address
+from hourglass.clock import Instant
+from hourglass.instruments import Instrument
+from hourglass.keys import GROUP
+from hourglass.survey import oldest_waiting_ms, survey
+from hourglassctl.embedded import EmbeddedCluster
+from hourglassctl.reference import SERVICES
+from tests.pipeline import DAY, Pipeline, at, day_after, reading
+from tests.services import Services, services
+from tests.waiting import wait_until
+
+#: An hour passes in a second.
+SPEED = 3600
+#: Series that are absent while there is nothing to tell.
+MAY_BE_ABSENT = {
+    "hourglass_current_hour_average_temp_f",
+    "hourglass_current_hour_completeness_ratio",
+    "hourglass_stream_group_oldest_pending_timestamp_seconds",
+}
+
+
+@pytest.fixture
+def busy(pipeline: Pipeline, redis_url: str, tmp_path: Path) -> Iterable[Services]:
+    """One process of each service, once averages have been loaded."""
+    with services(redis_url, HOURGLASS_WAREHOUSE_URL=f"sqlite:///{tmp_path}/w.db") as running:
+        pipeline.run_clock(DAY.day_ms, SPEED)
+        running.producer("producer", "--devices", "3")
+        running.aggregator("aggregator", "--lateness-s", "0.2")
+        running.start("averages-consumer", "averages_consumer")
+        running.await_ready("producer", "aggregator", "averages-consumer")
+        loaded = "hourglass_averages_loaded_total"
+        wait_until(
+            lambda: (running.metric("averages-consumer", loaded) or 0) > 1, 60, "no averages"
+        )
+        yield running
+
+
+def exported(running: Services, service: str) -> dict[str, Metric]:
+    """By name, without what the client library adds of its own accord."""
+    families = plain_text(running.get(service, "/metrics")[1])
+    return {each.name: each for each in families if not each.name.endswith("_created")}
+
+
+def family_name(instrument: Instrument) -> str:
+    """As a family of counters is called."""
+    return instrument.name.removesuffix("_total")
+
+
+def test_services_export_what_is_declared_and_nothing_else(busy: Services) -> None:
+    for service, (_, instruments) in SERVICES.items():
+        declared = {family_name(each): each for each in instruments}
+        wait_until(
+            lambda service=service: running_out_of_silence(busy, service), 30, f"{service} is mute"
+        )
+        found = exported(busy, service)
+        assert found.keys() == declared.keys(), service
+        for name, instrument in declared.items():
+            family = found[name]
+            assert (family.type, family.documentation) == (instrument.kind, instrument.help)
+            assert family.samples or instrument.name in MAY_BE_ABSENT, name
+            for sample in family.samples:
+                assert sample.labels.keys() - {"le"} == set(instrument.labels), name
+            if instrument.kind == "histogram":
+                bounds = {float(s.labels["le"]) for s in family.samples if "le" in s.labels}
+                assert bounds == {*instrument.buckets, float("inf")}
+
+
+def running_out_of_silence(running: Services, service: str) -> bool:
+    """Whether the loops that look at streams and shards have looked."""
+    return all(
+        family.samples or family.name in MAY_BE_ABSENT
+        for family in exported(running, service).values()
+    ) and exported(running, service).keys() == {family_name(each) for each in SERVICES[service][1]}
+
+
+def test_whoever_asks_for_open_metrics_gets_them(busy: Services) -> None:
+    for service in SERVICES:
+        status, body = busy.get(service, "/metrics", accept="application/openmetrics-text")
+        assert status == 200
+        assert body.rstrip().endswith("# EOF")
+        assert {each.name for each in open_metrics(body)} >= {"hourglass_redis_up"}
+
+
+def round_trips(url: str) -> int:
+    """Times the servers have read from a client since they started, over all shards."""
+    total = 0
+    for host, port in Address.parse(url).nodes:
+        with redis_py.Redis(host=host, port=port) as node:
+            total += node.info("stats")["total_reads_processed"]
+    return total
+
+
+def commands(url: str) -> set[str]:
+    """What has been called since the statistics were reset."""
+    called: set[str] = set()
+    for host, port in Address.parse(url).nodes:
+        with redis_py.Redis(host=host, port=port) as node:
+            called |= {name.removeprefix("cmdstat_") for name in node.info("commandstats")}
+    return called
+
+
+@pytest.mark.embedded
+def test_a_survey_takes_as_many_round_trips_for_forty_partitions_as_for_four(
+    embedded: EmbeddedCluster,
+) -> None:
+    def cost(pipeline: Pipeline, instant: Instant, streams: list[str]) -> int:
+        def look() -> None:
+            states = survey(pipeline.cluster, streams, GROUP)
+            assert len(states) == len(streams)
+            oldest = oldest_waiting_ms(pipeline.cluster, instant, states)
+            assert oldest == at(1)
+
+        look()  # whatever connections it takes are there
+        for port in embedded.ports:
+            with redis_py.Redis(port=port) as node:
+                node.config_resetstat()
+        before = round_trips(embedded.url)
+        look()
+        return round_trips(embedded.url) - before
+
+    with Pipeline(embedded.url) as pipeline:
+        days = [day_after(DAY, number) for number in range(40)]
+        for day in days:
+            pipeline.produce(reading(at(1, day=day)), reading(at(2, day=day)))
+            pipeline.delivery(day).read(1, 1)  # one pending, one not delivered
+        instant = pipeline.clock.look()
+        streams = [day.stream for day in days]
+        few = cost(pipeline, instant, streams[:4])
+        many = cost(pipeline, instant, streams)
+        assert many <= few + 3  # a shard may have none of the four
+        assert not commands(embedded.url) & {"scan", "keys", "xreadgroup"}
+
+
+@pytest.mark.chaos
+@pytest.mark.embedded(node_timeout_ms=60_000)
+def test_while_redis_is_away_metrics_answer_and_say_so(embedded: EmbeddedCluster) -> None:
+    with Pipeline(embedded.url) as pipeline, services(embedded.url) as running:
+        pipeline.use_wall_clock()
+        names = [running.aggregator("aggregator"), running.producer("producer")]
+        running.await_ready(*names)
+        for name in names:
+            wait_until(lambda name=name: running.metric(name, "hourglass_redis_up") == 1, 20)
+        pipeline.xadd(ts=at(1), temp_f=50)
+        for port in embedded.ports:
+            embedded.node_at(port).pause()
+        for name in names:
+            wait_until(
+                lambda name=name: running.metric(name, "hourglass_redis_up") == 0,
+                60,
+                f"{name} does not say that Redis is away",
+            )
+            shards = re.findall(
+                r'hourglass_redis_shard_up\{shard="[^"]+"\} (\S+)', running.get(name, "/metrics")[1]
+            )
+            assert "0.0" in shards
+            errors = 'hourglass_redis_errors_total{kind="timeout"}'
+            wait_until(
+                lambda name=name, errors=errors: running.metric(name, errors), 60, "no time-outs"
+            )
+        wait_until(
+            lambda: running.metric("aggregator", "hourglass_stream_partitions") is None,
+            60,
+            "what cannot be known is still shown",
+        )
+        for port in embedded.ports:
+            embedded.node_at(port).resume()
+        for name in names:
+            wait_until(lambda name=name: running.metric(name, "hourglass_redis_up") == 1, 60)
+
+
+def test_the_series_of_a_partition_that_is_gone_and_the_count_of_a_consumer_go(
+    pipeline: Pipeline, redis_url: str
+) -> None:
+    with services(redis_url) as running:
+        pipeline.produce(reading(at(1)))
+        pipeline.delivery(name="somebody").read(1, 1)
+        running.aggregator("aggregator")
+        pending = (
+            f'hourglass_stream_group_messages_pending{{group="{GROUP}",stream="{DAY.stream}"}}'
+        )
+        consumers = f'hourglass_stream_group_consumers{{group="{GROUP}",stream="{DAY.stream}"}}'
+        wait_until(lambda: running.metric("aggregator", consumers) == 2, 20, "not two consumers")
+        assert running.metric("aggregator", pending) is not None
+        # It gives no sign of life, holds nothing once its entry has been claimed, and is removed.
+        wait_until(lambda: running.metric("aggregator", consumers) == 1, 30, "it is still there")
+        pipeline.cluster.call("UNLINK", DAY.stream)
+        wait_until(
+            lambda: DAY.stream not in running.get("aggregator", "/metrics")[1], 30, "it is shown"
+        )
