@@ -55,7 +55,8 @@ def _from_binary(kind: str) -> Provider:
 
 @contextmanager
 def _local_cluster(server: RedisServer) -> Generator[str]:
-    with EmbeddedCluster(binary=server.binary) as cluster:
+    # A node that the machine has no time for is not to be called failing.
+    with EmbeddedCluster(binary=server.binary, node_timeout_ms=15_000) as cluster:
         yield cluster.url
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from hourglassctl.guard import Guard
 from hourglassctl.processes import Processes
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 
 ENVIRONMENT = {
     "HOURGLASS_HTTP_HOST": "127.0.0.1",
@@ -21,7 +21,12 @@ ENVIRONMENT = {
     "HOURGLASS_CLAIM_IDLE_MS": "200",
     "HOURGLASS_SEAL_EVERY_MS": "20",
     "HOURGLASS_LINGER_MS": "10",
+    # With so short a claim time, what is merely slow must not be taken for what kills.
+    "HOURGLASS_DELIVERY_LIMIT": "1000",
 }
+
+#: Services end within two seconds of SIGTERM; a busy machine gets more.
+PROMPT_S = 8.0
 
 
 class Services(Processes):
@@ -37,7 +42,23 @@ class Services(Processes):
 
     def await_ready(self, *names: str) -> None:
         for name in names:
-            wait_until(lambda name=name: self.ready(name), 20, f"{name} is not ready")
+            wait_until(lambda name=name: self.ready(name), message=f"{name} is not ready")
+
+    def await_caught_up(self, producer: str) -> None:
+        """Until whatever it has produced so far is taken, or dropped."""
+        produced = self.total(producer, "hourglass_readings_produced_total")
+
+        def dealt_with() -> float:
+            taken = self.total(producer, "hourglass_readings_taken_total")
+            return taken + self.total(producer, "hourglass_readings_dropped_total")
+
+        wait_until(lambda: dealt_with() >= produced > 0, message=f"{producer} does not catch up")
+
+    def total(self, name: str, family: str) -> float:
+        """The sum of a metric's samples, whatever their labels; 0 while none is shown."""
+        metrics = self.get(name, "/metrics")[1]
+        shown = re.findall(rf"^{family}(?:{{.*}})? (\S+)$", metrics, re.MULTILINE)
+        return sum(map(float, shown))
 
     def page(self, name: str) -> str:
         """The address of an averages consumer's web page, once it is served."""
@@ -59,7 +80,7 @@ class Services(Processes):
         self.signal(name, signal.SIGTERM)
         return self.exit_status(name), time.monotonic() - began
 
-    def exit_status(self, name: str, timeout_s: float = 20) -> int:
+    def exit_status(self, name: str, timeout_s: float = PATIENCE_S) -> int:
         return self._children[name].wait(timeout_s)
 
     def cpu_s(self, name: str) -> float:

@@ -6,18 +6,31 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from hourglass.errors import Unreachable
+
 T = TypeVar("T")
+
+#: What takes a second where nothing else runs may take very long on a busy machine.
+PATIENCE_S = 100.0
 
 
 def wait_until(
-    predicate: Callable[[], T], timeout_s: float = 10, message: str = "", *, every_s: float = 0.01
+    predicate: Callable[[], T],
+    timeout_s: float = PATIENCE_S,
+    message: str = "",
+    *,
+    every_s: float = 0.01,
 ) -> T:
-    """Poll; the first true value. Raises AssertionError with the message."""
+    """Poll; the first true value. Redis may be away meanwhile. Raises AssertionError with the
+    message."""
     deadline = time.monotonic() + timeout_s
     while True:
-        value = predicate()
-        if value:
-            return value
+        reason = message or str(predicate)
+        try:
+            if value := predicate():
+                return value
+        except Unreachable as error:
+            reason = f"{reason}; {error}"
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {timeout_s} s: {message or predicate}")
+            raise AssertionError(f"not within {timeout_s} s: {reason}")
         time.sleep(every_s)

@@ -73,7 +73,7 @@ class Processes:
         ports = re.findall(r" listens on port (\d+)$", self.said(name), re.MULTILINE)
         if not ports:
             return 0, ""
-        connection = HTTPConnection("127.0.0.1", int(ports[-1]), timeout=5)
+        connection = HTTPConnection("127.0.0.1", int(ports[-1]), timeout=20)
         try:
             connection.request("GET", path, headers={"Accept": accept} if accept else {})
             answer = connection.getresponse()

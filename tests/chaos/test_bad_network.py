@@ -51,7 +51,7 @@ def check(pipeline: Pipeline, running: Services) -> None:
     tally = json.loads(running.output("porch").read_text())
     assert tally["dropped"] == 0
     assert tally["produced"] == tally["taken"] == pipeline.cluster.call("XLEN", DAY.stream)
-    wait_until(lambda: counted(pipeline) == tally["taken"], 30, "not everything is counted")
+    wait_until(lambda: counted(pipeline) == tally["taken"], message="not everything is counted")
     running.await_ready("aggregator")
     assert pipeline.audit().differences == []
 
@@ -67,9 +67,9 @@ def test_a_slow_redis_delays_and_loses_nothing(
     running.producer(*PORCH)
     running.aggregator()
 
-    wait_until(lambda: counted(pipeline) > 5_000, 60, "too little is counted")
+    wait_until(lambda: counted(pipeline) > 5_000, message="too little is counted")
 
-    assert running.ready("porch")
+    running.await_ready("porch")
     network.delay_s = 0.0
     check(pipeline, running)
 
@@ -78,13 +78,15 @@ def test_connections_are_cut_in_the_middle_of_replies(
     pipeline: Pipeline, running: Services, network: Proxy
 ) -> None:
     running.producer(*PORCH)
-    wait_until(lambda: pipeline.cluster.call("XLEN", DAY.stream) > 5_000, 20, "too little comes")
+    wait_until(
+        lambda: pipeline.cluster.call("XLEN", DAY.stream) > 5_000, message="too little comes"
+    )
 
     network.cut_replies(5, after_bytes=3_000)
     running.aggregator()
 
-    wait_until(lambda: network.cuts == 5, 30, "no reply was long enough")
-    wait_until(lambda: counted(pipeline) > 5_000, 30, "too little is counted")
+    wait_until(lambda: network.cuts == 5, message="no reply was long enough")
+    wait_until(lambda: counted(pipeline) > 5_000, message="too little is counted")
     check(pipeline, running)
 
 
@@ -105,8 +107,8 @@ def test_a_reply_is_lost_after_the_server_did_the_work(
     running.producer(*PORCH)
     running.aggregator("aggregator", "--lateness-s", "0")
 
-    wait_until(lambda: network.losses == 1, 20, "it was never called")
-    wait_until(lambda: len(pipeline.averages()) >= 2, 30, "no hours are published")
+    wait_until(lambda: network.losses == 1, message="it was never called")
+    wait_until(lambda: len(pipeline.averages()) >= 2, message="no hours are published")
 
     check(pipeline, running)
     starts = [average.start_ms for average in pipeline.averages()]

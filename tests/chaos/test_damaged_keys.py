@@ -46,7 +46,7 @@ def test_yesterday_is_published_and_today_follows_when_its_key_is_gone(
     pipeline.drive(at(1, day=NEXT_DAY))
 
     name = running.aggregator()
-    wait_until(lambda: len(pipeline.averages()) == HOURS, 20, "yesterday is never published")
+    wait_until(lambda: len(pipeline.averages()) == HOURS, message="yesterday is never published")
     wait_until(lambda: troubled(running, name, key), message=f"{key} is not mentioned")
     assert running.metric(name, f'hourglass_trouble{{worker="{NEXT_DAY.stream}"}}') == 1
     assert running.get(name, "/livez")[0] == 200
@@ -56,7 +56,9 @@ def test_yesterday_is_published_and_today_follows_when_its_key_is_gone(
     if key == NEXT_DAY.stream:
         pipeline.produce(*today)
     else:
-        wait_until(lambda: len(pipeline.averages()) == HOURS + 1, 20, "today is never published")
+        wait_until(
+            lambda: len(pipeline.averages()) == HOURS + 1, message="today is never published"
+        )
         assert pipeline.averages()[-1].sum_milli_f == 70_000 * len(MINUTES)
         assert pipeline.averages()[-1].devices == 1
     running.await_ready(name)
@@ -137,7 +139,7 @@ def test_a_producer_gives_up_a_day_whose_key_is_damaged_to_its_end(
 
     name = running.producer("porch")
 
-    wait_until(lambda: pipeline.cluster.call("EXISTS", NEXT_DAY.stream), 20, "no day follows")
+    wait_until(lambda: pipeline.cluster.call("EXISTS", NEXT_DAY.stream), message="no day follows")
     dropped = running.metric(name, 'hourglass_readings_dropped_total{reason="refused"}')
     assert running.terminate(name)[0] == 0
     tally = json.loads(running.output(name).read_text())

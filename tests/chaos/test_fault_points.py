@@ -56,7 +56,7 @@ def produce_hours(pipeline: Pipeline) -> None:
 
 def check_hours(pipeline: Pipeline) -> None:
     """Every hour was published once, with every reading counted once."""
-    wait_until(lambda: len(pipeline.averages()) == HOURS, 30, "the hours are never published")
+    wait_until(lambda: len(pipeline.averages()) == HOURS, message="the hours are never published")
     sums = [sum(1000 * hour + 10 * each for each in range(PER_HOUR)) for hour in range(HOURS)]
     assert [(each.count, each.sum_milli_f) for each in pipeline.averages()] == [
         (PER_HOUR, total) for total in sums
@@ -140,7 +140,7 @@ def test_an_averages_consumer_is_killed(
 
     with Warehouse(url) as loaded:
         loaded.create()
-        wait_until(lambda: len(loaded.hours()) == HOURS, 20, "the hours are never loaded")
+        wait_until(lambda: len(loaded.hours()) == HOURS, message="the hours are never loaded")
         wait_until(lambda: unacknowledged(pipeline) == 0)
         assert loaded.hours() == {at(0) + hour * HOUR_MS for hour in range(HOURS)}
         assert pipeline.audit(loaded).differences == []

@@ -52,12 +52,12 @@ def test_the_averages_are_published_again_with_the_same_entries(
     running.producer(*PORCH)
     running.aggregator(*EAGER)
     running.start("consumer", "averages_consumer", "--warehouse-url", url)
-    wait_until(lambda: len(pipeline.averages()) >= 2, 30, "nothing is published")
+    wait_until(lambda: len(pipeline.averages()) >= 2, message="nothing is published")
     before = pipeline.averages()
 
     flush(pipeline, AVERAGES)
 
-    wait_until(lambda: len(pipeline.averages()) > len(before), 30, "nothing is published again")
+    wait_until(lambda: len(pipeline.averages()) > len(before), message="nothing is published again")
     # Readings may have come late meanwhile.
     again = pipeline.averages()[: len(before)]
     assert [replace(each, late=0) for each in again] == [replace(each, late=0) for each in before]
@@ -65,8 +65,10 @@ def test_the_averages_are_published_again_with_the_same_entries(
     running.terminate("porch")
     with Warehouse(url) as warehouse:
         hours = len(pipeline.averages())
-        wait_until(lambda: len(warehouse.hours()) >= hours, 20, "they are not loaded")
-        wait_until(lambda: pipeline.audit(warehouse).differences == [], 20, "it does not add up")
+        wait_until(lambda: len(warehouse.hours()) >= hours, message="they are not loaded")
+        wait_until(
+            lambda: pipeline.audit(warehouse).differences == [], message="it does not add up"
+        )
     running.await_ready("aggregator", "consumer")
 
 
@@ -76,16 +78,16 @@ def test_audit_says_exactly_how_many_readings_are_gone(
     pipeline.run_clock(at(0, day=day), SPEED)
     running.producer(*PORCH)
     running.aggregator(*EAGER)
-    wait_until(lambda: counted(pipeline, day) > 1_000, 20, "too little is counted")
+    wait_until(lambda: counted(pipeline, day) > 1_000, message="too little is counted")
 
     flush(pipeline, day.stream)
 
     before = taken(running)
-    wait_until(lambda: taken(running) > before + 1_000, 20, "the producer does not go on")
+    wait_until(lambda: taken(running) > before + 1_000, message="the producer does not go on")
     assert running.terminate("porch")[0] == 0
     tally = json.loads(running.output("porch").read_text())
     stored = pipeline.cluster.call("XLEN", day.stream)
-    wait_until(lambda: counted(pipeline, day) == stored, 20, "what is there is not counted")
+    wait_until(lambda: counted(pipeline, day) == stored, message="what is there is not counted")
     found = pipeline.audit()
     assert tally["taken"] == tally["produced"]
     assert (found.gone, found.lost, found.twice) == (tally["taken"] - stored, 0, 0)
@@ -100,17 +102,17 @@ def test_when_everything_is_flushed_the_pipeline_goes_on_by_the_wall(
     pipeline.run_clock(at(0), SPEED)
     running.producer(*PORCH)
     running.aggregator(*EAGER)
-    wait_until(lambda: counted(pipeline, DAY) > 1_000, 20, "too little is counted")
+    wait_until(lambda: counted(pipeline, DAY) > 1_000, message="too little is counted")
 
     redis.flushall(target_nodes=RedisCluster.PRIMARIES)
 
     told = "the pipeline clock was set anew: wall"
     for name in ("porch", "aggregator"):
-        wait_until(lambda name=name: running.said(name).count(told) == 1, 20, "it is not said")
-    wait_until(lambda: counted_today(pipeline) > 10, 30, "nothing is counted by the wall")
+        wait_until(lambda name=name: running.said(name).count(told) == 1, message="it is not said")
+    wait_until(lambda: counted_today(pipeline) > 10, message="nothing is counted by the wall")
     assert running.terminate("porch")[0] == 0
     running.await_ready("aggregator")
-    wait_until(lambda: not pipeline.audit().lost, 20, "what is there is not counted")
+    wait_until(lambda: not pipeline.audit().lost, message="what is there is not counted")
     found = pipeline.audit()
     assert (found.lost, found.twice) == (0, 0)
 

@@ -26,6 +26,7 @@ def fill(embedded: EmbeddedCluster, maxmemory: str) -> None:
 
 
 @pytest.mark.chaos
+@pytest.mark.embedded(node_timeout_ms=15_000)
 def test_readings_wait_until_there_is_room_again(embedded: EmbeddedCluster, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/warehouse.db"
     with Pipeline(embedded.url) as pipeline, services(embedded.url) as running:
@@ -45,21 +46,19 @@ def test_readings_wait_until_there_is_room_again(embedded: EmbeddedCluster, tmp_
         stored = pipeline.cluster.call("XLEN", DAY.stream)
         wait_until(lambda: counted(pipeline) == stored, message="what is there is not counted")
         hours = len(pipeline.averages())
-        wait_until(lambda: len(pipeline.averages()) > hours, 20, "no hour is published")
+        wait_until(lambda: len(pipeline.averages()) > hours, message="no hour is published")
         assert all(running.get(name, "/livez")[0] == 200 for name in (*names, "consumer"))
 
         fill(embedded, "0")
         running.await_ready(*names, "consumer")
-        wait_until(
-            lambda: (running.metric("porch", BUFFERED) or 0) < 100, 20, "it does not catch up"
-        )
+        running.await_caught_up("porch")
         assert running.terminate("porch")[0] == 0
         tally = json.loads(running.output("porch").read_text())
         assert tally["dropped"] == 0
         assert tally["produced"] == tally["taken"] == pipeline.cluster.call("XLEN", DAY.stream)
-        wait_until(lambda: counted(pipeline) == tally["taken"], 20, "not everything is counted")
+        wait_until(lambda: counted(pipeline) == tally["taken"], message="not everything is counted")
         with Warehouse(url) as warehouse:
-            wait_until(lambda: len(warehouse.hours()) >= len(pipeline.averages()), 20)
+            wait_until(lambda: len(warehouse.hours()) >= len(pipeline.averages()))
             assert pipeline.audit(warehouse).differences == []
 
 

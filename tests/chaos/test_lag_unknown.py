@@ -26,7 +26,7 @@ def first_shown(running: Services, name: str, sample: str) -> float:
         values.extend([] if value is None else [value])
         return bool(values)
 
-    wait_until(shown, 20, f"{name} does not show {sample}")
+    wait_until(shown, message=f"{name} does not show {sample}")
     return values[0]
 
 
@@ -48,8 +48,7 @@ def test_the_first_lag_shown_is_what_waits_and_none_is_shown_while_redis_is_away
         for sample in (LAG, PARTITIONS):
             wait_until(
                 lambda sample=sample: running.metric(name, sample) is None,
-                30,
-                f"{sample} is shown though nobody can know it",
+                message=f"{sample} is shown though nobody can know it",
             )
         shard.resume()
 

@@ -51,10 +51,15 @@ def test_what_kills_whoever_decodes_it_is_given_up_at_the_limit(
         if lives == 0 or not running.running("fragile"):
             lives += 1
             assert lives <= 10, "it is never given up"
-            running.start("fragile", "fragile", PYTHONPATH=str(tmp_path))
+            running.start(
+                "fragile",
+                "fragile",
+                PYTHONPATH=str(tmp_path),
+                HOURGLASS_DELIVERY_LIMIT="5",
+            )
         return len(pipeline.averages()) == 1
 
-    wait_until(done, 60, "the hour is never published")
+    wait_until(done, message="the hour is never published")
     (item,) = quarantined(pipeline.cluster, pipeline.clock.look())
     assert (item.original_id, item.reason) == (poison, Reason.UNDELIVERABLE)
     assert pipeline.averages()[0].count == 60
@@ -76,7 +81,7 @@ def test_megabytes_are_cut_in_quarantine_and_hold_up_nobody(
 
     running.aggregator()
 
-    wait_until(lambda: len(pipeline.averages()) == 1, 20, "the hour is never published")
+    wait_until(lambda: len(pipeline.averages()) == 1, message="the hour is never published")
     assert pipeline.averages()[0].count == 22
     items = list(quarantined(pipeline.cluster, pipeline.clock.look()))
     assert len(items) == 21

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from hourglass.errors import Unreachable
 from hourglassctl.embedded import EmbeddedCluster, Node
 from tests.pipeline import DAY, Pipeline, at
 from tests.services import Services, services
@@ -33,15 +32,8 @@ def shard_of_the_day(pipeline: Pipeline, embedded: EmbeddedCluster) -> Node:
 def reaches(running: Services, name: str, sample: str, least: float) -> None:
     wait_until(
         lambda: (running.metric(name, sample) or 0.0) >= least,
-        timeout_s=20,
         message=f"{sample} of {name} stays below {least}",
     )
-
-
-def caught_up(running: Services, name: str) -> None:
-    taken = running.metric(name, TAKEN) or 0.0
-    reaches(running, name, TAKEN, taken + 1)
-    wait_until(lambda: (running.metric(name, BUFFERED) or 0.0) < 100, message="the buffer stays")
 
 
 def tally_at_the_end(running: Services, name: str) -> dict[str, int]:
@@ -72,7 +64,7 @@ def test_a_producer_buffers_while_its_shard_is_silent_and_catches_up(
         shard.pause()
         reaches(running, name, BUFFERED, 3_000)
         shard.resume()
-        caught_up(running, name)
+        running.await_caught_up(name)
 
         tally = tally_at_the_end(running, name)
         entries = stored(pipeline)
@@ -112,11 +104,12 @@ def test_a_producer_told_to_stop_while_its_shard_is_silent_tells_what_it_gives_u
         shard.pause()
         reaches(running, name, BUFFERED, 500)
 
-        status, took_s = running.terminate(name)
+        status, _ = running.terminate(name)
 
-        shard.resume()
         # Its publisher waits for an answer all the while: the exit does not wait for it in turn.
-        assert (status, took_s < 4.0) == (0, True)
+        assert status == 0
+        assert "worker publisher did not finish in time" in running.said(name)
+        shard.resume()
         tally: dict[str, int] = json.loads(running.output(name).read_text())
         assert tally["produced"] == tally["taken"] + tally["dropped"]
 
@@ -125,14 +118,14 @@ def test_a_producer_told_to_stop_while_its_shard_is_silent_tells_what_it_gives_u
 def test_a_full_buffer_drops_the_oldest_and_counts_them(embedded: EmbeddedCluster) -> None:
     with Pipeline(embedded.url) as pipeline, services(embedded.url) as running:
         pipeline.run_clock(at(0), SPEED)
-        name = running.producer("porch", "--buffer-readings", "300", "--batch-readings", "100")
+        name = running.producer("porch", "--buffer-readings", "3000", "--batch-readings", "100")
         reaches(running, name, TAKEN, 1)
 
         shard = shard_of_the_day(pipeline, embedded)
         shard.pause()
         reaches(running, name, FULL, 500)
         shard.resume()
-        caught_up(running, name)
+        running.await_caught_up(name)
 
         dropped = running.metric(name, FULL)
         tally = tally_at_the_end(running, name)
@@ -162,42 +155,14 @@ def test_both_services_outlast_a_shard_that_dies_and_comes_back(embedded: Embedd
             wait_until(lambda name=name: not running.ready(name), message=f"{name} is ready")
             assert running.get(name, "/livez")[0] == 200
         shard.restart()
-        caught_up(running, producer)
+        running.await_caught_up(producer)
 
         tally = tally_at_the_end(running, producer)
         assert tally["produced"] == tally["taken"] == len(set(stored(pipeline)))
         assert tally["dropped"] == 0
-        wait_until(lambda: counted(pipeline) == tally["taken"], 20, "not everything is counted")
+        wait_until(lambda: counted(pipeline) == tally["taken"], message="not everything is counted")
         running.await_ready(aggregator)
         assert pipeline.audit().differences == []
-
-
-@pytest.mark.embedded(replicas=1, node_timeout_ms=500)
-def test_counts_stay_true_when_a_replica_takes_over(embedded: EmbeddedCluster) -> None:
-    with Pipeline(embedded.url) as pipeline, services(embedded.url) as running:
-        pipeline.run_clock(at(0), SPEED)
-        producer = running.producer("porch", "--devices", "3")
-        aggregator = running.aggregator()
-        reaches(running, aggregator, COUNTED, 1_000)
-
-        lost = shard_of_the_day(pipeline, embedded)
-        lost.kill()
-        wait_until(lambda: moved(pipeline, lost), 20, "no replica takes over")
-        caught_up(running, producer)
-
-        tally = tally_at_the_end(running, producer)
-        assert tally["dropped"] == 0
-        wait_until(lambda: counted(pipeline) == len(stored(pipeline)), 20, "not all is counted")
-        assert len(set(stored(pipeline))) == len(stored(pipeline))
-        running.await_ready(aggregator)
-        assert pipeline.audit().differences == []
-
-
-def moved(pipeline: Pipeline, lost: Node) -> bool:
-    try:
-        return pipeline.master_of(DAY.stream) != lost.port
-    except Unreachable:
-        return False
 
 
 def counted(pipeline: Pipeline) -> int:

@@ -39,12 +39,12 @@ def test_one_that_sleeps_over_its_batch_counts_nothing_twice(
     wait_until(lambda: f"fault point {point}" in running.said(sleeper))
 
     running.aggregator("heir", BATCH)
-    wait_until(lambda: pipeline.record(0).count == 1_000, 20, "the heir does not take over")
+    wait_until(lambda: pipeline.record(0).count == 1_000, message="the heir does not take over")
     running.signal(sleeper, signal.SIGCONT)
     running.await_ready(sleeper)
     produce(pipeline, 500)
 
-    wait_until(lambda: pipeline.record(0).count == 1_500, 20, "they do not go on")
+    wait_until(lambda: pipeline.record(0).count == 1_500, message="they do not go on")
     if point == "commit.before":
         wait_until(lambda: running.metric(sleeper, CONFLICTS) == 1, message="it never woke up")
     assert pipeline.audit().differences == []
@@ -68,8 +68,8 @@ def test_those_that_left_are_forgotten_and_those_that_come_go_on(
         produce(pipeline, 2_000)
         produced += 2_000
         if wanted:
-            wait_until(lambda: pipeline.record(0).count == produced, 60, "not all is counted")  # noqa: B023
-            wait_until(lambda: consumers(pipeline) == present, 60, "who left is not forgotten")
+            wait_until(lambda: pipeline.record(0).count == produced, message="not all is counted")  # noqa: B023
+            wait_until(lambda: consumers(pipeline) == present, message="who left is not forgotten")
             assert pipeline.pending() == 0
     assert pipeline.audit().differences == []
 
@@ -92,10 +92,10 @@ def test_what_a_dead_one_left_is_recovered_however_much_it_is(
     # Behind 99,000 that it may not claim yet.
     let_idle(ids[-1_000:])
     running.aggregator("heir", "--claim-idle-ms=20000")
-    wait_until(lambda: counted(pipeline) >= 1_000, 60, "the tail is never reached")
+    wait_until(lambda: counted(pipeline) >= 1_000, message="the tail is never reached")
 
     let_idle(ids)
-    wait_until(lambda: counted(pipeline) == PENDING, 60, "the rest is never recovered")
+    wait_until(lambda: counted(pipeline) == PENDING, message="the rest is never recovered")
     assert pipeline.pending() == 0
     assert pipeline.audit().differences == []
 

@@ -47,7 +47,7 @@ def server(config: Path) -> Generator[Redis]:
             [find_server().binary, config], stdout=subprocess.DEVNULL, process_group=guard.group
         )
         try:
-            wait_until(lambda: answers(client), 20, "redis-server does not answer")
+            wait_until(lambda: answers(client), message="redis-server does not answer")
             yield client
         finally:
             process.terminate()

@@ -70,7 +70,7 @@ def test_the_rows_are_those_that_the_entries_would_have_given(
 ) -> None:
     start(running, url, *NAMES)
 
-    wait_until(lambda: len(rows(url)) == len(entries), 20, "an hour stays missing")
+    wait_until(lambda: len(rows(url)) == len(entries), message="an hour stays missing")
     assert rows(url) == [HourRow(**row_of(entry, WHENEVER)) for entry in entries]
     said = "".join(running.said(name) for name in NAMES)
     assert "24 hours were trimmed from the stream before being loaded: 2025-01-01T00:00:00Z" in said

@@ -99,7 +99,7 @@ def test_nothing_that_goes_wrong_reveals_a_secret(
         for name, module in SERVICES.items():
             user = f"hourglass-{module.replace('_', '-')}"
             running.start(name, module, "--redis-username", user)
-        wait_until(lambda: running.metric("consumer", LOADED), 60, "nothing is loaded")
+        wait_until(lambda: running.metric("consumer", LOADED), message="nothing is loaded")
         texts = said_by(running)
 
         postgres.stop()
@@ -205,7 +205,7 @@ def test_secrets_may_come_from_mounted_files(
             "consumer", "averages_consumer", "--redis-username", "hourglass-averages-consumer",
             "--warehouse-url-file", str(tmp_path / "url"), *files,
         )  # fmt: skip
-        wait_until(lambda: running.metric("consumer", LOADED), 60, "nothing is loaded")
+        wait_until(lambda: running.metric("consumer", LOADED), message="nothing is loaded")
 
 
 def end_of(command: list[str], **environment: str) -> tuple[int, str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.pipeline import DAY, NEXT_DAY, Pipeline, at, day_after, reading
-from tests.services import services
+from tests.services import PROMPT_S, services
 from tests.waiting import wait_until
 
 DAYS = (DAY, NEXT_DAY, day_after(NEXT_DAY))
@@ -32,7 +32,7 @@ def test_a_producer_sends_what_it_has_buffered(
 
         status, took_s = running.terminate("porch")
 
-        assert (status, took_s < 2.0) == (0, True)
+        assert (status, took_s < PROMPT_S) == (0, True)
         tally = json.loads(running.output("porch").read_text())
     assert tally["dropped"] == 0
     assert tally["produced"] == tally["taken"] == stored(pipeline)
@@ -54,7 +54,7 @@ def test_an_aggregator_commits_what_it_has_read(pipeline: Pipeline, redis_url: s
 
         status, took_s = running.terminate("aggregator")
 
-        assert (status, took_s < 2.0) == (0, True)
+        assert (status, took_s < PROMPT_S) == (0, True)
         assert "did not finish in time" not in running.said("aggregator")
     assert [pipeline.pending(day) for day in DAYS] == [0, 0, 0]
     assert 0 < counted(pipeline) < len(DAYS) * 43_000, "it was not stopped under load"
@@ -73,11 +73,11 @@ def test_a_collector_that_is_away_holds_up_nothing(
     with services(redis_url) as running:
         running.producer("porch")
         running.aggregator("aggregator")
-        wait_until(lambda: "/v1/traces" in running.said("aggregator"), 30, "it exports nothing")
+        wait_until(lambda: "/v1/traces" in running.said("aggregator"), message="it exports nothing")
 
         status, took_s = running.terminate("aggregator")
 
-        assert (status, took_s < 4.0) == (0, True)  # without a limit it is more than ten
+        assert (status, took_s < PROMPT_S) == (0, True)  # without a limit it is more than ten
 
 
 #: Stands in the way of an import that every service needs.

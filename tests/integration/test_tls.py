@@ -77,7 +77,9 @@ def test_the_pipeline_works_over_tls_on_every_shard(
         assert code == 0, line
         running.aggregator()
         running.start("consumer", "averages_consumer")
-        wait_until(lambda: running.metric("consumer", LOADED) == 4 * 24, 60, "hours are missing")
+        wait_until(
+            lambda: running.metric("consumer", LOADED) == 4 * 24, message="hours are missing"
+        )
     with cluster.nodes() as nodes:
         assert min(node.dbsize() for node in nodes) > 0
 

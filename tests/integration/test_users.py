@@ -63,7 +63,9 @@ def start(
 def more(running: Services, name: str, sample: str) -> None:
     """Wait until the sample has grown."""
     before = running.metric(name, sample) or 0.0
-    wait_until(lambda: (running.metric(name, sample) or 0.0) > before, 60, f"{name}: no {sample}")
+    wait_until(
+        lambda: (running.metric(name, sample) or 0.0) > before, message=f"{name}: no {sample}"
+    )
 
 
 @pytest.fixture
@@ -137,7 +139,7 @@ def fail_over(embedded: EmbeddedCluster, key: str) -> None:
     """Kill the master of `key`, wait until its replica holds it, and give it back as a replica."""
     lost = embedded.master_of(key)
     lost.kill()
-    wait_until(lambda: embedded.master_of(key) is not lost, 30, "no replica takes over")
+    wait_until(lambda: embedded.master_of(key) is not lost, message="no replica takes over")
     lost.restart()
     embedded.await_whole()
 

@@ -243,7 +243,8 @@ def test_a_file_that_another_program_holds_locked_is_away_within_the_grace_perio
             began = time.monotonic()
             with pytest.raises(WarehouseAway, match="database is locked"):
                 warehouse.upsert([average(0)], NOON)
-            assert time.monotonic() - began < 1.5
+            # SQLite alone would wait five seconds.
+            assert time.monotonic() - began < 4.5
         warehouse.upsert([average(0)], NOON)
         assert len(all_rows(warehouse)) == 1
 

