@@ -208,8 +208,9 @@ def _held(client: Any) -> set[tuple[int, int, int]]:
 
 
 def _is_whole(client: Any) -> bool:
-    replication = client.info("replication")
-    return (
-        client.execute_command("CLUSTER INFO")["cluster_state"] == "ok"
-        and replication.get("master_link_status", "up") == "up"
-    )
+    try:
+        cluster = client.execute_command("CLUSTER INFO")
+        replication = client.info("replication")
+    except redis.BusyLoadingError:
+        return False
+    return cluster["cluster_state"] == "ok" and replication.get("master_link_status", "up") == "up"

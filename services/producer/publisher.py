@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from enum import Enum, auto
 
+from redis.exceptions import ResponseError
+
 from hourglass.clock import PipelineClock
 from hourglass.cluster import Cluster, Link
 from hourglass.errors import Severed, Unreachable
@@ -14,6 +16,8 @@ from hourglass.scripts import Script
 from producer.batch import Batch
 
 _INGEST = Script.load("producer", "ingest")
+#: What a server that has become a replica says to WAIT, and to whoever was waiting.
+_DEMOTED = ("WAIT cannot be used with replica", "UNBLOCKED")
 
 
 class Outcome(Enum):
@@ -76,7 +80,7 @@ class Publisher:
                 ],
             )
             if taken >= 0 and self._wait_replicas:
-                self._wait(link)
+                self.await_replicas(link)
         except Severed:
             self._link = None
             self._cluster.refresh_topology()
@@ -103,8 +107,15 @@ class Publisher:
             self._link = (partition, link)
         return self._link[1]
 
-    def _wait(self, link: Link) -> None:
-        have = link.call("WAIT", self._wait_replicas, self._wait_timeout_ms)
+    def await_replicas(self, link: Link) -> None:
+        """Until they have what was written over `link`. Raises Unreachable."""
+        try:
+            have = link.call("WAIT", self._wait_replicas, self._wait_timeout_ms)
+        except ResponseError as error:
+            if not str(error).startswith(_DEMOTED):
+                raise
+            link.close()
+            raise Severed(f"a replica has taken over: {error}") from error
         if have < self._wait_replicas:
             raise Unreachable(
                 f"{have} of {self._wait_replicas} replicas confirmed within "

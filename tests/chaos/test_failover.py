@@ -1,0 +1,247 @@
+"""Shards die, fall asleep, restart and hand over slots, with replicas behind them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
+
+import pytest
+
+from hourglass.errors import Severed
+from hourglass.keys import AVERAGES, HOUR_MS, Partition
+from hourglassctl import formation
+from hourglassctl.embedded import EmbeddedCluster, Node
+from tests.pipeline import DAY, Pipeline, at, day_after
+from tests.services import Services, services
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.chaos
+failing_over = pytest.mark.embedded(replicas=1, persistence=True, node_timeout_ms=1000)
+#: No node is called failing because the machine has no time for it.
+steady = pytest.mark.embedded(replicas=1, node_timeout_ms=15_000)
+
+#: Twenty minutes a second: an hour takes three.
+SPEED = 1200.0
+PORCH = ("porch", "--devices=3")
+CAUTIOUS = ("--wait-replicas=1", "--wait-timeout-ms=500")
+TAKEN = "hourglass_readings_taken_total"
+WENT_BACK = "the averages' shard went back"
+
+
+@pytest.fixture
+def pipeline(embedded: EmbeddedCluster) -> Generator[Pipeline]:
+    with Pipeline(embedded.url) as pipeline:
+        yield pipeline
+
+
+@pytest.fixture
+def running(embedded: EmbeddedCluster) -> Generator[Services]:
+    with services(embedded.url) as running:
+        yield running
+
+
+@pytest.fixture
+def day(pipeline: Pipeline) -> Partition:
+    """One on another shard than the averages."""
+    shard = pipeline.master_of(AVERAGES)
+    days = (day_after(DAY, days) for days in range(100))
+    return next(day for day in days if pipeline.master_of(day.stream) != shard)
+
+
+def start(pipeline: Pipeline, running: Services, day: Partition, *options: str) -> None:
+    """A producer and two aggregators, until an hour is published."""
+    pipeline.run_clock(at(0, day=day), SPEED)
+    running.producer(*PORCH, *options)
+    for name in ("one", "other"):
+        running.aggregator(name, "--lateness-s=1")
+    wait_until(pipeline.averages, message="no hour is published")
+
+
+def go_on(pipeline: Pipeline, running: Services) -> None:
+    """Until the producer has caught up and an hour that begins from now on is published."""
+    running.await_caught_up("porch")
+    now_ms = pipeline.clock.refresh().now_ms
+    wait_until(lambda: newest_hour(pipeline) > now_ms - HOUR_MS, message="no more hours")
+
+
+def newest_hour(pipeline: Pipeline) -> int:
+    averages = pipeline.averages()
+    return averages[-1].start_ms if averages else 0
+
+
+def tally_at_the_end(pipeline: Pipeline, running: Services, day: Partition) -> tuple[int, int]:
+    """Readings that the producer was told were taken, and those that are there, all counted."""
+    running.await_caught_up("porch")
+    assert running.terminate("porch")[0] == 0
+    tally = json.loads(running.output("porch").read_text())
+    assert tally["dropped"] == 0
+    assert tally["taken"] == tally["produced"]
+    days = [day, day_after(day)]  # a slow machine may take longer than the first
+    entries = [
+        entry for each in days for entry in pipeline.cluster.call("XRANGE", each.stream, "-", "+")
+    ]
+    there = {(fields[b"device"], fields[b"ts"]) for _, fields in entries}
+    assert len(there) == len(entries), "a reading stands there twice"
+    wait_until(lambda: counted(pipeline, days) == len(there), message="not everything is counted")
+    running.await_ready("one", "other")
+    return tally["taken"], len(there)
+
+
+def counted(pipeline: Pipeline, days: list[Partition]) -> int:
+    return sum(each.count + each.late for day in days for each in pipeline.records(day).values())
+
+
+def check_nothing_is_gone(pipeline: Pipeline, running: Services, day: Partition) -> None:
+    taken, there = tally_at_the_end(pipeline, running, day)
+    assert taken == there
+    assert pipeline.audit().differences == []
+
+
+def await_new_master(pipeline: Pipeline, key: str, old: Node) -> None:
+    wait_until(lambda: pipeline.master_of(key) != old.port, message="no replica takes over")
+
+
+def cut_off(embedded: EmbeddedCluster, master: Node) -> None:
+    """What the master is told from now on does not reach its replica."""
+    (heir,) = embedded.replicas_of(master)
+    tell(heir, "CONFIG", "SET", "masterauth", "wrong")
+    tell(master, "CLIENT", "KILL", "TYPE", "replica")
+
+
+def tell(node: Node, *command: str) -> Any:
+    with formation.client(node.port, timeout_s=30) as client:
+        return cast(Any, client).execute_command(*command)
+
+
+@failing_over
+def test_with_wait_nothing_that_was_taken_is_lost_when_a_master_is_killed(
+    pipeline: Pipeline, running: Services, embedded: EmbeddedCluster, day: Partition
+) -> None:
+    start(pipeline, running, day, *CAUTIOUS)
+    lost = embedded.master_of(day.stream)
+
+    lost.kill()
+    await_new_master(pipeline, day.stream, lost)
+    lost.restart()  # as the replica that WAIT asks for
+    go_on(pipeline, running)
+
+    check_nothing_is_gone(pipeline, running, day)
+
+
+@failing_over
+def test_without_wait_audit_says_exactly_what_a_failover_lost(
+    pipeline: Pipeline, running: Services, embedded: EmbeddedCluster, day: Partition
+) -> None:
+    start(pipeline, running, day)
+    lost = embedded.master_of(day.stream)
+
+    cut_off(embedded, lost)
+    taken = running.total("porch", TAKEN)
+    wait_until(lambda: running.total("porch", TAKEN) > taken + 1_000, message="too little is taken")
+    lost.kill()
+    await_new_master(pipeline, day.stream, lost)
+    go_on(pipeline, running)
+
+    taken, there = tally_at_the_end(pipeline, running, day)
+    found = pipeline.audit()
+    assert taken - there >= 1_000
+    assert (found.gone, found.lost, found.twice) == (taken - there, 0, 0)
+
+
+@failing_over
+def test_a_master_that_slept_over_the_node_time_out_has_no_say_any_more(
+    pipeline: Pipeline, running: Services, embedded: EmbeddedCluster, day: Partition
+) -> None:
+    start(pipeline, running, day, *CAUTIOUS)
+    sleeper = embedded.master_of(day.stream)
+
+    sleeper.pause()
+    await_new_master(pipeline, day.stream, sleeper)
+    sleeper.resume()
+    go_on(pipeline, running)
+
+    check_nothing_is_gone(pipeline, running, day)
+
+
+@steady
+@pytest.mark.parametrize("meanwhile", [False, True])
+def test_a_master_that_became_a_replica_confirms_nothing(
+    pipeline: Pipeline,
+    embedded: EmbeddedCluster,
+    meanwhile: bool,  # noqa: FBT001
+) -> None:
+    publisher = pipeline.publisher("porch", wait_replicas=2, wait_timeout_ms=600_000)
+    link = pipeline.cluster.link(DAY.stream)
+    master = embedded.master_of(DAY.stream)
+    (heir,) = embedded.replicas_of(master)
+
+    def demote() -> None:
+        if meanwhile:
+            wait_until(lambda: b"cmd=wait" in tell(master, "CLIENT", "LIST"))
+        tell(heir, "CLUSTER", "FAILOVER", "TAKEOVER")
+        wait_until(lambda: not is_master(master), message="it stays master")
+
+    with ThreadPoolExecutor() as threads:
+        demoted = threads.submit(demote)
+        if not meanwhile:
+            demoted.result()
+        with pytest.raises(Severed, match="a replica has taken over"):
+            publisher.await_replicas(link)
+        demoted.result()
+
+
+@failing_over
+def test_averages_that_a_failover_took_back_are_published_again(
+    pipeline: Pipeline, running: Services, embedded: EmbeddedCluster, day: Partition
+) -> None:
+    start(pipeline, running, day, *CAUTIOUS)
+    lost = embedded.master_of(AVERAGES)
+
+    cut_off(embedded, lost)
+    hours = len(pipeline.averages())
+    wait_until(lambda: len(pipeline.averages()) > hours, message="no hour is published")
+    published = pipeline.averages()
+    lost.kill()
+    await_new_master(pipeline, AVERAGES, lost)
+    go_on(pipeline, running)
+
+    assert any(WENT_BACK in running.said(name) for name in ("one", "other"))
+    again = {average.start_ms: average for average in pipeline.averages()}
+    assert [again.get(average.start_ms) for average in published] == published
+    check_nothing_is_gone(pipeline, running, day)
+
+
+@failing_over
+def test_all_nodes_are_restarted_at_once_and_have_what_they_had(
+    pipeline: Pipeline, running: Services, embedded: EmbeddedCluster, day: Partition
+) -> None:
+    start(pipeline, running, day, *CAUTIOUS)
+
+    embedded.restart()
+    go_on(pipeline, running)
+
+    check_nothing_is_gone(pipeline, running, day)
+
+
+@steady
+@pytest.mark.parametrize("key", ["the day", AVERAGES])
+def test_a_slot_moves_to_another_shard_and_back_while_it_is_in_use(
+    pipeline: Pipeline, running: Services, embedded: EmbeddedCluster, day: Partition, key: str
+) -> None:
+    start(pipeline, running, day)
+    moved = day.stream if key == "the day" else key
+    here = embedded.master_of(moved)
+    there = next(node for node in embedded.nodes if node is not here and is_master(node))
+
+    for target in (there, here):
+        embedded.move_slot(moved, target)
+        assert embedded.master_of(moved) is target
+        go_on(pipeline, running)
+
+    check_nothing_is_gone(pipeline, running, day)
+
+
+def is_master(node: Node) -> bool:
+    return bool(tell(node, "ROLE")[0] == b"master")
