@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import time
 from random import Random
+from typing import Any
 
 from hourglass.faults import LOAD
 from hourglass.keys import AVERAGES, AVERAGES_GROUP, GROUP
@@ -21,18 +23,23 @@ STEPS = {
 }
 
 
-def held_by(stage: Stage, name: str) -> int:
-    """Entries that consumers of this process have pending."""
+def consumers(stage: Stage, name: str) -> list[dict[str, Any]]:
+    """What the groups know of this process's consumers."""
     streams = [(each.stream, GROUP) for each in candidates(stage.redis, stage.clock.look())]
     streams.append((AVERAGES, AVERAGES_GROUP))
     groups = stage.redis.pipeline([("XINFO CONSUMERS", *each) for each in streams])
-    return sum(
-        consumer["pending"]
-        for consumers in groups
-        if not isinstance(consumers, Exception)  # no such stream, or nobody reads it yet
-        for consumer in consumers
-        if consumer["name"].decode().startswith(f"{name}-")
-    )
+    return [
+        consumer
+        for known in groups
+        if not isinstance(known, Exception)  # no such stream, or nobody reads it yet
+        for consumer in known
+        if re.fullmatch(f"{name}(-[0-9a-f]{{8}})?", consumer["name"].decode())
+    ]
+
+
+def held_by(stage: Stage, name: str) -> int:
+    """Entries that this process has been given and has not acknowledged."""
+    return sum(consumer["pending"] for consumer in consumers(stage, name))
 
 
 def kill_producer(stage: Stage) -> Happened:
@@ -124,13 +131,8 @@ def scale(stage: Stage) -> Happened:
     for name in ("aggregator-11", "aggregator-12", "aggregator-13"):
         stage.start(name)
         stage.await_ready(name)
-    gone = tuple(f"{name}-" for name in (first, *more))
-
-    def left() -> list[str]:
-        groups = stage.redis.call("XINFO CONSUMERS", stage.today().stream, GROUP)
-        return [each["name"].decode() for each in groups if each["name"].decode().startswith(gone)]
-
-    wait(lambda: not left(), "consumers that are gone are removed")
+    for name in (first, *more):
+        wait(lambda name=name: not consumers(stage, name), f"{name}'s consumers are removed")
     return Happened(text="1 aggregator, 8, none, 3; the consumers that had left were removed")
 
 
