@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeAlias
 
 from hourglass.keys import HOUR_MS, Partition
-from hourglass.readings import Reason, Rules, Unusable, decode
-
-#: A stream entry as Redis delivers it: its id, and names and values in turn.
-Entry: TypeAlias = Sequence[Any]
-
+from hourglass.readings import Entry, Readings, Reject, Rules, decode_all
 
 #: What quarantine keeps of an entry: so many fields, and so many bytes of each name and value.
 MOST_FIELDS = 16
@@ -19,73 +14,59 @@ MOST_BYTES = 1024
 _OF_A_READING = (b"temp_f", b"ts", b"device")
 
 
-class Reject(NamedTuple):
-    """An entry that cannot be used, with as much of its fields as quarantine keeps."""
-
-    id: bytes
-    reason: Reason
-    fields: Sequence[bytes]
-
-
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Tally:
     """What a batch adds to one hour; temperatures in thousandths of a degree."""
 
-    count: int = 0
-    sum_milli_f: int = 0
-    min_milli_f: int = 1 << 62
-    max_milli_f: int = -(1 << 62)
-    devices: set[bytes] = field(default_factory=set[bytes])
+    count: int
+    sum_milli_f: int
+    min_milli_f: int
+    max_milli_f: int
+    devices: frozenset[bytes]
+
+    @classmethod
+    def of(cls, readings: Readings) -> Tally:
+        """What these add up to; there must be one at least."""
+        temperatures = readings.milli_f
+        return cls(
+            len(temperatures),
+            sum(temperatures),
+            min(temperatures),
+            max(temperatures),
+            frozenset(readings.devices),
+        )
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Fold:
-    """A batch, folded: every entry is in `ids`, and in one tally or among the rejects."""
+    """A batch, folded: every entry is in `ids`, and in one tally or among the rejects.
+
+    latest_ms: the latest event time counted; the day's start if there is none
+    """
 
     ids: list[bytes]
     tallies: dict[int, Tally]
-    rejects: list[Reject]
-    latest_ms: int
+    rejects: list[Reject] = field(default_factory=list[Reject])
+    latest_ms: int = 0
 
 
 def fold(
     partition: Partition,
-    entries: Iterable[Entry],
+    entries: Sequence[Entry],
     rules: Rules,
     undeliverable: Collection[bytes] = (),
 ) -> Fold:
-    """Sort `entries` into hours (0 to 23) and rejects.
-
-    An entry whose id is in `undeliverable` is rejected without being decoded: decoding may be
-    what killed whoever tried.
-    """
-    folded = Fold([], {}, [], partition.day_ms)
-    tallies = folded.tallies
-    day_ms = partition.day_ms
-    for entry_id, fields in entries:
-        folded.ids.append(entry_id)
-        if entry_id in undeliverable:
-            folded.rejects.append(Reject(entry_id, Reason.UNDELIVERABLE, kept(fields)))
-            continue
-        try:
-            device, ts_ms, milli_f = decode(partition, entry_id, fields, rules)
-        except Unusable as unusable:
-            folded.rejects.append(Reject(entry_id, unusable.reason, kept(fields)))
-            continue
-        hour = (ts_ms - day_ms) // HOUR_MS
-        tally = tallies.get(hour)
-        if tally is None:
-            tally = tallies[hour] = Tally()
-        tally.count += 1
-        tally.sum_milli_f += milli_f
-        if milli_f < tally.min_milli_f:
-            tally.min_milli_f = milli_f
-        if milli_f > tally.max_milli_f:
-            tally.max_milli_f = milli_f
-        tally.devices.add(device)
-        if ts_ms > folded.latest_ms:
-            folded.latest_ms = ts_ms
-    return folded
+    """Sort `entries` into hours (0 to 23) and rejects, as `decode_all` finds them."""
+    readings, rejects = decode_all(partition, entries, rules, undeliverable)
+    return Fold(
+        ids=[entry_id for entry_id, _ in entries],
+        tallies={
+            (start_ms - partition.day_ms) // HOUR_MS: Tally.of(of_hour)
+            for start_ms, of_hour in readings.by_hour()
+        },
+        rejects=[reject._replace(fields=kept(reject.fields)) for reject in rejects],
+        latest_ms=max(readings.times_ms, default=partition.day_ms),
+    )
 
 
 def kept(fields: Sequence[bytes]) -> Sequence[bytes]:

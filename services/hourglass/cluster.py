@@ -33,6 +33,7 @@ _TRANSIENT = (
     exceptions.ReadOnlyError,
     exceptions.AskError,
     exceptions.TryAgainError,
+    exceptions.NoScriptError,  # somebody flushed the scripts: a new link sends them again
 )
 
 #: Refusals that pass: memory is full, replicas are missing, a script runs, a snapshot failed.
@@ -68,39 +69,60 @@ def _refusal(error: exceptions.ResponseError, about: object = "") -> HourglassEr
 class Link:
     """One connection to the shard that holds a key. Not for several threads.
 
-    Any failure of the connection and any redirection raises Severed, after which the link is
-    useless: make a new one. A refusal that passes raises Unreachable, a key that holds something
-    else than it should raises Damaged, and the link stays good.
+    What is sent is answered in the order of sending, so a caller may send ahead: the server then
+    works while the caller does. Any failure of the connection and any redirection raises Severed,
+    after which the link is useless: make a new one. A refusal that passes raises Unreachable, a key
+    that holds something else than it should raises Damaged, and the link stays good.
     """
 
     def __init__(self, connection: Connection, traffic: Traffic | None = None) -> None:
         self._connection = connection
         self._traffic = traffic
+        self._known: set[str] = set()
+
+    def send(self, *command: str | bytes | int) -> None:
+        """One command, whose reply `receive` returns in its turn. Raises Severed."""
+        with self._severing():
+            self._connection.send_command(*command)
+
+    def receive(self) -> Any:
+        """The next reply as RESP2 delivers it, undecoded. Raises Severed, ResponseError."""
+        with self._severing():
+            return self._connection.read_response(disable_decoding=True)
 
     def call(self, *command: str | bytes | int) -> Any:
-        """One command; its reply as RESP2 delivers it, undecoded. Raises Severed, ResponseError."""
+        """One command and its reply, when nothing else is on its way."""
+        self.send(*command)
+        return self.receive()
+
+    def begin(
+        self, script: Script, keys: Sequence[str], arguments: Sequence[str | bytes | int]
+    ) -> None:
+        """Send a script, whose reply `finish` returns in its turn."""
         with self._severing():
-            return self._exchange(*command)
+            reach(script.before)
+            # The first time over this link the source itself: then no reply can be NOSCRIPT.
+            known = script.sha in self._known
+            self._known.add(script.sha)
+            named = (script.evalsha, script.sha) if known else (script.eval, script.source)
+            self._connection.send_command(*named, len(keys), *keys, *arguments)
+
+    def finish(self, script: Script) -> Any:
+        """The reply to a script that was begun; as `receive`."""
+        with self._severing():
+            reply = self._connection.read_response(disable_decoding=True)
+            reach(script.after)
+            return reply
 
     def run(
         self, script: Script, keys: Sequence[str], arguments: Sequence[str | bytes | int]
     ) -> Any:
-        """One script; as `call`."""
-        with self._severing():
-            reach(script.before)
-            try:
-                reply = self._exchange(script.evalsha, script.sha, len(keys), *keys, *arguments)
-            except exceptions.NoScriptError:
-                reply = self._exchange(script.eval, script.source, len(keys), *keys, *arguments)
-            reach(script.after)
-            return reply
+        """One script and its reply, when nothing else is on its way."""
+        self.begin(script, keys, arguments)
+        return self.finish(script)
 
     def close(self) -> None:
         self._connection.disconnect()
-
-    def _exchange(self, *command: str | bytes | int) -> Any:
-        self._connection.send_command(*command)
-        return self._connection.read_response(disable_decoding=True)
 
     @contextmanager
     def _severing(self) -> Generator[None]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from hourglass.averages import HourRecord
 from hourglass.cluster import Cluster, Link
 from hourglass.errors import Damaged
-from hourglass.keys import DAY_MS, GROUP, HOUR_MS, Partition
-from hourglass.readings import Rules, Unusable, decode
+from hourglass.keys import DAY_MS, GROUP, Partition
+from hourglass.readings import Entry, Rules, decode_all
 from hourglass.records import decode_hours
 from hourglass.scripts import Script
 
@@ -17,7 +17,7 @@ _SNAPSHOT = Script.load("hourglassctl", "snapshot")
 
 #: Plausibility and lateness are the aggregator's to judge: what it did not quarantine, it counted.
 _ANYTHING = Rules(min_milli_f=-(1 << 62), max_milli_f=1 << 62, overrun_ms=DAY_MS)
-_CHUNK = 2000
+_CHUNK = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,8 @@ def recount(cluster: Cluster, partition: Partition) -> Recount:
             return Recount(partition=partition, records=records, raw=None, gone=gone)
         rejected = {
             fields[fields.index(b"id") + 1]
-            for _, fields in _entries(link, partition.quarantine, b"+")
+            for chunk in _chunks(link, partition.quarantine, b"+")
+            for _, fields in chunk
         }
         raw, unaccounted = _count(link, partition, delivered, {*pending, *rejected})
         if link.call("EXISTS", partition.stream) == 0:  # it expired while being read
@@ -98,22 +99,19 @@ def _count(
     counts: dict[int, int] = {}
     sums: dict[int, int] = {}
     unaccounted = 0
-    for entry_id, fields in _entries(link, partition.stream, up_to):
-        if entry_id in without:
-            continue
-        try:
-            reading = decode(partition, entry_id, fields, _ANYTHING)
-        except Unusable:
-            unaccounted += 1
-            continue
-        start_ms = reading.ts_ms - reading.ts_ms % HOUR_MS
-        counts[start_ms] = counts.get(start_ms, 0) + 1
-        sums[start_ms] = sums.get(start_ms, 0) + reading.milli_f
+    for chunk in _chunks(link, partition.stream, up_to):
+        counted = [entry for entry in chunk if entry[0] not in without] if without else chunk
+        readings, rejects = decode_all(partition, counted, _ANYTHING)
+        unaccounted += len(rejects)
+        for start_ms, of_hour in readings.by_hour():
+            counts[start_ms] = counts.get(start_ms, 0) + len(of_hour.milli_f)
+            sums[start_ms] = sums.get(start_ms, 0) + sum(of_hour.milli_f)
     return {start: RawHour(count, sums[start]) for start, count in counts.items()}, unaccounted
 
 
-def _entries(link: Link, stream: str, up_to: bytes) -> Iterator[tuple[bytes, list[bytes]]]:
-    after = b"-"
-    while chunk := link.call("XRANGE", stream, after, up_to, "COUNT", _CHUNK):
-        yield from chunk
-        after = b"(" + chunk[-1][0]
+def _chunks(link: Link, stream: str, up_to: bytes) -> Iterator[Sequence[Entry]]:
+    """A stream's entries in order; while one chunk is looked at, the server reads the next."""
+    link.send("XRANGE", stream, "-", up_to, "COUNT", _CHUNK)
+    while chunk := link.receive():
+        link.send("XRANGE", stream, b"(" + chunk[-1][0], up_to, "COUNT", _CHUNK)
+        yield chunk

@@ -17,7 +17,7 @@ class Batch:
     """Readings of one partition under one sequence number.
 
     latest_ms: the latest event time in it
-    payload: MessagePack array of device, ts, temp_f repeated
+    payload: MessagePack array of device, ts (ms since the partition's start), temp_f repeated
     """
 
     partition: Partition
@@ -47,16 +47,25 @@ class Batcher:
                 yield self._batch(day, chunk)
 
     def _batch(self, day: int, readings: list[Reading]) -> Batch:
-        flat: list[bytes] = []
-        for device, ts_ms, milli_f in readings:
-            flat += (device, b"%d" % ts_ms, _text(milli_f))
+        partition = Partition(day * DAY_MS)
+        devices, times_ms, milli_f = zip(*readings, strict=True)
+        latest_ms = max(times_ms)
+        flat: list[bytes] = [b""] * (3 * len(readings))
+        flat[0::3] = devices
+        flat[1::3] = [_stamp(ts_ms - partition.day_ms) for ts_ms in times_ms]
+        flat[2::3] = [_text(each) for each in milli_f]
         return Batch(
-            partition=Partition(day * DAY_MS),
+            partition=partition,
             sequence=next(self._sequence),
             count=len(readings),
-            latest_ms=max(reading.ts_ms for reading in readings),
+            latest_ms=latest_ms,
             payload=packed(flat),
         )
+
+
+@lru_cache(maxsize=1024)  # devices are read together
+def _stamp(of_day_ms: int) -> bytes:
+    return b"%d" % of_day_ms
 
 
 @lru_cache(maxsize=65_536)

@@ -48,7 +48,7 @@ def stored(pipeline: Pipeline) -> list[tuple[bytes, int]]:
     entries: list[tuple[bytes, dict[bytes, Any]]] = pipeline.cluster.call(
         "XRANGE", DAY.stream, "-", "+"
     )
-    return [(fields[b"device"], int(fields[b"ts"])) for _, fields in entries]
+    return [(fields[b"device"], DAY.day_ms + int(fields[b"ts"])) for _, fields in entries]
 
 
 @pytest.mark.embedded(node_timeout_ms=15_000)

@@ -9,8 +9,20 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from hourglass.keys import Partition
-from hourglass.readings import Reading, Reason, Rules, Unusable, decode, degrees, milli_f
+from hourglass.keys import DAY_MS, Partition
+from hourglass.readings import (
+    Entry,
+    Reading,
+    Readings,
+    Reason,
+    Reject,
+    Rules,
+    Unusable,
+    decode,
+    decode_all,
+    degrees,
+    milli_f,
+)
 
 DAY = Partition.containing(1_735_689_600_000)  # 1 January 2025
 NOON_MS = DAY.hour_start_ms(12)
@@ -136,7 +148,12 @@ def test_a_ts_that_is_no_time_in_ms_is_refused(ts: bytes) -> None:
     assert reason_of(b"temp_f", b"73", b"ts", ts) is Reason.BAD_TIMESTAMP
 
 
-@pytest.mark.parametrize("ts_ms", [0, DAY.day_ms - 1, DAY.end_ms, DAY.end_ms + 1, 10**30])
+@pytest.mark.parametrize("of_day_ms", [0, 1, NOON_MS - DAY.day_ms, DAY_MS - 1])
+def test_a_ts_of_less_than_a_day_counts_from_the_partitions_start(of_day_ms: int) -> None:
+    assert usable(b"temp_f", b"73", b"ts", b"%d" % of_day_ms).ts_ms == DAY.day_ms + of_day_ms
+
+
+@pytest.mark.parametrize("ts_ms", [DAY_MS, DAY.day_ms - 1, DAY.end_ms, DAY.end_ms + 1, 10**30])
 def test_a_ts_of_another_day_is_refused_however_near(ts_ms: int) -> None:
     assert reason_of(b"temp_f", b"73", b"ts", b"%d" % ts_ms) is Reason.WRONG_DAY
 
@@ -228,3 +245,89 @@ def test_whatever_an_entry_holds_is_a_usable_reading_or_unusable(
     assert DAY.day_ms <= reading.ts_ms < DAY.end_ms
     assert rules.min_milli_f <= reading.milli_f <= rules.max_milli_f
     assert latest_ms is None or reading.ts_ms <= latest_ms
+
+
+def one_by_one(entries: list[Entry], rules: Rules) -> tuple[list[Reading], list[Reject]]:
+    readings: list[Reading] = []
+    rejects: list[Reject] = []
+    for entry_id, fields in entries:
+        try:
+            readings.append(decode(DAY, entry_id, fields, rules))
+        except Unusable as unusable:
+            rejects.append(Reject(entry_id, unusable.reason, fields))
+    return readings, rejects
+
+
+#: Values that look alike and are not: what one of them is refused for must not pass in a crowd.
+stamps = st.one_of(
+    st.integers(0, DAY_MS + 1),
+    st.integers(DAY.day_ms - 1, DAY.end_ms + 1),
+).map(lambda ts: b"%d" % ts) | st.sampled_from(
+    [b"", b"+5", b" 5", b"1_0", b"-1", b"5.0", b"9" * 33]
+)
+temperatures = st.integers(-151_000, 251_000).map(lambda milli: degrees(milli).encode())
+crowds = st.sampled_from(
+    [
+        [b"device", b"ts", b"temp_f"],
+        [b"ts", b"temp_f"],
+        [b"temp_f"],
+        [b"temp_f", b"temp_f"],
+        [b"device", b"ts"],
+        [],
+    ]
+)
+
+
+@st.composite
+def alike(draw: st.DrawFn) -> list[Entry]:
+    """Entries of one layout, or nearly so."""
+    names = draw(crowds)
+    values = {
+        b"device": st.sampled_from([b"a", b"b", b"d" * 128, b"d" * 129]),
+        b"ts": draw(st.sampled_from([stamps, st.just(b"%d" % NOON_MS), st.just(b"5")])),
+        b"temp_f": st.one_of(temperatures, st.just(b"73"))
+        if draw(st.booleans())
+        else st.just(b"7"),
+    }
+    entries: list[Entry] = []
+    for number in range(draw(st.integers(0, 6))):
+        own_names = names if draw(st.integers(0, 9)) else draw(crowds)
+        fields = [part for name in own_names for part in (name, draw(values[name]))]
+        arrival_ms = draw(
+            st.sampled_from([NOON_MS, DAY.day_ms - 1, DAY.end_ms + 5, DAY.end_ms - 1])
+        )
+        entries.append((b"%d-%d" % (arrival_ms, number), fields))
+    return entries
+
+
+@given(
+    entries=alike(), latest_ms=st.none() | st.sampled_from([NOON_MS, DAY.day_ms + 5, DAY.end_ms])
+)
+def test_what_is_decoded_together_is_what_is_decoded_one_by_one(
+    entries: list[Entry], latest_ms: int | None
+) -> None:
+    rules = Rules(latest_ms=latest_ms)
+    singles, rejects = one_by_one(entries, rules)
+
+    readings, rejected = decode_all(DAY, entries, rules)
+
+    assert list(map(Reading, *readings)) == singles
+    assert rejected == rejects
+
+
+@given(
+    rows=st.lists(
+        st.tuples(st.sampled_from([b"a", b"b"]), st.integers(0, DAY_MS - 1), st.integers())
+    )
+)
+def test_readings_by_hour_are_the_same_readings(rows: list[tuple[bytes, int, int]]) -> None:
+    readings = Readings(*zip(*rows, strict=True)) if rows else Readings((), (), ())
+
+    hours = {start_ms: list(map(Reading, *of_hour)) for start_ms, of_hour in readings.by_hour()}
+
+    assert all(
+        start_ms <= reading.ts_ms < start_ms + 3_600_000
+        for start_ms, of_hour in hours.items()
+        for reading in of_hour
+    )
+    assert sorted(each for of_hour in hours.values() for each in of_hour) == sorted(rows)

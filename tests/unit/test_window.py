@@ -43,7 +43,8 @@ def usable(draw: st.DrawFn, number: int) -> Sent:
     device = draw(st.sampled_from([b"a", b"b", b"c"]))
     text = str(degrees).encode()
     own_time = draw(st.booleans())
-    fields = [b"device", device, b"ts", b"%d" % ts_ms, b"temp_f", text]
+    stamp = draw(st.sampled_from([ts_ms, offset_ms]))
+    fields = [b"device", device, b"ts", b"%d" % stamp, b"temp_f", text]
     return Sent(
         id=b"%d-%d" % (DAY.day_ms if own_time else ts_ms, number),
         fields=fields if own_time else [b"temp_f", text, b"device", device],
@@ -63,7 +64,7 @@ def unusable(draw: st.DrawFn, number: int) -> Sent:
                 ([b"temp_f", b"nan"], Reason.NOT_FINITE),
                 ([b"temp_f", b"1000"], Reason.IMPLAUSIBLE),
                 ([b"temp_f", b"73", b"ts", b"noon"], Reason.BAD_TIMESTAMP),
-                ([b"temp_f", b"73", b"ts", b"0"], Reason.WRONG_DAY),
+                ([b"temp_f", b"73", b"ts", b"%d" % DAY_MS], Reason.WRONG_DAY),
             ]
         )
     )
