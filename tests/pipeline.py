@@ -21,6 +21,7 @@ from hourglass.averages import HourlyAverage, HourRecord
 from hourglass.clock import ClockSpec, Instant, Mode, PipelineClock
 from hourglass.cluster import Cluster
 from hourglass.connecting import connect
+from hourglass.errors import Unreachable
 from hourglass.keys import AVERAGES, DAY_MS, GROUP, HOUR_MS, Partition
 from hourglass.readings import MILLI, Reading, Rules
 from hourglass.records import decode_hours
@@ -51,6 +52,17 @@ def batch_of(*readings: Reading) -> Batch:
     """The first batch of a producer: sequence number 1."""
     (batch,) = Batcher(limit=5000).cut(readings)
     return batch
+
+
+def publish(publisher: Publisher, batch: Batch) -> Outcome:
+    """Try `batch` once; after Unreachable it may be tried again, as a producer would."""
+    publisher.put(batch)
+    try:
+        ((_, outcome),) = publisher.settle()
+    except Unreachable:
+        publisher.give_up()
+        raise
+    return outcome
 
 
 @dataclass(slots=True)
@@ -107,7 +119,7 @@ class Pipeline:
 
     def produce(self, *readings: Reading) -> None:
         for batch in self._batcher.cut(readings):
-            assert self._publisher.publish(batch) is Outcome.TAKEN
+            assert publish(self._publisher, batch) is Outcome.TAKEN
 
     def xadd(self, *, to: Partition = DAY, entry_id: str = "*", **fields: Any) -> bytes:
         """A foreign writer's entry; the fields are text, bytes or numbers."""
@@ -133,8 +145,8 @@ class Pipeline:
         *,
         rules: Rules | None = None,
         given_up: Collection[bytes] = (),
-    ) -> None:
-        delivery.commit(entries, rules or Rules(), self.clock.look(), given_up)
+    ) -> bool:
+        return delivery.commit(entries, rules or Rules(), self.clock.look(), given_up)
 
     def count(self, *partitions: Partition, rules: Rules | None = None) -> None:
         """Read and commit whatever is not delivered yet, of DAY if none is named."""

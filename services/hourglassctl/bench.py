@@ -107,7 +107,11 @@ def _ingest(cluster: Cluster) -> float:
     started = time.perf_counter()
     readings = sensors.read(EXERCISE_START_MS, EXERCISE_START_MS + DAY_MS)
     for batch in Batcher(limit=BATCH).cut(readings):
-        publisher.publish(batch)
+        publisher.put(batch)
+        for _ in publisher.settle(leave=1):
+            pass
+    for _ in publisher.settle():
+        pass
     elapsed = time.perf_counter() - started
     publisher.close()
     return READINGS / elapsed

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from hourglass.clock import ClockSpec, Mode, PipelineClock
 from hourglass.cluster import Cluster
 from hourglass.errors import Refused, Unreachable
-from hourglass.keys import DAY_MS, FRONTIER, HOUR_MS, PARTITIONS, iso
-from producer.batch import Batch, Batcher
+from hourglass.keys import DAY_MS, FRONTIER, HOUR_MS, PARTITIONS
+from producer.batch import Batcher
+from producer.flow import SENT_AHEAD
 from producer.publisher import Publisher
 from producer.sensor import Sensors, device_names
 
@@ -70,8 +71,9 @@ def replay(
     taken = 0
     for hour_ms in range(data.start_ms, data.end_ms, HOUR_MS):
         for batch in batcher.cut(sensors.read(hour_ms, hour_ms + HOUR_MS)):
-            _publish(publisher, batch)
-            taken += batch.count
+            publisher.put(batch)
+            taken += _settle(publisher, leave=SENT_AHEAD)
+        taken += _settle(publisher)
         _drive(clock, hour_ms + HOUR_MS)
     publisher.close()
     return taken
@@ -81,16 +83,17 @@ def _drive(clock: PipelineClock, at_ms: int) -> None:
     clock.set(ClockSpec(mode=Mode.DRIVEN, origin_ms=at_ms))
 
 
-def _publish(publisher: Publisher, batch: Batch) -> None:
+def _settle(publisher: Publisher, *, leave: int = 0) -> int:
+    """Readings that were confirmed. Raises Unreachable when Redis stays away."""
+    taken = 0
     give_up = time.monotonic() + _GIVE_UP_S
     while True:
         try:
-            publisher.publish(batch)
+            for batch, _ in publisher.settle(leave=leave):
+                taken += batch.count
         except Unreachable as error:
             if time.monotonic() > give_up:
-                raise Unreachable(
-                    f"the replay stopped at {iso(batch.latest_ms)}: {error}"
-                ) from error
+                raise Unreachable(f"the replay stopped: {error}") from error
             time.sleep(_RETRY_S)
         else:
-            return
+            return taken

@@ -11,7 +11,7 @@ import logging
 from hourglass.clock import PipelineClock
 from hourglass.errors import Damaged, Unreachable
 from hourglass.runtime import Service
-from producer.batch import Batch, Batcher
+from producer.batch import Batcher
 from producer.buffer import Buffer
 from producer.devices import Devices
 from producer.instruments import Instruments, Loss
@@ -20,6 +20,8 @@ from producer.publisher import Outcome, Publisher
 log = logging.getLogger(__name__)
 
 RETRY_S = 0.1
+#: Batches on their way while the next one is made.
+SENT_AHEAD = 1
 
 
 class Flow:
@@ -52,40 +54,39 @@ class Flow:
         self._buffer.close()
 
     def send(self, publisher: Publisher, batch_readings: int) -> None:
-        """Buffer → batches → partition."""
+        """Buffer → batches → partition; the next batch is made while Redis takes the last one."""
         batcher = Batcher(limit=batch_readings)
         while not self._buffer.drained:
             self._service.beat("publisher")
             for batch in batcher.cut(self._buffer.take(batch_readings, 1.0)):
-                self._deliver(publisher, batch)
+                publisher.put(batch)
+            self._settle(publisher, leave=SENT_AHEAD if len(self._buffer) else 0)
             self._metrics.buffered(len(self._buffer))
         self._service.silence("publisher")
         self._service.stop.set()
 
-    def _deliver(self, publisher: Publisher, batch: Batch) -> None:
-        """Try until Redis has the batch, or until told to stop while Redis is away. What a damaged
+    def _settle(self, publisher: Publisher, *, leave: int) -> None:
+        """Try until Redis has the batches, or until told to stop while Redis is away. What a damaged
         partition refuses to the end of its day is given up, for the sake of the next day's."""
         while True:
             self._service.beat("publisher")
             try:
-                outcome = publisher.publish(batch)
+                for batch, outcome in publisher.settle(leave=leave):
+                    self._service.well("publisher")
+                    if outcome is Outcome.EXPIRED:
+                        self._metrics.dropped(batch.count, Loss.EXPIRED)
+                    else:
+                        self._metrics.taken(batch.count, duplicate=outcome is Outcome.DUPLICATE)
             except Unreachable as error:
                 self._service.trouble("publisher", str(error))
                 self._metrics.retried()
-                if self._service.stop.wait(RETRY_S):
-                    self._metrics.dropped(batch.count, Loss.STOPPED)
-                    return
-                continue
             except Damaged as error:
                 self._service.trouble("publisher", str(error))
-                over = self._clock.look().now_ms >= batch.partition.end_ms
-                if over or self._service.stop.wait(RETRY_S):
-                    self._metrics.dropped(batch.count, Loss.REFUSED if over else Loss.STOPPED)
-                    return
-                continue
-            self._service.well("publisher")
-            if outcome is Outcome.EXPIRED:
-                self._metrics.dropped(batch.count, Loss.EXPIRED)
+                if self._clock.look().now_ms >= publisher.first.partition.end_ms:
+                    self._metrics.dropped(publisher.give_up_first(), Loss.REFUSED)
+                    continue
             else:
-                self._metrics.taken(batch.count, duplicate=outcome is Outcome.DUPLICATE)
-            return
+                return
+            if self._service.stop.wait(RETRY_S):
+                self._metrics.dropped(publisher.give_up(), Loss.STOPPED)
+                return

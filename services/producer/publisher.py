@@ -1,15 +1,18 @@
-"""From a batch to the partition: once, however often it has to be tried."""
+"""From batches to the partition: each once, however often it has to be tried."""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from enum import Enum, auto
+from itertools import islice
 
 from redis.exceptions import ResponseError
 
 from hourglass.clock import PipelineClock
 from hourglass.cluster import Cluster, Link
-from hourglass.errors import Severed, Unreachable
+from hourglass.errors import Damaged, Severed, Unreachable
 from hourglass.keys import RECORDS_KEPT_MS, RETENTION_MS, Partition
 from hourglass.partitions import register
 from hourglass.scripts import Script
@@ -18,6 +21,9 @@ from producer.batch import Batch
 _INGEST = Script.load("producer", "ingest")
 #: What a server that has become a replica says to WAIT, and to whoever was waiting.
 _DEMOTED = ("WAIT cannot be used with replica", "UNBLOCKED")
+
+#: The script's replies that are no number of readings.
+_DUPLICATE, _EXPIRED, _OUT_OF_TURN = 0, -1, -2
 
 
 class Outcome(Enum):
@@ -31,8 +37,10 @@ class Outcome(Enum):
 class Publisher:
     """Writes batches in the order of their sequence numbers. Not for several threads.
 
-    After Unreachable the same batch must be tried again before any other: a later one would make
-    its sequence number look taken.
+    The next batch may be sent before the answer to the one before it is there, so that the server
+    works while the caller does. Each but the first of those on their way is taken only if the one
+    before it was. So whatever fails, going back to the first that is not confirmed and sending all
+    again, unchanged and in order, loses nothing and adds nothing twice.
     """
 
     def __init__(
@@ -46,7 +54,8 @@ class Publisher:
     ) -> None:
         """`incarnation` is a name no other producer process ever has.
 
-        With `wait_replicas`, a batch counts as taken once that many replicas have it.
+        With `wait_replicas`, a batch counts as taken once that many replicas have it, and none is
+        sent ahead.
         """
         self._cluster = cluster
         self._clock = clock
@@ -56,44 +65,117 @@ class Publisher:
         self._link: tuple[Partition, Link] | None = None
         self._registered: set[Partition] = set()
         self._told: Counter[Partition] = Counter()
+        self._unconfirmed: deque[Batch] = deque()
+        #: How many of those are on their way, from the first; more than one only on a link that
+        #: has answered well since anything went wrong.
+        self._on_their_way = 0
+        self._may_send_ahead = False
 
-    def publish(self, batch: Batch) -> Outcome:
-        """Raises Unreachable, after which the same batch must be tried again; Damaged, after which
-        it may be."""
-        instant = self._clock.look()
-        partition = batch.partition
-        if partition not in self._registered:
-            register(self._cluster, partition, instant)
-            self._registered.add(partition)
-        link = self._linked(partition)
-        try:
-            taken = link.run(
-                _INGEST,
-                [partition.stream, partition.producers],
-                [
-                    self._incarnation,
-                    batch.sequence,
-                    self._told[partition],
-                    instant.deadline(batch.latest_ms + RETENTION_MS),
-                    instant.expiry(partition.end_ms + RECORDS_KEPT_MS),
-                    batch.payload,
-                ],
-            )
-            if taken >= 0 and self._wait_replicas:
-                self.await_replicas(link)
-        except Severed:
-            self._link = None
-            self._cluster.refresh_topology()
-            raise
-        if taken < 0:
-            return Outcome.EXPIRED
-        self._told[partition] += batch.count
-        return Outcome.TAKEN if taken else Outcome.DUPLICATE
+    def put(self, batch: Batch) -> None:
+        """Line `batch` up behind the others; `settle` sends it."""
+        self._unconfirmed.append(batch)
+
+    def settle(self, *, leave: int = 0) -> Iterator[tuple[Batch, Outcome]]:
+        """Send what was put, and yield what became of each batch, in order, until no more than
+        `leave` are on their way.
+
+        Raises Unreachable or Damaged, after which the next call tries again what was not yielded.
+        """
+        while self._unconfirmed:
+            self._send_all()
+            if len(self._unconfirmed) == self._on_their_way <= leave:
+                return
+            outcome = self._confirm()
+            yield self._unconfirmed.popleft(), outcome
+
+    @property
+    def first(self) -> Batch:
+        """The first batch that is not confirmed; after an error, the one that had it."""
+        return self._unconfirmed[0]
+
+    def give_up_first(self) -> int:
+        """Forget that batch; how many readings it held."""
+        self._go_back()
+        return self._unconfirmed.popleft().count
+
+    def give_up(self) -> int:
+        """Forget every batch that is not confirmed; how many readings they held."""
+        return sum(self.give_up_first() for _ in range(len(self._unconfirmed)))
 
     def close(self) -> None:
         if self._link is not None:
             self._link[1].close()
             self._link = None
+        self._on_their_way = 0
+        self._may_send_ahead = False
+
+    def _send_all(self) -> None:
+        """Send what may be sent now: the first batch, or all of the link's partition."""
+        for batch in islice(self._unconfirmed, self._on_their_way, None):
+            if self._on_their_way:
+                here = self._link is not None and self._link[0] == batch.partition
+                if not (here and self._may_send_ahead):
+                    return
+            self._send(batch)
+
+    def _send(self, batch: Batch) -> None:
+        instant = self._clock.look()
+        partition = batch.partition
+        if partition not in self._registered:
+            register(self._cluster, partition, instant)
+            self._registered.add(partition)
+        ahead = list(islice(self._unconfirmed, self._on_their_way))
+        with self._going_back():
+            self._linked(partition).begin(
+                _INGEST,
+                [partition.stream, partition.producers],
+                [
+                    self._incarnation,
+                    batch.sequence,
+                    ahead[-1].sequence if ahead else 0,
+                    self._told[partition] + sum(each.count for each in ahead),
+                    instant.deadline(batch.latest_ms + RETENTION_MS),
+                    instant.expiry(partition.end_ms + RECORDS_KEPT_MS),
+                    batch.payload,
+                ],
+            )
+        self._on_their_way += 1
+
+    def _confirm(self) -> Outcome:
+        """What became of the first batch on its way."""
+        batch = self._unconfirmed[0]
+        with self._going_back():
+            link = self._linked(batch.partition)
+            self._on_their_way -= 1
+            taken = link.finish(_INGEST)
+            if taken == _OUT_OF_TURN:
+                raise Unreachable("the partition has lost the batch before this one")
+            if taken >= 0 and self._wait_replicas:
+                self.await_replicas(link)
+        if taken == _EXPIRED:
+            self._go_back()  # the next one, if it is on its way, is refused for this one
+            return Outcome.EXPIRED
+        self._told[batch.partition] += batch.count
+        self._may_send_ahead = self._wait_replicas == 0
+        return Outcome.DUPLICATE if taken == _DUPLICATE else Outcome.TAKEN
+
+    @contextmanager
+    def _going_back(self) -> Generator[None]:
+        try:
+            yield
+        except Severed:
+            self.close()
+            self._cluster.refresh_topology()
+            raise
+        except (Unreachable, Damaged):
+            self._go_back()
+            raise
+
+    def _go_back(self) -> None:
+        """Nothing is on its way any more; the first batch goes alone next."""
+        if self._on_their_way:
+            self.close()  # nobody reads their answers
+        self._may_send_ahead = False
 
     def _linked(self, partition: Partition) -> Link:
         if self._link is None or self._link[0] != partition:

@@ -11,7 +11,7 @@ from hourglassctl import formation
 from hourglassctl.embedded import EmbeddedCluster, Node
 from producer.batch import Batch, Batcher
 from producer.publisher import Outcome, Publisher
-from tests.pipeline import DAY, Pipeline, at, batch_of, reading
+from tests.pipeline import DAY, Pipeline, at, batch_of, publish, reading
 from tests.services import services
 from tests.waiting import wait_until
 
@@ -28,9 +28,9 @@ def test_a_batch_whose_reply_was_lost_adds_nothing_twice(pipeline: Pipeline) -> 
     publisher = pipeline.publisher("porch:1")
     batch = batch_of(reading(at(0)), reading(at(0, 0, 1)))
 
-    assert publisher.publish(batch) is Outcome.TAKEN
+    assert publish(publisher, batch) is Outcome.TAKEN
     publisher.close()  # the retry comes over another connection
-    assert publisher.publish(batch) is Outcome.DUPLICATE
+    assert publish(publisher, batch) is Outcome.DUPLICATE
 
     assert length(pipeline) == 2
 
@@ -38,11 +38,11 @@ def test_a_batch_whose_reply_was_lost_adds_nothing_twice(pipeline: Pipeline) -> 
 def test_an_older_sequence_number_adds_nothing(pipeline: Pipeline) -> None:
     publisher = pipeline.publisher("porch:1")
     first, second, third = three_batches()
-    assert publisher.publish(first) is Outcome.TAKEN
-    assert publisher.publish(third) is Outcome.TAKEN
+    assert publish(publisher, first) is Outcome.TAKEN
+    assert publish(publisher, third) is Outcome.TAKEN
 
-    assert publisher.publish(first) is Outcome.DUPLICATE
-    assert publisher.publish(second) is Outcome.DUPLICATE
+    assert publish(publisher, first) is Outcome.DUPLICATE
+    assert publish(publisher, second) is Outcome.DUPLICATE
 
     assert length(pipeline) == 4
 
@@ -50,8 +50,8 @@ def test_an_older_sequence_number_adds_nothing(pipeline: Pipeline) -> None:
 def test_another_incarnation_collides_with_nothing(pipeline: Pipeline) -> None:
     batch = batch_of(reading(at(0)))
 
-    assert pipeline.publisher("porch:1").publish(batch) is Outcome.TAKEN
-    assert pipeline.publisher("porch:2").publish(batch) is Outcome.TAKEN
+    assert publish(pipeline.publisher("porch:1"), batch) is Outcome.TAKEN
+    assert publish(pipeline.publisher("porch:2"), batch) is Outcome.TAKEN
 
     assert length(pipeline) == 2
 
@@ -74,7 +74,7 @@ def test_a_batch_past_its_retention_is_refused_and_deletes_nothing(pipeline: Pip
     pipeline.produce(reading(at(0)))
     pipeline.drive(at(0) + 3 * 86_400_000)
 
-    assert pipeline.publisher("porch:1").publish(batch_of(reading(at(0)))) is Outcome.EXPIRED
+    assert publish(pipeline.publisher("porch:1"), batch_of(reading(at(0)))) is Outcome.EXPIRED
 
     assert length(pipeline) == 1
     assert pipeline.cluster.call("HLEN", DAY.producers) == 1
@@ -83,7 +83,7 @@ def test_a_batch_past_its_retention_is_refused_and_deletes_nothing(pipeline: Pip
 def test_a_partition_past_its_retention_is_not_made(pipeline: Pipeline) -> None:
     pipeline.drive(at(0) + 3 * 86_400_000)
 
-    assert pipeline.publisher("porch:1").publish(batch_of(reading(at(0)))) is Outcome.EXPIRED
+    assert publish(pipeline.publisher("porch:1"), batch_of(reading(at(0)))) is Outcome.EXPIRED
 
     assert pipeline.cluster.call("EXISTS", DAY.stream) == 0
     assert pipeline.cluster.call("EXISTS", DAY.producers) == 0
@@ -100,14 +100,14 @@ def test_with_wait_a_batch_counts_as_taken_when_a_replica_has_it(embedded: Embed
     with Pipeline(embedded.url) as pipeline:
         patient, hasty = waiting(pipeline, 10_000), waiting(pipeline, 100)
         first, second, _ = three_batches()
-        assert patient.publish(first) is Outcome.TAKEN
+        assert publish(patient, first) is Outcome.TAKEN
 
         replica.pause()
         with pytest.raises(Unreachable, match="0 of 1 replicas confirmed"):
-            hasty.publish(second)
+            publish(hasty, second)
         replica.resume()
 
-        assert patient.publish(second) is Outcome.DUPLICATE
+        assert publish(patient, second) is Outcome.DUPLICATE
         assert length(pipeline) == 4
 
 
@@ -121,20 +121,20 @@ def test_a_retry_over_another_connection_waits_for_the_replica_too(
         batch = batch_of(reading(at(0)))
         replica.pause()
         with pytest.raises(Unreachable):
-            hasty.publish(batch)
+            publish(hasty, batch)
         hasty.close()
 
         with pytest.raises(Unreachable, match="0 of 1 replicas confirmed"):
-            hasty.publish(batch)
+            publish(hasty, batch)
 
         replica.resume()
-        assert patient.publish(batch) is Outcome.DUPLICATE
+        assert publish(patient, batch) is Outcome.DUPLICATE
         assert length(pipeline) == 1
 
 
 def confirms(publisher: Publisher, batch: Batch) -> bool:
     try:
-        return publisher.publish(batch) in (Outcome.TAKEN, Outcome.DUPLICATE)
+        return publish(publisher, batch) in (Outcome.TAKEN, Outcome.DUPLICATE)
     except Unreachable:
         return False
 
@@ -148,7 +148,7 @@ def test_a_batch_follows_its_partition_to_another_master(
     with Pipeline(embedded.url) as pipeline:
         publisher = pipeline.publisher("porch:1")
         first, second, third = three_batches()
-        assert publisher.publish(first) is Outcome.TAKEN
+        assert publish(publisher, first) is Outcome.TAKEN
         wait_until(
             lambda: (
                 replication(master)["master_repl_offset"]
@@ -159,7 +159,7 @@ def test_a_batch_follows_its_partition_to_another_master(
         if old_master_dies:
             master.kill()
             with pytest.raises(Unreachable):
-                publisher.publish(second)
+                publish(publisher, second)
         with formation.client(replica.port) as client:
             cast(Any, client).execute_command("CLUSTER FAILOVER", "TAKEOVER")
         if not old_master_dies:

@@ -12,7 +12,7 @@ from hourglass.keys import DAY_MS, HOUR_MS
 from hourglass.readings import Reading
 from hourglassctl.replay import EXERCISE_START_MS as START_MS
 from producer.batch import Batcher
-from producer.publisher import Publisher
+from producer.publisher import Outcome, Publisher
 from tests.story.conftest import Running
 
 
@@ -31,7 +31,8 @@ class Writer:
     def write(self, times: Iterable[int], temp_f: int) -> None:
         readings = [Reading(b"porch", ts_ms, temp_f * 1000) for ts_ms in times]
         for batch in self._batcher.cut(readings):
-            self._publisher.publish(batch)
+            self._publisher.put(batch)
+        assert all(outcome is Outcome.TAKEN for _, outcome in self._publisher.settle())
 
 
 def hour(number: int) -> int:

@@ -4,21 +4,24 @@
 -- KEYS[1]  the partition's stream
 -- KEYS[2]  hash: producer -> 'SEQUENCE TOLD STORED': the last sequence number taken, the readings that
 --          the producer was told were taken, that batch's included, and how many of them are here
--- ARGV     producer, sequence number, readings of this partition that it was told were taken before,
---          real time in ms at which the stream expires, the same for the hash,
+-- ARGV     producer, sequence number, the one that must have been taken before it (0 for any),
+--          readings of this partition that the producer was, or will have been, told were taken
+--          before, real time in ms at which the stream expires, the same for the hash,
 --          MessagePack array of device, ts, temp_f repeated
--- Reply    readings taken; 0 if this sequence number was taken before; -1 if it would have expired
--- Keeps    a sequence number is taken once; the expiry is extended and never shortened; a reading
---          that is past its expiry is refused, because EXPIREAT in the past deletes the whole day.
+-- Reply    readings taken; 0 if this sequence number was taken before; -1 if it would have expired;
+--          -2 if the one before it is missing
+-- Keeps    a sequence number is taken once, and overtakes none that was refused on the same
+--          connection; the expiry is extended and never shortened; a reading that is past its expiry
+--          is refused, because EXPIREAT in the past deletes the whole day.
 --          Stream and hash share a shard: when a failover loses its newest writes, both go back, and
 --          what the producer was told stands against what is here
-need(#KEYS == 2 and #ARGV == 6, 'ingest takes 2 keys and 6 arguments')
-for i = 2, 5 do need(is_whole(ARGV[i]), 'sequence, readings and times must be whole numbers') end
+need(#KEYS == 2 and #ARGV == 7, 'ingest takes 2 keys and 7 arguments')
+for i = 2, 6 do need(is_whole(ARGV[i]), 'sequences, readings and times must be whole numbers') end
 need(ARGV[1] ~= '', 'the producer must have a name')
 local stream, producers = KEYS[1], KEYS[2]
-local producer, sequence, told = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local stream_expires, producers_expire = ARGV[4], ARGV[5]
-local batch = cmsgpack.unpack(ARGV[6])
+local producer, sequence, after = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local told, stream_expires, producers_expire = tonumber(ARGV[4]), ARGV[5], ARGV[6]
+local batch = cmsgpack.unpack(ARGV[7])
 need(is_flat(batch) and #batch > 0 and #batch % 3 == 0, 'the readings must be device, ts, temp_f repeated')
 expect(stream, 'stream')
 expect(producers, 'hash')
@@ -34,6 +37,7 @@ if before and sequence <= tonumber(last) then
   redis.call('HSET', producers, producer, before)
   return 0
 end
+if after > tonumber(last) then return -2 end
 
 for i = 1, #batch, 3 do
   redis.call('XADD', stream, '*', 'device', batch[i], 'ts', batch[i + 1], 'temp_f', batch[i + 2])
