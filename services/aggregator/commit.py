@@ -1,7 +1,7 @@
-"""One link's work on one partition: read or claim entries, and commit what they fold into.
+"""One link's work on one partition: read entries or take them over, and commit what they fold into.
 
-Everything travels over one connection under one consumer name, so a batch can only be committed
-over the connection that delivered it.
+A batch is committed over the connection that delivered it, so the entries are those the server
+still has.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 
 from aggregator.instruments import Instruments
 from aggregator.recovery import Pending, plan
-from aggregator.window import Entry, Fold, fold
+from aggregator.window import Fold, fold
 from hourglass.clock import Instant
 from hourglass.cluster import Link
 from hourglass.errors import Severed
 from hourglass.keys import GROUP, RECORDS_KEPT_MS, RETENTION_MS, Partition
-from hourglass.readings import Rules
+from hourglass.readings import Entry, Rules
 from hourglass.scripts import Script, packed
 
 _COMMIT = Script.load("aggregator", "commit")
@@ -27,47 +27,109 @@ _COMMIT = Script.load("aggregator", "commit")
 _LOOK = 1000
 
 
+class KnownDevices:
+    """The devices whose names one link has sent, by hour, so that each is sent once."""
+
+    def __init__(self) -> None:
+        self._of_hour: dict[int, set[bytes]] = {}
+
+    def unknown(self, hour: int, devices: frozenset[bytes]) -> list[bytes]:
+        return list(devices - self._of_hour.get(hour, set()))
+
+    def learn(self, hour: int, devices: frozenset[bytes]) -> None:
+        self._of_hour.setdefault(hour, set()).update(devices)
+        if len(self._of_hour) > 3:  # the hours in progress; an old one costs a SADD at worst
+            del self._of_hour[min(self._of_hour)]
+
+
+@dataclass(slots=True)
+class _Submitted:
+    """A commit on its way."""
+
+    entries: Sequence[Entry]
+    folded: Fold
+    rules: Rules
+    instant: Instant
+    undeliverable: Collection[bytes]
+    started: float
+
+
 @dataclass(slots=True)
 class Delivery:
-    """One partition, one connection, one consumer name."""
+    """One partition, one connection, one consumer name that holds one batch at a time.
+
+    Two of them on one link take turns: while one's batch is folded, the server reads the other's;
+    while that arrives, it commits the first. So replies are taken in the order of sending:
+    `request`, `submit`, `receive`, `settle`.
+    """
 
     link: Link
     partition: Partition
     incarnation: bytes
     consumer: str
     metrics: Instruments
+    devices: KnownDevices = field(default_factory=KnownDevices)
     _cursor: bytes = b"-"
-    _devices: dict[int, set[bytes]] = field(default_factory=dict[int, set[bytes]])
+    _submitted: _Submitted | None = None
 
-    def read(self, count: int, block_ms: int) -> list[Entry]:
+    def read(self, count: int, block_ms: int) -> Sequence[Entry]:
         """New entries, at most `count`; waits for them up to `block_ms`."""
-        stream = self.partition.stream
-        reply = self.link.call(
+        self.request(count, block_ms)
+        return self.receive()
+
+    def request(self, count: int, block_ms: int | None = None) -> None:
+        """Ask for new entries; without `block_ms` for those that are there already."""
+        wait = () if block_ms is None else ("BLOCK", block_ms)
+        self.link.send(
             "XREADGROUP", "GROUP", GROUP, self.consumer,
-            "COUNT", count, "BLOCK", block_ms, "STREAMS", stream, ">",
+            "COUNT", count, *wait, "STREAMS", self.partition.stream, ">",
         )  # fmt: skip
+
+    def receive(self) -> Sequence[Entry]:
+        """The entries asked for."""
+        reply = self.link.receive()
         return reply[0][1] if reply else []
 
-    def claim(self, idle_ms: int, *, limit: int) -> tuple[list[Entry], frozenset[bytes]]:
+    def claim(self, idle_ms: int, *, limit: int) -> tuple[Sequence[Entry], frozenset[bytes]]:
         """Entries others have held for `idle_ms`, and the ids among them to give up undecoded.
 
         The cursor is kept from call to call, so that the whole pending list is passed through
         however many entries at its head are not idle yet.
         """
         stream = self.partition.stream
-        look = self.link.call(
-            "XPENDING", stream, GROUP, "IDLE", idle_ms, self._cursor, "+", _LOOK
-        )  # fmt: skip
-        claim = plan([Pending(row[0], row[3]) for row in look], limit=limit)
-        if claim is None:
-            self._cursor = b"-"
-            return [], frozenset()
-        cursor, entries, _ = self.link.call(
-            "XAUTOCLAIM", stream, GROUP, self.consumer, idle_ms, claim.start, "COUNT", claim.count
-        )  # fmt: skip
-        self._cursor = b"-" if cursor == b"0-0" else cursor
+        while True:
+            look = self.link.call(
+                "XPENDING", stream, GROUP, "IDLE", idle_ms, self._cursor, "+", _LOOK
+            )  # fmt: skip
+            claim = plan([Pending(row[0], row[3]) for row in look], limit=limit)
+            if claim is None:
+                if self._cursor == b"-":
+                    return [], frozenset()
+                self._cursor = b"-"
+                continue
+            claimed = self.link.call(
+                "XCLAIM", stream, GROUP, f"{self.consumer}-claims", idle_ms,
+                *claim.ids[: claim.marked], "RETRYCOUNT", claim.tries, "JUSTID",
+            )  # fmt: skip
+            if claimed:
+                break
+            self._cursor = b"(" + claim.ids[0]  # somebody was quicker, or it was deleted
+        entries = self._pending_entries(claim.ids if claim.marked == 1 else claimed)
+        self._cursor = b"(" + entries[-1][0]
         self.metrics.reclaimed(len(entries))
         return entries, claim.undeliverable
+
+    def _pending_entries(self, ids: Sequence[bytes]) -> Sequence[Entry]:
+        """Those of the pending entries `ids` that one reading of the stream finds, the first at
+        least; what is missing among them was deleted, and is acknowledged."""
+        stream, wanted = self.partition.stream, frozenset(ids)
+        found = self.link.call("XRANGE", stream, ids[0], ids[-1], "COUNT", len(ids))
+        entries = [entry for entry in found if entry[0] in wanted]
+        present = {entry_id for entry_id, _ in entries}
+        passed = ids[: ids.index(entries[-1][0])] if len(found) == len(ids) else ids
+        if deleted := [entry_id for entry_id in passed if entry_id not in present]:
+            self.link.call("XACK", stream, GROUP, *deleted)
+        return entries
 
     def commit(
         self,
@@ -75,37 +137,60 @@ class Delivery:
         rules: Rules,
         instant: Instant,
         undeliverable: Collection[bytes] = (),
-    ) -> None:
-        """Count or quarantine `entries`, those that are still this consumer's.
+    ) -> bool:
+        """Count or quarantine `entries`, and know it; as `settle`."""
+        self.submit(entries, rules, instant, undeliverable)
+        return self.settle()
 
-        `entries` is all that was delivered over this link and not committed. Raises Severed; then
-        nothing is known of the batch, and what was not committed comes back by redelivery. Raises
-        ResponseError NOGROUP when the partition has been opened anew since: open it again.
+    def submit(
+        self,
+        entries: Sequence[Entry],
+        rules: Rules,
+        instant: Instant,
+        undeliverable: Collection[bytes] = (),
+    ) -> None:
+        """Fold `entries`, which this link delivered, and send the commit. Raises Severed."""
+        if not entries:
+            return
+        folded = fold(self.partition, entries, rules, undeliverable)
+        self._submitted = _Submitted(
+            entries, folded, rules, instant, undeliverable, time.perf_counter()
+        )
+        self._send(folded, instant)
+
+    def settle(self) -> bool:
+        """Wait until the batch is committed; False if somebody else has counted some of it.
+
+        Raises Severed; then nothing is known of the batch, and what was not committed comes back
+        by redelivery. Raises ResponseError NOGROUP when the partition has been opened anew since:
+        open it again.
         """
-        while entries:
-            folded = fold(self.partition, entries, rules, undeliverable)
-            started = time.perf_counter()
-            late, own = self._run(folded, instant)
-            if own is None:
-                self._account(folded, late, time.perf_counter() - started)
-                return
-            self.metrics.conflict()
-            remaining = [entry for entry in entries if entry[0] in own]
-            if len(remaining) == len(entries):
+        whole = True
+        while (batch := self._submitted) is not None:
+            self._submitted = None
+            done, *answer = self.link.finish(_COMMIT)
+            if done == 1:
+                self._account(batch.folded, answer[0], time.perf_counter() - batch.started)
+            elif done < 0:
                 self.link.close()
                 raise Severed(f"{self.consumer} has entries pending that it was never given")
-            entries = remaining
+            else:
+                whole = False
+                self.metrics.conflict()
+                pending = frozenset(answer[0])
+                entries = [entry for entry in batch.entries if entry[0] in pending]
+                self.submit(entries, batch.rules, batch.instant, batch.undeliverable)
+        return whole
 
-    def _run(self, folded: Fold, instant: Instant) -> tuple[int, set[bytes] | None]:
-        """How many readings were late; or, if nothing was done, the entries that are still own."""
+    def _send(self, folded: Fold, instant: Instant) -> None:
         partition = self.partition
         tallies = [
             [hour, tally.count, str(tally.sum_milli_f), tally.min_milli_f, tally.max_milli_f,
-             list(tally.devices - self._devices.get(hour, set()))]
+             self.devices.unknown(hour, tally.devices)]
             for hour, tally in folded.tallies.items()
         ]  # fmt: skip
         rejects = [[reject.id, reject.reason, packed(reject.fields)] for reject in folded.rejects]
-        done, answer = self.link.run(
+        self.link.begin(
             _COMMIT,
             [
                 partition.stream,
@@ -117,13 +202,11 @@ class Delivery:
                 GROUP,
                 self.incarnation,
                 self.consumer,
-                len(folded.ids),
                 instant.deadline(folded.latest_ms + RETENTION_MS),
                 instant.expiry(partition.end_ms + RECORDS_KEPT_MS),
                 packed([folded.ids, tallies, rejects]),
             ],
         )
-        return (answer, None) if done else (0, set(answer))
 
     def _account(self, folded: Fold, late: int, seconds: float) -> None:
         usable = len(folded.ids) - len(folded.rejects)
@@ -133,6 +216,4 @@ class Delivery:
         for reason, count in Counter(reject.reason for reject in folded.rejects).items():
             self.metrics.quarantined(reason, count)
         for hour, tally in folded.tallies.items():
-            self._devices.setdefault(hour, set()).update(tally.devices)
-        if len(self._devices) > 3:  # the hours in progress; an old one costs a SADD at worst
-            del self._devices[min(self._devices)]
+            self.devices.learn(hour, tally.devices)

@@ -5,23 +5,22 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
 from redis.exceptions import ResponseError
 
-from aggregator.commit import Delivery
+from aggregator.commit import Delivery, KnownDevices
 from aggregator.instruments import Instruments
 from aggregator.settings import AggregatorSettings
-from aggregator.window import Entry
 from hourglass.clock import Instant, PipelineClock
 from hourglass.cluster import Cluster
 from hourglass.errors import Damaged, Unreachable
 from hourglass.groups import group_is_gone
 from hourglass.keys import GROUP, HOURS, RECORDS_KEPT_MS, RETENTION_MS, Partition
-from hourglass.readings import MILLI, Rules
+from hourglass.readings import MILLI, Entry, Rules
 from hourglass.runtime import Service
 from hourglass.scripts import Script
 
@@ -130,21 +129,37 @@ class Reader:
 
     def _read(self, partition: Partition, worker: str, incarnation: bytes) -> None:
         """Read, fold, commit over one link, until the group is gone or the service stops."""
-        settings = self.settings
-        consumer = f"{self.service.name}-{uuid.uuid4().hex[:8]}"
+        stop, count = self.service.stop, self.settings.batch_entries
+        name = f"{self.service.name}-{uuid.uuid4().hex[:8]}"
         link = self.cluster.link(partition.stream)
+        devices = KnownDevices()
+        hand, other = (
+            Delivery(link, partition, incarnation, f"{name}-{number}", self.metrics, devices)
+            for number in (1, 2)
+        )
+        recoverer = hand
         try:
-            delivery = Delivery(link, partition, incarnation, consumer, self.metrics)
+            entries: Sequence[Entry] = []
             next_claim = time.monotonic()
-            while not self.service.stop.is_set():
+            while entries or not stop.is_set():
                 self.service.beat(worker)
-                recovering = False
-                if time.monotonic() >= next_claim:
-                    recovering = self._recover(delivery)
-                    if not recovering:
-                        next_claim = time.monotonic() + settings.claim_idle_ms / 4000
-                entries = delivery.read(settings.batch_entries, 1 if recovering else BLOCK_MS)
-                self._commit(delivery, entries)
+                if not entries:
+                    recovering = time.monotonic() >= next_claim
+                    if recovering and not self._recover(recoverer):
+                        recovering = False
+                        next_claim = time.monotonic() + self.settings.claim_idle_ms / 4000
+                    entries = hand.read(count, 1 if recovering else BLOCK_MS)
+                # A full batch says that more is there: the server reads it while this one is
+                # folded, and commits this one while that arrives.
+                ahead = len(entries) == count and not stop.is_set()
+                ahead = ahead and time.monotonic() < next_claim
+                if ahead:
+                    other.request(count)
+                instant = self.clock.look()
+                hand.submit(entries, self._rules(instant), instant)
+                entries = other.receive() if ahead else []
+                hand.settle()
+                hand, other = other, hand
                 self.service.well(worker)
         except ResponseError as error:
             if not group_is_gone(error):
@@ -154,19 +169,13 @@ class Reader:
             link.close()
 
     def _recover(self, delivery: Delivery) -> bool:
-        """Claim and commit what others left; False if nothing was found."""
+        """Count what others left behind; False if there is nothing, or somebody is at it."""
         entries, undeliverable = delivery.claim(
             self.settings.claim_idle_ms, limit=self.settings.delivery_limit
         )
-        self._commit(delivery, entries, undeliverable)
-        return bool(entries)
-
-    def _commit(
-        self, delivery: Delivery, entries: Sequence[Entry], undeliverable: Collection[bytes] = ()
-    ) -> None:
-        if entries:
-            instant = self.clock.look()
-            delivery.commit(entries, self._rules(instant), instant, undeliverable)
+        instant = self.clock.look()
+        whole = delivery.commit(entries, self._rules(instant), instant, undeliverable)
+        return bool(entries) and whole
 
     def _rules(self, instant: Instant) -> Rules:
         settings = self.settings

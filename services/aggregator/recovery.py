@@ -1,8 +1,8 @@
-"""Which pending entries to claim next. Pure.
+"""Which pending entries to take over next. Pure.
 
 An entry that kills whoever decodes it takes its whole batch down with it. So entries that were
-delivered often are claimed one at a time: then only the culprit's count goes on rising, and only
-it is given up at the limit.
+tried often are taken one at a time: then only the culprit's count goes on rising, and only it is
+given up at the limit.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import NamedTuple
 
-#: Deliveries after which an entry is handled alone.
+#: Tries after which an entry is handled alone.
 ALONE_AFTER = 3
 
 
@@ -25,28 +25,37 @@ class Pending(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Claim `count` entries from `start` on; those in `undeliverable` go to quarantine."""
+    """Take over `ids`, of which the first `marked` are claimed with `tries` as their count.
 
-    start: bytes
-    count: int
-    undeliverable: frozenset[bytes]
+    To claim an entry costs Redis more than to read and to count it, and no right to count hangs on
+    it. So of entries that nobody has tried yet only the first is claimed: who finds it marked knows
+    that a try has failed, and claims them all. Those in `undeliverable` go to quarantine.
+    """
+
+    ids: tuple[bytes, ...]
+    marked: int
+    tries: int
+    undeliverable: frozenset[bytes] = frozenset()
 
 
 def plan(pending: Sequence[Pending], *, limit: int) -> Claim | None:
-    """What to claim of the idle entries `pending`, in order of id; None if there are none.
+    """What to take over of the idle entries `pending`, in order of id; None if there are none.
 
-    `limit` is how often an entry may be delivered before it is given up without being decoded.
+    `limit` is how often an entry may be tried before it is given up without being decoded.
     """
     if not pending:
         return None
-    if pending[0].deliveries >= limit:
-        given_up = _leading(pending, lambda deliveries: deliveries >= limit)
-        return Claim(pending[0].id, len(given_up), frozenset(entry.id for entry in given_up))
-    if pending[0].deliveries >= ALONE_AFTER:
-        return Claim(pending[0].id, 1, frozenset())
-    together = _leading(pending, lambda deliveries: deliveries < ALONE_AFTER)
-    return Claim(pending[0].id, len(together), frozenset())
+    tried = pending[0].deliveries
+    if tried >= limit:
+        ids = _leading(pending, lambda deliveries: deliveries >= limit)
+        return Claim(ids, len(ids), tried + 1, frozenset(ids))
+    if tried >= ALONE_AFTER:
+        return Claim((pending[0].id,), 1, tried + 1)
+    if tried == 1:
+        return Claim(_leading(pending, lambda deliveries: deliveries == 1), 1, 2)
+    ids = _leading(pending, lambda deliveries: deliveries < ALONE_AFTER)
+    return Claim(ids, len(ids), tried + 1)
 
 
-def _leading(pending: Sequence[Pending], belongs: Callable[[int], bool]) -> Sequence[Pending]:
-    return list(takewhile(lambda entry: belongs(entry.deliveries), pending))
+def _leading(pending: Sequence[Pending], belongs: Callable[[int], bool]) -> tuple[bytes, ...]:
+    return tuple(entry.id for entry in takewhile(lambda e: belongs(e.deliveries), pending))

@@ -74,7 +74,7 @@ def take_over(entries: list[bytes], thief: Delivery) -> list[object]:
 
 @pytest.mark.parametrize("stolen", [slice(0, 4), slice(3, 7), slice(6, 10), slice(0, 10, 2)])
 @pytest.mark.parametrize("thief_first", [False, True])
-def test_what_another_consumer_claimed_is_counted_by_it_alone(
+def test_what_another_consumer_claimed_is_counted_by_who_commits_first(
     pipeline: Pipeline, stolen: slice, *, thief_first: bool
 ) -> None:
     pipeline.produce(*TEN)
@@ -82,28 +82,31 @@ def test_what_another_consumer_claimed_is_counted_by_it_alone(
     entries = owner.read(10, 1)
     taken = take_over([entry[0] for entry in entries[stolen]], thief)
 
-    if thief_first:
-        pipeline.commit(thief, taken)
-    pipeline.commit(owner, entries)
-    if not thief_first:
-        assert amount(pipeline)[0] == 10 - len(taken)
-        pipeline.commit(thief, taken)
+    first, second = (thief, owner) if thief_first else (owner, thief)
+    batches = {thief.consumer: taken, owner.consumer: entries}
+    assert pipeline.commit(first, batches[first.consumer])
+    assert amount(pipeline)[0] == (len(taken) if thief_first else 10)
+    assert not pipeline.commit(second, batches[second.consumer])
 
     assert (pipeline.pending(), amount(pipeline)) == (0, (10, TEN_SUM))
     assert pipeline.metric("hourglass_commit_conflicts_total") == 1
 
 
-def test_a_batch_claimed_whole_is_left_to_the_claimer(pipeline: Pipeline) -> None:
-    pipeline.produce(*TEN)
+def test_what_was_acknowledged_among_entries_that_are_no_longer_own_counts_nothing(
+    pipeline: Pipeline,
+) -> None:
+    pipeline.produce(*TEN, *TEN)
     owner, thief = pipeline.delivery(), pipeline.delivery()
     entries = owner.read(10, 1)
-    taken = take_over([entry[0] for entry in entries], thief)
+    ids = [entry[0] for entry in entries]
+    take_over(ids[:4], thief)
+    pipeline.cluster.call("XACK", DAY.stream, GROUP, *ids[2:6])
 
     pipeline.commit(owner, entries)
-    assert (pipeline.pending(), amount(pipeline)) == (10, (0, 0))
 
-    pipeline.commit(thief, taken)
-    assert (pipeline.pending(), amount(pipeline)) == (0, (10, TEN_SUM))
+    expected = [each for number, each in enumerate(TEN) if number not in range(2, 6)]
+    assert amount(pipeline) == (6, sum(each.milli_f for each in expected))
+    assert pipeline.pending() == 0
 
 
 def test_entries_pushed_on_a_consumer_that_never_saw_them_end_its_connection(
@@ -274,7 +277,6 @@ def commit_a_sum(delivery: Delivery, entry_id: bytes, sum_milli_f: int) -> None:
             GROUP,
             delivery.incarnation,
             delivery.consumer,
-            1,
             far_ms,
             far_ms,
             packed([[entry_id], [tally], []]),

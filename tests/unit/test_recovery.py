@@ -24,9 +24,8 @@ def entry(number: int, deliveries: int) -> Pending:
     return Pending(b"%d-0" % number, deliveries)
 
 
-def claimed(pending: Sequence[Pending], start: bytes, count: int) -> list[Pending]:
-    first = [each.id for each in pending].index(start)
-    return list(pending[first : first + count])
+def number_of(entry_id: bytes) -> int:
+    return int(entry_id.partition(b"-")[0])
 
 
 @dataclass(slots=True, kw_only=True)
@@ -62,16 +61,17 @@ class Partition:
             claim = plan([entry(each, self.pending[each]) for each in idle], limit=self.limit)
             cursor = 0
             if claim is not None:
-                start = int(claim.start.partition(b"-")[0])
-                held = [number for number in idle if number >= start][: claim.count]
+                held = [number_of(each) for each in claim.ids]
+                for number in held[: claim.marked]:
+                    self.pending[number] = claim.tries
                 cursor = held[-1] + 1
-                self._deliver(held, {int(each.partition(b"-")[0]) for each in claim.undeliverable})
+                self._decode(held, {number_of(each) for each in claim.undeliverable})
             read, self.undelivered = self.undelivered[: self.batch], self.undelivered[self.batch :]
-            self._deliver(read, set())
+            for number in read:
+                self.pending[number] = 1
+            self._decode(read, set())
 
-    def _deliver(self, held: Sequence[int], undeliverable: set[int]) -> None:
-        for number in held:
-            self.pending[number] = self.pending.get(number, 0) + 1
+    def _decode(self, held: Sequence[int], undeliverable: set[int]) -> None:
         if self.killers & (set(held) - undeliverable):
             raise SystemExit
         for number in held:
@@ -91,8 +91,9 @@ def test_a_claim_starts_at_the_first_entry_and_takes_at_least_that(
 
     if pending:
         assert claim is not None
-        assert claim.start == pending[0].id
-        assert 1 <= claim.count <= len(pending)
+        assert 1 <= claim.marked <= len(claim.ids)
+        assert list(claim.ids) == [each.id for each in pending[: len(claim.ids)]]
+        assert claim.tries == pending[0].deliveries + 1
 
 
 @given(pending=pending_lists, limit=limits)
@@ -111,7 +112,7 @@ def test_an_entry_at_the_limit_is_never_handed_to_a_decoder(
     claim = plan(pending, limit=limit)
 
     if claim is not None:
-        for each in claimed(pending, claim.start, claim.count):
+        for each in pending[: len(claim.ids)]:
             assert each.id in claim.undeliverable or each.deliveries < limit
 
 
@@ -120,20 +121,25 @@ def test_a_suspect_is_decoded_alone(pending: list[Pending], limit: int) -> None:
     claim = plan(pending, limit=limit)
 
     if claim is not None:
-        decoded = [
-            each
-            for each in claimed(pending, claim.start, claim.count)
-            if each.id not in claim.undeliverable
-        ]
+        decoded = [each for each in pending[: len(claim.ids)] if each.id not in claim.undeliverable]
         assert len(decoded) <= 1 or all(each.deliveries < ALONE_AFTER for each in decoded)
 
 
 @given(size=st.integers(1, 1000), limit=limits)
-def test_entries_that_were_delivered_once_are_claimed_together(size: int, limit: int) -> None:
+def test_entries_that_were_delivered_once_are_taken_over_together(size: int, limit: int) -> None:
     claim = plan([entry(number, 1) for number in range(size)], limit=limit)
 
     assert claim is not None
-    assert (claim.count, claim.undeliverable) == (size, frozenset())
+    assert (len(claim.ids), claim.marked, claim.undeliverable) == (size, 1, frozenset())
+
+
+@given(size=st.integers(1, 1000), limit=limits)
+def test_once_a_try_has_failed_every_entry_of_the_next_is_marked(size: int, limit: int) -> None:
+    tried = [entry(0, 2), *(entry(number, 1) for number in range(1, size))]
+    claim = plan(tried, limit=limit)
+
+    assert claim is not None
+    assert (len(claim.ids), claim.marked, claim.tries) == (size, size, 3)
 
 
 @given(

@@ -3,28 +3,28 @@
 --
 -- KEYS[1]  stream      KEYS[2] hour records      KEYS[3] quarantine
 -- KEYS[4…] the sets of devices seen, one per tally in the order of the tallies
--- ARGV     group, incarnation that `open` told of, consumer, entries delivered to this consumer and
---          not yet committed, real time in ms at which the stream expires, the same for the records,
---          and MessagePack of
+-- ARGV     group, incarnation that `open` told of, consumer, real time in ms at which the stream
+--          expires, the same for the records, and MessagePack of
 --          { ids, tallies: {hour, count, sum, min, max, devices}, rejects: {id, reason, fields} };
---          `ids` holds every entry of the batch, rejects included; sums are decimal text
--- Reply    {1, readings that were late} or {0, ids of the batch still delivered to this consumer}
--- Keeps    an entry is counted or quarantined once, by the commit that acknowledges it. A consumer's
---          name belongs to one connection, so all it has pending was delivered over it; if there is
---          less of that than the caller holds, somebody claimed or acknowledged some of it: then
---          nothing is done, and the caller folds anew what is still its own.
+--          `ids` holds every entry of the batch in order, rejects included; sums are decimal text
+-- Reply    {1, readings that were late}; {0, ids of the batch that are still pending}, and nothing was
+--          done; or {-1} if the consumer has entries pending that are not of the batch
+-- Keeps    an entry is counted or quarantined once, by the commit that acknowledges it, whoever holds
+--          it. When the consumer has as many entries pending as the batch holds, these are they: a
+--          name reads no second batch before this one is committed. Else each entry is looked up, and
+--          if one is no longer pending, nothing is done, and the caller folds anew those that are.
 --          What was read through a group, or counted beside records, that are no longer those of the
 --          partition is not counted: NOGROUP sends the caller to open it again.
 --          Runs under allow-oom: a full Redis refuses readings, and goes on counting those it has
-need(#KEYS >= 3 and #ARGV == 7, 'commit takes 3 keys or more and 7 arguments')
-for i = 4, 6 do need(is_whole(ARGV[i]), 'entries held and times must be whole numbers') end
+need(#KEYS >= 3 and #ARGV == 6, 'commit takes 3 keys or more and 6 arguments')
+for i = 4, 5 do need(is_whole(ARGV[i]), 'the times must be whole numbers') end
 -- Further ones are quarantined without their fields, which stand in the stream as long as it lives: a
 -- flood of bad readings takes less room there than here.
 local KEPT_WHOLE = 10000
 local stream, hours, quarantine = KEYS[1], KEYS[2], KEYS[3]
-local group, incarnation, consumer, held = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
-local stream_expires, records_expire = ARGV[5], ARGV[6]
-local batch = cmsgpack.unpack(ARGV[7])
+local group, incarnation, consumer = ARGV[1], ARGV[2], ARGV[3]
+local stream_expires, records_expire = ARGV[4], ARGV[5]
+local batch = cmsgpack.unpack(ARGV[6])
 need(type(batch) == 'table', 'the batch must be ids, tallies, rejects')
 local ids, tallies, rejects = batch[1], batch[2], batch[3]
 need(is_flat(ids) and #ids > 0 and type(tallies) == 'table' and type(rejects) == 'table',
@@ -49,16 +49,24 @@ expect(quarantine, 'stream')
 if redis.call('HGET', hours, 'incarnation') ~= incarnation then
   return redis.error_reply('NOGROUP ' .. stream .. ' has been opened anew')
 end
-local pending = 0
+local held = 0
 for _, entry in ipairs(redis.call('XPENDING', stream, group)[4] or {}) do
-  if entry[1] == consumer then pending = tonumber(entry[2]) end
+  if entry[1] == consumer then held = tonumber(entry[2]) end
 end
-if pending ~= held then
-  local own = {}
-  for i, entry in ipairs(redis.call('XPENDING', stream, group, ids[1], ids[#ids], held, consumer)) do
-    own[i] = entry[1]
+if held ~= #ids then
+  -- What others hold between the first and the last is looked at, too, up to a limit: what lies
+  -- beyond it is left for the next claim.
+  local holder = {}
+  for _, entry in ipairs(redis.call('XPENDING', stream, group, ids[1], ids[#ids], 10000)) do
+    holder[entry[1]] = entry[2]
   end
-  return { 0, own }
+  local pending, own = {}, 0
+  for _, id in ipairs(ids) do
+    if holder[id] then pending[#pending + 1] = id end
+    if holder[id] == consumer then own = own + 1 end
+  end
+  if held > own then return { -1 } end
+  if #pending < #ids then return { 0, pending } end
 end
 
 local records = {}
