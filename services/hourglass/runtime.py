@@ -7,6 +7,7 @@ raises takes the service down with exit status 1: a half-dead process helps nobo
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import socket
@@ -31,6 +32,10 @@ from hourglass.traffic import TRAFFIC_INSTRUMENTS, Traffic
 from hourglass.troubles import TROUBLE, TroubleGauge
 
 log = logging.getLogger(__name__)
+
+#: Objects that may come into being before Python looks for garbage cycles: far more than a batch is
+#: made of. By default it looks some three times a batch, and that costs a third of the time.
+_OBJECTS_BETWEEN_COLLECTIONS = 100_000
 
 _SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
 
@@ -176,6 +181,7 @@ class Service:
         """Wait until a signal, a failed worker or a finished one sets `stop`; drain; return the
         exit status."""
         self._heed_signals()
+        collect_seldom()
         self.well("start")
         if self._port is not None:
             log.info("%s %s listens on port %d", self.kind, self.name, self._port)
@@ -219,3 +225,10 @@ class Service:
 
 def _leave_to_the_thread(_number: int, _frame: FrameType | None) -> None:
     """A handler must be there for the wake-up descriptor to be written to."""
+
+
+def collect_seldom() -> None:
+    """Set up Python's search for garbage cycles for a process that lives on batches, which die
+    without it. For a whole process, once."""
+    gc.freeze()
+    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
