@@ -72,7 +72,7 @@ class Delivery:
     _cursor: bytes = b"-"
     _submitted: _Submitted | None = None
 
-    def read(self, count: int, block_ms: int) -> Sequence[Entry]:
+    def read(self, count: int, block_ms: int | None) -> Sequence[Entry]:
         """New entries, at most `count`; waits for them up to `block_ms`."""
         self.request(count, block_ms)
         return self.receive()

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from redis.exceptions import ResponseError
 
-from aggregator.commit import Delivery, KnownDevices
+from aggregator.commit import Delivery
+from aggregator.hands import Hands
 from aggregator.instruments import Instruments
 from aggregator.settings import AggregatorSettings
 from hourglass.clock import Instant, PipelineClock
@@ -132,12 +133,8 @@ class Reader:
         stop, count = self.service.stop, self.settings.batch_entries
         name = f"{self.service.name}-{uuid.uuid4().hex[:8]}"
         link = self.cluster.link(partition.stream)
-        devices = KnownDevices()
-        hand, other = (
-            Delivery(link, partition, incarnation, f"{name}-{number}", self.metrics, devices)
-            for number in (1, 2)
-        )
-        recoverer = hand
+        hands = Hands.over(link, partition, incarnation, name, self.metrics)
+        recoverer = hands.hand
         try:
             entries: Sequence[Entry] = []
             next_claim = time.monotonic()
@@ -148,18 +145,16 @@ class Reader:
                     if recovering and not self._recover(recoverer):
                         recovering = False
                         next_claim = time.monotonic() + self.settings.claim_idle_ms / 4000
-                    entries = hand.read(count, 1 if recovering else BLOCK_MS)
-                # A full batch says that more is there: the server reads it while this one is
-                # folded, and commits this one while that arrives.
-                ahead = len(entries) == count and not stop.is_set()
-                ahead = ahead and time.monotonic() < next_claim
-                if ahead:
-                    other.request(count)
+                    entries = hands.read(count, None if recovering else BLOCK_MS)
+                # A full batch says that more is there.
+                more = len(entries) == count and time.monotonic() < next_claim
                 instant = self.clock.look()
-                hand.submit(entries, self._rules(instant), instant)
-                entries = other.receive() if ahead else []
-                hand.settle()
-                hand, other = other, hand
+                entries = hands.turn(
+                    entries,
+                    self._rules(instant),
+                    instant,
+                    ahead=count if more and not stop.is_set() else 0,
+                )
                 self.service.well(worker)
         except ResponseError as error:
             if not group_is_gone(error):

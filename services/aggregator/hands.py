@@ -1,0 +1,58 @@
+"""Two deliveries on one connection that take turns, so that client and server work at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+from aggregator.commit import Delivery, KnownDevices
+from aggregator.instruments import Instruments
+from hourglass.clock import Instant
+from hourglass.cluster import Link
+from hourglass.keys import Partition
+from hourglass.readings import Entry, Rules
+
+
+@dataclass(slots=True)
+class Hands:
+    """While one hand's batch is folded, the server reads for the other; while that batch arrives,
+    the server commits the first."""
+
+    hand: Delivery
+    other: Delivery
+
+    @classmethod
+    def over(
+        cls,
+        link: Link,
+        partition: Partition,
+        incarnation: bytes,
+        name: str,
+        metrics: Instruments,
+    ) -> Self:
+        """Both as consumers of `partition`, named after `name`."""
+        devices = KnownDevices()
+        return cls(
+            Delivery(link, partition, incarnation, f"{name}-1", metrics, devices),
+            Delivery(link, partition, incarnation, f"{name}-2", metrics, devices),
+        )
+
+    def read(self, count: int, block_ms: int | None) -> Sequence[Entry]:
+        """New entries, at most `count`; waits for them up to `block_ms`."""
+        return self.hand.read(count, block_ms)
+
+    def turn(
+        self, entries: Sequence[Entry], rules: Rules, instant: Instant, *, ahead: int
+    ) -> Sequence[Entry]:
+        """Commit `entries`, which the last read or turn returned; the next ones that are there.
+
+        At most `ahead` of them, none if that is 0. Raises Severed, ResponseError.
+        """
+        if ahead:
+            self.other.request(ahead)
+        self.hand.submit(entries, rules, instant)
+        following = self.other.receive() if ahead else []
+        self.hand.settle()
+        self.hand, self.other = self.other, self.hand
+        return following
