@@ -66,8 +66,11 @@ class Flow:
         self._service.stop.set()
 
     def _settle(self, publisher: Publisher, *, leave: int) -> None:
-        """Try until Redis has the batches, or until told to stop while Redis is away. What a damaged
-        partition refuses to the end of its day is given up, for the sake of the next day's."""
+        """Try until Redis has the batches, or until told to stop while Redis is away.
+
+        What a damaged partition refuses to the end of its day is given up, for the sake of the
+        next day's.
+        """
         while True:
             self._service.beat("publisher")
             try:

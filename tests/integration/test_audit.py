@@ -16,7 +16,7 @@ from averages_consumer.warehouse import Warehouse
 from hourglass.keys import AVERAGES, AVERAGES_GROUP, GROUP, HOUR_MS, PUBLISHED
 from hourglass.settings import invoke
 from hourglassctl.__main__ import application
-from tests.pipeline import DAY, NEXT_DAY, Pipeline, at, batch_of, reading
+from tests.pipeline import DAY, NEXT_DAY, Pipeline, at, batch_of, publish, reading
 from tests.replica import Copy
 
 
@@ -275,7 +275,7 @@ def test_a_damaged_partition_is_a_difference_and_the_others_are_audited(
 def test_readings_that_a_failover_lost_are_counted_exactly(pipeline: Pipeline) -> None:
     other = pipeline.publisher("other")
     pipeline.produce(*(reading(at(0, minute)) for minute in range(10)))
-    other.publish(batch_of(reading(at(0), device="attic")))
+    publish(other, batch_of(reading(at(0), device="attic")))
     pipeline.count()
     copy = Copy(pipeline, (DAY.stream, *DAY.companions))
     pipeline.produce(*(reading(at(1, minute)) for minute in range(7)))
