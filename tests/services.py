@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
-from pathlib import Path
 
 from hourglassctl.guard import Guard
 from hourglassctl.processes import Processes
@@ -82,12 +80,6 @@ class Services(Processes):
 
     def exit_status(self, name: str, timeout_s: float = PATIENCE_S) -> int:
         return self._children[name].wait(timeout_s)
-
-    def cpu_s(self, name: str) -> float:
-        """Processor time the process has used so far; Linux only."""
-        stat = Path(f"/proc/{self._children[name].pid}/stat").read_text()
-        user, system = stat.rpartition(")")[2].split()[11:13]
-        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager

@@ -7,6 +7,8 @@ import sys
 import time
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
 
 import typer
 from rich.console import Console
@@ -24,7 +26,11 @@ from hourglass.settings import application as empty_application
 from hourglass.times import parse_time
 from hourglassctl import quarantine as quarantined_readings
 from hourglassctl import reset as resetting
-from hourglassctl.bench import bench
+from hourglassctl.bench import report
+from hourglassctl.bench.figures import Curve, Finding
+from hourglassctl.bench.plots import draw
+from hourglassctl.bench.rig import QUICK, Rig, Scale
+from hourglassctl.bench.suite import chosen, measure
 from hourglassctl.demo import demo
 from hourglassctl.display import shown
 from hourglassctl.drill.catalogue import chosen
@@ -75,8 +81,28 @@ def run_drill(settings: DrillSettings) -> None:
 
 
 def run_bench(settings: BenchSettings) -> None:
-    """Measure one producer and one aggregator beside redis-benchmark, in one run."""
-    bench(settings.repeats, print)
+    """Measure the pipeline beside its limits, everything in one run."""
+    names = chosen(settings.only)
+    if settings.write and settings.only:
+        raise Misconfigured("--write takes the whole run: leave --only out")
+    tell = partial(print, file=sys.stderr if settings.json else sys.stdout, flush=True)
+    scale = QUICK if settings.quick else Scale(repeats=settings.repeats)
+    machine = report.machine()
+    for name, value in machine.items():
+        tell(f"{name}: {value}")
+    findings: list[Finding] = []
+    for finding in measure(names, Rig(scale=scale, tell=tell)):
+        findings.append(finding)
+        for line in report.lines(finding):
+            tell(line)
+    if settings.json:
+        print(json.dumps(report.as_data(machine, findings)))
+    if settings.write:
+        page = Path(settings.write)
+        for finding in findings:
+            if isinstance(finding, Curve):
+                draw(finding, page.parent / "images")
+        page.write_text(report.page(machine, findings, "images"), encoding="utf-8")
 
 
 def run_status(settings: StatusSettings) -> None:

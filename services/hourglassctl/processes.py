@@ -12,6 +12,8 @@ from contextlib import ExitStack, suppress
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
+import psutil
+
 from hourglassctl.guard import Guard
 
 _GRACE_S = 3.0
@@ -86,6 +88,18 @@ class Processes:
     def said(self, name: str) -> str:
         """The log so far, of every process that had the name."""
         return self.log(name).read_text(errors="replace")
+
+    def pid(self, name: str) -> int:
+        return self._children[name].pid
+
+    def cpu_s(self, name: str) -> float:
+        """Processor time the process has used so far."""
+        times = psutil.Process(self.pid(name)).cpu_times()
+        return times.user + times.system
+
+    def rss_mib(self, name: str) -> float:
+        """Memory the process has resident."""
+        return psutil.Process(self.pid(name)).memory_info().rss / 2**20
 
     def kill(self, name: str) -> None:
         """SIGKILL, and wait until it is gone."""

@@ -70,7 +70,11 @@ class RedriveSettings(RedisSettings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchSettings:
+    only: str = flag("", "Kinds of work to measure, separated by commas; empty takes all.")
     repeats: int = flag(5, "How often to measure; the median is shown.", minimum=1)
+    quick: bool = flag(False, "Take every step in a few seconds; the numbers mean nothing.")
+    json: bool = flag(False, "Print JSON instead of text.")
+    write: str = flag("", "Also write the page FILE, and its plots into images/ beside it.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
