@@ -140,3 +140,74 @@ def test_reaping_what_is_not_there_is_no_error(pipeline: Pipeline) -> None:
     pipeline.xadd(temp_f=73)
     assert reap(pipeline.cluster, DAY.stream, GROUP, idle_ms=0) == 0
     pipeline.open()
+
+
+def owners(pipeline: Pipeline) -> list[str]:
+    """Who holds each pending entry, in order."""
+    rows: list[dict[str, Any]] = pipeline.cluster.call(
+        "XPENDING", DAY.stream, GROUP, "-", "+", 100, parse_detail=True
+    )
+    return [row["consumer"].decode() for row in rows]
+
+
+def deliveries(pipeline: Pipeline) -> list[int]:
+    rows: list[dict[str, Any]] = pipeline.cluster.call(
+        "XPENDING", DAY.stream, GROUP, "-", "+", 100, parse_detail=True
+    )
+    return [row["times_delivered"] for row in rows]
+
+
+def test_of_what_nobody_has_tried_only_the_first_is_marked_and_then_all(pipeline: Pipeline) -> None:
+    let_idle(pipeline, left_behind(pipeline, 4))
+
+    pipeline.delivery(name="first").claim(HALF_A_MINUTE_MS, limit=5)
+    assert owners(pipeline) == ["first-claims", "gone", "gone", "gone"]
+    assert deliveries(pipeline) == [2, 1, 1, 1]
+
+    pipeline.delivery(name="second").claim(0, limit=5)
+    assert set(owners(pipeline)) == {"second-claims"}
+    assert deliveries(pipeline) == [3, 3, 3, 3]
+
+
+def test_who_finds_that_another_has_counted_it_all_counts_nothing(pipeline: Pipeline) -> None:
+    let_idle(pipeline, left_behind(pipeline, 10))
+    quick, slow = pipeline.delivery(), pipeline.delivery()
+    seen, _ = slow.claim(HALF_A_MINUTE_MS, limit=5)
+    also_seen, _ = quick.claim(HALF_A_MINUTE_MS, limit=5)
+
+    assert (len(seen), len(also_seen)) == (10, 9)
+    assert pipeline.commit(quick, also_seen)
+    assert not pipeline.commit(slow, seen)
+
+    assert (pipeline.pending(), pipeline.record(0).count) == (0, 10)
+
+
+def test_pending_entries_that_were_deleted_hold_up_no_hour(pipeline: Pipeline) -> None:
+    ids = left_behind(pipeline, 10)
+    let_idle(pipeline, ids)
+    pipeline.cluster.call("XDEL", DAY.stream, ids[0], ids[4], ids[9])
+    heir = pipeline.delivery()
+
+    while entries := heir.claim(HALF_A_MINUTE_MS, limit=5)[0]:
+        pipeline.commit(heir, entries)
+
+    assert (pipeline.pending(), pipeline.record(0).count) == (0, 7)
+
+
+def test_pending_entries_far_apart_are_all_found(pipeline: Pipeline) -> None:
+    pipeline.produce(*(reading(at(0, 0, each % 60)) for each in range(3_000)))
+    delivery = pipeline.delivery()
+    held = [entry for _ in range(3) for entry in delivery.read(1000, 1)]
+    kept = [entry for number, entry in enumerate(held) if number % 10]
+    for start in range(0, len(kept), 900):
+        pipeline.cluster.call(
+            "XACK", DAY.stream, GROUP, *(entry[0] for entry in kept[start : start + 900])
+        )
+    left = [entry[0] for number, entry in enumerate(held) if number % 10 == 0]
+    let_idle(pipeline, left)
+    heir = pipeline.delivery()
+
+    while entries := heir.claim(HALF_A_MINUTE_MS, limit=5)[0]:
+        pipeline.commit(heir, entries)
+
+    assert (pipeline.pending(), pipeline.record(0).count) == (0, len(left))
