@@ -4,6 +4,8 @@ DAYS ?= 10
 FAULTS ?=
 RATE ?= 20000
 KEEP ?= 0
+ONLY ?=
+WRITE ?= 0
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -31,7 +33,7 @@ E2E ?=
 REVISION ?= $(shell git rev-parse --verify --quiet HEAD 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-images e2e check docs charts lock images up down drill screenshot bench clean
+.PHONY: help setup demo test test-images e2e check docs charts lock images up down drill screenshot bench peers clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -87,9 +89,10 @@ charts: $(STAMP) ## write the generated files of the charts: values, schemas, va
 	@$(BIN)/python -m charts.tools
 
 lock: $(STAMP) ## resolve pyproject.toml into the lock files again
-	@$(COMPILE) pyproject.toml --extra embedded --extra postgres --extra otlp --group dev --output-file requirements-dev.lock
+	@$(COMPILE) pyproject.toml --extra embedded --extra postgres --extra otlp --extra bench --group dev --output-file requirements-dev.lock
 	@$(COMPILE) --group service --constraint requirements-dev.lock --output-file requirements.lock
 	@$(COMPILE) --group warehouse --constraint requirements-dev.lock --output-file requirements-warehouse.lock
+	@$(COMPILE) --group peers --constraint requirements-dev.lock --output-file requirements-peers.lock
 
 images: ## build the images, and push them where REGISTRY is given (TAG, DOCKER_BUILD_FLAGS)
 	@set -e; for image in $(IMAGES); do \
@@ -125,8 +128,11 @@ drill: $(STAMP) ## break things on purpose and see what becomes of every reading
 screenshot: $(STAMP) ## take the README's pictures of the web page (needs Chromium)
 	@$(BIN)/python -m tests.web.screenshot docs/images
 
-bench: $(STAMP) ## measure the pipeline beside its limits
-	@$(BIN)/hourglass bench
+bench: $(STAMP) ## measure the pipeline beside its limits (WRITE=1 writes docs/benchmarks.md, ONLY=ingest,audit)
+	@$(BIN)/hourglass bench $(if $(ONLY),--only $(ONLY)) $(if $(filter 1,$(WRITE)),--write docs/benchmarks.md)
+
+peers: $(STAMP) ## install what bench compares with, besides
+	@$(PIP) install --require-hashes -r requirements-peers.lock
 
 clean: ## remove .venv and everything that tools left behind
 	@rm -rf $(VENV) .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist

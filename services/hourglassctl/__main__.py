@@ -26,11 +26,10 @@ from hourglass.settings import application as empty_application
 from hourglass.times import parse_time
 from hourglassctl import quarantine as quarantined_readings
 from hourglassctl import reset as resetting
-from hourglassctl.bench import report
+from hourglassctl.bench import report, suite
 from hourglassctl.bench.figures import Curve, Finding
 from hourglassctl.bench.plots import draw
 from hourglassctl.bench.rig import QUICK, Rig, Scale
-from hourglassctl.bench.suite import chosen, measure
 from hourglassctl.demo import demo
 from hourglassctl.display import shown
 from hourglassctl.drill.catalogue import chosen
@@ -82,7 +81,7 @@ def run_drill(settings: DrillSettings) -> None:
 
 def run_bench(settings: BenchSettings) -> None:
     """Measure the pipeline beside its limits, everything in one run."""
-    names = chosen(settings.only)
+    names = suite.chosen(settings.only)
     if settings.write and settings.only:
         raise Misconfigured("--write takes the whole run: leave --only out")
     tell = partial(print, file=sys.stderr if settings.json else sys.stdout, flush=True)
@@ -91,7 +90,7 @@ def run_bench(settings: BenchSettings) -> None:
     for name, value in machine.items():
         tell(f"{name}: {value}")
     findings: list[Finding] = []
-    for finding in measure(names, Rig(scale=scale, tell=tell)):
+    for finding in suite.measure(names, Rig(scale=scale, tell=tell)):
         findings.append(finding)
         for line in report.lines(finding):
             tell(line)

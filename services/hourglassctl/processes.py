@@ -12,8 +12,6 @@ from contextlib import ExitStack, suppress
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
-import psutil
-
 from hourglassctl.guard import Guard
 
 _GRACE_S = 3.0
@@ -94,11 +92,15 @@ class Processes:
 
     def cpu_s(self, name: str) -> float:
         """Processor time the process has used so far."""
+        import psutil  # which no image carries
+
         times = psutil.Process(self.pid(name)).cpu_times()
         return times.user + times.system
 
     def rss_mib(self, name: str) -> float:
         """Memory the process has resident."""
+        import psutil
+
         return psutil.Process(self.pid(name)).memory_info().rss / 2**20
 
     def kill(self, name: str) -> None:

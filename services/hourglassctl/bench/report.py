@@ -10,8 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import psutil
-
+from hourglass.errors import Misconfigured
 from hourglassctl.bench.figures import Curve, Figure, Finding, NotMeasured, Table
 from hourglassctl.redis_server import find_server
 
@@ -26,7 +25,11 @@ How a figure is measured: `services/hourglassctl/bench`, a module for each kind 
 
 
 def machine() -> dict[str, str]:
-    """What it was measured on."""
+    """What it was measured on. Raises Misconfigured."""
+    try:
+        import psutil
+    except ImportError:
+        raise Misconfigured("psutil is not installed: pip install 'hourglass[bench]'") from None
     processor = platform.processor() or platform.machine()
     told = Path("/proc/cpuinfo")
     if told.exists():
