@@ -45,8 +45,10 @@ def test_readings_wait_until_there_is_room_again(embedded: EmbeddedCluster, tmp_
         wait_until(lambda: (running.metric("porch", BUFFERED) or 0) > 3_000)
         stored = pipeline.cluster.call("XLEN", DAY.stream)
         wait_until(lambda: counted(pipeline) == stored, message="what is there is not counted")
-        hours = len(pipeline.averages())
-        wait_until(lambda: len(pipeline.averages()) > hours, message="no hour is published")
+        wait_until(
+            lambda: len(pipeline.averages()) == len(pipeline.records()),
+            message="the hour that was in progress is not published",
+        )
         assert all(running.get(name, "/livez")[0] == 200 for name in (*names, "consumer"))
 
         fill(embedded, "0")

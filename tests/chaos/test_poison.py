@@ -21,14 +21,14 @@ FRAGILE = """
 import os, signal
 from aggregator import window
 
-decode = window.decode
+decode_all = window.decode_all
 
-def fragile(partition, entry_id, fields, rules):
-    if b"poison" in fields:
+def fragile(partition, entries, rules, undeliverable):
+    if any(b"poison" in fields and each not in undeliverable for each, fields in entries):
         os.kill(os.getpid(), signal.SIGKILL)
-    return decode(partition, entry_id, fields, rules)
+    return decode_all(partition, entries, rules, undeliverable)
 
-window.decode = fragile
+window.decode_all = fragile
 from aggregator.__main__ import main
 main()
 """

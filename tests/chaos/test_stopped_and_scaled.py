@@ -27,7 +27,8 @@ def produce(pipeline: Pipeline, count: int) -> None:
 
 def consumers(pipeline: Pipeline) -> list[str]:
     infos: list[dict[str, Any]] = pipeline.cluster.call("XINFO CONSUMERS", DAY.stream, GROUP)
-    return sorted(info["name"].decode().rpartition("-")[0] for info in infos)
+    # The process' name, what tells its lives apart, and which hand it is.
+    return sorted({info["name"].decode().rsplit("-", 2)[0] for info in infos})
 
 
 @pytest.mark.parametrize("point", ["commit.before", "commit.after"])
@@ -46,7 +47,9 @@ def test_one_that_sleeps_over_its_batch_counts_nothing_twice(
 
     wait_until(lambda: pipeline.record(0).count == 1_500, message="they do not go on")
     if point == "commit.before":
-        wait_until(lambda: running.metric(sleeper, CONFLICTS) == 1, message="it never woke up")
+        wait_until(
+            lambda: (running.metric(sleeper, CONFLICTS) or 0) >= 1, message="it never woke up"
+        )
     assert pipeline.audit().differences == []
 
 

@@ -210,7 +210,7 @@ FAULTS = (
         name="deep-pending",
         what="a pending list of 100,000 readings that nobody works on",
         act=deep_pending,
-        rests_on="the cursor through the pending list is kept from call to call: `aggregator/commit.py`",
+        rests_on="the cursor in the pending list is kept from call to call: `aggregator/commit.py`",
         proof="tests/integration/test_claim.py",
     ),
 )
