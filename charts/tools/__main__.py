@@ -9,6 +9,7 @@ from pathlib import Path
 
 from charts.tools.dashboard import dashboard
 from charts.tools.redis_cluster import REDIS_CLUSTER_DEV
+from charts.tools.rules import plain_rules, recording
 from charts.tools.services import AGGREGATOR, AVERAGES_CONSUMER, PRODUCER
 from charts.tools.values import Group, values_schema, values_table, values_yaml
 
@@ -35,6 +36,8 @@ def generated(charts: Path = CHARTS) -> dict[Path, str]:
             readme.read_text(encoding="utf-8"),
         )
     files[charts / "aggregator" / "files" / "dashboards" / "hourglass.json"] = dashboard()
+    files[charts / "aggregator" / "files" / "recording.yaml"] = recording()
+    files[charts.parent / "deploy" / "prometheus" / "hourglass.rules.yaml"] = plain_rules(charts)
     for name in ("users.acl", "users.sh"):  # a chart can ship no file from outside its folder
         original = charts.parent / "deploy" / "redis" / name
         files[charts / "redis-cluster-dev" / "files" / name] = original.read_text(encoding="utf-8")

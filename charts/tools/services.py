@@ -225,13 +225,14 @@ def _monitor(kind: str) -> Group:
 
 
 PROMETHEUS_RULE = group(
-    "PrometheusRule with the alerts of files/alerts.yaml.",
+    "PrometheusRule with the rules of files.",
     enabled=flag(False, "Make one."),
     labels=value({}, "Labels that a Prometheus selects by.", TEXTS_BY_NAME),
     alertLabels=value({}, "Labels for each alert; they win over the alert's own.", TEXTS_BY_NAME),
     disabled=value(
         [], "Names of alerts to leave out.", {"type": "array", "items": {"type": "string"}}
     ),
+    runbooks=text("docs/runbooks", "Where the runbooks are: each alert's runbook_url begins so."),
     extraRules=objects("Rules besides."),
 )
 DASHBOARD = group(

@@ -60,7 +60,7 @@ LAST_AVERAGE = Instrument(
     help="Average of the latest hour this process has loaded, in degrees Fahrenheit; "
     "absent until there is one.",
     unit="degrees Fahrenheit",
-    across="max",
+    across="each",
 )
 LAST_HOUR = Instrument(
     name="hourglass_last_average_hour_timestamp_seconds",

@@ -17,6 +17,7 @@ BUILD = Instrument(
     "elsewhere.",
     unit="1",
     labels=("component", "version", "revision", "python"),
+    across="each",
 )
 
 

@@ -19,7 +19,7 @@ class Instrument:
         because a series that begins with its first event shows no increase
     across: how the series of several replicas become one number. Each replica counts what it does
         itself, so counters and histograms add up; a fact about the cluster is the same from every
-        replica, and their sum would be wrong
+        replica, and their sum would be wrong; `each` is about the process alone
     """
 
     name: str
@@ -29,7 +29,7 @@ class Instrument:
     labels: tuple[str, ...] = ()
     values: tuple[str, ...] = ()
     buckets: Sequence[float] = ()
-    across: Literal["sum", "max", "min"] = "sum"
+    across: Literal["sum", "max", "min", "each"] = "sum"
 
     def counter(self, registry: CollectorRegistry) -> Counter:
         counter = Counter(self.name, self.help, self.labels, registry=registry)

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.charts.helm import SERVICES, Helm, one
+from tests.charts.helm import ROOT, SERVICES, Helm, one
 from tests.charts.scenarios import MONITORED
 
 CASES = Path(__file__).parent / "alerts"
+PLAIN_RULES = ROOT / "deploy" / "prometheus" / "hourglass.rules.yaml"
 PLAIN: Mapping[str, Any] = {"prometheusRule": {"enabled": True}}
 
 
@@ -56,15 +57,43 @@ def test_alerts_fire_and_keep_silent(
     run(promtool, "test", "rules", shutil.copy(CASES / f"{chart}.yaml", tmp_path))
 
 
+def test_promtool_takes_the_plain_rules(promtool: str) -> None:
+    run(promtool, "check", "rules", "--lint=all", "--lint-fatal", PLAIN_RULES)
+
+
+@pytest.mark.parametrize("chart", SERVICES)
+def test_the_plain_rules_fire_and_keep_silent_as_the_charts_do(
+    chart: str, promtool: str, tmp_path: Path
+) -> None:
+    """They ask for no namespace: of the cases one namespace is left."""
+    shutil.copy(PLAIN_RULES, tmp_path / "rules.yaml")
+    # As texts: 0x20 is twenty zeros more, and no number.
+    cases = yaml.load((CASES / f"{chart}.yaml").read_text("utf-8"), Loader=yaml.BaseLoader)
+    for test in cases["tests"]:
+        test["input_series"] = [
+            each for each in test["input_series"] if 'namespace="elsewhere"' not in each["series"]
+        ]
+        for case in test.get("alert_rule_test", []):
+            for alert in case["exp_alerts"]:
+                alert["exp_labels"].pop("namespace", None)
+        for case in test.get("promql_expr_test", []):
+            for sample in case["exp_samples"]:
+                sample["value"] = float(sample["value"])
+    cases["tests"] = [test for test in cases["tests"] if test["input_series"]]
+    (tmp_path / "cases.yaml").write_text(yaml.safe_dump(cases), encoding="utf-8")
+    run(promtool, "test", "rules", tmp_path / "cases.yaml")
+
+
 @pytest.mark.parametrize("chart", SERVICES)
 def test_each_alert_has_cases_of_both_kinds(newest: Helm, chart: str) -> None:
     """In groups of their own, so that keeping silent is more than not having begun yet."""
     (group,) = rendered(newest, chart)["groups"]
-    alerts = {rule["alert"] for rule in group["rules"]}
+    alerts = {rule["alert"] for rule in group["rules"] if "alert" in rule}
     fires, silent = set[str](), set[str]()
     for test in yaml.safe_load((CASES / f"{chart}.yaml").read_text(encoding="utf-8"))["tests"]:
-        asked = {case["alertname"] for case in test["alert_rule_test"]}
-        fired = {case["alertname"] for case in test["alert_rule_test"] if case["exp_alerts"]}
+        cases = test.get("alert_rule_test", [])
+        asked = {case["alertname"] for case in cases}
+        fired = {case["alertname"] for case in cases if case["exp_alerts"]}
         fires |= fired
         silent |= asked - fired
     assert fires == silent == alerts

@@ -6,12 +6,15 @@ import re
 from typing import Any
 
 import pytest
+import typer
 
 import aggregator.instruments
 import averages_consumer.instruments
 import producer.instruments
+from hourglassctl.__main__ import application
+from hourglassctl.reference import exporters
 from tests.charts.dashboard import DASHBOARD, panels
-from tests.charts.helm import SERVICES, Helm, kinds, one, workload
+from tests.charts.helm import ROOT, SERVICES, Helm, kinds, one, workload
 
 INSTRUMENTS = {
     "producer": producer.instruments.INSTRUMENTS,
@@ -19,6 +22,7 @@ INSTRUMENTS = {
     "averages-consumer": averages_consumer.instruments.INSTRUMENTS,
 }
 METRIC = re.compile(r"hourglass_\w+")
+RUNBOOKS = ROOT / "docs" / "runbooks"
 
 
 def exported(*charts: str) -> set[str]:
@@ -36,6 +40,10 @@ def rules(helm: Helm, chart: str, **values: Any) -> list[dict[str, Any]]:
     made = one(helm.render(chart, settings, namespace="weather"), "PrometheusRule")
     (group,) = made["spec"]["groups"]
     return group["rules"]
+
+
+def alerts(helm: Helm, chart: str, **values: Any) -> list[dict[str, Any]]:
+    return [rule for rule in rules(helm, chart, **values) if "alert" in rule]
 
 
 @pytest.mark.parametrize("chart", SERVICES)
@@ -61,7 +69,7 @@ def test_a_monitor_finds_the_pods_and_their_port(
 
 @pytest.mark.parametrize("chart", SERVICES)
 def test_an_alert_asks_for_metrics_of_its_service_in_its_namespace(helm: Helm, chart: str) -> None:
-    found = rules(helm, chart)
+    found = alerts(helm, chart)
     assert len(found) >= 3
     for rule in found:
         names = METRIC.findall(rule["expr"])
@@ -69,11 +77,63 @@ def test_an_alert_asks_for_metrics_of_its_service_in_its_namespace(helm: Helm, c
         assert set(names) <= exported(chart), rule["alert"]
         assert rule["expr"].count('namespace="weather"') == len(names)
         assert rule["labels"]["severity"] in ("warning", "critical")
-        assert rule["annotations"].keys() == {"summary", "description"}
+        assert rule["annotations"].keys() == {"summary", "description", "runbook_url"}
+
+
+@pytest.mark.parametrize("chart", SERVICES)
+def test_facts_that_replicas_share_are_never_added_up(newest: Helm, chart: str) -> None:
+    for rule in rules(newest, chart):
+        for metric in exporters():
+            if metric.across in ("max", "min"):
+                for aggregation in aggregations(rule["expr"], metric.name):
+                    assert aggregation in ("max", "min", "absent"), rule
+
+
+def aggregations(expression: str, metric: str) -> list[str]:
+    """What each occurrence of `metric` is given to; empty where it stands by itself."""
+    pattern = rf"(?:(\w+)\s*(?:by\s*\([^)]*\)\s*)?\(\s*)?\b{metric}\b"
+    return re.findall(pattern, expression)
+
+
+@pytest.mark.parametrize("file", ["aggregator", "averages-consumer", "producer"])
+def test_an_alert_names_a_page_that_says_what_to_do(newest: Helm, file: str) -> None:
+    for rule in alerts(newest, file):
+        page = ROOT / rule["annotations"]["runbook_url"]
+        assert page.name == f"{rule['alert']}.md"
+        text = page.read_text(encoding="utf-8")
+        for heading in ("## What it means", "## Look", "## Do"):
+            assert heading in text, page
+    elsewhere = alerts(newest, file, runbooks="https://example.org/runbooks/")
+    assert elsewhere[0]["annotations"]["runbook_url"].startswith("https://example.org/runbooks/H")
+
+
+def test_each_runbook_is_some_alerts(newest: Helm) -> None:
+    names = {rule["alert"] for chart in SERVICES for rule in alerts(newest, chart)}
+    assert {page.stem for page in RUNBOOKS.glob("*.md")} - {"README"} == names
+    index = (RUNBOOKS / "README.md").read_text(encoding="utf-8")
+    assert all(f"({name}.md)" in index for name in names)
+
+
+def test_runbooks_give_commands_that_there_are() -> None:
+    known = commands(application())
+    for page in RUNBOOKS.glob("*.md"):
+        for said in re.findall(r"`(hourglass [a-z ]+)", page.read_text(encoding="utf-8")):
+            assert any(said.strip().startswith(each) for each in known), f"{page.name}: {said}"
+
+
+def commands(app: typer.Typer) -> set[str]:
+    own = {f"hourglass {each.name}" for each in app.registered_commands}
+    groups = {
+        f"hourglass {group.name} {each.name}"
+        for group in app.registered_groups
+        if group.typer_instance
+        for each in group.typer_instance.registered_commands
+    }
+    return own | groups
 
 
 def test_what_must_be_noticed_has_an_alert(newest: Helm) -> None:
-    names = {rule["alert"] for chart in SERVICES for rule in rules(newest, chart)}
+    names = {rule["alert"] for chart in SERVICES for rule in alerts(newest, chart)}
     assert names >= {
         "HourglassHourOverdue",
         "HourglassLagGrowing",

@@ -60,14 +60,18 @@ spec:
 {{- end -}}
 
 {{/*
-The alerts of files/alerts.yaml, a list of rules. It is no template, because the annotations are Prometheus's
-templates; NAMESPACE in it stands for the release's namespace.
+The rules of files/recording.yaml, if there are any, and the alerts of files/alerts.yaml. They are no templates,
+because the annotations are Prometheus's templates; NAMESPACE in them stands for the release's namespace, RUNBOOKS
+for where the runbooks are.
 */}}
 {{- define "hourglass.prometheusRule" -}}
 {{- $rule := .Values.prometheusRule -}}
 {{- if $rule.enabled -}}
 {{- $rules := list -}}
-{{- range .Files.Get "files/alerts.yaml" | replace "NAMESPACE" .Release.Namespace | fromYamlArray -}}
+{{- range .Files.Get "files/recording.yaml" | replace "NAMESPACE" .Release.Namespace | fromYamlArray -}}
+{{- $rules = append $rules . -}}
+{{- end -}}
+{{- range .Files.Get "files/alerts.yaml" | replace "NAMESPACE" .Release.Namespace | replace "RUNBOOKS" (trimSuffix "/" $rule.runbooks) | fromYamlArray -}}
 {{- if not (has .alert $rule.disabled) -}}
 {{- $rules = append $rules (merge (dict "labels" (merge dict $rule.alertLabels .labels)) .) -}}
 {{- end -}}
