@@ -20,6 +20,8 @@ class HourRecord:
 
     sum_milli_f, min_milli_f, max_milli_f: thousandths of a degree Fahrenheit
     late: readings that came after the hour was sealed; not in `count`
+    late_min_milli_f, late_max_milli_f: the least and the greatest of what came after the hour was
+        sealed, all of the hour if its partition was counted again; None if nothing came
     sealed: no reading will be added any more
     """
 
@@ -31,6 +33,8 @@ class HourRecord:
     devices: int = 0
     late: int = 0
     late_sum_milli_f: int = 0
+    late_min_milli_f: int | None = None
+    late_max_milli_f: int | None = None
     sealed: bool = False
     sealed_by: str = ""
 

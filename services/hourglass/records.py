@@ -8,7 +8,10 @@ from hourglass.averages import HourRecord
 from hourglass.keys import HOURS, Partition
 
 #: In the order in which the seal script reports them, after the hour itself.
-REPORTED = ("count", "sum", "min", "max", "devices", "late", "late_sum", "sealed_by")
+REPORTED = (
+    "count", "sum", "min", "max", "devices",
+    "late", "late_sum", "late_min", "late_max", "sealed_by",
+)  # fmt: skip
 
 
 def decode_hours(partition: Partition, fields: Mapping[bytes, bytes]) -> list[HourRecord]:
@@ -32,7 +35,7 @@ def decode_reported(partition: Partition, row: Sequence[int | bytes | None]) -> 
 def _record(
     partition: Partition, hour: int, values: Sequence[bytes | None], *, sealed: bool
 ) -> HourRecord:
-    count, total, least, most, devices, late, late_sum, sealed_by = values
+    count, total, least, most, devices, late, late_sum, late_min, late_max, sealed_by = values
     return HourRecord(
         start_ms=partition.hour_start_ms(hour),
         count=int(count or 0),
@@ -42,6 +45,8 @@ def _record(
         devices=int(devices or 0),
         late=int(late or 0),
         late_sum_milli_f=int(late_sum or 0),
+        late_min_milli_f=None if late_min is None else int(late_min),
+        late_max_milli_f=None if late_max is None else int(late_max),
         sealed=sealed,
         sealed_by=(sealed_by or b"").decode(errors="replace"),
     )

@@ -22,6 +22,8 @@ def test_late_readings_are_acknowledged_and_recorded_with_their_sum(pipeline: Pi
     record = pipeline.record(0)
     assert (record.count, record.sum_milli_f) == (1, 40_000)
     assert (record.late, record.late_sum_milli_f) == (2, -9_750)
+    assert (record.late_min_milli_f, record.late_max_milli_f) == (-70_250, 60_500)
+    assert (record.min_milli_f, record.max_milli_f) == (40_000, 40_000)
     assert pipeline.record(1).count == 1
     assert pipeline.pending() == 0
     assert pipeline.metric("hourglass_readings_late_total") == 2

@@ -20,6 +20,8 @@ NAMES = {
     "devices": "devices",
     "late": "late",
     "late_sum": "late_sum_milli_f",
+    "late_min": "late_min_milli_f",
+    "late_max": "late_max_milli_f",
     "sealed_by": "sealed_by",
 }
 
@@ -36,6 +38,8 @@ records = st.builds(
     devices=counts,
     late=st.integers(-(10**7), 10**7),
     late_sum_milli_f=sums,
+    late_min_milli_f=temperatures,
+    late_max_milli_f=temperatures,
     sealed=st.booleans(),
     sealed_by=st.text(),
 )

@@ -74,8 +74,8 @@ for i, tally in ipairs(tallies) do
   expect(KEYS[3 + i], 'set')
   local h = string.format('%02d:', tally[1])
   local record = redis.call('HMGET', hours, h .. 'sealed', h .. 'min', h .. 'max', h .. 'count',
-    h .. 'sum', h .. 'late', h .. 'late_sum')
-  for each = 2, 7 do need(not record[each] or is_sum(record[each]), 'hour records must be numbers') end
+    h .. 'sum', h .. 'late', h .. 'late_sum', h .. 'late_min', h .. 'late_max')
+  for each = 2, 9 do need(not record[each] or is_sum(record[each]), 'hour records must be numbers') end
   records[i] = record
 end
 
@@ -87,6 +87,11 @@ if redis.call('XACK', stream, group, unpack(ids)) ~= #ids then
   return redis.error_reply('NOGROUP entries of ' .. stream .. ' were acknowledged by somebody else')
 end
 
+local function widen(min_field, max_field, min, max, tally)
+  if not min or tally[4] < tonumber(min) then redis.call('HSET', hours, min_field, tally[4]) end
+  if not max or tally[5] > tonumber(max) then redis.call('HSET', hours, max_field, tally[5]) end
+end
+
 local late = 0
 for i, tally in ipairs(tallies) do
   local h = string.format('%02d:', tally[1])
@@ -94,12 +99,12 @@ for i, tally in ipairs(tallies) do
   if sealed then
     redis.call('HINCRBY', hours, h .. 'late', tally[2])
     redis.call('HINCRBY', hours, h .. 'late_sum', tally[3])
+    widen(h .. 'late_min', h .. 'late_max', records[i][8], records[i][9], tally)
     late = late + tally[2]
   else
     redis.call('HINCRBY', hours, h .. 'count', tally[2])
     redis.call('HINCRBY', hours, h .. 'sum', tally[3])
-    if not min or tally[4] < tonumber(min) then redis.call('HSET', hours, h .. 'min', tally[4]) end
-    if not max or tally[5] > tonumber(max) then redis.call('HSET', hours, h .. 'max', tally[5]) end
+    widen(h .. 'min', h .. 'max', min, max, tally)
     if #tally[6] > 0 then
       redis.call('SADD', KEYS[3 + i], unpack(tally[6]))
       keep_until(KEYS[3 + i], records_expire)

@@ -6,7 +6,8 @@
 -- ARGV     group, how many hours are due (the first so many: 0 to 24), who seals,
 --          pipeline time in ms, real time in ms at which the records expire
 -- Reply    {hours sealed by this call, hours due and not sealed yet,
---           {hour, count, sum, min, max, devices, late, late sum, sealed by} for each sealed hour};
+--           {hour, count, sum, min, max, devices, late, late sum, late min, late max, sealed by}
+--           for each sealed hour};
 --          counts and sums are text, missing ones nil
 -- Keeps    an hour is sealed once. The barrier is the stream's last id when the hour was first found
 --          due; it seals when the group has been delivered everything up to the barrier and nothing
@@ -62,7 +63,7 @@ for hour = 0, 23 do
   end
   if sealed then
     local record = redis.call('HMGET', hours, h .. 'count', h .. 'sum', h .. 'min', h .. 'max',
-      h .. 'devices', h .. 'late', h .. 'late_sum', h .. 'sealed_by')
+      h .. 'devices', h .. 'late', h .. 'late_sum', h .. 'late_min', h .. 'late_max', h .. 'sealed_by')
     table.insert(record, 1, hour)
     report[#report + 1] = record
   end
