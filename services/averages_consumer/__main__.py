@@ -7,9 +7,11 @@ import sys
 from averages_consumer.consumer import Consumer
 from averages_consumer.gaps import Gaps
 from averages_consumer.instruments import Instruments
+from averages_consumer.revisions import REVISE_S, Revisions
 from averages_consumer.settings import AveragesConsumerSettings
 from averages_consumer.warehouse import Warehouse
 from averages_consumer.web.page import serve_page
+from hourglass.clock import PipelineClock
 from hourglass.gauges import StreamGauges
 from hourglass.groups import gone_after_ms, reap
 from hourglass.keys import AVERAGES, AVERAGES_GROUP
@@ -42,6 +44,9 @@ def consume(settings: AveragesConsumerSettings) -> None:
         claim_idle_ms=settings.claim_idle_ms,
     )
 
+    if settings.revisions:
+        revisions = Revisions(cluster, PipelineClock(cluster), warehouse, metrics, consumer.tell)
+        service.every(REVISE_S, "revisions", revisions.step)
     if settings.web:
         serve_page(service, settings, cluster, warehouse)
     service.worker("averages", consumer.work)

@@ -219,7 +219,10 @@ class Consumer:
 
     def _tell_loaded(self, average: HourlyAverage) -> None:
         self.metrics.loaded(average)
-        print(line(average), file=self.out, flush=True)
+        self.tell(line(average))
+
+    def tell(self, what: str) -> None:
+        print(what, file=self.out, flush=True)
 
     def _look_for_gaps(self) -> None:
         if time.monotonic() >= self._next_gaps:

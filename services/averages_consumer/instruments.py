@@ -46,6 +46,12 @@ ERRORS = Instrument(
     help="Tries at which the warehouse did not answer; the averages stay in the stream.",
     unit="errors",
 )
+REVISED = Instrument(
+    name="hourglass_warehouse_revisions_total",
+    kind="counter",
+    help="Rows that this process has raised to a new revision, with late readings in them.",
+    unit="revisions",
+)
 MISSING_HOURS = Instrument(
     name="hourglass_warehouse_missing_hours",
     kind="gauge",
@@ -75,6 +81,7 @@ INSTRUMENTS = (
     INVALID,
     RECLAIMED,
     REFILLED,
+    REVISED,
     WRITE_SECONDS,
     ERRORS,
     MISSING_HOURS,
@@ -94,6 +101,7 @@ class Instruments:
         self._invalid = INVALID.counter(registry)
         self._reclaimed = RECLAIMED.counter(registry)
         self._refilled = REFILLED.counter(registry)
+        self._revised = REVISED.counter(registry)
         self._write_seconds = WRITE_SECONDS.histogram(registry)
         self._errors = ERRORS.counter(registry)
         # Made when first shown: until then the series is absent, because unknown is not zero.
@@ -113,6 +121,9 @@ class Instruments:
 
     def refilled(self, count: int) -> None:
         self._refilled.inc(count)
+
+    def revised(self) -> None:
+        self._revised.inc()
 
     def wrote(self, seconds: float) -> None:
         self._write_seconds.observe(seconds)

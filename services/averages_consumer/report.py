@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
-from hourglass.averages import HourlyAverage, HourRecord
+from averages_consumer.table import HourRow
+from hourglass.averages import HourlyAverage, HourRecord, mean_milli_f
 from hourglass.keys import HOUR_MS, iso
 from hourglass.publication import Result
 from hourglass.readings import degrees
@@ -16,6 +17,16 @@ def line(average: HourlyAverage) -> str:
     return (
         f"Average temperature for {average.start:%Y/%m/%d} at {average.start.hour} "
         f"was {degrees(average.mean_milli_f)}F ({average.count} observations)."
+    )
+
+
+def revision_line(row: HourRow) -> str:
+    """The terminal line of a row that late readings have been taken into."""
+    average = degrees(mean_milli_f(row.sum_milli_f, row.observations))
+    return (
+        f"Average temperature for {row.hour:%Y/%m/%d} at {row.hour.hour} is {average}F "
+        f"in the warehouse from now on: revision {row.revision}, with {row.late} late "
+        f"({row.observations} observations)."
     )
 
 

@@ -27,6 +27,11 @@ class AveragesConsumerSettings(ServiceSettings):
         unit="ms",
         minimum=1,
     )
+    revisions: bool = option(
+        False,
+        "Let late readings raise their hour's revision in the warehouse. temps:averages stays as "
+        "it was published.",
+    )
     web: bool = option(True, "Serve the web page and its API.")
     web_port: int = option(
         8081, "Port of the web page, at --http-host; 0 takes a free one.", minimum=0, maximum=65535

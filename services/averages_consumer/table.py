@@ -1,15 +1,21 @@
-"""Table `hourly_averages`: what it holds, and how an average becomes a row. Pure."""
+"""Table `hourly_averages`: what it holds, and how an average becomes a row. Pure.
+
+A row is what was published, revision 0, or, where that is asked for, what late readings made of it
+since. Then its observations, sum, average, minimum and maximum have these in them, and what was
+published is what is left without them.
+"""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
-from hourglass.averages import HourlyAverage
+from hourglass.averages import HourlyAverage, HourRecord, mean_milli_f
+from hourglass.publication import Result
 from hourglass.readings import MILLI
 
 #: https://www.w3.org/TR/trace-context/: version, trace id, parent id, flags
@@ -44,10 +50,10 @@ class UtcTime(sa.types.TypeDecorator[datetime]):
         return at.astimezone(UTC)
 
 
-_schema = sa.MetaData()
+metadata = sa.MetaData()
 hourly_averages = sa.Table(
     "hourly_averages",
-    _schema,
+    metadata,
     sa.Column("hour", UtcTime, primary_key=True),
     sa.Column("average_temp_f", sa.Double, nullable=False),
     sa.Column("sum_milli_f", sa.BigInteger, nullable=False),
@@ -60,6 +66,8 @@ hourly_averages = sa.Table(
     sa.Column("trace_id", sa.Text),
     sa.Column("entry_id", sa.Text, nullable=False),
     sa.Column("loaded_at", UtcTime, nullable=False),
+    sa.Column("revision", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+    sa.Column("late_sum_milli_f", sa.BigInteger, nullable=False, server_default=sa.text("0")),
 )
 
 
@@ -68,6 +76,10 @@ class HourRow:
     """One row of `hourly_averages`; the fields are its columns, in order.
 
     hour: the hour's start
+    late: readings that came after the hour was sealed, as far as known when the row was written;
+        in the average from revision 1 on
+    late_sum_milli_f: their sum, as far as it is in the average
+    revision: how often late readings were taken into the row
     trace_id: of the trace that sealed the hour; None if none was made
     loaded_at: when these values came in; loading the same ones again does not change it
     """
@@ -84,10 +96,18 @@ class HourRow:
     trace_id: str | None
     entry_id: str
     loaded_at: datetime
+    revision: int = 0
+    late_sum_milli_f: int = 0
 
     @property
     def start_ms(self) -> int:
         return milliseconds(self.hour)
+
+    @property
+    def published(self) -> Result:
+        """What was published of the hour."""
+        late = self.late if self.revision else 0
+        return Result(self.observations - late, self.sum_milli_f - self.late_sum_milli_f)
 
 
 def row_of(average: HourlyAverage, loaded_at: datetime) -> dict[str, Any]:
@@ -104,7 +124,34 @@ def row_of(average: HourlyAverage, loaded_at: datetime) -> dict[str, Any]:
         "trace_id": _trace_id(average.traceparent),
         "entry_id": average.entry_id,
         "loaded_at": loaded_at,
+        "revision": 0,
+        "late_sum_milli_f": 0,
     }
+
+
+def revised(row: HourRow, record: HourRecord) -> HourRow | None:
+    """The row with the late readings of its hour in it; None if none came since it was written.
+
+    A record of something else than what was published has no say, and what was taken in is not
+    given up again.
+    """
+    late_before = row.late if row.revision else 0
+    if record.late <= late_before or row.published != Result(record.count, record.sum_milli_f):
+        return None
+    count, total = record.count + record.late, record.sum_milli_f + record.late_sum_milli_f
+    late_range = (record.late_min_milli_f, record.late_max_milli_f)
+    milli_f = [record.min_milli_f, record.max_milli_f, *(f for f in late_range if f is not None)]
+    return replace(
+        row,
+        average_temp_f=mean_milli_f(total, count) / MILLI,
+        sum_milli_f=total,
+        min_temp_f=min(milli_f) / MILLI,
+        max_temp_f=max(milli_f) / MILLI,
+        observations=count,
+        late=record.late,
+        late_sum_milli_f=record.late_sum_milli_f,
+        revision=row.revision + 1,
+    )
 
 
 def _trace_id(traceparent: str) -> str | None:

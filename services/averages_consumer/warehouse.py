@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
@@ -23,8 +24,8 @@ from sqlalchemy.exc import (
     ProgrammingError,
     SQLAlchemyError,
 )
-from sqlalchemy.schema import CreateTable
 
+from averages_consumer.schema import bring_up_to_date
 from averages_consumer.table import HourRow, hourly_averages, milliseconds, moment, row_of
 from hourglass.averages import HourlyAverage
 from hourglass.errors import HourglassError, Misconfigured
@@ -57,8 +58,6 @@ _POSTGRESQL_OPTIONS = {
     "tcp_user_timeout": 10_000,
     "application_name": "hourglass-averages-consumer",
 }
-#: Any number that no other program takes: replicas that start at once make the table in turn.
-_CREATE_LOCK = 0x686F7572
 #: SQLite's answers that a person has to put right.
 _UNUSABLE_FILE = ("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_NOTADB", "SQLITE_PERM")
 
@@ -78,21 +77,13 @@ class Warehouse:
         self._upsert = _upsert(self._url.drivername)
 
     def create(self) -> None:
-        """Make the table unless it is there, however many processes try at once.
+        """Make the schema, or bring it up to date, however many processes try at once.
 
         Raises Misconfigured for what a person has to put right, WarehouseAway.
         """
         try:
             with self._transaction() as connection:
-                if self._url.drivername == _POSTGRESQL:
-                    lock = sa.func.pg_advisory_xact_lock(_CREATE_LOCK)
-                    connection.execute(sa.select(lock))
-                else:
-                    # Readers and the writer do not wait for one another; the file remembers it.
-                    connection.exec_driver_sql("PRAGMA journal_mode=WAL")
-                # Looked for first: a role may be allowed to use the table and not to make one.
-                if not sa.inspect(connection).has_table(hourly_averages.name):
-                    connection.execute(CreateTable(hourly_averages, if_not_exists=True))
+                bring_up_to_date(connection)
                 # Whether rows can be written is found out now, not with the first average.
                 nothing = sa.update(hourly_averages).where(sa.false())
                 connection.execute(nothing.values(late=hourly_averages.c.late))
@@ -103,8 +94,8 @@ class Warehouse:
             raise
 
     def upsert(self, averages: Sequence[HourlyAverage], loaded_at: datetime) -> None:
-        """Make the rows of these hours be these averages, all or none. Rows that are so already
-        stay as they are. Raises WarehouseAway."""
+        """Make the rows of these hours be these averages, all or none. Rows that are so already,
+        or were revised since, stay as they are. Raises WarehouseAway."""
         # In order of hour: two processes that write the same hours then wait, and never deadlock.
         ordered = sorted(averages, key=lambda average: average.start_ms)
         if not ordered:
@@ -112,6 +103,23 @@ class Warehouse:
         with self._transaction() as connection:
             connection.execute(self._upsert, [row_of(average, loaded_at) for average in ordered])
             reach("load.before-commit")
+
+    def revise(self, rows: Sequence[HourRow], revised_at: datetime) -> list[HourRow]:
+        """Put these rows in place of those of the revision before; which of them it did. Another
+        process may have been first. Raises WarehouseAway."""
+        table = hourly_averages
+        done: list[HourRow] = []
+        with self._transaction() as connection:
+            for row in sorted(rows, key=lambda row: row.hour):
+                values = {**asdict(row), "loaded_at": revised_at}
+                changed = connection.execute(
+                    sa.update(table)
+                    .where(table.c.hour == row.hour, table.c.revision == row.revision - 1)
+                    .values(values)
+                )
+                if changed.rowcount:
+                    done.append(row)
+        return done
 
     def hours(self, from_ms: int = 0) -> set[int]:
         """The hours (ms since the epoch) that are here, from `from_ms` on. Raises WarehouseAway."""
@@ -194,13 +202,25 @@ def _engine(url: sa.URL) -> sa.Engine:
 
 
 def _upsert(driver: str) -> sa.Insert:
+    """A row gives way to what was published anew with another result, and is else changed only
+    while it is not revised."""
     table = hourly_averages
     insert = postgresql.insert(table) if driver == _POSTGRESQL else sqlite.insert(table)
+    new = insert.excluded
     values = [column for column in table.columns if column.name not in ("hour", "loaded_at")]
+    is_revised = table.c.revision > 0
+    late = sa.case((is_revised, table.c.late), else_=0)
+    another_result = sa.or_(
+        table.c.observations - late != new.observations,
+        table.c.sum_milli_f - table.c.late_sum_milli_f != new.sum_milli_f,
+    )
     return insert.on_conflict_do_update(
         index_elements=[table.c.hour],
-        set_={column.name: insert.excluded[column.name] for column in table.columns},
-        where=sa.or_(*(column.is_distinct_from(insert.excluded[column.name]) for column in values)),
+        set_={column.name: new[column.name] for column in table.columns},
+        where=sa.or_(
+            another_result,
+            ~is_revised & sa.or_(*(each.is_distinct_from(new[each.name]) for each in values)),
+        ),
     )
 
 

@@ -20,7 +20,8 @@ class Publication:
     published: every hour the slot remembers having published
     on_stream: what stands on `temps:averages`
     misread: entries there that are no averages, or contradict themselves
-    warehouse: None if no warehouse was given
+    warehouse: None if no warehouse was given; where a row was revised, what it was before
+    revised: rows that were
     loading: hours on the stream that no consumer has acknowledged yet
     """
 
@@ -30,6 +31,7 @@ class Publication:
     misread: Sequence[str] = ()
     too_late: AbstractSet[int] = frozenset()
     warehouse: Mapping[int, Result] | None = None
+    revised: int = 0
     loading: AbstractSet[int] = frozenset()
 
 
@@ -58,6 +60,7 @@ class Audit:
     waiting: int = 0
     too_late: int = 0
     in_warehouse: int | None = None
+    revised: int = 0
     loading: int = 0
     gone: int = 0
     lost: int = 0
@@ -96,6 +99,7 @@ def compare(recounts: Iterable[Recount], publication: Publication) -> Audit:
     _compare_stream(audit, publication)
     if publication.warehouse is not None:
         audit.in_warehouse = len(publication.warehouse)
+        audit.revised = publication.revised
         audit.differences += _warehouse_differences(publication, publication.warehouse)
     return audit
 

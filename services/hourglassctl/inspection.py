@@ -73,14 +73,15 @@ def _publication(cluster: Cluster, warehouse: Warehouse | None) -> Publication:
         shown, due = fields[b"average_temp_f"].decode(), degrees(average.mean_milli_f)
         if shown != due:
             misread.append(f"entry {entry_id.decode()} of {AVERAGES} says {shown}, not {due}")
-    rows = None
+    rows: dict[int, Result] | None = None
+    revised = 0
     if warehouse is not None:
         first = min(published, default=0)
         last = max(published, default=0) + HOUR_MS
-        rows = {
-            row.start_ms: Result(row.observations, row.sum_milli_f)
-            for row in warehouse.rows(first, last)
-        }
+        rows = {}
+        for row in warehouse.rows(first, last):
+            rows[row.start_ms] = row.published
+            revised += row.revision > 0
     return Publication(
         frontier_ms=-1 if frontier is None else frontier,
         published=published,
@@ -88,6 +89,7 @@ def _publication(cluster: Cluster, warehouse: Warehouse | None) -> Publication:
         misread=misread,
         too_late=too_late.keys(),
         warehouse=rows,
+        revised=revised,
         loading=loading,
     )
 

@@ -151,6 +151,8 @@ def audit_lines(audit: Audit) -> list[str]:
         lines.append(f"sealed, not published yet {audit.waiting:>11,}")
     if audit.loading:
         lines.append(f"published, not loaded yet {audit.loading:>11,}")
+    if audit.revised:
+        lines.append(f"hours revised by late ones {audit.revised:>10,}")
     if audit.too_late:
         lines.append(f"hours too late to publish {audit.too_late:>11,}")
     lines += [f"DIFFERENCE {each.hour} {each.what}" for each in audit.differences]

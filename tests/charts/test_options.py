@@ -26,7 +26,6 @@ UNLIKE_ANY_DEFAULT: Mapping[str, Any] = {
     "log_level": "debug",
     "http_host": "127.0.0.1",
     "until": "2025-01-02T00:00:00Z",
-    "web": False,
 }
 
 
@@ -48,6 +47,8 @@ def everything(settings: type) -> dict[str, Any]:
             continue
         if field.name in UNLIKE_ANY_DEFAULT:
             chosen[camel(field.name)] = UNLIKE_ANY_DEFAULT[field.name]
+        elif isinstance(field.default, bool):
+            chosen[camel(field.name)] = not field.default
         else:
             other: float = cast(float, field.default) + 1
             chosen[camel(field.name)] = other if info.maximum is None else min(other, info.maximum)

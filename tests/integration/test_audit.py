@@ -208,7 +208,7 @@ def test_it_finds_what_was_falsified_in_redis(
 INVENTED_ROW = (
     "INSERT INTO hourly_averages SELECT '2025-01-01T20:00:00Z', average_temp_f, sum_milli_f, "
     "min_temp_f, max_temp_f, observations, devices, late, sealed_by, trace_id, entry_id, "
-    "loaded_at FROM hourly_averages WHERE hour LIKE '%T02:%'"
+    "loaded_at, revision, late_sum_milli_f FROM hourly_averages WHERE hour LIKE '%T02:%'"
 )
 
 

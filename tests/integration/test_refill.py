@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -77,7 +78,8 @@ def test_the_rows_are_those_that_the_entries_would_have_given(
     assert "loaded from the hour records instead" in said
     for name in NAMES:
         running.await_ready(name)
-        assert running.metric(name, "hourglass_warehouse_missing_hours") == 0
+        missing = partial(running.metric, name, "hourglass_warehouse_missing_hours")
+        wait_until(lambda missing=missing: missing() == 0)
     wait_until(lambda: pending(pipeline) == 0)
     with Warehouse(url) as warehouse:
         assert pipeline.audit(warehouse).differences == []

@@ -5,12 +5,10 @@ from __future__ import annotations
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
-from threading import Barrier
 
 import pytest
 import sqlalchemy as sa
@@ -21,6 +19,7 @@ from hourglass.averages import HourlyAverage
 from hourglass.errors import Misconfigured
 from hourglass.keys import HOUR_MS
 from hourglassctl.embedded_postgres import Postgres
+from tests.at_once import at_once
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
 START_MS = int(START.timestamp()) * 1000
@@ -50,19 +49,6 @@ def warehouse(warehouse_url: str) -> Generator[Warehouse]:
 
 def all_rows(warehouse: Warehouse) -> list[HourRow]:
     return list(warehouse.rows(0, START_MS + 10_000 * HOUR_MS))
-
-
-def at_once(*works: Callable[[], object]) -> None:
-    """Run them in threads that start together; raises what any of them raised."""
-    barrier = Barrier(len(works))
-
-    def begin(work: Callable[[], object]) -> None:
-        barrier.wait()
-        work()
-
-    with ThreadPoolExecutor(len(works)) as threads:
-        for done in [threads.submit(begin, work) for work in works]:
-            done.result()
 
 
 def test_a_row_holds_what_the_average_said(warehouse: Warehouse) -> None:
@@ -296,6 +282,7 @@ def test_a_role_that_may_not_make_tables_can_use_the_one_that_is_there(postgres:
     postgres.execute(
         f"CREATE ROLE {role} LOGIN PASSWORD 'loads'",
         f"GRANT SELECT, INSERT, UPDATE ON hourly_averages TO {role}",
+        f"GRANT SELECT ON hourglass_schema_version TO {role}",
         url=url,
     )
     database = sa.make_url(url).database

@@ -8,10 +8,13 @@ from collections.abc import Generator
 import pytest
 from playwright.sync_api import Page, expect
 
+from averages_consumer.table import HourRow, revised
+from averages_consumer.warehouse import Warehouse
 from hourglass.keys import DAY_MS, HOUR_MS, iso
 from tests.browsing import ask
 from tests.pipeline import DAY, Pipeline, at, reading
 from tests.services import Services
+from tests.snapshots import record
 from tests.visiting import Visitor, serve, settled, unlike
 from tests.waiting import wait_until
 
@@ -149,6 +152,24 @@ def test_the_table_has_what_the_chart_has(page: Page) -> None:
     assert cells[2] == [
         "2025-01-01 06:00", "57.5", "37.0", "72.0", "75 %", "5,400", "2", "0", "yes"
     ]  # fmt: skip
+
+
+def test_an_hour_that_was_revised_says_so(page: Page, warehouse_url: str) -> None:
+    with Warehouse(warehouse_url) as warehouse:
+
+        def loaded() -> list[HourRow]:
+            return list(warehouse.rows(at(8), at(9)))
+
+        (row,) = wait_until(loaded)
+        late = record(8, count=row.observations, sum_milli_f=row.sum_milli_f, late=2)
+        new = revised(row, late)
+        assert new is not None
+        warehouse.revise([new], row.loaded_at)
+
+    latest = page.locator("#hours tbody tr").first
+    expect(latest).to_contain_text("revision 1")
+    expect(page.locator("#latest-about")).to_contain_text("revision 1")
+    expect(page.locator("#readout")).to_contain_text("Revision1")
 
 
 def test_the_hour_in_progress_fills_up(page: Page, pipeline: Pipeline) -> None:

@@ -17,7 +17,7 @@ Severity = Literal["error", "warning", "info"]
 
 
 class Hour(Struct, frozen=True, kw_only=True):
-    """The average of one hour, as it was published."""
+    """The average of one hour: as it was published, or revised since."""
 
     hour: Annotated[datetime, Meta(description="The hour's start.")]
     average_temp_f: float
@@ -26,7 +26,11 @@ class Hour(Struct, frozen=True, kw_only=True):
     observations: Annotated[int, Meta(ge=1, description="Readings in the average.")]
     devices: Count
     late: Annotated[
-        int, Meta(description="Readings that came after the hour was sealed; not in the average.")
+        int,
+        Meta(
+            description="Readings that came after the hour was sealed; in the average where its "
+            "revision is above 0, and else not."
+        ),
     ]
     completeness: Annotated[
         Share | None,
@@ -36,6 +40,14 @@ class Hour(Struct, frozen=True, kw_only=True):
         ),
     ]
     in_warehouse: Annotated[bool, Meta(description="Whether the warehouse has this average.")]
+    revision: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="0: as it was published. Above: how often late readings were taken into it "
+            "in the warehouse since.",
+        ),
+    ]
 
 
 class Averages(Struct, frozen=True, kw_only=True):

@@ -122,7 +122,7 @@ def _readings(survey: Survey) -> Iterator[Trouble]:
         yield _info(
             "late",
             f"{_count(late, 'reading')} came after their hour was sealed: "
-            "they are recorded, and in no average.",
+            "they are recorded, and not in what was published.",
         )
 
 

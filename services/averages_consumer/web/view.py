@@ -23,6 +23,7 @@ from averages_consumer.web.troubles import troubles
 from hourglass.averages import HourlyAverage, HourRecord, mean_milli_f
 from hourglass.keys import AVERAGES_KEPT, HOUR_MS
 from hourglass.overview import PartitionView
+from hourglass.publication import Result
 from hourglass.readings import MILLI
 
 WINDOW_MS = AVERAGES_KEPT * HOUR_MS
@@ -74,10 +75,9 @@ def hour_of_entry(
     average: HourlyAverage, row: HourRow | None, late: int | None, period_s: float
 ) -> Hour:
     """`row`: what the warehouse has of the hour; `late`: what has come late by now, if known."""
-    loaded = row is not None and (row.observations, row.sum_milli_f) == (
-        average.count,
-        average.sum_milli_f,
-    )
+    loaded = row if row and row.published == Result(average.count, average.sum_milli_f) else None
+    if loaded and loaded.revision:
+        return hour_of_row(loaded, period_s)
     return Hour(
         hour=average.start,
         average_temp_f=average.mean_milli_f / MILLI,
@@ -87,7 +87,8 @@ def hour_of_entry(
         devices=average.devices,
         late=average.late if late is None else late,
         completeness=completeness(average.count, expected_readings(average.devices, period_s)),
-        in_warehouse=loaded,
+        in_warehouse=loaded is not None,
+        revision=0,
     )
 
 
@@ -102,6 +103,7 @@ def hour_of_row(row: HourRow, period_s: float) -> Hour:
         late=row.late,
         completeness=completeness(row.observations, expected_readings(row.devices, period_s)),
         in_warehouse=True,
+        revision=row.revision,
     )
 
 

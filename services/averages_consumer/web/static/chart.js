@@ -129,6 +129,7 @@ export class Chart {
           ["to", `${degrees(each.max_temp_f)} °F`],
           ["Readings", count(each.observations)],
           ["in_warehouse" in each ? "Complete" : "In progress", percent(each.completeness)],
+          ...(each.revision ? [["Revision", count(each.revision)]] : []),
         ]
       : [["Average", "none"]];
     const all = [["Hour", hour(start)], ...facts];

@@ -31,11 +31,12 @@ function newCell(row, column) {
 
 export function showAverages({ hours }) {
   const latest = hours.at(-1);
+  const revision = latest?.revision ? `; revision ${count(latest.revision)}` : "";
   put(of("latest"), latest ? `${degrees(latest.average_temp_f)} °F` : "–");
   put(
     of("latest-about"),
     latest
-      ? `${hour(latest.hour)}; from ${degrees(latest.min_temp_f)} to ${degrees(latest.max_temp_f)} °F`
+      ? `${hour(latest.hour)}; from ${degrees(latest.min_temp_f)} to ${degrees(latest.max_temp_f)} °F${revision}`
       : "No hour has been published yet.",
   );
   const rows = hours.toReversed().map((each) => [
@@ -47,7 +48,7 @@ export function showAverages({ hours }) {
     count(each.observations),
     count(each.devices),
     [count(each.late), each.late > 0 ? "odd" : ""],
-    each.in_warehouse ? "yes" : ["not yet", "odd"],
+    each.revision ? [`revision ${count(each.revision)}`, "odd"] : each.in_warehouse ? "yes" : ["not yet", "odd"],
   ]);
   fill("hours", rows);
 }

@@ -1,0 +1,13 @@
+"""How Alembic reaches the warehouse: over the connection, and in the transaction, of its caller."""
+
+from alembic import context
+
+from averages_consumer.schema import VERSION_TABLE
+from averages_consumer.table import metadata
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=metadata,
+    version_table=VERSION_TABLE,
+)
+context.run_migrations()

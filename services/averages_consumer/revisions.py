@@ -1,0 +1,75 @@
+"""Late readings taken into the warehouse, where that is asked for: as a new revision of their
+hour's row. `temps:averages` stays as it was published.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from averages_consumer.instruments import Instruments
+from averages_consumer.report import revision_line
+from averages_consumer.table import revised
+from averages_consumer.warehouse import Warehouse, WarehouseAway
+from hourglass.averages import HourRecord
+from hourglass.clock import PipelineClock
+from hourglass.cluster import Cluster
+from hourglass.keys import HOUR_MS
+from hourglass.partitions import candidates
+from hourglass.records import decode_hours
+
+log = logging.getLogger(__name__)
+
+#: How often late readings are looked for.
+REVISE_S = 5.0
+
+
+@dataclass(slots=True)
+class Revisions:
+    """Any number of processes may do it at once: the warehouse takes each revision once."""
+
+    cluster: Cluster
+    clock: PipelineClock
+    warehouse: Warehouse
+    metrics: Instruments
+    tell: Callable[[str], None]
+    _before: Mapping[int, HourRecord] = field(default_factory=dict[int, HourRecord])
+
+    def step(self) -> None:
+        """Take in what has come late since the last step, of hours of which nothing came meanwhile:
+        so a flood of late readings makes few revisions, and a partition that is being counted
+        again, whose late count is on its way, makes none. Raises Unreachable, Damaged."""
+        records = self._late()
+        settled = [each for hour, each in records.items() if self._before.get(hour) == each]
+        self._before = records
+        if settled:
+            try:
+                self._revise(settled)
+            except WarehouseAway as error:  # the consumer says so
+                log.debug("revisions: %s", error)
+
+    def _late(self) -> Mapping[int, HourRecord]:
+        """The sealed hours of the live partitions that late readings came for."""
+        days = candidates(self.cluster, self.clock.refresh())
+        fields = self.cluster.pipeline([("HGETALL", day.hours) for day in days])
+        return {
+            record.start_ms: record
+            for day, each in zip(days, fields, strict=True)
+            if not isinstance(each, Exception)  # a key of another type: the aggregators say so
+            for record in decode_hours(day, each)
+            if record.sealed and record.late > 0
+        }
+
+    def _revise(self, records: list[HourRecord]) -> None:
+        hours = [record.start_ms for record in records]
+        rows = {row.start_ms: row for row in self.warehouse.rows(min(hours), max(hours) + HOUR_MS)}
+        wanted = [
+            new
+            for record in records
+            if (row := rows.get(record.start_ms)) and (new := revised(row, record))
+        ]
+        for row in self.warehouse.revise(wanted, datetime.now(UTC)) if wanted else ():
+            self.metrics.revised()
+            self.tell(revision_line(row))
