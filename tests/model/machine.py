@@ -1,0 +1,423 @@
+"""Several processes at work on the real scripts and a real cluster, in any order, beside the model.
+
+A step may be cut short before or after any of its scripts, lose a script's reply, or be overtaken
+by a whole step of somebody else between two of its scripts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import redis
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from redis.cluster import RedisCluster
+from redis.exceptions import ResponseError
+
+from aggregator.commit import Delivery
+from aggregator.reader import open_partition
+from hourglass.averages import HourRecord
+from hourglass.errors import Severed, Unreachable
+from hourglass.groups import group_is_gone
+from hourglass.keys import GROUP, HOUR_MS, REVISIONS, TOO_LATE, Partition
+from hourglass.partitions import candidates
+from hourglass.readings import Reading
+from producer.batch import Batch, Batcher
+from producer.publisher import Outcome, Publisher
+from tests.model.pipeline_model import IMPLAUSIBLE_F, Day, Gone, Model, hour_of, usable
+from tests.pipeline import DAY, NEXT_DAY, Pipeline, at
+
+DAYS = (DAY, NEXT_DAY)
+START_MS = at(22)
+END_MS = at(2, day=NEXT_DAY)
+DELIVERY_LIMIT = 4
+
+
+class Crash(Exception):
+    """The process is no more."""
+
+
+def crash(_point: str) -> None:
+    raise Crash
+
+
+def lose_reply(_point: str) -> None:
+    raise redis.TimeoutError("the reply was lost")
+
+
+@dataclass(slots=True)
+class Worker:
+    """An aggregator's work on one partition, and what it has in its hands."""
+
+    partition: Partition
+    delivery: Delivery | None = None
+    incarnation: int = 0
+    entries: list[Any] = field(default_factory=list[Any])
+    given_up: frozenset[bytes] = frozenset()
+
+    def drop(self) -> None:
+        if self.delivery:
+            self.delivery.link.close()
+        self.delivery, self.entries, self.given_up = None, [], frozenset()
+
+
+@dataclass(slots=True)
+class Producer:
+    publisher: Publisher
+    batcher: Batcher = field(default_factory=lambda: Batcher(limit=1000))
+
+
+class FaultPoints:
+    """Stands where the processes pass their fault points."""
+
+    def __init__(self) -> None:
+        self.passed: Callable[[str], None] | None = None
+
+    def __call__(self, point: str) -> None:
+        if self.passed:
+            self.passed(point)
+
+
+readings = st.tuples(
+    st.sampled_from([START_MS, START_MS + HOUR_MS, NEXT_DAY.day_ms, NEXT_DAY.day_ms + HOUR_MS]),
+    st.integers(0, 59),
+    st.sampled_from([-1, 0, 50, 51, IMPLAUSIBLE_F]),
+    st.sampled_from([b"porch", b"attic"]),
+)
+fates = st.sampled_from(["", "", "crash before", "crash after", "lose reply"])
+numbers = st.integers(0, 3)
+
+
+def _one_of(workers: list[Worker], number: int) -> Worker:
+    return workers[number % len(workers)]
+
+
+class Machine(RuleBasedStateMachine):
+    """Two aggregators on two days, two producers, any number of sealers."""
+
+    def __init__(self, client: RedisCluster, url: str, points: FaultPoints) -> None:
+        super().__init__()
+        client.flushall(target_nodes=RedisCluster.PRIMARIES)
+        points.passed = None
+        self.points = points
+        self.pipeline = Pipeline(url).__enter__()
+        self.cluster = self.pipeline.cluster
+        self.model = Model({day: Day() for day in DAYS})
+        self.workers = [Worker(day) for day in DAYS for _ in range(2)]
+        self.expired: set[Partition] = set()
+
+    @initialize()
+    def begin(self) -> None:
+        self.now_ms = START_MS
+        self.pipeline.drive(START_MS)
+        names = ("producer-1", "producer-2")
+        self.producers = [Producer(self.pipeline.publisher(name)) for name in names]
+
+    # What processes do.
+
+    @rule(number=st.integers(0, 1), drawn=st.lists(readings, min_size=1, max_size=6), fate=fates)
+    def ingest(self, number: int, drawn: list[tuple[int, int, int, bytes]], fate: str) -> None:
+        given = [
+            Reading(device, hour_ms + minute * 60_000, temp_f * 1000)
+            for hour_ms, minute, temp_f, device in drawn
+        ]
+        producer = self.producers[number]
+        for day in DAYS:
+            of_day = [each for each in given if Partition.containing(each.ts_ms) == day]
+            if of_day and day not in self.expired:
+                (batch,) = producer.batcher.cut(of_day)
+                self._publish(producer.publisher, batch, fate)
+                ids = [each for each, _ in self.cluster.call("XRANGE", day.stream, "-", "+")]
+                known = self.model.days[day].entries
+                new = [each for each in ids if each not in known]
+                assert len(new) == len(of_day), "a batch was not taken exactly once"
+                self.model.days[day].ingest(dict(zip(new, of_day, strict=True)))
+
+    def _publish(self, publisher: Publisher, batch: Batch, fate: str) -> None:
+        """A producer that loses a reply tries again."""
+        if fate == "lose reply":
+            with self._at("ingest.after", lose_reply), suppress(Unreachable):
+                publisher.publish(batch)
+            assert publisher.publish(batch) is Outcome.DUPLICATE
+        else:
+            assert publisher.publish(batch) is Outcome.TAKEN
+
+    @precondition(lambda self: self._idle())
+    @rule(number=numbers, most=st.integers(1, 6))
+    def read(self, number: int, most: int) -> None:
+        """What was never delivered."""
+        self._read(_one_of(self._idle(), number), most)
+
+    def _read(self, worker: Worker, most: int) -> None:
+        self._open(worker)
+        if worker.delivery:
+            expected = self._expected(self._day(worker).read, worker.delivery.consumer, most)
+            worker.entries = self._done(worker, lambda delivery: delivery.read(most, 1)) or []
+            assert [each for each, _ in worker.entries] == (expected or [])
+            if expected is None:
+                worker.drop()
+
+    @precondition(lambda self: self._idle())
+    @rule(number=numbers)
+    def work_off(self, number: int) -> None:
+        """All that was never delivered, and all that others have in their hands."""
+        self._work_off(_one_of(self._idle(), number))
+
+    def _work_off(self, worker: Worker) -> None:
+        while self._day(worker).alive:
+            self._claim(worker)
+            if not worker.entries:
+                self._read(worker, 1000)
+            if not worker.entries:
+                break
+            self._commit(worker, "")
+
+    @precondition(lambda self: self._idle() and self._somebody_holds_something())
+    @rule(number=numbers)
+    def claim(self, number: int) -> None:
+        """What others have in their hands."""
+        self._claim(_one_of(self._idle(), number))
+
+    def _claim(self, worker: Worker) -> None:
+        self._open(worker)
+        if worker.delivery:
+            day = self._day(worker)
+            before = {each: held.deliveries for each, held in day.pending.items()}
+            found = self._done(worker, lambda delivery: delivery.claim(0, limit=DELIVERY_LIMIT))
+            assert (found is None) == (not day.has_group)
+            if found is None:
+                worker.drop()
+                return
+            worker.entries, worker.given_up = found
+            ids = [each for each, _ in worker.entries]
+            assert before.keys() >= set(ids)
+            assert all(before[each] >= DELIVERY_LIMIT for each in worker.given_up)
+            day.claim(worker.delivery.consumer, ids)
+
+    @precondition(lambda self: self._busy())
+    @rule(number=numbers, fate=fates)
+    def commit(self, number: int, fate: str) -> None:
+        self._commit(_one_of(self._busy(), number), fate)
+
+    def _commit(self, worker: Worker, fate: str) -> None:
+        assert worker.delivery
+        ids = [each for each, _ in worker.entries]
+        delivery, day = worker.delivery, self._day(worker)
+        outcome: object = None
+        if fate != "crash before":
+            outcome = self._expected(
+                day.commit, delivery.consumer, worker.incarnation, ids, worker.given_up
+            )
+        point, action = {
+            "crash before": ("commit.before", crash),
+            "crash after": ("commit.after", crash),
+            "lose reply": ("commit.after", lose_reply),
+            "": ("", crash),
+        }[fate]
+        with suppress(Crash, Severed), self._at(point, action):
+            self._done(
+                worker,
+                lambda each: self.pipeline.commit(each, worker.entries, given_up=worker.given_up),
+            )
+        worker.entries, worker.given_up = [], frozenset()
+        if fate or outcome is None:
+            worker.drop()
+
+    @precondition(lambda self: self._busy())
+    @rule(number=numbers)
+    def crash(self, number: int) -> None:
+        """With a batch in its hands."""
+        _one_of(self._busy(), number).drop()
+
+    @rule(
+        passage=st.integers(0, 9),
+        fate=st.sampled_from(["", "", "crash before", "crash after", "overtaken"]),
+    )
+    def seal_and_publish(self, passage: int, fate: str) -> None:
+        """Each script that is done moves the model by one step."""
+        partitions = candidates(self.cluster, self.pipeline.clock.look())
+        model = self.model.sealer_step(partitions, self.now_ms)
+        next(model, None)
+        scripts = 0
+
+        def passed(point: str) -> None:
+            nonlocal scripts
+            before = point.endswith(".before")
+            if before and scripts == passage:
+                if fate == "crash before":
+                    raise Crash
+                if fate == "overtaken":
+                    self.points.passed = None
+                    self.seal_and_publish(passage=0, fate="")
+                    self.points.passed = passed
+            if not before:
+                next(model, None)
+                scripts += 1
+                if fate == "crash after" and scripts == passage:
+                    raise Crash
+
+        self.points.passed = passed
+        try:
+            self.pipeline.seal()
+        except Crash:
+            return
+        finally:
+            self.points.passed = None
+        assert next(model, "over") == "over", "it did less than it ought to"
+
+    # What happens to them.
+
+    @precondition(lambda self: self.now_ms < END_MS)
+    @rule()
+    def hour_passes(self) -> None:
+        self.now_ms += HOUR_MS
+        self.pipeline.drive(self.now_ms)
+
+    @precondition(lambda self: any(day.has_group for day in self.model.days.values()))
+    @rule(day=st.sampled_from(DAYS), sure=st.integers(0, 3))
+    def group_is_destroyed(self, day: Partition, sure: int) -> None:
+        if sure == 0 and self.model.days[day].has_group:
+            self.cluster.call("XGROUP DESTROY", day.stream, GROUP)
+            self.model.days[day].destroy_group()
+
+    @precondition(lambda self: self.now_ms > START_MS)
+    @rule(day=st.sampled_from(DAYS), sure=st.integers(0, 9))
+    def partition_expires(self, day: Partition, sure: int) -> None:
+        if sure == 0 and self.model.days[day].alive:
+            self.cluster.call("PEXPIREAT", day.stream, 1)
+            self.model.days[day].expire()
+            self.expired.add(day)
+
+    # What must hold all the time.
+
+    @invariant()
+    def everything_is_as_the_model_has_it(self) -> None:
+        for partition, day in self.model.days.items():
+            records = self.pipeline.records(partition)
+            for number, hour in enumerate(day.hours):
+                start_ms = partition.hour_start_ms(number)
+                empty = HourRecord(start_ms=start_ms, count=0, sum_milli_f=0)
+                shown = records.get(number, empty)
+                count, total, least, most, devices = hour.result
+                assert (shown.count, shown.sum_milli_f) == (count, total)
+                assert (shown.min_milli_f, shown.max_milli_f) == (least, most)
+                assert (shown.late, shown.late_sum_milli_f) == (hour.late, hour.late_sum)
+                assert shown.sealed == hour.sealed
+                assert shown.devices == (devices if hour.sealed else 0)
+            assert self._pending(partition) == {
+                each: (held.consumer, held.deliveries) for each, held in day.pending.items()
+            }
+            assert self.cluster.call("XLEN", partition.quarantine) == day.quarantined
+        assert {
+            each.start_ms: (
+                each.count, each.sum_milli_f, each.min_milli_f, each.max_milli_f, each.devices
+            )
+            for each in self.pipeline.averages()
+        } == self.model.published  # fmt: skip
+        assert self.cluster.call("ZCARD", TOO_LATE) == len(self.model.too_late)
+        assert self.cluster.call("ZCARD", REVISIONS) == 0
+
+    def teardown(self) -> None:
+        try:
+            self._check_the_end()
+        finally:
+            self.points.passed = None
+            for worker in self.workers:
+                worker.drop()
+            self.pipeline.__exit__(None, None, None)
+
+    def _check_the_end(self) -> None:
+        """When all is worked off, the records are those of the readings themselves."""
+        for worker in self.workers:
+            worker.drop()
+        for worker in self.workers:
+            self._work_off(worker)
+        self.everything_is_as_the_model_has_it()
+        for partition, day in self.model.days.items():
+            if not day.alive:
+                continue
+            records = self.pipeline.records(partition)
+            counted = {hour: each.count + each.late for hour, each in records.items()}
+            given: dict[int, int] = {}
+            for each in filter(usable, day.entries.values()):
+                given[hour_of(each)] = given.get(hour_of(each), 0) + 1
+            missing = sum(given.values()) - sum(counted.values())
+            bad = sum(not usable(each) for each in day.entries.values())
+            assert missing == day.quarantined - bad, "a reading was lost, or counted twice"
+
+    def _idle(self) -> list[Worker]:
+        return [each for each in self.workers if not each.entries and self._day(each).alive]
+
+    def _busy(self) -> list[Worker]:
+        return [each for each in self.workers if each.entries]
+
+    def _somebody_holds_something(self) -> bool:
+        return any(day.pending for day in self.model.days.values())
+
+    def _open(self, worker: Worker) -> None:
+        if worker.delivery is None:
+            day = self._day(worker)
+            expected = day.open()
+            found = open_partition(self.cluster, worker.partition, self.pipeline.clock.look()).found
+            assert found.value.decode() == expected
+            if day.alive:
+                worker.delivery = self.pipeline.delivery(worker.partition)
+                worker.incarnation = day.incarnation
+
+    def _day(self, worker: Worker) -> Day:
+        return self.model.days[worker.partition]
+
+    def _expected(self, step: Callable[..., Any], *arguments: Any) -> Any:
+        """What the model answers; None where it is Gone."""
+        try:
+            answer = step(*arguments)
+        except Gone:
+            return None
+        return True if answer is None else answer
+
+    def _done(self, worker: Worker, step: Callable[[Delivery], Any]) -> Any:
+        """What the pipeline answers; None where the group is gone."""
+        assert worker.delivery
+        try:
+            return step(worker.delivery)
+        except ResponseError as error:
+            if not group_is_gone(error):
+                raise
+            return None
+
+    def _at(self, point: str, action: Callable[[str], None]) -> _Armed:
+        return _Armed(self.points, point, action)
+
+    def _pending(self, partition: Partition) -> dict[bytes, tuple[str, int]]:
+        try:
+            rows = self.cluster.call(
+                "XPENDING", partition.stream, GROUP, "-", "+", 1000, parse_detail=True
+            )
+        except ResponseError as error:
+            if not group_is_gone(error):
+                raise
+            return {}
+        return {
+            row["message_id"]: (row["consumer"].decode(), row["times_delivered"]) for row in rows
+        }
+
+
+class _Armed:
+    """Once, at one point."""
+
+    def __init__(self, points: FaultPoints, point: str, action: Callable[[str], None]) -> None:
+        self._points, self._point, self._action = points, point, action
+
+    def __enter__(self) -> None:
+        self._points.passed = self._pass
+
+    def __exit__(self, *_: object) -> None:
+        self._points.passed = None
+
+    def _pass(self, point: str) -> None:
+        if point == self._point:
+            self._points.passed = None
+            self._action(point)

@@ -1,0 +1,239 @@
+"""What the pipeline's steps ought to do, in plain Python: no Redis, no Lua, no ids to compare.
+
+Written from the design and not from the scripts; each method is one atomic step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from hourglass.keys import HOUR_MS, HOURS, Partition
+from hourglass.readings import Reading
+
+#: A temperature that no thermometer shows.
+IMPLAUSIBLE_F = 999
+
+
+class Gone(Exception):
+    """There is no such group, or it is not the one that delivered."""
+
+
+@dataclass(slots=True)
+class Hour:
+    """`barrier` is how many entries the stream had when the hour was first found due."""
+
+    milli_f: list[int] = field(default_factory=list[int])
+    devices: set[bytes] = field(default_factory=set[bytes])
+    late: int = 0
+    late_sum: int = 0
+    barrier: int | None = None
+    sealed: bool = False
+
+    @property
+    def result(self) -> tuple[int, int, int, int, int]:
+        values = self.milli_f or [0]
+        return (
+            len(self.milli_f), sum(self.milli_f), min(values), max(values), len(self.devices),
+        )  # fmt: skip
+
+
+@dataclass(slots=True)
+class Pending:
+    """An entry in somebody's hands."""
+
+    consumer: str
+    deliveries: int
+
+
+@dataclass(slots=True)
+class Day:
+    """One partition and its companions; `incarnation` counts how often it was opened."""
+
+    entries: dict[bytes, Reading] = field(default_factory=dict[bytes, Reading])
+    hours: list[Hour] = field(default_factory=lambda: [Hour() for _ in range(HOURS)])
+    delivered: int = 0
+    pending: dict[bytes, Pending] = field(default_factory=dict[bytes, Pending])
+    quarantined: int = 0
+    incarnation: int = 0
+    has_group: bool = False
+    alive: bool = False
+
+    @property
+    def has_records(self) -> bool:
+        return self.incarnation > 0 or any(hour.barrier is not None for hour in self.hours)
+
+    def ingest(self, entries: Mapping[bytes, Reading]) -> None:
+        self.alive = True
+        self.entries.update(entries)
+
+    def expire(self) -> None:
+        """The stream goes, and its group with it."""
+        self.alive = False
+        self.destroy_group()
+
+    def destroy_group(self) -> None:
+        self.has_group = False
+        self.pending = {}
+
+    def open(self) -> str:
+        """What is found; a group that was destroyed delivers everything again."""
+        if not self.alive:
+            return "absent"
+        if self.has_group:
+            return "open"
+        recount = self.incarnation > 0
+        for hour in self.hours:
+            if not hour.sealed:
+                hour.barrier = None
+            if recount and hour.sealed:
+                # What it was sealed with comes again, and is not late.
+                hour.late, hour.late_sum = -len(hour.milli_f), -sum(hour.milli_f)
+            elif recount:
+                hour.milli_f, hour.devices = [], set()
+        if recount:
+            self.quarantined = 0
+        self.delivered = 0
+        self.has_group = True
+        self.incarnation += 1
+        return "recount" if recount else "opened"
+
+    def read(self, consumer: str, most: int) -> list[bytes]:
+        """Raises Gone."""
+        if not self.has_group:
+            raise Gone
+        ids = list(self.entries)[self.delivered :][:most]
+        self.delivered += len(ids)
+        self.pending.update({each: Pending(consumer, 1) for each in ids})
+        return ids
+
+    def claim(self, consumer: str, ids: Collection[bytes]) -> None:
+        """Those that recovery has chosen."""
+        for each in ids:
+            held = self.pending[each]
+            self.pending[each] = Pending(consumer, held.deliveries + 1)
+
+    def commit(
+        self, consumer: str, incarnation: int, held: Sequence[bytes], given_up: Collection[bytes]
+    ) -> None:
+        """Count what is still the consumer's own, and acknowledge it. Raises Gone."""
+        if not self.has_group or incarnation != self.incarnation:
+            raise Gone
+        for each in held:
+            if each not in self.pending or self.pending[each].consumer != consumer:
+                continue
+            del self.pending[each]
+            reading = self.entries[each]
+            if each in given_up or not usable(reading):
+                self.quarantined += 1
+                continue
+            hour = self.hours[hour_of(reading)]
+            if hour.sealed:
+                hour.late += 1
+                hour.late_sum += reading.milli_f
+            else:
+                hour.milli_f.append(reading.milli_f)
+                hour.devices.add(reading.device)
+
+    def seal(self, due: int) -> int:
+        """The first `due` hours, each once what had arrived by its barrier is counted; how many
+        have to wait."""
+        if not self.alive and not self.has_records:
+            return 0
+        waiting = 0
+        for hour in self.hours[:due]:
+            if hour.sealed:
+                continue
+            if self.alive and hour.barrier is None:
+                hour.barrier = len(self.entries)
+            hour.sealed = self._counted_up_to(hour.barrier or 0)
+            waiting += not hour.sealed
+        return waiting
+
+    def _counted_up_to(self, barrier: int) -> bool:
+        if not self.alive:
+            return True
+        arrived = list(self.entries)[:barrier]
+        return (
+            self.has_group
+            and self.delivered >= barrier
+            and not any(each in self.pending for each in arrived)
+        )
+
+
+def usable(reading: Reading) -> bool:
+    return reading.milli_f != IMPLAUSIBLE_F * 1000
+
+
+def hour_of(reading: Reading) -> int:
+    return (reading.ts_ms - Partition.containing(reading.ts_ms).day_ms) // HOUR_MS
+
+
+@dataclass(slots=True)
+class Model:
+    """Every partition, and what is published, by the start of the hour."""
+
+    days: dict[Partition, Day]
+    published: dict[int, tuple[int, int, int, int, int]] = field(
+        default_factory=dict[int, tuple[int, int, int, int, int]]
+    )
+    too_late: set[int] = field(default_factory=set[int])
+
+    @property
+    def frontier_ms(self) -> int:
+        return max(self.published, default=-1)
+
+    def sealer_step(self, partitions: Sequence[Partition], now_ms: int) -> Iterator[None]:
+        """One atomic step each time it is asked for the next: the seals, then what they allow to be
+        published, then a look at each hour behind the frontier."""
+        seen = self.frontier_ms
+        sealed: list[tuple[Partition, set[int], int]] = []
+        for partition in partitions:
+            yield
+            day = self.days.get(partition, Day())
+            due = min(max(0, (now_ms - partition.day_ms) // HOUR_MS), HOURS)
+            waiting = day.seal(due)
+            hours = {number for number, hour in enumerate(day.hours) if hour.sealed}
+            sealed.append((partition, hours, waiting))
+        results = {
+            partition.hour_start_ms(hour): self.days[partition].hours[hour].result
+            for partition, hours, _ in sealed
+            for hour in hours
+            if partition in self.days
+        }
+        shown: set[int] = set()
+        for start_ms in _in_order(sealed, seen):
+            if results.get(start_ms, (0,))[0]:
+                yield
+                if not self._publish(start_ms, results[start_ms], seen):
+                    break
+                shown.add(start_ms)
+                seen = max(seen, start_ms)
+        for start_ms in sorted(results):
+            if results[start_ms][0] and start_ms <= seen and start_ms not in shown:
+                yield
+                self._publish(start_ms, results[start_ms], seen)
+
+    def _publish(self, start_ms: int, result: tuple[int, int, int, int, int], seen: int) -> bool:
+        """False if somebody else has published since: then nothing is done."""
+        if start_ms > self.frontier_ms:
+            if self.frontier_ms != seen:
+                return False
+            self.published[start_ms] = result
+        elif start_ms not in self.published:
+            self.too_late.add(start_ms)
+        return True
+
+
+def _in_order(sealed: Sequence[tuple[Partition, set[int], int]], after_ms: int) -> Iterator[int]:
+    """Hours after `after_ms`, until the first that may still get readings."""
+    for partition, hours, waiting in sealed:
+        if not hours and not waiting:
+            continue
+        for hour in range(HOURS):
+            start_ms = partition.hour_start_ms(hour)
+            if start_ms <= after_ms:
+                continue
+            if hour not in hours:
+                return
+            yield start_ms

@@ -1,0 +1,102 @@
+"""The real scripts on a real cluster do what the model says, and planted bugs do not get by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from hashlib import sha1
+from importlib import import_module
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+from redis.cluster import RedisCluster
+
+from hourglass.errors import HourglassError
+from hourglass.scripts import Script
+from tests.model.machine import FaultPoints, Machine
+
+#: Without Phase.shrink, which takes minutes: add it to read the shortest way to a failure.
+RUN = settings(
+    max_examples=40,
+    stateful_step_count=40,
+    phases=[Phase.generate],
+    deadline=None,
+    database=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+HUNT = settings(RUN, max_examples=400, report_multiple_bugs=False)
+
+
+@pytest.fixture
+def points(monkeypatch: pytest.MonkeyPatch) -> FaultPoints:
+    points = FaultPoints()
+    monkeypatch.setattr("hourglass.cluster.reach", points)
+    return points
+
+
+def run(how: settings, redis: RedisCluster, redis_url: str, points: FaultPoints) -> None:
+    machine: Any = partial(Machine, redis, redis_url, points)
+    run_state_machine_as_test(machine, settings=how)
+
+
+def test_the_scripts_do_what_the_model_says(
+    redis: RedisCluster, redis_url: str, points: FaultPoints
+) -> None:
+    run(RUN, redis, redis_url, points)
+
+
+@dataclass(frozen=True)
+class Bug:
+    """`right` is in the script that stands as `attribute` in `module`, once; `wrong` takes its
+    place."""
+
+    module: str
+    attribute: str
+    right: str
+    wrong: str
+
+
+BUGS = {
+    "a batch that was taken is taken again": Bug(
+        "producer.publisher", "_INGEST", "if before and sequence <= tonumber(last)", "if false"
+    ),
+    "what another one has claimed is counted all the same": Bug(
+        "aggregator.commit", "_COMMIT", "if pending ~= held then", "if false then"
+    ),
+    "what comes late is added to the sealed hour": Bug(
+        "aggregator.commit", "_COMMIT", "if sealed then", "if false then"
+    ),
+    "an hour is sealed over what is in somebody's hands": Bug(
+        "aggregator.sealer",
+        "_SEAL",
+        "and #redis.call('XPENDING', stream, group, '-', barrier, 1) == 0",
+        "",
+    ),
+    "an hour waits for whatever came after it was due": Bug(
+        "aggregator.sealer", "_SEAL", "if alive and not barrier then", "if alive then"
+    ),
+    "what is published is not remembered": Bug(
+        "aggregator.sealer", "_PUBLISH", "redis.call('SET', frontier, hour)", ""
+    ),
+}
+
+
+@pytest.mark.parametrize("bug", BUGS.values(), ids=BUGS)
+def test_a_planted_bug_is_found(
+    redis: RedisCluster,
+    redis_url: str,
+    points: FaultPoints,
+    monkeypatch: pytest.MonkeyPatch,
+    bug: Bug,
+) -> None:
+    script: Script = getattr(import_module(bug.module), bug.attribute)
+    assert script.source.count(bug.right) == 1
+    source = script.source.replace(bug.right, bug.wrong)
+    sha = sha1(source.encode(), usedforsecurity=False).hexdigest()
+    monkeypatch.setattr(f"{bug.module}.{bug.attribute}", replace(script, source=source, sha=sha))
+
+    with pytest.raises((AssertionError, HourglassError)):
+        run(HUNT, redis, redis_url, points)
