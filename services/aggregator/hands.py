@@ -54,5 +54,6 @@ class Hands:
         self.hand.submit(entries, rules, instant)
         following = self.other.receive() if ahead else []
         self.hand.settle()
-        self.hand, self.other = self.other, self.hand
+        if ahead:  # else the other hand is idle, and its name is forgotten
+            self.hand, self.other = self.other, self.hand
         return following

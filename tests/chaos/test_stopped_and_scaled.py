@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from typing import Any
 
@@ -28,7 +29,7 @@ def produce(pipeline: Pipeline, count: int) -> None:
 def consumers(pipeline: Pipeline) -> list[str]:
     infos: list[dict[str, Any]] = pipeline.cluster.call("XINFO CONSUMERS", DAY.stream, GROUP)
     # The process' name, what tells its lives apart, and which hand it is.
-    return sorted({info["name"].decode().rsplit("-", 2)[0] for info in infos})
+    return sorted({re.sub(r"-[0-9a-f]{8}-.*", "", info["name"].decode()) for info in infos})
 
 
 @pytest.mark.parametrize("point", ["commit.before", "commit.after"])
