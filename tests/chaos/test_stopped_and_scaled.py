@@ -63,6 +63,8 @@ def test_those_that_left_are_forgotten_and_those_that_come_go_on(
         names = [f"aggregator-{each}" for each in range(wanted)]
         for name in names[len(present) :]:
             running.aggregator(name, BATCH)
+        # Each waits for entries before there are some, so that each is given its share.
+        running.await_ready(*names)
         present[:] = names
 
     present: list[str] = []
