@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import redis
@@ -28,7 +29,7 @@ from hourglass.readings import Reading
 from producer.batch import Batch, Batcher
 from producer.publisher import Outcome, Publisher
 from tests.model.pipeline_model import IMPLAUSIBLE_F, Day, Gone, Model, hour_of, usable
-from tests.pipeline import DAY, NEXT_DAY, Pipeline, at
+from tests.pipeline import DAY, NEXT_DAY, Pipeline, at, publish
 
 DAYS = (DAY, NEXT_DAY)
 START_MS = at(22)
@@ -140,10 +141,10 @@ class Machine(RuleBasedStateMachine):
         """A producer that loses a reply tries again."""
         if fate == "lose reply":
             with self._at("ingest.after", lose_reply), suppress(Unreachable):
-                publisher.publish(batch)
-            assert publisher.publish(batch) is Outcome.DUPLICATE
+                publish(publisher, batch)
+            assert publish(publisher, batch) is Outcome.DUPLICATE
         else:
-            assert publisher.publish(batch) is Outcome.TAKEN
+            assert publish(publisher, batch) is Outcome.TAKEN
 
     @precondition(lambda self: self._idle())
     @rule(number=numbers, most=st.integers(1, 6))
@@ -154,7 +155,7 @@ class Machine(RuleBasedStateMachine):
     def _read(self, worker: Worker, most: int) -> None:
         self._open(worker)
         if worker.delivery:
-            expected = self._expected(self._day(worker).read, worker.delivery.consumer, most)
+            expected = self._expected(self._day(worker).read, most)
             worker.entries = self._done(worker, lambda delivery: delivery.read(most, 1)) or []
             assert [each for each, _ in worker.entries] == (expected or [])
             if expected is None:
@@ -185,17 +186,18 @@ class Machine(RuleBasedStateMachine):
         self._open(worker)
         if worker.delivery:
             day = self._day(worker)
-            before = {each: held.deliveries for each, held in day.pending.items()}
+            tries = self._pending(worker.partition)
             found = self._done(worker, lambda delivery: delivery.claim(0, limit=DELIVERY_LIMIT))
             assert (found is None) == (not day.has_group)
             if found is None:
                 worker.drop()
                 return
             worker.entries, worker.given_up = found
-            ids = [each for each, _ in worker.entries]
-            assert before.keys() >= set(ids)
-            assert all(before[each] >= DELIVERY_LIMIT for each in worker.given_up)
-            day.claim(worker.delivery.consumer, ids)
+            assert day.pending.issuperset(each for each, _ in worker.entries)
+            assert bool(worker.entries) == bool(day.pending), (
+                "something is left in somebody's hands"
+            )
+            assert all(tries[each] >= DELIVERY_LIMIT for each in worker.given_up)
 
     @precondition(lambda self: self._busy())
     @rule(number=numbers, fate=fates)
@@ -205,11 +207,13 @@ class Machine(RuleBasedStateMachine):
     def _commit(self, worker: Worker, fate: str) -> None:
         assert worker.delivery
         ids = [each for each, _ in worker.entries]
-        delivery, day = worker.delivery, self._day(worker)
         outcome: object = None
         if fate != "crash before":
             outcome = self._expected(
-                day.commit, delivery.consumer, worker.incarnation, ids, worker.given_up
+                partial(self._day(worker).commit, whole=bool(fate)),
+                worker.incarnation,
+                ids,
+                worker.given_up,
             )
         point, action = {
             "crash before": ("commit.before", crash),
@@ -218,10 +222,11 @@ class Machine(RuleBasedStateMachine):
             "": ("", crash),
         }[fate]
         with suppress(Crash, Severed), self._at(point, action):
-            self._done(
+            done = self._done(
                 worker,
                 lambda each: self.pipeline.commit(each, worker.entries, given_up=worker.given_up),
             )
+            assert fate or (done is None) == (outcome is None)
         worker.entries, worker.given_up = [], frozenset()
         if fate or outcome is None:
             worker.drop()
@@ -307,9 +312,7 @@ class Machine(RuleBasedStateMachine):
                 assert (shown.late, shown.late_sum_milli_f) == (hour.late, hour.late_sum)
                 assert shown.sealed == hour.sealed
                 assert shown.devices == (devices if hour.sealed else 0)
-            assert self._pending(partition) == {
-                each: (held.consumer, held.deliveries) for each, held in day.pending.items()
-            }
+            assert self._pending(partition).keys() == day.pending
             assert self.cluster.call("XLEN", partition.quarantine) == day.quarantined
         assert {
             each.start_ms: (
@@ -391,7 +394,8 @@ class Machine(RuleBasedStateMachine):
     def _at(self, point: str, action: Callable[[str], None]) -> _Armed:
         return _Armed(self.points, point, action)
 
-    def _pending(self, partition: Partition) -> dict[bytes, tuple[str, int]]:
+    def _pending(self, partition: Partition) -> dict[bytes, int]:
+        """How often each was tried."""
         try:
             rows = self.cluster.call(
                 "XPENDING", partition.stream, GROUP, "-", "+", 1000, parse_detail=True
@@ -400,9 +404,7 @@ class Machine(RuleBasedStateMachine):
             if not group_is_gone(error):
                 raise
             return {}
-        return {
-            row["message_id"]: (row["consumer"].decode(), row["times_delivered"]) for row in rows
-        }
+        return {row["message_id"]: row["times_delivered"] for row in rows}
 
 
 class _Armed:

@@ -39,21 +39,17 @@ class Hour:
 
 
 @dataclass(slots=True)
-class Pending:
-    """An entry in somebody's hands."""
-
-    consumer: str
-    deliveries: int
-
-
-@dataclass(slots=True)
 class Day:
-    """One partition and its companions; `incarnation` counts how often it was opened."""
+    """One partition and its companions.
+
+    pending: entries in somebody's hands; whose they are decides nothing
+    incarnation: how often it was opened
+    """
 
     entries: dict[bytes, Reading] = field(default_factory=dict[bytes, Reading])
     hours: list[Hour] = field(default_factory=lambda: [Hour() for _ in range(HOURS)])
     delivered: int = 0
-    pending: dict[bytes, Pending] = field(default_factory=dict[bytes, Pending])
+    pending: set[bytes] = field(default_factory=set[bytes])
     quarantined: int = 0
     incarnation: int = 0
     has_group: bool = False
@@ -74,7 +70,7 @@ class Day:
 
     def destroy_group(self) -> None:
         self.has_group = False
-        self.pending = {}
+        self.pending = set()
 
     def open(self) -> str:
         """What is found; a group that was destroyed delivers everything again."""
@@ -98,31 +94,30 @@ class Day:
         self.incarnation += 1
         return "recount" if recount else "opened"
 
-    def read(self, consumer: str, most: int) -> list[bytes]:
+    def read(self, most: int) -> list[bytes]:
         """Raises Gone."""
         if not self.has_group:
             raise Gone
         ids = list(self.entries)[self.delivered :][:most]
         self.delivered += len(ids)
-        self.pending.update({each: Pending(consumer, 1) for each in ids})
+        self.pending.update(ids)
         return ids
 
-    def claim(self, consumer: str, ids: Collection[bytes]) -> None:
-        """Those that recovery has chosen."""
-        for each in ids:
-            held = self.pending[each]
-            self.pending[each] = Pending(consumer, held.deliveries + 1)
-
     def commit(
-        self, consumer: str, incarnation: int, held: Sequence[bytes], given_up: Collection[bytes]
+        self, incarnation: int, batch: Sequence[bytes], given_up: Collection[bytes], *, whole: bool
     ) -> None:
-        """Count what is still the consumer's own, and acknowledge it. Raises Gone."""
+        """Count what nobody has counted yet, and acknowledge it; with `whole`, all or nothing.
+
+        Raises Gone.
+        """
         if not self.has_group or incarnation != self.incarnation:
             raise Gone
-        for each in held:
-            if each not in self.pending or self.pending[each].consumer != consumer:
+        if whole and not self.pending.issuperset(batch):
+            return
+        for each in batch:
+            if each not in self.pending:
                 continue
-            del self.pending[each]
+            self.pending.remove(each)
             reading = self.entries[each]
             if each in given_up or not usable(reading):
                 self.quarantined += 1

@@ -63,8 +63,11 @@ BUGS = {
     "a batch that was taken is taken again": Bug(
         "producer.publisher", "_INGEST", "if before and sequence <= tonumber(last)", "if false"
     ),
-    "what another one has claimed is counted all the same": Bug(
-        "aggregator.commit", "_COMMIT", "if pending ~= held then", "if false then"
+    "what somebody else has counted is counted again": Bug(
+        "aggregator.commit",
+        "_COMMIT",
+        "if #pending < #ids then return { 0, pending } end",
+        "",
     ),
     "what comes late is added to the sealed hour": Bug(
         "aggregator.commit", "_COMMIT", "if sealed then", "if false then"
