@@ -85,7 +85,7 @@ check: $(STAMP) ## lint, format, types, the arrows between packages, the generat
 docs: $(STAMP) ## write the generated tables of the docs
 	@$(BIN)/python -m hourglassctl.reference $(DOCUMENTS)
 
-charts: $(STAMP) ## write the generated files of the charts: values, schemas, value tables, dashboard
+charts: $(STAMP) ## write the generated files of the charts: values, schemas, value tables, rules, dashboards
 	@$(BIN)/python -m charts.tools
 
 lock: $(STAMP) ## resolve pyproject.toml into the lock files again

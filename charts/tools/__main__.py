@@ -7,7 +7,7 @@ import re
 import sys
 from pathlib import Path
 
-from charts.tools.dashboard import dashboard
+from charts.tools.dashboards import dashboards
 from charts.tools.redis_cluster import REDIS_CLUSTER_DEV
 from charts.tools.rules import plain_rules, recording
 from charts.tools.services import AGGREGATOR, AVERAGES_CONSUMER, PRODUCER
@@ -35,7 +35,8 @@ def generated(charts: Path = CHARTS) -> dict[Path, str]:
             lambda match, table=table: f"{match[1]}{table}\n{match[2]}",
             readme.read_text(encoding="utf-8"),
         )
-    files[charts / "aggregator" / "files" / "dashboards" / "hourglass.json"] = dashboard()
+    for name, text in dashboards().items():
+        files[charts / "aggregator" / "files" / "dashboards" / name] = text
     files[charts / "aggregator" / "files" / "recording.yaml"] = recording()
     files[charts.parent / "deploy" / "prometheus" / "hourglass.rules.yaml"] = plain_rules(charts)
     for name in ("users.acl", "users.sh"):  # a chart can ship no file from outside its folder

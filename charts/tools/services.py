@@ -236,11 +236,12 @@ PROMETHEUS_RULE = group(
     extraRules=objects("Rules besides."),
 )
 DASHBOARD = group(
-    "ConfigMap with the Grafana dashboard of the whole pipeline, for Grafana's sidecar.",
-    enabled=flag(False, "Make one."),
+    "ConfigMaps with the Grafana dashboards of the whole pipeline, for Grafana's sidecar.",
+    enabled=flag(False, "Make them."),
     namespace=text("", "Its namespace; empty for the release's."),
     labels=value({"grafana_dashboard": "1"}, "Labels that the sidecar selects by.", TEXTS_BY_NAME),
     annotations=value({}, "Annotations, for a folder's name.", TEXTS_BY_NAME),
+    runbooks=text("docs/runbooks", "Where the runbooks are: links of panels begin so."),
 )
 AUTOSCALING = group(
     "HorizontalPodAutoscaler; this or keda.",

@@ -83,6 +83,11 @@ class Processes:
         finally:
             connection.close()
 
+    def port(self, name: str) -> int | None:
+        """The HTTP port it took; None before it has one."""
+        ports = re.findall(r" listens on port (\d+)$", self.said(name), re.MULTILINE)
+        return int(ports[-1]) if ports else None
+
     def said(self, name: str) -> str:
         """The log so far, of every process that had the name."""
         return self.log(name).read_text(errors="replace")

@@ -16,7 +16,7 @@ import pytest
 from hourglass.instruments import Instrument
 from hourglass.readings import Reason
 from hourglassctl.reference import SERVICES as DECLARED
-from tests.charts.dashboard import DASHBOARD, board, panels
+from tests.charts.dashboard import DASHBOARDS, as_grafana_asks, board, queries
 from tests.kubernetes.installation import SERVICES, START, Installation, await_on_cluster
 from tests.kubernetes.prometheus import Prometheus, Series
 
@@ -26,7 +26,17 @@ Known: TypeAlias = Mapping[str, Sequence[Series]]
 
 INSTRUMENTS = {each.name: each for _, declared in DECLARED.values() for each in declared}
 #: What Prometheus adds to say where a series is from, and what a histogram's buckets have besides.
-ADDED = {"container", "endpoint", "instance", "job", "namespace", "pod", "service", "le"}
+ADDED = {
+    "app_kubernetes_io_instance",
+    "container",
+    "endpoint",
+    "instance",
+    "job",
+    "le",
+    "namespace",
+    "pod",
+    "service",
+}
 NOW_S, START_S, DAY_S = time.time(), datetime.fromisoformat(START).timestamp(), 86_400.0
 #: Least and most of each gauge while one device gives readings and all is well.
 GAUGES: Mapping[str, tuple[float, float]] = {
@@ -224,14 +234,12 @@ def test_the_alert_fires_for_the_reading_that_is_none_and_no_other_does(
 
 
 @pytest.mark.parametrize(
-    "expression",
-    [target["expr"] for panel in panels() for target in panel["targets"]],
+    "expression", [query for _, _, query in queries()], ids=[title for _, title, _ in queries()]
 )
 def test_a_panel_shows_something(
     expression: str, monitored: Installation, prometheus: Prometheus
 ) -> None:
-    asked = expression.replace("$namespace", monitored.namespace.name)
-    asked = asked.replace("$__rate_interval", "1m")
+    asked = as_grafana_asks(expression, namespace=monitored.namespace.name, rate_interval="1m")
     assert "$" not in asked
     await_on_cluster(lambda: prometheus.query(asked), f"nothing for {asked}")
 
@@ -240,7 +248,9 @@ def test_the_dashboard_offers_the_namespace(
     monitored: Installation, prometheus: Prometheus
 ) -> None:
     (query,) = (
-        each["query"] for each in board()["templating"]["list"] if each["name"] == "namespace"
+        each["query"]
+        for each in board(DASHBOARDS[0])["templating"]["list"]
+        if each["name"] == "namespace"
     )
     matched = re.fullmatch(r"label_values\((\w+), (\w+)\)", query)
     assert matched
@@ -253,6 +263,8 @@ def test_the_dashboard_is_where_grafana_looks_for_it(monitored: Installation) ->
     listed = monitored.namespace.kubectl(
         "get", "configmaps", "--selector", "grafana_dashboard=1", "--output", "json"
     )
-    (found,) = json.loads(listed)["items"]
-    assert json.loads(found["data"]["hourglass.json"]) == board()
-    assert found["data"].keys() == {DASHBOARD.name}
+    found = {
+        name: text for each in json.loads(listed)["items"] for name, text in each["data"].items()
+    }
+    assert found.keys() == {file.name for file in DASHBOARDS}
+    assert all(json.loads(found[file.name]) == board(file) for file in DASHBOARDS)

@@ -32,6 +32,8 @@ spec:
   selector:
     matchLabels:
       {{- include "hourglass.selectorLabels" . | nindent 6 }}
+  podTargetLabels:
+    - app.kubernetes.io/instance
   podMetricsEndpoints:
     {{- include "hourglass.scrape" $monitor | nindent 4 }}
 {{- end -}}
@@ -54,6 +56,8 @@ spec:
   selector:
     matchLabels:
       {{- include "hourglass.selectorLabels" . | nindent 6 }}
+  targetLabels:
+    - app.kubernetes.io/instance
   endpoints:
     {{- include "hourglass.scrape" $monitor | nindent 4 }}
 {{- end -}}
@@ -73,7 +77,8 @@ for where the runbooks are.
 {{- end -}}
 {{- range .Files.Get "files/alerts.yaml" | replace "NAMESPACE" .Release.Namespace | replace "RUNBOOKS" (trimSuffix "/" $rule.runbooks) | fromYamlArray -}}
 {{- if not (has .alert $rule.disabled) -}}
-{{- $rules = append $rules (merge (dict "labels" (merge dict $rule.alertLabels .labels)) .) -}}
+{{- $labels := merge dict $rule.alertLabels .labels (dict "namespace" $.Release.Namespace) -}}
+{{- $rules = append $rules (merge (dict "labels" $labels) .) -}}
 {{- end -}}
 {{- end -}}
 apiVersion: monitoring.coreos.com/v1
@@ -94,7 +99,10 @@ spec:
 {{- end -}}
 {{- end -}}
 
-{{/* A ConfigMap for each dashboard in files/dashboards, taken as it is: legends have braces of their own. */}}
+{{/*
+A ConfigMap for each dashboard in files/dashboards, taken as it is but for where the runbooks are: legends have braces
+of their own.
+*/}}
 {{- define "hourglass.dashboards" -}}
 {{- $dashboard := .Values.dashboard -}}
 {{- if $dashboard.enabled -}}
@@ -114,7 +122,7 @@ metadata:
   {{- end }}
 data:
   {{ base $path }}: |
-    {{- toString $content | nindent 4 }}
+    {{- toString $content | replace "docs/runbooks" (trimSuffix "/" $dashboard.runbooks) | nindent 4 }}
 {{- end }}
 {{- end -}}
 {{- end -}}

@@ -1,0 +1,95 @@
+"""The averages consumers: do averages reach the warehouse?"""
+
+from __future__ import annotations
+
+from charts.tools.dashboards.board import Board, Panel, a_second, one, slowest
+from charts.tools.dashboards.common import redis_row
+from charts.tools.dashboards.well import LATEST_AVERAGE
+
+AVERAGES = '{namespace="$namespace", stream="temps:averages"}'
+
+BOARD = Board(
+    uid="hourglass-averages-consumer",
+    title="Hourglass: averages consumer",
+    about="From the stream of averages to the warehouse.",
+    rows=(
+        (
+            "Averages",
+            (
+                one(
+                    "Latest average",
+                    LATEST_AVERAGE,
+                    "Of the latest hour in the warehouse.",
+                    unit="fahrenheit",
+                ),
+                one(
+                    "Latest hour",
+                    "1000 * max(hourglass_last_average_hour_timestamp_secondsHERE)",
+                    "Its start, in event time.",
+                    unit="dateTimeAsIso",
+                ),
+                one(
+                    "On the stream",
+                    f"max(hourglass_stream_length{AVERAGES})",
+                    "It keeps 120, five days.",
+                ),
+                one(
+                    "Missing hours",
+                    "max(hourglass_warehouse_missing_hoursHERE)",
+                    "Trimmed before the warehouse had them, and not to be made good.",
+                    runbook="HourglassHoursMissing",
+                    critical=1,
+                ),
+            ),
+        ),
+        (
+            "Loading",
+            (
+                Panel(
+                    title="To load",
+                    about="Not delivered to a consumer, or not acknowledged.",
+                    queries=[
+                        (f"max(hourglass_stream_group_lag{AVERAGES})", "not delivered"),
+                        (
+                            f"max(hourglass_stream_group_messages_pending{AVERAGES})",
+                            "not acknowledged",
+                        ),
+                    ],
+                    runbook="HourglassAveragesNotLoaded",
+                    warning=2,
+                    critical=48,
+                ),
+                Panel(
+                    title="Averages an hour",
+                    about="Loaded; of them refilled from hour records; taken over from others.",
+                    queries=[
+                        (f"3600 * {a_second('hourglass_averages_loaded_total')}", "loaded"),
+                        (f"3600 * {a_second('hourglass_averages_refilled_total')}", "refilled"),
+                        (f"3600 * {a_second('hourglass_averages_reclaimed_total')}", "reclaimed"),
+                        (f"3600 * {a_second('hourglass_averages_invalid_total')}", "invalid"),
+                    ],
+                ),
+            ),
+        ),
+        (
+            "Warehouse",
+            (
+                Panel(
+                    title="Time to write",
+                    about="One batch of averages, until the warehouse has committed it.",
+                    queries=slowest("hourglass_warehouse_write_seconds", over="1h"),
+                    unit="s",
+                    warning=1,
+                ),
+                Panel(
+                    title="Tries that failed",
+                    about="The warehouse did not answer, in five minutes.",
+                    queries=[("sum(increase(hourglass_warehouse_errors_totalHERE[5m]))", "failed")],
+                    runbook="HourglassWarehouseAway",
+                    warning=1,
+                ),
+            ),
+        ),
+        redis_row("hourglass_warehouse_missing_hours"),
+    ),
+)
