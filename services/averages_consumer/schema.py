@@ -34,8 +34,7 @@ def bring_up_to_date(connection: sa.Connection) -> None:
     logging.getLogger("alembic").setLevel(logging.WARNING)  # what it did is said below
     config = _config(connection)
     versions = ScriptDirectory.from_config(config)
-    context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
-    found = context.get_current_revision()
+    found = version_of(connection)
     if found == versions.get_current_head():
         return
     if found is not None and found not in {each.revision for each in versions.walk_revisions()}:
@@ -46,7 +45,18 @@ def bring_up_to_date(connection: sa.Connection) -> None:
     log.info("the warehouse's schema is version %s now", versions.get_current_head())
 
 
-def _config(connection: sa.Connection) -> Config:
+def version_of(connection: sa.Connection) -> str | None:
+    """The version of the schema that is there; None if there is none."""
+    options = {"version_table": VERSION_TABLE}
+    return MigrationContext.configure(connection, opts=options).get_current_revision()
+
+
+def newest_version() -> str | None:
+    """The version that this program needs."""
+    return ScriptDirectory.from_config(_config()).get_current_head()
+
+
+def _config(connection: sa.Connection | None = None) -> Config:
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", "averages_consumer:migrations")
     return config

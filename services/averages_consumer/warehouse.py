@@ -13,6 +13,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -25,7 +26,7 @@ from sqlalchemy.exc import (
     SQLAlchemyError,
 )
 
-from averages_consumer.schema import bring_up_to_date
+from averages_consumer.schema import bring_up_to_date, newest_version, version_of
 from averages_consumer.table import HourRow, hourly_averages, milliseconds, moment, row_of
 from hourglass.averages import HourlyAverage
 from hourglass.errors import HourglassError, Misconfigured
@@ -92,6 +93,20 @@ class Warehouse:
             if remedy:
                 raise Misconfigured(f"{error}: {remedy}") from error
             raise
+
+    def expect(self) -> None:
+        """Raises Misconfigured unless the schema is there and as this program needs it,
+        WarehouseAway."""
+        is_file = self._url.drivername == _SQLITE and "uri" not in self._url.query
+        if is_file and not Path(str(self._url.database)).exists():  # connecting would make it
+            raise Misconfigured(f"there is no warehouse at {self.shown}: {_URL_REMEDY}")
+        with self._transaction() as connection:
+            found = version_of(connection)
+        if found != newest_version():
+            raise Misconfigured(
+                f"the warehouse {self.shown} has schema version {found or 'none'}, not "
+                f"{newest_version()}: an averages consumer of this version brings it up to date"
+            )
 
     def upsert(self, averages: Sequence[HourlyAverage], loaded_at: datetime) -> None:
         """Make the rows of these hours be these averages, all or none. Rows that are so already,

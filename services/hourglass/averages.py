@@ -11,7 +11,7 @@ from hourglass.readings import MILLI, degrees, milli_f
 
 #: What an integer of a warehouse holds, and the last moment a datetime does.
 _LARGEST = 2**63 - 1
-_LAST_MS = 253_402_300_799_999
+LAST_MS = 253_402_300_799_999
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +137,7 @@ class HourlyAverage:
 def _hour_of(entry_id: bytes) -> int:
     start, _, sequence = entry_id.partition(b"-")
     start_ms = int(start)
-    if start_ms % HOUR_MS or sequence != b"0" or start_ms > _LAST_MS:
+    if start_ms % HOUR_MS or sequence != b"0" or start_ms > LAST_MS:
         raise ValueError(f"id {entry_id.decode()} is not the start of an hour")
     return start_ms
 

@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from averages_consumer.warehouse import Warehouse
+from hourglass.averages import LAST_MS
 from hourglass.clock import ClockSpec, Instant, Mode, PipelineClock
 from hourglass.cluster import Cluster
 from hourglass.errors import Misconfigured, Refused
@@ -26,6 +27,7 @@ from hourglass.settings import application as empty_application
 from hourglass.times import parse_time
 from hourglassctl import quarantine as quarantined_readings
 from hourglassctl import reset as resetting
+from hourglassctl.backfill import backfill
 from hourglassctl.bench import report, suite
 from hourglassctl.bench.figures import Curve, Finding
 from hourglassctl.bench.plots import draw
@@ -34,14 +36,25 @@ from hourglassctl.demo import demo
 from hourglassctl.display import shown
 from hourglassctl.drill.catalogue import chosen
 from hourglassctl.drill.run import drill
+from hourglassctl.export import opened, write
 from hourglassctl.inspection import audit
-from hourglassctl.render import as_data, audit_lines, clock_line, screen
+from hourglassctl.render import (
+    as_data,
+    audit_lines,
+    backfill_as_data,
+    backfill_lines,
+    clock_line,
+    screen,
+)
 from hourglassctl.replay import DataSet, refuse_what_is_there, replay
 from hourglassctl.settings import (
     AuditSettings,
+    BackfillSettings,
     BenchSettings,
     DemoSettings,
     DrillSettings,
+    ExportSettings,
+    HoursSettings,
     QuarantineSettings,
     RedriveSettings,
     ReplaySettings,
@@ -121,6 +134,7 @@ def run_audit(settings: AuditSettings) -> None:
         url = secret(settings.warehouse_url, settings.warehouse_url_file, "--warehouse-url-file")
         if url:
             warehouse = resources.enter_context(Warehouse(url))
+            warehouse.expect()
         cluster, instant = resources.enter_context(reached(settings))
         found = audit(cluster, instant, warehouse)
     if settings.json:
@@ -210,6 +224,46 @@ def show_averages(settings: ShowAveragesSettings) -> None:
             print(line, flush=True)
 
 
+def export_averages(settings: ExportSettings) -> None:
+    """Write the hourly averages of the warehouse as CSV, JSON lines or Parquet."""
+    hours = _hours(settings)
+    with (
+        Warehouse(_warehouse_url(settings)) as warehouse,
+        opened(settings.output, settings.format) as file,
+    ):
+        warehouse.expect()
+        write(warehouse.rows(hours.start, hours.stop), settings.format, file)
+
+
+def backfill_averages(settings: BackfillSettings) -> None:
+    """Load published hours that the warehouse lacks, from the stream or from their hour records."""
+    hours = _hours(settings)
+    with ExitStack() as resources:
+        warehouse = resources.enter_context(Warehouse(_warehouse_url(settings)))
+        warehouse.create()
+        cluster, instant = resources.enter_context(reached(settings))
+        found = backfill(cluster, instant, warehouse, hours)
+    if settings.json:
+        print(json.dumps(backfill_as_data(found)))
+    else:
+        for line in backfill_lines(found):
+            print(line)
+    sys.exit(1 if found.missing else 0)
+
+
+def _hours(settings: HoursSettings) -> range:
+    """In ms."""
+    first = parse_time(settings.from_, option="--from") if settings.from_ else 0
+    end = parse_time(settings.to, option="--to") if settings.to else LAST_MS
+    if not 0 <= first <= end <= LAST_MS:
+        raise Misconfigured("--from must not be later than --to: give two times since 1970")
+    return range(first, end)
+
+
+def _warehouse_url(settings: HoursSettings) -> str:
+    return secret(settings.warehouse_url, settings.warehouse_url_file, "--warehouse-url-file")
+
+
 def list_quarantine(settings: QuarantineSettings) -> None:
     """List the readings that could not be used, with the reason."""
     with reached(settings) as (cluster, instant):
@@ -253,6 +307,8 @@ def application() -> typer.Typer:
     add_command(clock, RedisSettings, wall_clock, name="wall")
     add_command(clock, RunClockSettings, running_clock, name="run")
     add_command(averages, ShowAveragesSettings, show_averages, name="show")
+    add_command(averages, ExportSettings, export_averages, name="export")
+    add_command(averages, BackfillSettings, backfill_averages, name="backfill")
     add_command(quarantine, QuarantineSettings, list_quarantine, name="list")
     add_command(quarantine, RedriveSettings, redrive_quarantine, name="redrive")
     app.add_typer(averages, name="averages")

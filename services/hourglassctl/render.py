@@ -14,6 +14,7 @@ from hourglass.keys import HOUR_MS, HOURS, iso
 from hourglass.overview import Overview, PartitionView
 from hourglass.readings import degrees
 from hourglassctl.audit import Audit
+from hourglassctl.backfill import Backfilled
 
 #: One character an hour: sealed with readings, sealed without, in progress, nothing yet.
 _SEALED, _EMPTY, _OPEN, _NONE = "█", "·", "▒", " "
@@ -158,3 +159,24 @@ def audit_lines(audit: Audit) -> list[str]:
     lines += [f"DIFFERENCE {each.hour} {each.what}" for each in audit.differences]
     lines.append("no difference" if audit.clean else f"{len(audit.differences)} differences")
     return lines
+
+
+def backfill_lines(found: Backfilled) -> list[str]:
+    """What became of the hours, one number a line; then the hours that stay missing."""
+    lines = [
+        f"in the warehouse before  {found.there:>12,}",
+        f"loaded from the stream   {len(found.from_stream):>12,}",
+        f"loaded from hour records {len(found.from_records):>12,}",
+        f"missing for good         {len(found.missing):>12,}",
+    ]
+    return lines + [f"MISSING {iso(hour)}" for hour in found.missing]
+
+
+def backfill_as_data(found: Backfilled) -> dict[str, Any]:
+    """The same for programs."""
+    return {
+        "there": found.there,
+        "from_stream": [iso(hour) for hour in found.from_stream],
+        "from_records": [iso(hour) for hour in found.from_records],
+        "missing": [iso(hour) for hour in found.missing],
+    }

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from hourglass.settings import RedisSettings, option
+from hourglassctl.export import Format
 
 #: What is asked for once is said on the command line, never left behind in an environment.
 flag = partial(option, env=False)
@@ -54,6 +55,31 @@ class ReplaySettings(RedisSettings):
 class ShowAveragesSettings(RedisSettings):
     follow: bool = flag(False, "Go on with each average that comes, until Ctrl-C.")
     json: bool = flag(False, "Print JSON lines instead of text.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HoursSettings:
+    """Hours of a warehouse. No slots: Python combines no two classes that have some."""
+
+    warehouse_url: str = option(
+        "sqlite:///hourglass.db", "The warehouse, as an SQLAlchemy URL.", secret=True
+    )
+    warehouse_url_file: str | None = option(
+        None, "File with the warehouse's URL, first line; it wins over the URL."
+    )
+    from_: str = flag("", "The first hour (ISO 8601, UTC); empty begins with the first there is.")
+    to: str = flag("", "The hours start before this; empty ends with the last there is.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportSettings(HoursSettings):
+    format: Format = option(Format.CSV, "What to write: json is an object a line.", env=False)
+    output: str = flag("", "File to write; empty is standard output.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackfillSettings(HoursSettings, RedisSettings):
+    json: bool = flag(False, "Print JSON instead of text.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,98 @@
+"""Hours that the warehouse lacks, put into it: from `temps:averages` where they stand there still,
+else from their hour records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from averages_consumer.report import refilled
+from averages_consumer.warehouse import Warehouse
+from hourglass.averages import HourlyAverage, HourRecord
+from hourglass.clock import Instant
+from hourglass.cluster import Cluster
+from hourglass.keys import AVERAGES, PUBLISHED, REVISIONS, TOO_LATE
+from hourglass.publication import Result, results
+from hourglass.records import decode_hours
+from hourglassctl.inspection import recorded
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backfilled:
+    """What became of the hours asked for; hours are their start in ms.
+
+    there: were in the warehouse before
+    missing: were published, and nothing is left that says with what result
+    """
+
+    there: int
+    from_stream: Sequence[int]
+    from_records: Sequence[int]
+    missing: Sequence[int]
+
+
+def backfill(cluster: Cluster, instant: Instant, warehouse: Warehouse, hours: range) -> Backfilled:
+    """Load what of `hours` (ms) was published and is not there. Any number of consumers may be
+    at work meanwhile. Raises Unreachable, Damaged, WarehouseAway."""
+    published = results(cluster.call("ZRANGE", PUBLISHED, 0, -1))
+    entries = cluster.call("XRANGE", AVERAGES, "-", "+")
+    held_back = [cluster.call("ZRANGE", key, 0, -1) for key in (REVISIONS, TOO_LATE)]
+    days = recorded(cluster, instant)
+    fields = cluster.pipeline([("HGETALL", day.hours) for day in days])
+    records = [
+        record
+        for day, each in zip(days, fields, strict=True)
+        if not isinstance(each, Exception)  # a key of another type: the aggregators say so
+        for record in decode_hours(day, each)
+    ]
+    loaded = warehouse.hours(hours.start)
+
+    def lacking(found: Iterable[HourlyAverage]) -> list[HourlyAverage]:
+        return [
+            a for a in found if hours.start <= a.start_ms < hours.stop and a.start_ms not in loaded
+        ]
+
+    known = believed(records, published, {hour for each in held_back for hour in results(each)})
+    from_stream = lacking(_decoded(entries))
+    on_stream = {average.start_ms for average in from_stream}
+    from_records = lacking(refilled(records, known.keys() - on_stream, known))
+    warehouse.upsert([*from_stream, *from_records], datetime.now(UTC))
+    done = {average.start_ms for average in (*from_stream, *from_records)}
+    return Backfilled(
+        there=sum(hours.start <= hour < hours.stop for hour in loaded),
+        from_stream=sorted(on_stream),
+        from_records=sorted(done - on_stream),
+        missing=sorted(
+            hour
+            for hour in published
+            if hours.start <= hour < hours.stop and hour not in loaded and hour not in done
+        ),
+    )
+
+
+def believed(
+    records: Iterable[HourRecord], published: Mapping[int, Result], held_back: set[int]
+) -> dict[int, Result]:
+    """What was published of each hour. Of hours before those that are remembered, the sealed record
+    is taken at its word, unless the hour is known to be revised, or to be too late."""
+    first = min(published, default=0)
+    before = {
+        record.start_ms: Result(record.count, record.sum_milli_f)
+        for record in records
+        if record.sealed
+        and record.count
+        and record.start_ms < first
+        and record.start_ms not in held_back
+    }
+    return before | dict(published)
+
+
+def _decoded(entries: Iterable[tuple[bytes, Mapping[bytes, bytes]]]) -> list[HourlyAverage]:
+    found: list[HourlyAverage] = []
+    for entry_id, fields in entries:
+        try:
+            found.append(HourlyAverage.decode(entry_id, fields))
+        except ValueError:  # the averages consumer says so, and counts it
+            continue
+    return found

@@ -1,0 +1,119 @@
+"""The warehouse's rows as CSV, JSON lines or Parquet, written as they are read: however many there
+are, a few thousand of them are in memory."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import sys
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, fields
+from datetime import datetime
+from enum import StrEnum
+from importlib import import_module
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from averages_consumer.table import HourRow
+from hourglass.errors import Misconfigured, Refused
+
+#: Rows of one row group of Parquet.
+_CHUNK = 5_000
+
+
+class Format(StrEnum):
+    CSV = "csv"
+    PARQUET = "parquet"
+    JSON = "json"
+
+
+def write(rows: Iterable[HourRow], form: Format, out: BinaryIO) -> None:
+    """The columns are those of the warehouse, in their order; times are UTC.
+
+    csv: with a heading (RFC 4180), what there is none of is empty
+    json: one object a line
+    parquet: times as timestamps, in milliseconds
+
+    Raises Misconfigured if the package that Parquet takes is not installed.
+    """
+    match form:
+        case Format.CSV:
+            _write_csv(rows, out)
+        case Format.JSON:
+            _write_json(rows, out)
+        case Format.PARQUET:
+            _write_parquet(rows, out)
+
+
+@contextmanager
+def opened(path: str, form: Format) -> Generator[BinaryIO]:
+    """Where to write: standard output, or a file that is there when it is complete, and then takes
+    the place of the one before. Raises Misconfigured, Refused."""
+    if not path:
+        if form is Format.PARQUET and sys.stdout.isatty():
+            raise Refused("Parquet is nothing to read in a terminal: give --output FILE")
+        try:
+            yield sys.stdout.buffer
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:  # the reader has seen enough; Python flushes once more at the end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return
+    part = Path(f"{path}.part")
+    try:
+        with part.open("wb") as out:
+            yield out
+        part.replace(path)
+    except OSError as error:
+        raise Misconfigured(f"--output {path} cannot be written: {error.strerror}") from None
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _as_text(row: HourRow) -> Mapping[str, Any]:
+    return {
+        name: f"{value:%Y-%m-%dT%H:%M:%SZ}" if isinstance(value, datetime) else value
+        for name, value in asdict(row).items()
+    }
+
+
+def _write_csv(rows: Iterable[HourRow], out: BinaryIO) -> None:
+    text = io.TextIOWrapper(out, encoding="utf-8", newline="", write_through=True)
+    writer = csv.DictWriter(text, [each.name for each in fields(HourRow)])
+    writer.writeheader()
+    for row in rows:
+        writer.writerow(_as_text(row))
+    text.detach()
+
+
+def _write_json(rows: Iterable[HourRow], out: BinaryIO) -> None:
+    out.writelines(json.dumps(_as_text(row)).encode() + b"\n" for row in rows)
+
+
+def _write_parquet(rows: Iterable[HourRow], out: BinaryIO) -> None:
+    try:
+        pa, parquet = (cast(Any, import_module(name)) for name in ("pyarrow", "pyarrow.parquet"))
+    except ImportError:
+        raise Misconfigured(
+            "what writes Parquet is not installed: install hourglass[parquet]"
+        ) from None
+    kinds: Mapping[str, Any] = {
+        "datetime": pa.timestamp("ms", tz="UTC"),
+        "float": pa.float64(),
+        "int": pa.int64(),
+        "str": pa.string(),
+        "str | None": pa.string(),
+    }
+    schema = pa.schema(
+        [
+            pa.field(each.name, kinds[str(each.type)], nullable="None" in str(each.type))
+            for each in fields(HourRow)
+        ]
+    )
+    left = iter(rows)
+    with parquet.ParquetWriter(out, schema) as writer:
+        while chunk := list(islice(left, _CHUNK)):
+            writer.write_table(pa.Table.from_pylist([asdict(row) for row in chunk], schema))

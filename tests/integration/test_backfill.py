@@ -1,0 +1,176 @@
+"""Hours that the warehouse lacks come from the stream, or from their hour records."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from averages_consumer.table import HourRow, row_of
+from averages_consumer.warehouse import Warehouse
+from hourglass.averages import HourlyAverage, HourRecord
+from hourglass.keys import AVERAGES, HOUR_MS, PUBLISHED, TOO_LATE, iso
+from hourglass.publication import Result
+from hourglassctl.backfill import backfill, believed
+from tests.pipeline import DAY, Pipeline, at, reading
+from tests.snapshots import record
+
+NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
+EVER = range(4 * 10**12)
+HOURS = 6
+
+
+@pytest.fixture
+def warehouse(tmp_path: Path) -> Generator[Warehouse]:
+    with Warehouse(f"sqlite:///{tmp_path}/warehouse.db") as warehouse:
+        warehouse.create()
+        yield warehouse
+
+
+@pytest.fixture
+def published(pipeline: Pipeline) -> Sequence[HourlyAverage]:
+    """Six hours."""
+    pipeline.produce(*(reading(at(hour, 1), 50.0 + hour) for hour in range(HOURS)))
+    pipeline.count()
+    pipeline.drive(at(HOURS))
+    pipeline.seal()
+    averages = pipeline.averages()
+    assert len(averages) == HOURS
+    return averages
+
+
+def rows(warehouse: Warehouse) -> list[HourRow]:
+    return [replace(row, loaded_at=NOON) for row in warehouse.rows(DAY.day_ms, DAY.end_ms)]
+
+
+def trim(pipeline: Pipeline, kept: int) -> None:
+    pipeline.cluster.call("XTRIM", AVERAGES, "MAXLEN", kept)
+
+
+def run(pipeline: Pipeline, warehouse: Warehouse, hours: range = EVER) -> dict[str, Any]:
+    found = backfill(pipeline.cluster, pipeline.clock.look(), warehouse, hours)
+    return {
+        "there": found.there,
+        "from_stream": [(hour - DAY.day_ms) // HOUR_MS for hour in found.from_stream],
+        "from_records": [(hour - DAY.day_ms) // HOUR_MS for hour in found.from_records],
+        "missing": [(hour - DAY.day_ms) // HOUR_MS for hour in found.missing],
+    }
+
+
+def test_what_is_lacking_comes_from_the_stream_and_before_it_from_the_records(
+    pipeline: Pipeline, published: Sequence[HourlyAverage], warehouse: Warehouse
+) -> None:
+    warehouse.upsert([published[0], published[4]], NOON)
+    trim(pipeline, 3)
+
+    assert run(pipeline, warehouse) == {
+        "there": 2, "from_stream": [3, 5], "from_records": [1, 2], "missing": [],
+    }  # fmt: skip
+    assert rows(warehouse) == [HourRow(**row_of(average, NOON)) for average in published]
+    assert run(pipeline, warehouse)["there"] == HOURS
+
+
+@pytest.mark.usefixtures("published")
+def test_only_the_hours_asked_for_are_loaded(pipeline: Pipeline, warehouse: Warehouse) -> None:
+    trim(pipeline, 3)
+
+    found = run(pipeline, warehouse, range(at(2), at(4)))
+
+    assert (found["from_stream"], found["from_records"]) == ([3], [2])
+    assert [row.start_ms for row in rows(warehouse)] == [at(2), at(3)]
+
+
+@pytest.mark.usefixtures("published")
+def test_a_record_that_is_gone_or_says_something_else_fills_nothing(
+    pipeline: Pipeline, warehouse: Warehouse
+) -> None:
+    trim(pipeline, 3)
+    pipeline.cluster.call("HDEL", DAY.hours, "00:sealed", "00:count", "00:sum")
+    pipeline.cluster.call("HINCRBY", DAY.hours, "01:sum", 1)
+
+    found = run(pipeline, warehouse)
+
+    assert (found["from_records"], found["missing"]) == ([2], [0, 1])
+
+
+@pytest.mark.usefixtures("published")
+def test_hours_from_before_what_is_remembered_are_taken_from_their_records(
+    pipeline: Pipeline, warehouse: Warehouse
+) -> None:
+    trim(pipeline, 1)
+    pipeline.cluster.call("ZREMRANGEBYSCORE", PUBLISHED, 0, at(2))
+    pipeline.cluster.call("ZADD", TOO_LATE, at(1), f"{at(1)}:1:51000")
+
+    assert run(pipeline, warehouse)["from_records"] == [0, 2, 3, 4]
+
+
+def test_nothing_is_believed_of_an_hour_that_is_open_or_empty() -> None:
+    records = [
+        record(0),
+        record(1, sealed=False),
+        record(2, count=0, sum_milli_f=0),
+        record(3),
+        record(5),
+    ]
+    known = {records[4].start_ms: Result(1, 1)}
+
+    assert believed(records, known, {records[3].start_ms}) == {
+        records[0].start_ms: result(records[0]),
+        records[4].start_ms: Result(1, 1),
+    }
+
+
+def result(record: HourRecord) -> Result:
+    return Result(record.count, record.sum_milli_f)
+
+
+@dataclass(frozen=True)
+class Ended:
+    status: int
+    out: str
+    error: str
+
+
+@pytest.fixture
+def command(redis_url: str, tmp_path: Path) -> Callable[..., Ended]:
+    def run(*arguments: str) -> Ended:
+        ended = subprocess.run(
+            [sys.executable, "-m", "hourglassctl", "averages", "backfill", *arguments],
+            env={
+                **os.environ,
+                "HOURGLASS_REDIS_URL": redis_url,
+                "HOURGLASS_WAREHOUSE_URL": f"sqlite:///{tmp_path}/warehouse.db",
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return Ended(ended.returncode, ended.stdout, ended.stderr)
+
+    return run
+
+
+@pytest.mark.usefixtures("published")
+def test_the_command_says_what_became_of_the_hours(
+    pipeline: Pipeline, command: Callable[..., Ended]
+) -> None:
+    trim(pipeline, 3)
+    pipeline.cluster.call("HDEL", DAY.hours, "00:sealed", "00:count", "00:sum")
+
+    first, second = command(), command("--json")
+
+    assert [line.split()[-1] for line in first.out.splitlines()] == ["0", "3", "2", "1", iso(at(0))]
+    assert (first.status, second.status) == (1, 1)
+    assert json.loads(second.out) == {
+        "there": 5, "from_stream": [], "from_records": [], "missing": [iso(at(0))],
+    }  # fmt: skip
+    found = command("--from", iso(at(1)))
+    assert (found.status, found.error) == (0, "")
