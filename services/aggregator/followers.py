@@ -14,7 +14,7 @@ from hourglass.groups import reap
 from hourglass.keys import GROUP, Partition
 from hourglass.partitions import candidates
 from hourglass.runtime import Service
-from hourglass.survey import oldest_waiting_ms, survey
+from hourglass.survey import hours_left, hours_left_line, oldest_waiting_ms, survey
 
 
 @dataclass(slots=True)
@@ -58,4 +58,6 @@ class Followers:
         states = survey(self.cluster, [each.stream for each in partitions], GROUP)
         oldest_ms = oldest_waiting_ms(self.cluster, instant, states)
         behind_ms = 0 if oldest_ms is None else max(0, instant.now_ms - oldest_ms)
-        gauges.show(states, behind_s=behind_ms / 1000)
+        left = hours_left(instant, states)
+        gauges.show(states, behind_s=behind_ms / 1000, hours_left=left)
+        self.service.note("survey", hours_left_line(left))

@@ -120,7 +120,15 @@ AGGREGATE_LAG_SECONDS = Instrument(
     unit="seconds of event time",
     across="max",
 )
-PARTITION_INSTRUMENTS = (PARTITIONS, EXPIRY, AGGREGATE_LAG, AGGREGATE_LAG_SECONDS)
+HOURS_LEFT = Instrument(
+    name="hourglass_uncounted_expire_in_hours",
+    kind="gauge",
+    help="Until the first partition expires that has readings nobody has counted, so that no hour "
+    "could be sealed with them; absent while every reading is counted.",
+    unit="hours of event time",
+    across="min",
+)
+PARTITION_INSTRUMENTS = (PARTITIONS, EXPIRY, AGGREGATE_LAG, AGGREGATE_LAG_SECONDS, HOURS_LEFT)
 
 #: A survey is made every few seconds; one older than this tells nothing of now.
 FRESH_S = 15.0
@@ -143,22 +151,31 @@ class StreamGauges(Collector):
         """`partitions`: the streams are partitions, which expire and add up to one lag."""
         self._states: Sequence[StreamState] = ()
         self._behind_s = 0.0
+        self._hours_left: float | None = None
         self._fresh_until = float("-inf")
         self._monotonic = monotonic
         self._partitions = partitions
         self._lock = Lock()
         registry.register(self)
 
-    def show(self, states: Sequence[StreamState], *, behind_s: float = 0.0) -> None:
-        """`behind_s`: the age of the oldest reading that waits, in event time."""
+    def show(
+        self,
+        states: Sequence[StreamState],
+        *,
+        behind_s: float = 0.0,
+        hours_left: float | None = None,
+    ) -> None:
+        """`behind_s`: the age of the oldest reading that waits, in event time; `hours_left` until
+        the first of them expires."""
         with self._lock:
             self._states = states
             self._behind_s = behind_s
+            self._hours_left = hours_left
             self._fresh_until = self._monotonic() + FRESH_S
 
     def collect(self) -> list[GaugeMetricFamily]:
         with self._lock:
-            states, behind_s = self._states, self._behind_s
+            states, behind_s, left = self._states, self._behind_s, self._hours_left
             if self._monotonic() >= self._fresh_until:
                 return []
         families = {each: each.family() for each in STREAM_INSTRUMENTS}
@@ -167,7 +184,7 @@ class StreamGauges(Collector):
                 if value is not None:
                     families[instrument].add_metric(labels, value)
         found = list(families.values())
-        return found + _of_partitions(states, behind_s) if self._partitions else found
+        return found + _of_partitions(states, behind_s, left) if self._partitions else found
 
 
 def _of_stream(
@@ -188,10 +205,14 @@ def _of_stream(
     ]
 
 
-def _of_partitions(states: Sequence[StreamState], behind_s: float) -> list[GaugeMetricFamily]:
-    partitions, expiry, aggregate, seconds = (each.family() for each in PARTITION_INSTRUMENTS)
+def _of_partitions(
+    states: Sequence[StreamState], behind_s: float, hours_left: float | None
+) -> list[GaugeMetricFamily]:
+    partitions, expiry, aggregate, seconds, left = (each.family() for each in PARTITION_INSTRUMENTS)
     partitions.add_metric((), len(states))
     seconds.add_metric((), behind_s)
+    if hours_left is not None:
+        left.add_metric((), hours_left)
     for state in states:
         if state.expires_ms is not None:
             expiry.add_metric((state.stream,), state.expires_ms / 1000)
@@ -199,4 +220,4 @@ def _of_partitions(states: Sequence[StreamState], behind_s: float) -> list[Gauge
     if None not in lags:
         waiting = sum(lag for lag in lags if lag is not None)
         aggregate.add_metric((), waiting + sum(state.pending for state in states))
-    return [partitions, expiry, aggregate, seconds]
+    return [partitions, expiry, aggregate, seconds, left]

@@ -88,9 +88,18 @@ class Probes:
     """Serves until closed. `port` is the port it got."""
 
     def __init__(
-        self, host: str, port: int, registry: CollectorRegistry, *, live: Check, ready: Check
+        self,
+        host: str,
+        port: int,
+        registry: CollectorRegistry,
+        *,
+        live: Check,
+        ready: Check,
+        notes: Check = tuple,
     ) -> None:
+        """`notes`: what /readyz says besides, ready or not."""
         self._registry = registry
+        self._notes: dict[str, Check] = {"/readyz": notes}
         self._checks = {"/livez": live, "/readyz": ready}
         self._open: dict[StreamWriter, None] = {}
         try:
@@ -164,9 +173,10 @@ class Probes:
                 return Answer(HTTPStatus.OK, encode(self._registry), content_type)
             if request.path in self._checks:
                 troubles = self._checks[request.path]()
+                notes = self._notes.get(request.path, tuple)()
                 if troubles:
-                    return Answer.of(HTTPStatus.SERVICE_UNAVAILABLE, *troubles)
-                return Answer.of(HTTPStatus.OK, "ok")
+                    return Answer.of(HTTPStatus.SERVICE_UNAVAILABLE, *troubles, *notes)
+                return Answer.of(HTTPStatus.OK, "ok", *notes)
         except Exception:
             log.exception("%s cannot be answered", request.path)
             return Answer.of(HTTPStatus.INTERNAL_SERVER_ERROR, "see the log")

@@ -62,6 +62,7 @@ class Service:
         self._workers: list[threading.Thread] = []
         self._beats: dict[str, float] = {}
         self._troubles: dict[str, str] = {"start": "starting"}
+        self._notes: dict[str, str] = {}
         self._failure: BaseException | None = None
         self._heeds_signals = False
         self._port: int | None = None
@@ -152,6 +153,10 @@ class Service:
         if self._troubles.pop(worker, None) is not None and worker != "start":
             log.info("%s: well again", worker)
 
+    def note(self, worker: str, what: str) -> None:
+        """What /readyz tells of the work of `worker` besides, ready or not."""
+        self._notes[worker] = what
+
     def ready_troubles(self) -> Sequence[str]:
         return [f"{worker}: {what}" for worker, what in sorted(self._troubles.copy().items())]
 
@@ -172,6 +177,7 @@ class Service:
             self.registry,
             live=self.live_troubles,
             ready=self.ready_troubles,
+            notes=lambda: [note for _, note in sorted(self._notes.copy().items())],
         )
         self.resources.callback(probes.close)
         self._port = probes.port

@@ -9,7 +9,7 @@ from typing import Any
 
 from hourglass.clock import Instant
 from hourglass.cluster import Cluster
-from hourglass.keys import Partition
+from hourglass.keys import HOUR_MS, Partition
 from hourglass.readings import Rules, Unusable, decode
 
 
@@ -112,6 +112,22 @@ def oldest_waiting_ms(
         ),
         default=None,
     )
+
+
+def hours_left(instant: Instant, states: Sequence[StreamState]) -> float | None:
+    """Hours of event time until the first partition expires that has readings nobody has counted,
+    so that no hour could be sealed with them; None if every reading is counted."""
+    expiries = [each.expires_ms for each in states if each.waits and each.expires_ms is not None]
+    if not expiries:
+        return None
+    return max(0.0, (min(expiries) - instant.real_ms) * instant.spec.speed / HOUR_MS)
+
+
+def hours_left_line(hours: float | None) -> str:
+    """For people."""
+    if hours is None:
+        return "every reading is counted"
+    return f"readings that are not counted yet expire in {hours:.1f} hours"
 
 
 def _event_ms(

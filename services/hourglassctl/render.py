@@ -13,6 +13,7 @@ from hourglass.clock import Instant
 from hourglass.keys import HOUR_MS, HOURS, iso
 from hourglass.overview import Overview, PartitionView
 from hourglass.readings import degrees
+from hourglass.survey import hours_left, hours_left_line
 from hourglassctl.audit import Audit
 from hourglassctl.backfill import Backfilled
 
@@ -47,7 +48,16 @@ def screen(overview: Overview, *, title: str) -> Group:
         )
     if not overview.partitions:
         table.add_row("none", "", "", "", "", "", "")
-    return Group(Text(clock_line(overview.instant)), table, Text(averages_line(overview)))
+    return Group(
+        Text(clock_line(overview.instant)),
+        table,
+        Text(averages_line(overview)),
+        Text(hours_left_line(_hours_left(overview))),
+    )
+
+
+def _hours_left(overview: Overview) -> float | None:
+    return hours_left(overview.instant, [view.state for view in overview.partitions])
 
 
 def clock_line(instant: Instant) -> str:
@@ -128,6 +138,7 @@ def as_data(overview: Overview) -> dict[str, Any]:
             }
             for view in overview.partitions
         ],
+        "uncounted_expire_in_h": _hours_left(overview),
         "published_until": None if overview.frontier_ms is None else published_until(overview),
         "last_average": overview.last.fields() if overview.last else None,
     }

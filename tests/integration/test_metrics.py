@@ -30,6 +30,7 @@ MAY_BE_ABSENT = {
     "hourglass_current_hour_average_temp_f",
     "hourglass_current_hour_completeness_ratio",
     "hourglass_stream_group_oldest_pending_timestamp_seconds",
+    "hourglass_uncounted_expire_in_hours",
 }
 
 

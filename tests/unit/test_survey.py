@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from prometheus_client import CollectorRegistry
 
+from hourglass.clock import ClockSpec, Instant, Mode
 from hourglass.gauges import FRESH_S, StreamGauges
-from hourglass.survey import StreamState
+from hourglass.survey import StreamState, hours_left
 
 PENDING = "hourglass_stream_group_messages_pending"
 
@@ -148,3 +149,18 @@ def test_streams_that_are_no_partitions_neither_expire_nor_add_up() -> None:
         "hourglass_aggregate_lag",
         "hourglass_partition_expiry_timestamp_seconds",
     }
+
+
+def test_the_hours_left_are_those_of_the_first_partition_that_waits() -> None:
+    ten_times = ClockSpec(mode=Mode.RUNNING, origin_ms=0, origin_real_ms=0, speed=10)
+    instant = Instant(ten_times, 1_000)
+    counted = state(lag=0, pending=0, expires_ms=2_000)
+    later = state("temps:20250102", lag=5, pending=0, expires_ms=361_000)
+    held = state("temps:20250103", lag=0, pending=1, expires_ms=1_081_000)
+    unknown = state("temps:20250104", lag=None, pending=0, expires_ms=181_000)
+
+    assert hours_left(instant, [counted]) is None
+    assert hours_left(instant, [counted, held]) == 3
+    assert hours_left(instant, [counted, held, later]) == 1
+    assert hours_left(instant, [unknown, later]) == 0.5
+    assert hours_left(instant, [state(lag=1, expires_ms=500)]) == 0
