@@ -133,13 +133,15 @@ class Told(Protocol):
 def markdown(outcomes: Sequence[Outcome], faults: Mapping[str, Told]) -> str:
     """The table of docs/reliability.md, and under it what each promise rests on."""
     lines = [
-        "| fault | what happened | averages again | lost | twice | promise |",
-        "| --- | --- | ---: | ---: | ---: | --- |",
+        "| fault | what happened | readings a second | averages again | lost | twice | promise |",
+        "| --- | --- | ---: | ---: | ---: | ---: | --- |",
     ]
     for each, cells in zip(outcomes, rows(outcomes), strict=True):
         fault, happened, again, lost, twice, _ = (cell.replace("|", "\\|") for cell in cells)
         promise = faults[each.fault].promise.text + ("" if each.kept else ": **broken**")
-        lines.append(f"| `{fault}` | {happened} | {again} | {lost} | {twice} | {promise} |")
+        lines.append(
+            f"| `{fault}` | {happened} | {each.rate:,} | {again} | {lost} | {twice} | {promise} |"
+        )
     lines += ["", "| fault | the promise rests on | and is shown by |", "| --- | --- | --- |"]
     for each in outcomes:
         told = faults[each.fault]

@@ -50,11 +50,11 @@ def kill_producer(stage: Stage) -> Happened:
     return Happened(text="producer-1 was killed, and producer-3 started")
 
 
-def kill_aggregator(stage: Stage) -> Happened:
-    """In the middle of a batch: it is stopped until Redis has handed it something."""
-    name = "aggregator-1"
+def stop_with_its_hands_full(stage: Stage, name: str) -> int:
+    """SIGSTOP when Redis has handed it something; how many entries."""
 
     def caught() -> int:
+        time.sleep(0.3 * _random.random())  # it must get something done between two tries
         stage.services.signal(name, signal.SIGSTOP)
         until = time.monotonic() + 0.2
         while time.monotonic() < until:
@@ -63,7 +63,13 @@ def kill_aggregator(stage: Stage) -> Happened:
         stage.services.signal(name, signal.SIGCONT)
         return 0
 
-    held = wait(caught, f"{name} holds something")
+    return wait(caught, f"{name} holds something")
+
+
+def kill_aggregator(stage: Stage) -> Happened:
+    """In the middle of a batch."""
+    name = "aggregator-1"
+    held = stop_with_its_hands_full(stage, name)
     stage.services.kill(name)
     stage.start(name)
     stage.await_ready(name)
@@ -99,14 +105,7 @@ def kill_at_every_step(stage: Stage) -> Happened:
 
 def freeze_aggregator(stage: Stage) -> Happened:
     name = "aggregator-1"
-    held = 0
-    while not held:  # it may be stopped with nothing in its hands
-        stage.services.signal(name, signal.SIGSTOP)
-        time.sleep(0.3)
-        held = held_by(stage, name)
-        if not held:
-            stage.services.signal(name, signal.SIGCONT)
-            time.sleep(0.05)
+    held = stop_with_its_hands_full(stage, name)
     wait(lambda: held_by(stage, name) == 0, "others claim what it holds")
     time.sleep(CLAIM_IDLE_S)
     stage.services.signal(name, signal.SIGCONT)
@@ -195,7 +194,7 @@ FAULTS = (
         name="freeze-aggregator",
         what="SIGSTOP of an aggregator for longer than the claim time",
         act=freeze_aggregator,
-        rests_on="a commit counts only what is still its own: `aggregator/scripts/commit.lua`",
+        rests_on="a commit counts only what is still pending: `aggregator/scripts/commit.lua`",
         proof="tests/integration/test_commit.py",
     ),
     Fault(
@@ -210,7 +209,7 @@ FAULTS = (
         name="deep-pending",
         what="a pending list of 100,000 readings that nobody works on",
         act=deep_pending,
-        rests_on="the cursor in the pending list is kept from call to call: `aggregator/commit.py`",
+        rests_on="the place in the pending list is kept from call to call: `aggregator/commit.py`",
         proof="tests/integration/test_claim.py",
     ),
 )

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any, cast
 
 from hourglassctl import formation
 from hourglassctl.drill.fault import Fault
 from hourglassctl.drill.report import Happened, MayLose, Promise
-from hourglassctl.drill.stage import NODE_TIMEOUT_MS, Setting, Stage, wait
+from hourglassctl.drill.stage import Setting, Stage, wait
 from hourglassctl.embedded import Node
 
-WITH_WAIT = Setting(environment={"HOURGLASS_WAIT_REPLICAS": "1"})
+FAILS_OVER = Setting(node_timeout_ms=1000)
+WITH_WAIT = replace(FAILS_OVER, environment={"HOURGLASS_WAIT_REPLICAS": "1"})
 #: How long a lasting trouble lasts.
 WHILE_S = 4.0
 
@@ -35,7 +37,7 @@ def pause_master(stage: Stage) -> Happened:
     lost = stage.nodes.master_of(stream)
     lost.pause()
     await_successor(stage, stream, lost)
-    time.sleep(NODE_TIMEOUT_MS / 1000)
+    time.sleep(stage.setting.node_timeout_ms / 1000)
     lost.resume()
     stage.nodes.await_whole()
     return Happened(text="today's shard slept until its replica had taken over, then woke up")
@@ -113,6 +115,7 @@ FAULTS = (
         name="kill-master",
         what="SIGKILL of today's shard, and its replica takes over; no WAIT",
         act=kill_master,
+        setting=FAILS_OVER,
         promise=Promise(
             text="what the failover loses, audit names to the reading; sums agree with the rest",
             may_lose=MayLose.WHAT_AUDIT_NAMES,
