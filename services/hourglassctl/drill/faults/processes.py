@@ -33,7 +33,7 @@ def consumers(stage: Stage, name: str) -> list[dict[str, Any]]:
         for known in groups
         if not isinstance(known, Exception)  # no such stream, or nobody reads it yet
         for consumer in known
-        if re.fullmatch(f"{name}(-[0-9a-f]{{8}})?", consumer["name"].decode())
+        if re.fullmatch(f"{name}(-[0-9a-f]{{8}}(-.*)?)?", consumer["name"].decode())
     ]
 
 
