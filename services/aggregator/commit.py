@@ -25,6 +25,8 @@ _COMMIT = Script.load("aggregator", "commit")
 
 #: How far into the pending list one look goes.
 _LOOK = 1000
+#: Nothing is idle for so long.
+_NEVER_MS = 1 << 52
 
 
 class KnownDevices:
@@ -104,6 +106,7 @@ class Delivery:
             claim = plan([Pending(row[0], row[3]) for row in look], limit=limit)
             if claim is None:
                 if self._cursor == b"-":
+                    self._give_a_sign_of_life()
                     return [], frozenset()
                 self._cursor = b"-"
                 continue
@@ -118,6 +121,13 @@ class Delivery:
         self._cursor = b"(" + entries[-1][0]
         self.metrics.reclaimed(len(entries))
         return entries, claim.undeliverable
+
+    def _give_a_sign_of_life(self) -> None:
+        """To wait for entries is none; to look for something to claim is one."""
+        self.link.call(
+            "XAUTOCLAIM", self.partition.stream, GROUP, self.consumer, _NEVER_MS, "-",
+            "COUNT", 1, "JUSTID",
+        )  # fmt: skip
 
     def _pending_entries(self, ids: Sequence[bytes]) -> Sequence[Entry]:
         """Those of the pending entries `ids` that one reading of the stream finds, the first at
