@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import time
 from collections.abc import Generator
@@ -36,6 +37,7 @@ from hourglassctl.demo import demo
 from hourglassctl.display import shown
 from hourglassctl.drill.catalogue import chosen
 from hourglassctl.drill.run import drill
+from hourglassctl.embedded import EmbeddedCluster
 from hourglassctl.export import opened, write
 from hourglassctl.inspection import audit
 from hourglassctl.render import (
@@ -56,6 +58,7 @@ from hourglassctl.settings import (
     ExportSettings,
     HoursSettings,
     QuarantineSettings,
+    RedisClusterSettings,
     RedriveSettings,
     ReplaySettings,
     ResetSettings,
@@ -75,6 +78,14 @@ def reached(settings: RedisSettings) -> Generator[tuple[Cluster, Instant]]:
         yield cluster, PipelineClock(cluster).refresh()
     finally:
         cluster.close()
+
+
+def run_redis(settings: RedisClusterSettings) -> None:
+    """Run a Redis Cluster here, with nothing in it, until Ctrl-C; it leaves nothing behind."""
+    with EmbeddedCluster(masters=settings.masters) as cluster:
+        print(f"export HOURGLASS_REDIS_URL={cluster.url}", flush=True)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        signal.pause()
 
 
 def run_demo(settings: DemoSettings) -> None:
@@ -296,6 +307,7 @@ def application() -> typer.Typer:
     clock = empty_application("Show or set the pipeline clock.", commands=True)
     averages = empty_application("The hourly averages.", commands=True)
     quarantine = empty_application("Readings that could not be used.", commands=True)
+    add_command(app, RedisClusterSettings, run_redis, name="redis")
     add_command(app, DemoSettings, run_demo, name="demo")
     add_command(app, DrillSettings, run_drill, name="drill")
     add_command(app, BenchSettings, run_bench, name="bench")

@@ -104,6 +104,11 @@ class BenchSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RedisClusterSettings:
+    masters: int = flag(1, "Masters that share the slots.", minimum=1, maximum=16)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DrillSettings:
     names: list[str] | None = option(
         None, "Faults, by name; none names all.", env=False, positional=True
