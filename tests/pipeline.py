@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
-from itertools import chain, count
+from itertools import chain, count, groupby
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,12 +17,13 @@ from aggregator.instruments import Instruments
 from aggregator.reader import Found, open_partition
 from aggregator.sealer import Sealer
 from averages_consumer.warehouse import Warehouse
-from hourglass.averages import HourlyAverage, HourRecord
+from hourglass.averages import HourlyAverage, HourRecord, joined_hours
 from hourglass.clock import ClockSpec, Instant, Mode, PipelineClock
 from hourglass.cluster import Cluster
 from hourglass.connecting import connect
 from hourglass.errors import Unreachable
-from hourglass.keys import AVERAGES, DAY_MS, GROUP, HOUR_MS, Partition
+from hourglass.keys import AVERAGES, DAY_MS, GROUP, HOUR_MS, RECORDS_KEPT_MS, Partition
+from hourglass.partitions import Days, recorded
 from hourglass.readings import MILLI, Reading, Rules
 from hourglass.records import decode_hours
 from hourglassctl.audit import Audit
@@ -65,17 +66,33 @@ def publish(publisher: Publisher, batch: Batch) -> Outcome:
     return outcome
 
 
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """A producer's steps: days shared out to lanes, batches, and who sends them."""
+
+    days: Days
+    publisher: Publisher
+    batcher: Batcher
+
+    def produce(self, *readings: Reading) -> None:
+        for batch in self.batcher.cut(readings):
+            assert publish(self.publisher, batch) is Outcome.TAKEN
+
+
 @dataclass(slots=True)
 class Pipeline:
-    """One of each service's steps; the clock is driven and stands at the start of DAY."""
+    """One of each service's steps; the clock is driven and stands at the start of DAY.
+
+    lanes: how many a day gets that `produce` is the first to write to
+    """
 
     url: str
+    lanes: int = 1
     cluster: Cluster = field(init=False)
     clock: PipelineClock = field(init=False)
     _registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     _metrics: Instruments = field(init=False)
-    _publisher: Publisher = field(init=False)
-    _batcher: Batcher = field(default_factory=lambda: Batcher(limit=1000))
+    _writer: Writer = field(init=False)
     _names: count[int] = field(default_factory=count)
     _resources: ExitStack = field(default_factory=ExitStack)
 
@@ -84,7 +101,7 @@ class Pipeline:
         self.clock = PipelineClock(self.cluster)
         self.drive(DAY.day_ms)
         self._metrics = Instruments(self._registry)
-        self._publisher = self.publisher("producer")
+        self._writer = self.writer("producer", lanes=self.lanes)
         return self
 
     def __exit__(
@@ -117,9 +134,13 @@ class Pipeline:
         self._resources.callback(publisher.close)
         return publisher
 
+    def writer(self, incarnation: str, *, lanes: int) -> Writer:
+        days = Days(self.cluster, self.clock, lanes=lanes)
+        batcher = Batcher(limit=1000, partitions=days.partitions)
+        return Writer(days, self.publisher(incarnation, days=days), batcher)
+
     def produce(self, *readings: Reading) -> None:
-        for batch in self._batcher.cut(readings):
-            assert publish(self._publisher, batch) is Outcome.TAKEN
+        self._writer.produce(*readings)
 
     def xadd(self, *, to: Partition = DAY, entry_id: str = "*", **fields: Any) -> bytes:
         """A foreign writer's entry; the fields are text, bytes or numbers."""
@@ -147,6 +168,12 @@ class Pipeline:
         given_up: Collection[bytes] = (),
     ) -> bool:
         return delivery.commit(entries, rules or Rules(), self.clock.look(), given_up)
+
+    def partitions(self) -> list[Partition]:
+        """Those that have readings, lanes included."""
+        known = recorded(self.cluster, self.clock.look())
+        exist = self.cluster.pipeline([("EXISTS", each.stream) for each in known])
+        return [each for each, exists in zip(known, exist, strict=True) if exists]
 
     def count(self, *partitions: Partition, rules: Rules | None = None) -> None:
         """Read and commit whatever is not delivered yet, of DAY if none is named."""
@@ -176,6 +203,24 @@ class Pipeline:
             (record.start_ms - partition.day_ms) // HOUR_MS: record
             for record in decode_hours(partition, fields)
         }
+
+    def day_records(self) -> list[HourRecord]:
+        """The hours of every day that is remembered, lanes joined, in order."""
+        instant = self.clock.look()
+        partitions = recorded(self.cluster, instant, kept_ms=RECORDS_KEPT_MS)
+        return [
+            record
+            for _, members in groupby(partitions, lambda each: each.day)
+            for record in joined_hours([list(self.records(each).values()) for each in members])
+        ]
+
+    def stored(self) -> list[tuple[bytes, int]]:
+        """Device and event time of every entry that lives, a partition after the other."""
+        return [
+            (fields[b"device"], int(fields[b"ts"]))
+            for partition in self.partitions()
+            for _, fields in self.cluster.call("XRANGE", partition.stream, "-", "+")
+        ]
 
     def record(self, hour: int, partition: Partition = DAY) -> HourRecord:
         empty = HourRecord(start_ms=partition.hour_start_ms(hour), count=0, sum_milli_f=0)

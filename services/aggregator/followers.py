@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from threading import Thread
 
 from aggregator.reader import Reader
@@ -12,9 +14,11 @@ from hourglass.cluster import Cluster
 from hourglass.gauges import StreamGauges
 from hourglass.groups import reap
 from hourglass.keys import GROUP, Partition
-from hourglass.partitions import candidates
+from hourglass.partitions import candidates, decide, enter, unlisted
 from hourglass.runtime import Service
 from hourglass.survey import hours_left, hours_left_line, oldest_waiting_ms, survey
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -41,6 +45,18 @@ class Followers:
                 self._threads[partition] = self.service.worker(
                     partition.stream, lambda partition=partition: self.reader.follow(partition)
                 )
+
+    def find_unlisted(self) -> None:
+        """Enter the lanes that the index has lost into it again. Raises Unreachable."""
+        instant = self.clock.look()
+        found = unlisted(self.cluster, instant)
+        for day, lanes in (
+            (day, list(each)) for day, each in groupby(found, lambda lane: lane.day)
+        ):
+            for lane in lanes:
+                log.warning("%s lives and is not in the index: entering it", lane.stream)
+            decide(self.cluster, day, lanes, instant, used=lanes)
+            enter(self.cluster, lanes, instant)
 
     @property
     def partitions(self) -> Sequence[Partition]:

@@ -2,28 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from hourglass.averages import HourRecord
+from hourglass.averages import HourRecord, joined_hours
 from hourglass.keys import HOURS, Partition
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SealedHours:
-    """What a partition has sealed.
+    """What a partition has sealed; or a day, whose plain partition stands for it.
 
     records: one per sealed hour, hours without readings included
     waiting: hours that are due and cannot be sealed yet
+    begun: there have been readings, or hours were sealed without any
+    lanes: those of the day, as its plain partition tells
     """
 
     partition: Partition
     records: tuple[HourRecord, ...]
     waiting: int = 0
+    begun: bool = True
+    lanes: tuple[Partition, ...] = ()
 
     @property
     def complete(self) -> bool:
         return len(self.records) == HOURS
+
+
+def joined(members: Sequence[SealedHours]) -> SealedHours:
+    """What a day has sealed: the hours that each of its partitions has, added up.
+
+    As long as a lane of the day is not among `members`, every hour may lack readings, and none
+    counts as sealed.
+    """
+    day = members[0].partition.day
+    whole = {each.partition for each in members}.issuperset(
+        {day, *(lane for each in members for lane in each.lanes)}
+    )
+    hours = joined_hours([each.records for each in members]) if whole else []
+    records = tuple(record for record in hours if record.sealed)
+    due = max(len(each.records) + each.waiting for each in members)
+    return SealedHours(partition=day, records=records, waiting=due - len(records))
 
 
 def publishable(sealed: Iterable[SealedHours], *, after_ms: int) -> list[HourRecord]:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from opentelemetry.trace import Tracer
 
 from aggregator.instruments import Instruments
-from aggregator.order import SealedHours, publishable
+from aggregator.order import SealedHours, joined, publishable
 from hourglass.averages import HourlyAverage, HourRecord
 from hourglass.clock import Instant, PipelineClock
 from hourglass.cluster import Cluster
@@ -32,6 +34,7 @@ from hourglass.keys import (
     Partition,
     iso,
 )
+from hourglass.lanes import written_to
 from hourglass.partitions import candidates
 from hourglass.publication import frontier_ms
 from hourglass.records import decode_reported
@@ -72,17 +75,12 @@ class Sealer:
         instant = self.clock.refresh()
         frontier = frontier_ms(self.cluster)
         self._see_frontier(-1 if frontier is None else frontier)
-        sealed: list[SealedHours] = []
         damage: list[Damaged] = []
-        for each in partitions:
-            if not self._is_settled(each):
-                try:
-                    sealed.append(self._seal(each, instant))
-                except Damaged as error:
-                    damage.append(error)
-                    sealed.append(
-                        SealedHours(partition=each, records=(), waiting=self._due(each, instant))
-                    )
+        sealed = [
+            self._seal_day(day, members, instant, damage)
+            for day, members in groupby(partitions, lambda each: each.day)
+            if not self._is_settled(day)
+        ]
         self.metrics.due(
             sum(len(each.records) + each.waiting for each in sealed)
             + HOURS * sum(map(self._is_settled, partitions)),
@@ -104,8 +102,8 @@ class Sealer:
     def _is_published(self, sealed: SealedHours) -> bool:
         return all(each.start_ms <= self._frontier_ms for each in sealed.records if each.count)
 
-    def _is_settled(self, partition: Partition) -> bool:
-        return self._settled.get(partition, 0.0) > time.monotonic()
+    def _is_settled(self, day: Partition) -> bool:
+        return self._settled.get(day, 0.0) > time.monotonic()
 
     def _see_frontier(self, frontier_ms: int) -> None:
         if frontier_ms < self._frontier_ms:
@@ -114,6 +112,30 @@ class Sealer:
             self._reported.clear()
         self._frontier_ms = frontier_ms
 
+    def _seal_day(
+        self,
+        day: Partition,
+        listed: Iterable[Partition],
+        instant: Instant,
+        damage: list[Damaged],
+    ) -> SealedHours:
+        """Seal what is due in every partition of `day`, the `listed` ones and its own. One that is
+        damaged waits."""
+
+        def seal(partition: Partition, *, begun: bool = False) -> SealedHours:
+            try:
+                return self._seal(partition, instant, begun=begun)
+            except Damaged as error:
+                damage.append(error)
+                waiting = self._due(partition, instant)
+                return SealedHours(partition=partition, records=(), waiting=waiting)
+
+        plain = seal(day)
+        members = [plain, *map(seal, sorted({*listed, *plain.lanes} - {day}))]
+        if any(each.begun for each in members):
+            members = [each if each.begun else seal(each.partition, begun=True) for each in members]
+        return joined(members)
+
     def _due(self, partition: Partition, instant: Instant) -> int:
         """How many of its hours are over."""
         return sum(
@@ -121,12 +143,14 @@ class Sealer:
             for hour in range(HOURS)
         )
 
-    def _seal(self, partition: Partition, instant: Instant) -> SealedHours:
-        sealed_now, waiting, rows = self.cluster.run(
+    def _seal(self, partition: Partition, instant: Instant, *, begun: bool) -> SealedHours:
+        """Seal what is due in one partition; `begun`: its day has begun in another one."""
+        sealed_now, waiting, rows, has_begun, lanes = self.cluster.run(
             _SEAL,
             [
                 partition.stream,
                 partition.hours,
+                partition.lanes,
                 *(partition.devices(hour) for hour in range(HOURS)),
             ],
             [
@@ -135,6 +159,7 @@ class Sealer:
                 self.name,
                 instant.now_ms,
                 instant.expiry(partition.end_ms + RECORDS_KEPT_MS),
+                int(begun),
             ],
         )
         self.metrics.sealed(len(sealed_now))
@@ -142,6 +167,8 @@ class Sealer:
             partition=partition,
             records=tuple(decode_reported(partition, row) for row in rows),
             waiting=waiting,
+            begun=bool(has_begun),
+            lanes=written_to(partition, lanes or b""),
         )
 
     def _publish(self, record: HourRecord, instant: Instant) -> bool:

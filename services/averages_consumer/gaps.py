@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from averages_consumer.hours import hours_of
 from averages_consumer.instruments import Instruments
 from averages_consumer.report import describe_missing, missing_for_good, refilled
 from averages_consumer.warehouse import Warehouse
@@ -15,8 +16,8 @@ from hourglass.averages import HourlyAverage
 from hourglass.cluster import Cluster
 from hourglass.groups import pending_ids
 from hourglass.keys import AVERAGES, AVERAGES_GROUP, DAY_MS, PUBLISHED, RECORDS_KEPT_MS, Partition
+from hourglass.partitions import lanes_of
 from hourglass.publication import Result, results
-from hourglass.records import decode_hours
 
 log = logging.getLogger(__name__)
 
@@ -51,14 +52,9 @@ class Gaps:
     def _refill(
         self, missing: Sequence[int], published: Mapping[int, Result]
     ) -> Sequence[HourlyAverage]:
-        days = sorted({Partition.containing(hour) for hour in missing})
-        fields = self.cluster.pipeline([("HGETALL", day.hours) for day in days])
-        averages = [
-            average
-            for day, each in zip(days, fields, strict=True)
-            if not isinstance(each, Exception)  # a key of another type: the aggregators say so
-            for average in refilled(decode_hours(day, each), missing, published)
-        ]
+        days = {Partition.containing(hour) for hour in missing}
+        partitions = sorted({*days, *lanes_of(self.cluster, days)})
+        averages = refilled(hours_of(self.cluster, partitions), missing, published)
         self.warehouse.upsert(averages, datetime.now(UTC))
         if averages:
             self.metrics.refilled(len(averages))

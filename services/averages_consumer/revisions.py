@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from averages_consumer.hours import hours_of
 from averages_consumer.instruments import Instruments
 from averages_consumer.report import revision_line
 from averages_consumer.table import revised
@@ -17,8 +18,7 @@ from hourglass.averages import HourRecord
 from hourglass.clock import PipelineClock
 from hourglass.cluster import Cluster
 from hourglass.keys import HOUR_MS
-from hourglass.partitions import candidates
-from hourglass.records import decode_hours
+from hourglass.partitions import recorded
 
 log = logging.getLogger(__name__)
 
@@ -51,14 +51,11 @@ class Revisions:
                 log.debug("revisions: %s", error)
 
     def _late(self) -> Mapping[int, HourRecord]:
-        """The sealed hours of the live partitions that late readings came for."""
-        days = candidates(self.cluster, self.clock.refresh())
-        fields = self.cluster.pipeline([("HGETALL", day.hours) for day in days])
+        """The sealed hours of the live days that late readings came for."""
+        partitions = recorded(self.cluster, self.clock.refresh())
         return {
             record.start_ms: record
-            for day, each in zip(days, fields, strict=True)
-            if not isinstance(each, Exception)  # a key of another type: the aggregators say so
-            for record in decode_hours(day, each)
+            for record in hours_of(self.cluster, partitions)
             if record.sealed and record.late > 0
         }
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from hourglass.keys import HOUR_MS, iso
@@ -16,7 +16,7 @@ LAST_MS = 253_402_300_799_999
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HourRecord:
-    """What one hour of one partition amounts to.
+    """What one hour of one partition amounts to, or of all partitions of its day.
 
     sum_milli_f, min_milli_f, max_milli_f: thousandths of a degree Fahrenheit
     late: readings that came after the hour was sealed; not in `count`
@@ -37,6 +37,44 @@ class HourRecord:
     late_max_milli_f: int | None = None
     sealed: bool = False
     sealed_by: str = ""
+
+    @classmethod
+    def joined(cls, records: Sequence[HourRecord]) -> HourRecord:
+        """The records of an hour in all partitions of its day, one at least, as one record.
+
+        A device writes to one lane a day, so the devices of lanes add up.
+        """
+        counted = [record for record in records if record.count]
+        lows = [record.late_min_milli_f for record in records]
+        highs = [record.late_max_milli_f for record in records]
+        return cls(
+            start_ms=records[0].start_ms,
+            count=sum(record.count for record in records),
+            sum_milli_f=sum(record.sum_milli_f for record in records),
+            min_milli_f=min((record.min_milli_f for record in counted), default=0),
+            max_milli_f=max((record.max_milli_f for record in counted), default=0),
+            devices=sum(record.devices for record in records),
+            late=sum(record.late for record in records),
+            late_sum_milli_f=sum(record.late_sum_milli_f for record in records),
+            late_min_milli_f=min((f for f in lows if f is not None), default=None),
+            late_max_milli_f=max((f for f in highs if f is not None), default=None),
+            sealed=all(record.sealed for record in records),
+            sealed_by=",".join(sorted({each.sealed_by for each in counted or records})),
+        )
+
+
+def joined_hours(partitions: Sequence[Sequence[HourRecord]]) -> list[HourRecord]:
+    """The hours of a day, in order, from the records of its partitions; an hour is sealed that each
+    of them has sealed."""
+    by_hour: dict[int, list[HourRecord]] = {}
+    for records in partitions:
+        for record in records:
+            by_hour.setdefault(record.start_ms, []).append(record)
+    hours = [HourRecord.joined(by_hour[start_ms]) for start_ms in sorted(by_hour)]
+    return [
+        replace(hour, sealed=hour.sealed and len(by_hour[hour.start_ms]) == len(partitions))
+        for hour in hours
+    ]
 
 
 def mean_milli_f(sum_milli_f: int, count: int) -> int:

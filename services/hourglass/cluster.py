@@ -210,8 +210,14 @@ class Cluster:
 
     def shard_of(self, key: str) -> str:
         """`host:port` of the master that holds `key`."""
-        node = cast(Any, self._client).get_node_from_key(key)
-        return str(node.name)
+        with reaching():
+            node = cast(Any, self._client).get_node_from_key(key)
+            return str(node.name)
+
+    def shards(self) -> frozenset[str]:
+        """`host:port` of every master that holds slots."""
+        slots: Mapping[int, Sequence[Any]] = cast(Any, self._client).nodes_manager.slots_cache
+        return frozenset(str(nodes[0].name) for nodes in slots.values())
 
     def masters(self) -> list[str]:
         """`host:port` of every master by the freshest known topology."""

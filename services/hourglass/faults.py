@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 VARIABLE = "HOURGLASS_FAULT"
 
 SCRIPTS = (
-    "register", "ingest", "open", "commit", "seal", "publish", "reap",
+    "divide", "register", "ingest", "open", "commit", "seal", "publish", "reap",
 )  # fmt: skip
 LOAD = ("load.before", "load.before-commit", "load.after-commit", "load.after-ack")
 POINTS = (*(f"{script}.{when}" for script in SCRIPTS for when in ("before", "after")), *LOAD)

@@ -1,11 +1,12 @@
 """Names of keys, and the calendar behind them.
 
-Times are integers: milliseconds since the Unix epoch, UTC. A partition is one UTC day.
-A partition's companions carry its whole stream name as hash tag, so they share its slot.
+Times are integers: milliseconds since the Unix epoch, UTC. A partition is one UTC day, or one lane
+of it. A partition's companions carry its whole stream name as hash tag, so they share its slot.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,6 +14,11 @@ from datetime import UTC, datetime
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 HOURS = 24
+
+#: Lanes of a day, and one more than the greatest number one may have: those that land on other
+#: shards than the lanes before them are not the next ones.
+MOST_LANES = 128
+LANE_NUMBERS = 512
 
 #: Raw readings live this long after the last of them.
 RETENTION_MS = 2 * DAY_MS
@@ -30,6 +36,7 @@ REVISIONS = "{temps:averages}:revisions"
 TOO_LATE = "{temps:averages}:too-late"
 PARTITIONS = "temps:partitions"
 CLOCK = "temps:clock"
+_STREAM = re.compile(rf"{PREFIX}:(?P<day>[0-9]{{8}})(:(?P<lane>0|[1-9][0-9]{{0,3}}))?")
 
 #: Keys that live without TTL because what they hold is bounded.
 CAPPED = frozenset({AVERAGES, FRONTIER, PUBLISHED, REVISIONS, TOO_LATE, CLOCK})
@@ -39,36 +46,53 @@ AVERAGES_KEPT = 120
 PUBLISHED_KEPT = 240
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Partition:
-    """The stream of one UTC day and its companion keys.
+    """The stream of one UTC day, or of one lane of it, and its companion keys.
 
-    `day_ms` is the day's first millisecond.
+    day_ms: the day's first millisecond
+    lane: None is the day's plain stream, which every day may have
     """
 
     day_ms: int
+    lane: int | None = None
 
     @classmethod
     def containing(cls, ts_ms: int) -> Partition:
-        """The partition of the day that `ts_ms` lies in."""
+        """The plain partition of the day that `ts_ms` lies in."""
         return cls(ts_ms - ts_ms % DAY_MS)
 
     @classmethod
     def named(cls, stream: str) -> Partition | None:
         """The partition whose stream is called `stream`; None if that is no partition's name."""
-        prefix, _, day = stream.partition(":")
-        if prefix != PREFIX or len(day) != 8 or not day.isascii() or not day.isdigit():
+        name = _STREAM.fullmatch(stream)
+        if name is None or (name["lane"] and int(name["lane"]) >= LANE_NUMBERS):
             return None
+        day, lane = name["day"], name["lane"]
         try:
             start = datetime(int(day[:4]), int(day[4:6]), int(day[6:]), tzinfo=UTC)
         except ValueError:
             return None
-        return cls(int(start.timestamp()) * 1000)
+        return cls(int(start.timestamp()) * 1000, int(lane) if lane else None)
+
+    def __lt__(self, other: Partition) -> bool:
+        """By day; of a day, the plain one comes first."""
+        return self._place < other._place
+
+    @property
+    def _place(self) -> tuple[int, int]:
+        return self.day_ms, -1 if self.lane is None else self.lane
+
+    @property
+    def day(self) -> Partition:
+        """The day's plain partition."""
+        return self if self.lane is None else Partition(self.day_ms)
 
     @property
     def stream(self) -> str:
         day = datetime.fromtimestamp(self.day_ms / 1000, UTC)
-        return f"{PREFIX}:{day.year:04d}{day:%m%d}"
+        lane = "" if self.lane is None else f":{self.lane}"
+        return f"{PREFIX}:{day.year:04d}{day:%m%d}{lane}"
 
     @property
     def hours(self) -> str:
@@ -77,6 +101,11 @@ class Partition:
     @property
     def producers(self) -> str:
         return f"{{{self.stream}}}:producers"
+
+    @property
+    def lanes(self) -> str:
+        """Of a plain partition: the numbers of the lanes that producers share the day out to."""
+        return f"{{{self.stream}}}:lanes"
 
     @property
     def quarantine(self) -> str:
@@ -91,6 +120,7 @@ class Partition:
         return (
             self.hours,
             self.producers,
+            self.lanes,
             self.quarantine,
             *(self.devices(hour) for hour in range(HOURS)),
         )
@@ -105,7 +135,7 @@ class Partition:
 
 
 def days_alive(now_ms: int, *, kept_ms: int = RETENTION_MS) -> Iterator[Partition]:
-    """The partitions that the calendar alone says can be alive at `now_ms`, oldest first.
+    """The days that the calendar alone says can be alive at `now_ms`, oldest first.
 
     Today's is the last; the first is the oldest day whose last moment is not `kept_ms` ago yet.
     """

@@ -9,7 +9,7 @@ from hourglass.averages import HourlyAverage, HourRecord
 from hourglass.clock import Instant
 from hourglass.cluster import Cluster
 from hourglass.keys import AVERAGES, AVERAGES_GROUP, GROUP, Partition
-from hourglass.partitions import candidates
+from hourglass.partitions import recorded
 from hourglass.publication import frontier_ms
 from hourglass.records import decode_hours
 from hourglass.survey import StreamState, survey
@@ -46,7 +46,7 @@ class Overview:
 
 def look(cluster: Cluster, instant: Instant) -> Overview:
     """A few round trips, however many partitions live. Raises Unreachable."""
-    partitions = candidates(cluster, instant)
+    partitions = recorded(cluster, instant)
     states = {s.stream: s for s in survey(cluster, [p.stream for p in partitions], GROUP)}
     alive = [partition for partition in partitions if partition.stream in states]
     records = cluster.pipeline([("HGETALL", partition.hours) for partition in alive])

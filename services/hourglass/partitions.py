@@ -1,27 +1,147 @@
-"""Which partitions there are: by the calendar, and by the index."""
+"""Which partitions there are: by the calendar, by the index, and by what a day says itself."""
 
 from __future__ import annotations
 
-from hourglass.clock import Instant
+import logging
+from collections.abc import Collection, Iterable, Sequence
+from threading import Lock
+
+from hourglass.clock import Instant, PipelineClock
 from hourglass.cluster import Cluster
-from hourglass.keys import PARTITIONS, RETENTION_MS, Partition, days_alive
+from hourglass.keys import (
+    LANE_NUMBERS,
+    PARTITIONS,
+    RECORDS_KEPT_MS,
+    RETENTION_MS,
+    Partition,
+    days_alive,
+)
+from hourglass.lanes import encode, shares, spread, written_to
 from hourglass.scripts import Script
 
+log = logging.getLogger(__name__)
+
+_DIVIDE = Script.load("hourglass", "divide")
 _REGISTER = Script.load("hourglass", "register")
 
 
-def register(cluster: Cluster, partition: Partition, instant: Instant) -> None:
-    """Enter `partition` into the index, before its first reading is written."""
-    expires = instant.deadline(partition.end_ms + RETENTION_MS)
-    if expires > instant.real_ms:
-        cluster.run(_REGISTER, [PARTITIONS], [partition.stream, expires])
+def decide(
+    cluster: Cluster,
+    day: Partition,
+    proposed: Iterable[Partition],
+    instant: Instant,
+    *,
+    used: Iterable[Partition] = (),
+) -> tuple[Partition, ...]:
+    """The partitions that `day` is shared out to: `proposed`, if nobody decided before.
+
+    used: lanes that the caller knows to have been written to
+    """
+    expires = instant.expiry(day.end_ms + RECORDS_KEPT_MS)
+    decided = cluster.run(
+        _DIVIDE, [day.lanes, day.hours], [encode(proposed), encode(used), expires]
+    )
+    return shares(day, decided)
+
+
+def enter(cluster: Cluster, partitions: Collection[Partition], instant: Instant) -> None:
+    """Enter partitions of one day into the index, before their first reading is written."""
+    expires = max(instant.deadline(each.end_ms + RETENTION_MS) for each in partitions)
+    cluster.run(_REGISTER, [PARTITIONS], [expires, *(each.stream for each in partitions)])
 
 
 def candidates(cluster: Cluster, instant: Instant) -> list[Partition]:
-    """Every partition that may live, oldest first: the index's, and those of the calendar's days,
-    because a foreign writer enters nothing into an index."""
-    indexed = (
-        Partition.named(name.decode(errors="replace"))
-        for name in cluster.call("ZRANGE", PARTITIONS, 0, -1)
-    )
-    return sorted({*days_alive(instant.now_ms), *(p for p in indexed if p is not None)})
+    """Every partition that may live, in order: the index's, and the plain ones of their days and
+    of the calendar's, because a foreign writer enters nothing into an index."""
+    names = cluster.call("ZRANGE", PARTITIONS, 0, -1)
+    parsed = (Partition.named(name.decode(errors="replace")) for name in names)
+    indexed = {each for each in parsed if each is not None}
+    return sorted({*days_alive(instant.now_ms), *indexed, *(each.day for each in indexed)})
+
+
+def recorded(cluster: Cluster, instant: Instant, *, kept_ms: int = RETENTION_MS) -> list[Partition]:
+    """The candidates, and the partitions of the days of the last `kept_ms` as those themselves
+    say, in order: a day keeps its lanes when the index has lost them, or dropped them in time."""
+    found = {*candidates(cluster, instant), *days_alive(instant.now_ms, kept_ms=kept_ms)}
+    return sorted({*found, *lanes_of(cluster, {each.day for each in found})})
+
+
+def lanes_of(cluster: Cluster, days: Collection[Partition]) -> list[Partition]:
+    """The lanes of `days`, as those themselves say."""
+    texts = cluster.pipeline([("GET", day.lanes) for day in days])
+    return [
+        lane
+        for day, text in zip(days, texts, strict=True)
+        if isinstance(text, bytes)  # a key of another type: the aggregators say so
+        for lane in written_to(day, text)
+    ]
+
+
+def unlisted(cluster: Cluster, instant: Instant) -> list[Partition]:
+    """Lanes that live and that the index has lost, found by trying every name that the calendar's
+    days may have. For once a minute."""
+    known = set(candidates(cluster, instant))
+    lanes = [
+        lane
+        for day in days_alive(instant.now_ms)
+        for lane in (Partition(day.day_ms, number) for number in range(LANE_NUMBERS))
+        if lane not in known
+    ]
+    exist = cluster.pipeline([("EXISTS", lane.stream) for lane in lanes])
+    return [lane for lane, exists in zip(lanes, exist, strict=True) if exists]
+
+
+class Days:
+    """What one process knows of the days it writes to; safe to share between threads."""
+
+    def __init__(self, cluster: Cluster, clock: PipelineClock, *, lanes: int = 1) -> None:
+        """`lanes`: how many a day gets that this process is the first to write to."""
+        self._cluster = cluster
+        self._clock = clock
+        self._lanes = lanes
+        self._known: dict[Partition, tuple[Partition, ...]] = {}
+        self._lock = Lock()
+
+    def partitions(self, day: Partition) -> tuple[Partition, ...]:
+        """The partitions that producers share `day` out to. Raises Unreachable, but never again
+        once it has told them."""
+        known = self._known.get(day)
+        if known is None:
+            with self._lock:
+                known = self._known.get(day) or self._begin(day, self._clock.look())
+        return known
+
+    def _begin(self, day: Partition, instant: Instant) -> tuple[Partition, ...]:
+        if _is_over(day, instant):
+            return (day,)
+        decided = decide(self._cluster, day, self._proposed(day), instant)
+        enter(self._cluster, decided, instant)
+        if len(decided) != self._lanes:
+            log.warning(
+                "%s has %d lanes, not %d: its first producer's number holds until midnight",
+                day.stream, len(decided), self._lanes,
+            )  # fmt: skip
+        self._known[day] = decided
+        return decided
+
+    def renew(self) -> None:
+        """Enter the lanes of every day again, in case a failover lost them, and learn what others
+        have decided meanwhile. Raises Unreachable."""
+        for day, used in list(self._known.items()):
+            instant = self._clock.look()
+            if _is_over(day, instant):
+                del self._known[day]
+            elif used != (day,):
+                decided = decide(self._cluster, day, used, instant, used=used)
+                enter(self._cluster, {*used, *decided}, instant)
+                self._known[day] = decided
+
+    def _proposed(self, day: Partition) -> Sequence[Partition]:
+        if self._lanes == 1:
+            return (day,)
+        return spread(day, self._lanes, self._cluster.shards(), self._cluster.shard_of)
+
+
+def _is_over(day: Partition, instant: Instant) -> bool:
+    """Whether none of its readings may live any more."""
+    return instant.deadline(day.end_ms + RETENTION_MS) <= instant.real_ms

@@ -90,7 +90,8 @@ def run_redis(settings: RedisClusterSettings) -> None:
 
 def run_demo(settings: DemoSettings) -> None:
     """Run the whole pipeline here, on a simulated clock, and audit it."""
-    sys.exit(0 if demo(settings.days, keep=settings.keep, console=Console()) else 1)
+    good = demo(settings.days, lanes=settings.lanes, keep=settings.keep, console=Console())
+    sys.exit(0 if good else 1)
 
 
 def run_drill(settings: DrillSettings) -> None:
@@ -220,7 +221,7 @@ def run_replay(settings: ReplaySettings) -> None:
             resetting.reset(cluster)
         refuse_what_is_there(cluster)
         started = time.perf_counter()
-        taken = replay(cluster, data)
+        taken = replay(cluster, data, lanes=settings.lanes)
         elapsed = time.perf_counter() - started
     print(
         f"{taken:,} readings written, {taken / elapsed:,.0f} a second; the pipeline clock is "

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, field
+from itertools import groupby
 from typing import Any
 
-from hourglass.averages import HourRecord
+from hourglass.averages import HourRecord, joined_hours
 from hourglass.keys import AVERAGES_KEPT, iso
 from hourglass.publication import Result
 from hourglassctl.recount import Recount
@@ -85,11 +86,13 @@ class Audit:
 def compare(recounts: Iterable[Recount], publication: Publication) -> Audit:
     """Compare hour by hour, with exact integers."""
     audit = Audit(published=len(publication.published), loading=len(publication.loading))
+    recounts = sorted(recounts, key=lambda each: each.partition)
     for each in recounts:
         audit.quarantined += each.quarantined
         _compare_told(audit, each)
         _compare_raw(audit, each)
-        for record in each.records:
+    for _, members in groupby(recounts, lambda each: each.partition.day):
+        for record in joined_hours([each.records for each in members if each.records]):
             audit.hours += 1
             audit.counted += record.count
             if record.late:
@@ -155,7 +158,8 @@ def _compare_raw(audit: Audit, recount: Recount) -> None:
             audit.differences.append(
                 Difference(
                     hour=iso(start_ms),
-                    what=f"the raw readings give {want}, counted were {have}",
+                    what=f"the raw readings of {recount.partition.stream} give {want}, "
+                    f"counted were {have}",
                 )
             )
 

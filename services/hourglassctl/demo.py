@@ -29,7 +29,7 @@ from hourglassctl.rehearsal import (
 from hourglassctl.view import View
 
 
-def demo(days: int, *, keep: bool, console: Console) -> bool:
+def demo(days: int, *, lanes: int, keep: bool, console: Console) -> bool:
     """Run it; return whether every reading was counted once. Leaves no process and no file."""
     with interruptible(), ExitStack() as resources:
         server = resources.enter_context(EmbeddedCluster())
@@ -43,6 +43,7 @@ def demo(days: int, *, keep: bool, console: Console) -> bool:
             guard,
             {
                 **ENVIRONMENT,
+                "HOURGLASS_LANES": str(lanes),
                 "HOURGLASS_REDIS_URL": server.url,
                 "HOURGLASS_WAREHOUSE_URL": warehouse_url,
             },

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from averages_consumer.warehouse import Warehouse
 from hourglass.averages import HourlyAverage
 from hourglass.clock import Instant
@@ -18,10 +16,8 @@ from hourglass.keys import (
     PUBLISHED,
     RECORDS_KEPT_MS,
     TOO_LATE,
-    Partition,
-    days_alive,
 )
-from hourglass.partitions import candidates
+from hourglass.partitions import recorded
 from hourglass.publication import Result, decode_frontier, results
 from hourglass.readings import degrees
 from hourglass.scripts import Script
@@ -39,7 +35,7 @@ def audit(cluster: Cluster, instant: Instant, warehouse: Warehouse | None) -> Au
     """
     recounts: list[Recount] = []
     damage: list[Difference] = []
-    for partition in recorded(cluster, instant):
+    for partition in recorded(cluster, instant, kept_ms=RECORDS_KEPT_MS):
         try:
             recounts.append(recount(cluster, partition))
         except Damaged as error:
@@ -47,12 +43,6 @@ def audit(cluster: Cluster, instant: Instant, warehouse: Warehouse | None) -> Au
     found = compare(recounts, _publication(cluster, warehouse))
     found.differences += damage
     return found
-
-
-def recorded(cluster: Cluster, instant: Instant) -> Sequence[Partition]:
-    """Every partition of which raw readings or hour records may exist, oldest first."""
-    by_calendar = days_alive(instant.now_ms, kept_ms=RECORDS_KEPT_MS)
-    return sorted({*by_calendar, *candidates(cluster, instant)})
 
 
 def _publication(cluster: Cluster, warehouse: Warehouse | None) -> Publication:

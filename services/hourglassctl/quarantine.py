@@ -10,10 +10,10 @@ import msgpack
 
 from hourglass.clock import Instant
 from hourglass.cluster import Cluster
-from hourglass.keys import Partition
+from hourglass.keys import RECORDS_KEPT_MS, Partition
+from hourglass.partitions import recorded
 from hourglass.readings import Rules, Unusable, decode
 from hourglass.scripts import Script
-from hourglassctl.inspection import recorded
 
 _REDRIVE = Script.load("hourglassctl", "redrive")
 _CHUNK = 500
@@ -43,7 +43,7 @@ class Quarantined:
 
 def quarantined(cluster: Cluster, instant: Instant) -> Iterator[Quarantined]:
     """Everything in quarantine, oldest partition first. Raises Unreachable."""
-    for partition in recorded(cluster, instant):
+    for partition in recorded(cluster, instant, kept_ms=RECORDS_KEPT_MS):
         after = "-"
         while chunk := cluster.call("XRANGE", partition.quarantine, after, "+", "COUNT", _CHUNK):
             bare = [values[b"id"] for _, values in chunk if not values[b"fields"]]

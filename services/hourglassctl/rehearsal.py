@@ -14,8 +14,9 @@ from averages_consumer.warehouse import Warehouse
 from hourglass.clock import ClockSpec, Mode, PipelineClock
 from hourglass.cluster import Cluster
 from hourglass.errors import HourglassError
-from hourglass.keys import DAY_MS, GROUP, HOUR_MS, HOURS, days_alive, iso
+from hourglass.keys import DAY_MS, GROUP, HOUR_MS, HOURS, iso
 from hourglass.overview import Overview, look
+from hourglass.partitions import candidates
 from hourglass.publication import Result, frontier_ms
 from hourglassctl.inspection import audit
 from hourglassctl.processes import Processes
@@ -171,7 +172,7 @@ class Rehearsal:
 
     def _held_by(self, aggregator: str) -> int:
         """Entries that consumers of this process have pending."""
-        partitions = days_alive(self.clock.look().now_ms)
+        partitions = candidates(self.cluster, self.clock.look())
         groups = self.cluster.pipeline(
             [("XINFO CONSUMERS", partition.stream, GROUP) for partition in partitions]
         )

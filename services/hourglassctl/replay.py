@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from hourglass.clock import ClockSpec, Mode, PipelineClock
 from hourglass.cluster import Cluster
 from hourglass.errors import Refused, Unreachable
 from hourglass.keys import DAY_MS, FRONTIER, HOUR_MS, PARTITIONS
+from hourglass.partitions import Days
 from producer.batch import Batcher
 from producer.flow import SENT_AHEAD
 from producer.publisher import Publisher
@@ -21,6 +24,8 @@ EXERCISE_DAYS = 10
 
 _RETRY_S = 0.2
 _GIVE_UP_S = 30.0
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +62,7 @@ def replay(
     cluster: Cluster,
     data: DataSet,
     *,
+    lanes: int = 1,
     batch_readings: int = 1000,
 ) -> int:
     """Write the data set hour by hour, moving the clock after each; return the readings taken.
@@ -65,15 +71,26 @@ def replay(
     """
     clock = PipelineClock(cluster)
     _drive(clock, data.start_ms)
-    publisher = Publisher(cluster, clock, incarnation=f"replay:{uuid.uuid4().hex[:12]}")
-    batcher = Batcher(limit=batch_readings)
+    days = Days(cluster, clock, lanes=lanes)
+    incarnation = f"replay:{uuid.uuid4().hex[:12]}"
+    publisher = Publisher(cluster, clock, days=days, incarnation=incarnation)
+    batcher = Batcher(
+        limit=batch_readings,
+        partitions=lambda day: _patiently(lambda: days.partitions(day)),
+    )
     sensors = data.sensors()
     taken = 0
+
+    def settle(*, leave: int) -> None:
+        nonlocal taken
+        for batch, _ in publisher.settle(leave=leave):
+            taken += batch.count
+
     for hour_ms in range(data.start_ms, data.end_ms, HOUR_MS):
         for batch in batcher.cut(sensors.read(hour_ms, hour_ms + HOUR_MS)):
             publisher.put(batch)
-            taken += _settle(publisher, leave=SENT_AHEAD)
-        taken += _settle(publisher)
+            _patiently(lambda: settle(leave=SENT_AHEAD))
+        _patiently(lambda: settle(leave=0))
         _drive(clock, hour_ms + HOUR_MS)
     publisher.close()
     return taken
@@ -83,17 +100,13 @@ def _drive(clock: PipelineClock, at_ms: int) -> None:
     clock.set(ClockSpec(mode=Mode.DRIVEN, origin_ms=at_ms))
 
 
-def _settle(publisher: Publisher, *, leave: int = 0) -> int:
-    """Readings that were confirmed. Raises Unreachable when Redis stays away."""
-    taken = 0
+def _patiently(step: Callable[[], T]) -> T:
+    """Raises Unreachable when Redis stays away."""
     give_up = time.monotonic() + _GIVE_UP_S
     while True:
         try:
-            for batch, _ in publisher.settle(leave=leave):
-                taken += batch.count
+            return step()
         except Unreachable as error:
             if time.monotonic() > give_up:
                 raise Unreachable(f"the replay stopped: {error}") from error
             time.sleep(_RETRY_S)
-        else:
-            return taken

@@ -7,7 +7,7 @@ import re
 from hourglass.cluster import Cluster
 from hourglass.keys import CAPPED, PARTITIONS, Partition
 
-_COMPANION = re.compile(r"\{(temps:\d{8})\}:(hours|producers|quarantine|devices:\d\d)")
+_COMPANION = re.compile(r"\{(temps:[\d:]+)\}:(hours|producers|lanes|quarantine|devices:\d\d)")
 
 
 def belongs_to_the_pipeline(key: str) -> bool:

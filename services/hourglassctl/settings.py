@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
+from hourglass.keys import MOST_LANES
 from hourglass.settings import RedisSettings, option
 from hourglassctl.export import Format
 
@@ -48,6 +49,7 @@ class ReplaySettings(RedisSettings):
     start: str = flag("2025-01-01", "The first day (ISO 8601, UTC).")
     period_s: float = flag(1.0, "Time between two readings of a device.", unit="s", minimum=0.001)
     seed: int = flag(0, "Seed of the simulated temperatures.")
+    lanes: int = flag(1, "Lanes that each day is shared out to.", minimum=1, maximum=MOST_LANES)
     reset: bool = flag(False, "Clear what the pipeline holds first, as the exercise does.")
 
 
@@ -116,6 +118,7 @@ class DrillSettings:
     list_: bool = flag(False, "Say which faults there are, and end.")
     json: bool = flag(False, "Print JSON instead of a table.")
     rate: int = flag(20_000, "Load, at least.", unit="readings a second", minimum=1000)
+    lanes: int = flag(1, "Lanes that each day is shared out to.", minimum=1, maximum=MOST_LANES)
     logs: str = flag("", "Folder to keep the services' logs in, each fault's in one of its name.")
     write: str = flag("", "Write the table into this document, between its drill:begin and end.")
 
@@ -123,4 +126,5 @@ class DrillSettings:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoSettings:
     days: int = flag(10, "Simulated days.", unit="days", minimum=1, maximum=60)
+    lanes: int = flag(1, "Lanes that each day is shared out to.", minimum=1, maximum=MOST_LANES)
     keep: bool = flag(False, "Go on afterwards and print the addresses, until Ctrl-C.")

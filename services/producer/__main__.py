@@ -5,21 +5,27 @@ from __future__ import annotations
 import json
 import sys
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
 from hourglass.clock import PipelineClock
 from hourglass.errors import Misconfigured
+from hourglass.lanes import share_out
+from hourglass.partitions import Days
 from hourglass.runtime import Service
 from hourglass.settings import add_command, application, invoke
 from hourglass.times import parse_time
 from producer.buffer import Buffer
 from producer.devices import Devices
-from producer.flow import Flow
+from producer.flow import Flow, Line
 from producer.instruments import Instruments
 from producer.publisher import Publisher
 from producer.sensor import Sensors, device_names
 from producer.settings import ProducerSettings
+
+#: How often the lanes of a day are entered again.
+RENEW_S = 5.0
 
 
 def produce(settings: ProducerSettings) -> None:
@@ -33,29 +39,40 @@ def produce(settings: ProducerSettings) -> None:
     clock.refresh()
     metrics = Instruments(service.registry)
     metrics.devices(settings.devices)
-    devices = Devices(
-        Sensors(
-            device_names(service.name, settings.devices),
-            seed=settings.seed,
-            period_ms=round(settings.period_s * 1000),
-        ),
-        most_readings=settings.buffer_readings,
-        until_ms=until_ms,
-    )
-    buffer = Buffer(settings.buffer_readings)
-    publisher = Publisher(
-        cluster,
-        clock,
-        incarnation=f"{service.name}:{uuid.uuid4().hex[:12]}",
-        wait_replicas=settings.wait_replicas,
-        wait_timeout_ms=settings.wait_timeout_ms,
-    )
-    service.resources.callback(publisher.close)
+    days = Days(cluster, clock, lanes=settings.lanes)
+
+    def line(name: str, devices: Sequence[str]) -> Line:
+        # Its devices' share of the buffer.
+        readings = max(1, settings.buffer_readings * len(devices) // settings.devices)
+        sensors = Sensors(devices, seed=settings.seed, period_ms=round(settings.period_s * 1000))
+        publisher = Publisher(
+            cluster,
+            clock,
+            days=days,
+            incarnation=f"{service.name}:{uuid.uuid4().hex[:12]}",
+            wait_replicas=settings.wait_replicas,
+            wait_timeout_ms=settings.wait_timeout_ms,
+        )
+        service.resources.callback(publisher.close)
+        return Line(
+            name,
+            Devices(sensors, most_readings=readings, until_ms=until_ms),
+            Buffer(readings),
+            publisher,
+        )
+
+    names = share_out(device_names(service.name, settings.devices), settings.lanes)
+    lines = [
+        line(f"publisher {number}" if len(names) > 1 else "publisher", devices)
+        for number, devices in enumerate(names)
+    ]
 
     service.every(1.0, "clock", clock.refresh)
-    flow = Flow(service, clock, buffer, metrics)
-    service.worker("sensors", lambda: flow.sense(devices, settings.linger_ms / 1000))
-    service.worker("publisher", lambda: flow.send(publisher, settings.batch_readings))
+    service.every(RENEW_S, "days", days.renew)
+    flow = Flow(service, clock, days, lines, metrics)
+    service.worker("sensors", lambda: flow.sense(settings.linger_ms / 1000))
+    for each in lines:
+        service.worker(each.name, lambda each=each: flow.send(each, settings.batch_readings))
     status = service.run()
     metrics.give_up_the_rest()
     for output in tally_outputs:

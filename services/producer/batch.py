@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import count, groupby
 
 from hourglass.keys import DAY_MS, Partition
+from hourglass.lanes import place
 from hourglass.readings import Reading, degrees
 from hourglass.scripts import packed
 
@@ -27,27 +28,40 @@ class Batch:
     payload: bytes
 
 
+def undivided(day: Partition) -> Sequence[Partition]:
+    """The plain partition alone."""
+    return (day,)
+
+
 class Batcher:
     """Cuts readings into batches, numbered from 1 without gaps."""
 
-    def __init__(self, *, limit: int) -> None:
+    def __init__(
+        self, *, limit: int, partitions: Callable[[Partition], Sequence[Partition]] = undivided
+    ) -> None:
+        """`partitions`: those that a day is shared out to, as its plain one tells the day."""
         self._limit = limit
+        self._partitions = partitions
         self._sequence = count(1)
 
     def cut(self, readings: Iterable[Reading]) -> Iterator[Batch]:
-        """Batches of at most `limit` readings in their order, each of one day."""
+        """Batches of at most `limit` readings in their order, each of one partition. A device's
+        readings of a day are all of one."""
         for day, of_day in groupby(readings, lambda reading: reading.ts_ms // DAY_MS):
-            chunk: list[Reading] = []
+            partitions = self._partitions(Partition(day * DAY_MS))
+            lanes = len(partitions)
+            chunks: list[list[Reading]] = [[] for _ in partitions]
             for reading in of_day:
-                chunk.append(reading)
-                if len(chunk) == self._limit:
-                    yield self._batch(day, chunk)
-                    chunk = []
-            if chunk:
-                yield self._batch(day, chunk)
+                lane = place(reading.device, lanes) if lanes > 1 else 0
+                chunks[lane].append(reading)
+                if len(chunks[lane]) == self._limit:
+                    yield self._batch(partitions[lane], chunks[lane])
+                    chunks[lane] = []
+            for partition, chunk in zip(partitions, chunks, strict=True):
+                if chunk:
+                    yield self._batch(partition, chunk)
 
-    def _batch(self, day: int, readings: list[Reading]) -> Batch:
-        partition = Partition(day * DAY_MS)
+    def _batch(self, partition: Partition, readings: Sequence[Reading]) -> Batch:
         devices, times_ms, milli_f = zip(*readings, strict=True)
         latest_ms = max(times_ms)
         flat: list[bytes] = [b""] * (3 * len(readings))

@@ -1,15 +1,19 @@
-"""Devices → buffer → batches → partition: the producer's two loops.
+"""Devices → buffer → batches → partition: the producer's loops.
 
-One gives readings at the devices' pace whatever becomes of Redis; the other sees that Redis takes
-each batch once. Between them stands the buffer.
+One gives readings at the devices' pace whatever becomes of Redis; another, for each lane, sees that
+Redis takes each batch once. Between them stand the buffers.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from hourglass.clock import PipelineClock
-from hourglass.errors import Damaged, Unreachable
+from hourglass.clock import Instant, PipelineClock
+from hourglass.errors import Damaged, HourglassError, Unreachable
+from hourglass.keys import Partition
+from hourglass.partitions import Days
 from hourglass.runtime import Service
 from producer.batch import Batcher
 from producer.buffer import Buffer
@@ -24,72 +28,114 @@ RETRY_S = 0.1
 SENT_AHEAD = 1
 
 
+@dataclass(frozen=True, slots=True)
+class Line:
+    """The way of the devices that share a lane: a shard that is away holds up only its own."""
+
+    name: str
+    devices: Devices
+    buffer: Buffer
+    publisher: Publisher
+
+
 class Flow:
-    """What the two loops share. The service stops when the last reading has been dealt with."""
+    """What the loops share. The service stops when the last reading has been dealt with."""
 
     def __init__(
-        self, service: Service, clock: PipelineClock, buffer: Buffer, metrics: Instruments
+        self,
+        service: Service,
+        clock: PipelineClock,
+        days: Days,
+        lines: Sequence[Line],
+        metrics: Instruments,
     ) -> None:
         self._service = service
         self._clock = clock
-        self._buffer = buffer
+        self._days = days
+        self._lines = lines
         self._metrics = metrics
 
-    def sense(self, devices: Devices, linger_s: float) -> None:
-        """Devices → buffer."""
-        while not devices.finished:
+    def sense(self, linger_s: float) -> None:
+        """Devices → buffers."""
+        while not all(line.devices.finished for line in self._lines):
             self._service.beat("sensors")
             instant = self._clock.look()
-            due = devices.due(instant.spec, instant.now_ms)
-            self._metrics.produced(len(due.readings))
-            if due.skipped:
-                self._metrics.dropped(due.skipped, Loss.SKIPPED)
-                log.warning("the clock leapt: %d readings skipped", due.skipped)
-            if lost := self._buffer.put(due.readings):
-                self._metrics.dropped(lost, Loss.BUFFER_FULL)
-            self._metrics.buffered(len(self._buffer))
+            for line in self._lines:
+                self._sense(line, instant)
+            self._show_buffered()
             if self._service.stop.wait(linger_s):
                 break
         self._service.silence("sensors")
-        self._buffer.close()
+        for line in self._lines:
+            line.buffer.close()
 
-    def send(self, publisher: Publisher, batch_readings: int) -> None:
+    def _sense(self, line: Line, instant: Instant) -> None:
+        due = line.devices.due(instant.spec, instant.now_ms)
+        self._metrics.produced(len(due.readings))
+        if due.skipped:
+            self._metrics.dropped(due.skipped, Loss.SKIPPED)
+            log.warning("the clock leapt: %d readings skipped", due.skipped)
+        if lost := line.buffer.put(due.readings):
+            self._metrics.dropped(lost, Loss.BUFFER_FULL)
+
+    def send(self, line: Line, batch_readings: int) -> None:
         """Buffer → batches → partition; the next batch is made while Redis takes the last one."""
-        batcher = Batcher(limit=batch_readings)
-        while not self._buffer.drained:
-            self._service.beat("publisher")
-            for batch in batcher.cut(self._buffer.take(batch_readings, 1.0)):
-                publisher.put(batch)
-            self._settle(publisher, leave=SENT_AHEAD if len(self._buffer) else 0)
-            self._metrics.buffered(len(self._buffer))
-        self._service.silence("publisher")
-        self._service.stop.set()
+        batcher = Batcher(limit=batch_readings, partitions=lambda day: self._partitions(line, day))
+        while not line.buffer.drained:
+            self._service.beat(line.name)
+            for batch in batcher.cut(line.buffer.take(batch_readings, 1.0)):
+                line.publisher.put(batch)
+            self._settle(line, leave=SENT_AHEAD if len(line.buffer) else 0)
+            self._show_buffered()
+        self._service.silence(line.name)
+        if all(line.buffer.drained for line in self._lines):
+            self._service.stop.set()
 
-    def _settle(self, publisher: Publisher, *, leave: int) -> None:
-        """Try until Redis has the batches, or until told to stop while Redis is away.
+    def _show_buffered(self) -> None:
+        self._metrics.buffered(sum(len(line.buffer) for line in self._lines))
 
-        What a damaged partition refuses to the end of its day is given up, for the sake of the
-        next day's.
-        """
+    def _partitions(self, line: Line, day: Partition) -> Sequence[Partition]:
+        """Those that `day` is shared out to. Asks until Redis tells, or until its batches would be
+        given up anyway, be they for here or there."""
         while True:
-            self._service.beat("publisher")
+            self._service.beat(line.name)
+            try:
+                return self._days.partitions(day)
+            except (Unreachable, Damaged) as error:
+                if self._give_up(line, day, error):
+                    return (day,)
+
+    def _settle(self, line: Line, *, leave: int) -> None:
+        """Try until Redis has the batches, or until they are given up."""
+        publisher = line.publisher
+        while True:
+            self._service.beat(line.name)
             try:
                 for batch, outcome in publisher.settle(leave=leave):
-                    self._service.well("publisher")
+                    self._service.well(line.name)
                     if outcome is Outcome.EXPIRED:
                         self._metrics.dropped(batch.count, Loss.EXPIRED)
                     else:
                         self._metrics.taken(batch.count, duplicate=outcome is Outcome.DUPLICATE)
-            except Unreachable as error:
-                self._service.trouble("publisher", str(error))
-                self._metrics.retried()
-            except Damaged as error:
-                self._service.trouble("publisher", str(error))
-                if self._clock.look().now_ms >= publisher.first.partition.end_ms:
-                    self._metrics.dropped(publisher.give_up_first(), Loss.REFUSED)
-                    continue
+            except (Unreachable, Damaged) as error:
+                match self._give_up(line, publisher.first.partition, error):
+                    case Loss.REFUSED:
+                        self._metrics.dropped(publisher.give_up_first(), Loss.REFUSED)
+                    case Loss.STOPPED:
+                        self._metrics.dropped(publisher.give_up(), Loss.STOPPED)
+                        return
+                    case _:
+                        pass
             else:
                 return
-            if self._service.stop.wait(RETRY_S):
-                self._metrics.dropped(publisher.give_up(), Loss.STOPPED)
-                return
+
+    def _give_up(self, line: Line, partition: Partition, error: HourglassError) -> Loss | None:
+        """Why to try no more: told to stop while Redis is away; or a damaged partition refuses to
+        the end of its day, and the next day's readings wait. None after a pause to try again."""
+        self._service.trouble(line.name, str(error))
+        if isinstance(error, Damaged):
+            if self._clock.look().now_ms >= partition.end_ms:
+                return Loss.REFUSED
+        else:
+            self._metrics.retried()
+        return Loss.STOPPED if self._service.stop.wait(RETRY_S) else None

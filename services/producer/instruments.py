@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from threading import Lock
 
 from prometheus_client import CollectorRegistry
 
@@ -99,30 +100,35 @@ class Instruments:
         self._devices = DEVICES.gauge(registry)
         self._batch = BATCH.histogram(registry)
         self.tally = {"produced": 0, "taken": 0, "dropped": 0}
+        self._lock = Lock()
 
     def devices(self, count: int) -> None:
         self._devices.set(count)
 
     def produced(self, count: int) -> None:
         self._produced.inc(count)
-        self.tally["produced"] += count
+        self._add("produced", count)
 
     def taken(self, count: int, *, duplicate: bool) -> None:
         self._taken.inc(count)
         self._batch.observe(count)
-        self.tally["taken"] += count
+        self._add("taken", count)
         if duplicate:
             self._duplicates.inc(count)
 
     def dropped(self, count: int, reason: Loss) -> None:
         self._dropped.labels(reason).inc(count)
-        self.tally["dropped"] += count
+        self._add("dropped", count)
 
     def give_up_the_rest(self) -> None:
         """At the end: a silent Redis may still hold a batch, with more waiting behind it."""
         self.dropped(
             self.tally["produced"] - self.tally["taken"] - self.tally["dropped"], Loss.STOPPED
         )
+
+    def _add(self, name: str, count: int) -> None:
+        with self._lock:  # several threads count
+            self.tally[name] += count
 
     def buffered(self, count: int) -> None:
         self._buffered.set(count)

@@ -14,7 +14,7 @@ from hourglass.clock import PipelineClock
 from hourglass.cluster import Cluster, Link
 from hourglass.errors import Damaged, Severed, Unreachable
 from hourglass.keys import RECORDS_KEPT_MS, RETENTION_MS, Partition
-from hourglass.partitions import register
+from hourglass.partitions import Days
 from hourglass.scripts import Script
 from producer.batch import Batch
 
@@ -49,10 +49,12 @@ class Publisher:
         clock: PipelineClock,
         *,
         incarnation: str,
+        days: Days | None = None,
         wait_replicas: int = 0,
         wait_timeout_ms: int = 1000,
     ) -> None:
-        """`incarnation` is a name no other producer process ever has.
+        """`incarnation` is a name that no other publisher ever has; without `days` it knows days
+        of one lane.
 
         With `wait_replicas`, a batch counts as taken once that many replicas have it, and none is
         sent ahead.
@@ -60,16 +62,16 @@ class Publisher:
         self._cluster = cluster
         self._clock = clock
         self._incarnation = incarnation
+        self._days = days or Days(cluster, clock)
         self._wait_replicas = wait_replicas
         self._wait_timeout_ms = wait_timeout_ms
-        self._link: tuple[Partition, Link] | None = None
-        self._registered: set[Partition] = set()
+        self._links: dict[Partition, Link] = {}
         self._told: Counter[Partition] = Counter()
         self._unconfirmed: deque[Batch] = deque()
-        #: How many of those are on their way, from the first; more than one only on a link that
-        #: has answered well since anything went wrong.
+        #: How many of those are on their way, from the first, all to one partition; more than one
+        #: only to the one that answered last, and well.
         self._on_their_way = 0
-        self._may_send_ahead = False
+        self._sends_ahead_to: Partition | None = None
 
     def put(self, batch: Batch) -> None:
         """Line `batch` up behind the others; `settle` sends it."""
@@ -103,27 +105,24 @@ class Publisher:
         return sum(self.give_up_first() for _ in range(len(self._unconfirmed)))
 
     def close(self) -> None:
-        if self._link is not None:
-            self._link[1].close()
-            self._link = None
+        while self._links:
+            self._links.popitem()[1].close()
         self._on_their_way = 0
-        self._may_send_ahead = False
+        self._sends_ahead_to = None
 
     def _send_all(self) -> None:
-        """Send what may be sent now: the first batch, or all of the link's partition."""
+        """Send what may be sent now: the first batch, or all that follow it to its partition."""
         for batch in islice(self._unconfirmed, self._on_their_way, None):
-            if self._on_their_way:
-                here = self._link is not None and self._link[0] == batch.partition
-                if not (here and self._may_send_ahead):
-                    return
+            if self._on_their_way and not (
+                batch.partition == self._unconfirmed[0].partition == self._sends_ahead_to
+            ):
+                return
             self._send(batch)
 
     def _send(self, batch: Batch) -> None:
         instant = self._clock.look()
         partition = batch.partition
-        if partition not in self._registered:
-            register(self._cluster, partition, instant)
-            self._registered.add(partition)
+        self._days.partitions(partition.day)
         ahead = list(islice(self._unconfirmed, self._on_their_way))
         with self._going_back():
             self._linked(partition).begin(
@@ -156,7 +155,7 @@ class Publisher:
             self._go_back()  # the next one, if it is on its way, is refused for this one
             return Outcome.EXPIRED
         self._told[batch.partition] += batch.count
-        self._may_send_ahead = self._wait_replicas == 0
+        self._sends_ahead_to = None if self._wait_replicas else batch.partition
         return Outcome.DUPLICATE if taken == _DUPLICATE else Outcome.TAKEN
 
     @contextmanager
@@ -175,19 +174,19 @@ class Publisher:
         """Nothing is on its way any more; the first batch goes alone next."""
         if self._on_their_way:
             self.close()  # nobody reads their answers
-        self._may_send_ahead = False
+        self._sends_ahead_to = None
 
     def _linked(self, partition: Partition) -> Link:
-        if self._link is None or self._link[0] != partition:
-            self.close()
+        if partition not in self._links:
+            if any(other.day != partition.day for other in self._links):
+                self.close()
             try:
-                link = self._cluster.link(partition.stream)
+                self._links[partition] = self._cluster.link(partition.stream)
             except Unreachable:
                 # Its replica may have taken over since the topology was last asked for.
                 self._cluster.refresh_topology()
                 raise
-            self._link = (partition, link)
-        return self._link[1]
+        return self._links[partition]
 
     def await_replicas(self, link: Link) -> None:
         """Until they have what was written over `link`. Raises Unreachable."""

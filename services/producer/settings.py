@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hourglass.keys import MOST_LANES
 from hourglass.settings import ServiceSettings, option
 
 
@@ -13,6 +14,13 @@ class ProducerSettings(ServiceSettings):
 
     devices: int = option(1, "Devices this process stands for.", minimum=1)
     period_s: float = option(1.0, "Time between two readings of a device.", unit="s", minimum=0.001)
+    lanes: int = option(
+        1,
+        "Streams that a day is shared out to, on different shards; 1 keeps it on one. What the "
+        "first producer of a day asks for holds for all until midnight, UTC.",
+        minimum=1,
+        maximum=MOST_LANES,
+    )
     seed: int = option(0, "Seed of the simulated temperatures.")
     until: str = option(
         "", "Pipeline time (ISO 8601, UTC) at which to finish and exit; empty runs for ever."

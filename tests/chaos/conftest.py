@@ -11,6 +11,11 @@ from tests.pipeline import Pipeline
 from tests.services import Services, services
 
 
+@pytest.fixture(params=[1, 3], ids=["one lane", "three lanes"])
+def lanes(request: pytest.FixtureRequest) -> int:
+    return request.param
+
+
 @pytest.fixture
 def pipeline(redis: RedisCluster, redis_url: str) -> Generator[Pipeline]:  # noqa: ARG001
     with Pipeline(redis_url) as pipeline:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import signal
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from redis.cluster import RedisCluster
 
 from averages_consumer.warehouse import Warehouse
 from hourglass.faults import LOAD, POINTS, VARIABLE
 from hourglass.keys import AVERAGES, AVERAGES_GROUP, HOUR_MS
-from tests.pipeline import DAY, Pipeline, at, reading
+from tests.pipeline import Pipeline, at, reading
 from tests.services import Services
 from tests.waiting import wait_until
 
@@ -25,12 +27,21 @@ BATCH = "--batch-entries=100"
 #: Ten minutes a second: what is written in a test stays within DAY.
 SPEED = 600.0
 
-PRODUCER = ("register.", "ingest.")
+PRODUCER = ("divide.", "register.", "ingest.")
 SCRIPTS = [point for point in POINTS if point not in LOAD]
 OF_PRODUCER = [point for point in SCRIPTS if point.startswith(PRODUCER)]
 OF_AGGREGATOR = [point for point in SCRIPTS if not point.startswith(PRODUCER)]
 #: Where the first passage is not the most telling one.
 PASSAGES = {"ingest": 3, "commit": 3, "seal": 5, "publish": 2}
+
+
+DEVICES = "--devices=6"
+
+
+@pytest.fixture
+def pipeline(redis: RedisCluster, redis_url: str, lanes: int) -> Generator[Pipeline]:  # noqa: ARG001
+    with Pipeline(redis_url, lanes=lanes) as pipeline:
+        yield pipeline
 
 
 def fault(point: str, action: str) -> dict[str, str]:
@@ -46,7 +57,7 @@ def produce_hours(pipeline: Pipeline) -> None:
     """Hours that are due; what they amount to depends on the second."""
     pipeline.produce(
         *(
-            reading(at(hour) + each * 10_000, hour + each / 100)
+            reading(at(hour) + each * 10_000, hour + each / 100, f"porch-{each % 12}")
             for hour in range(HOURS)
             for each in range(PER_HOUR)
         )
@@ -62,7 +73,7 @@ def check_hours(pipeline: Pipeline) -> None:
         (PER_HOUR, total) for total in sums
     ]
     assert pipeline.cluster.call("XINFO STREAM", AVERAGES)["entries-added"] == HOURS
-    assert pipeline.pending() == 0
+    assert sum(map(pipeline.pending, pipeline.partitions())) == 0
     assert pipeline.audit().differences == []
 
 
@@ -89,38 +100,38 @@ def test_an_aggregator_loses_a_reply(pipeline: Pipeline, running: Services, poin
     running.await_ready(name)
 
 
-def stored(pipeline: Pipeline) -> list[tuple[bytes, bytes]]:
-    """Device and event time of every entry."""
-    entries = pipeline.cluster.call("XRANGE", DAY.stream, "-", "+")
-    return [(fields[b"device"], fields[b"ts"]) for _, fields in entries]
-
-
 @pytest.mark.parametrize("point", OF_PRODUCER)
-def test_a_producer_is_killed(pipeline: Pipeline, running: Services, point: str) -> None:
+def test_a_producer_is_killed(
+    pipeline: Pipeline, running: Services, lanes: int, point: str
+) -> None:
     pipeline.run_clock(at(0), SPEED)
+    options = (DEVICES, f"--lanes={lanes}")
 
-    running.producer("porch", "--devices=3", **fault(point, "kill"))
+    running.producer("porch", *options, **fault(point, "kill"))
     await_kill(running, "porch")
-    before = len(stored(pipeline))
-    running.producer("porch", "--devices=3")
+    before = len(pipeline.stored())
+    running.producer("porch", *options)
 
-    wait_until(lambda: len(stored(pipeline)) > before + 100, message="nothing is produced again")
+    wait_until(lambda: len(pipeline.stored()) > before + 100, message="nothing is produced again")
     running.terminate("porch")
-    entries = stored(pipeline)
+    entries = pipeline.stored()
     assert len(set(entries)) == len(entries)
 
 
 @pytest.mark.parametrize("point", [each for each in OF_PRODUCER if each.endswith(".after")])
-def test_a_producer_loses_a_reply(pipeline: Pipeline, running: Services, point: str) -> None:
+def test_a_producer_loses_a_reply(
+    pipeline: Pipeline, running: Services, lanes: int, point: str
+) -> None:
     pipeline.run_clock(at(0), SPEED)
 
-    name = running.producer("porch", "--devices=3", **fault(point, "lose-reply"))
+    options = (DEVICES, f"--lanes={lanes}")
+    name = running.producer("porch", *options, **fault(point, "lose-reply"))
 
     wait_until(lambda: f"fault point {point}" in running.said(name))
-    wait_until(lambda: len(stored(pipeline)) > 1_000, message="too little is produced")
+    wait_until(lambda: len(pipeline.stored()) > 1_000, message="too little is produced")
     assert running.terminate(name)[0] == 0
     tally = json.loads(running.output(name).read_text())
-    entries = stored(pipeline)
+    entries = pipeline.stored()
     assert len(set(entries)) == len(entries) == tally["taken"] == tally["produced"]
 
 
@@ -130,7 +141,8 @@ def test_an_averages_consumer_is_killed(
 ) -> None:
     url = f"sqlite:///{tmp_path}/warehouse.db"
     produce_hours(pipeline)
-    pipeline.count()
+    for partition in pipeline.partitions():
+        pipeline.count(partition)
     pipeline.seal()
 
     warehouse = {"HOURGLASS_WAREHOUSE_URL": url}

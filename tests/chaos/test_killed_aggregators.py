@@ -11,7 +11,8 @@ from typing import Any, Self
 import pytest
 from redis.exceptions import ResponseError
 
-from hourglass.keys import AVERAGES, DAY_MS, FRONTIER, GROUP, HOUR_MS, Partition
+from hourglass.keys import AVERAGES, FRONTIER, GROUP, HOUR_MS
+from hourglass.partitions import candidates
 from hourglass.publication import Result
 from hourglassctl.verdict import expected_hours
 from producer.sensor import Sensors
@@ -26,7 +27,8 @@ HOURS_AHEAD = 6
 
 
 def sensors() -> Sensors:
-    return Sensors(["porch", "attic", "cellar"], seed=7, period_ms=1000)
+    """One for each of three lanes."""
+    return Sensors(["porch", "porch-6", "porch-7"], seed=7, period_ms=1000)
 
 
 class Load:
@@ -64,14 +66,10 @@ def published_until(pipeline: Pipeline) -> int:
     return DAY.day_ms if frontier is None else int(frontier) + HOUR_MS
 
 
-def days_until(end_ms: int) -> list[Partition]:
-    return [Partition(day_ms) for day_ms in range(DAY.day_ms, end_ms, DAY_MS)]
-
-
 def held_by(pipeline: Pipeline, name: str) -> int:
     """Entries that this aggregator's consumers have in their hands."""
-    days = days_until(pipeline.clock.look().now_ms)
-    replies = pipeline.cluster.pipeline([("XINFO CONSUMERS", day.stream, GROUP) for day in days])
+    known = candidates(pipeline.cluster, pipeline.clock.look())
+    replies = pipeline.cluster.pipeline([("XINFO CONSUMERS", each.stream, GROUP) for each in known])
     opened: list[list[dict[str, Any]]] = [r for r in replies if not isinstance(r, ResponseError)]
     return sum(
         info["pending"]
@@ -97,9 +95,9 @@ def kill_with_entries_in_its_hands(pipeline: Pipeline, running: Services, name: 
 
 @pytest.mark.chaos
 @pytest.mark.usefixtures("redis")
-def test_whoever_is_killed_every_reading_is_counted_once(redis_url: str) -> None:
+def test_whoever_is_killed_every_reading_is_counted_once(redis_url: str, lanes: int) -> None:
     random = Random()
-    with Pipeline(redis_url) as pipeline, services(redis_url) as running:
+    with Pipeline(redis_url, lanes=lanes) as pipeline, services(redis_url) as running:
         for name in AGGREGATORS:
             running.aggregator(name)
         with Load(pipeline) as load:
@@ -119,7 +117,7 @@ def test_whoever_is_killed_every_reading_is_counted_once(redis_url: str) -> None
 
 def check(pipeline: Pipeline, end_ms: int) -> None:
     expected = expected_hours([sensors()], DAY.day_ms, end_ms)
-    records = [record for day in days_until(end_ms) for record in pipeline.records(day).values()]
+    records = pipeline.day_records()
     counted = {
         record.start_ms: Result(record.count, record.sum_milli_f)
         for record in records

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import signal
 from itertools import pairwise
-from typing import Any
 
 import pytest
 
 from hourglassctl.embedded import EmbeddedCluster, Node
-from tests.pipeline import DAY, Pipeline, at
+from tests.pipeline import Pipeline, at
 from tests.services import Services, services
 from tests.waiting import wait_until
 
@@ -26,7 +25,8 @@ COUNTED = "hourglass_readings_counted_total"
 
 
 def shard_of_the_day(pipeline: Pipeline, embedded: EmbeddedCluster) -> Node:
-    return embedded.node_at(pipeline.master_of(DAY.stream))
+    """Of its first partition that has readings."""
+    return embedded.node_at(pipeline.master_of(pipeline.partitions()[0].stream))
 
 
 def reaches(running: Services, name: str, sample: str, least: float) -> None:
@@ -41,14 +41,6 @@ def tally_at_the_end(running: Services, name: str) -> dict[str, int]:
     assert status == 0
     tally: dict[str, int] = json.loads(running.output(name).read_text())
     return tally
-
-
-def stored(pipeline: Pipeline) -> list[tuple[bytes, int]]:
-    """Device and event time of every entry, in the order of the stream."""
-    entries: list[tuple[bytes, dict[bytes, Any]]] = pipeline.cluster.call(
-        "XRANGE", DAY.stream, "-", "+"
-    )
-    return [(fields[b"device"], DAY.day_ms + int(fields[b"ts"])) for _, fields in entries]
 
 
 @pytest.mark.embedded(node_timeout_ms=15_000)
@@ -67,7 +59,7 @@ def test_a_producer_buffers_while_its_shard_is_silent_and_catches_up(
         running.await_caught_up(name)
 
         tally = tally_at_the_end(running, name)
-        entries = stored(pipeline)
+        entries = pipeline.stored()
         assert tally["produced"] == tally["taken"] == len(entries)
         assert tally["dropped"] == 0
         assert len(set(entries)) == len(entries)
@@ -89,7 +81,7 @@ def test_a_producer_told_to_stop_sends_what_it_has_buffered(embedded: EmbeddedCl
 
         assert running.exit_status(name) == 0
         tally: dict[str, int] = json.loads(running.output(name).read_text())
-        assert tally["produced"] == tally["taken"] == len(stored(pipeline))
+        assert tally["produced"] == tally["taken"] == len(pipeline.stored())
 
 
 @pytest.mark.embedded(node_timeout_ms=15_000)
@@ -129,7 +121,7 @@ def test_a_full_buffer_drops_the_oldest_and_counts_them(embedded: EmbeddedCluste
 
         dropped = running.metric(name, FULL)
         tally = tally_at_the_end(running, name)
-        times = [ts_ms for _, ts_ms in stored(pipeline)]
+        times = [ts_ms for _, ts_ms in pipeline.stored()]
         steps = [later - earlier for earlier, later in pairwise(times)]
         assert tally["produced"] == tally["taken"] + tally["dropped"]
         assert tally["taken"] == len(times)
@@ -140,10 +132,12 @@ def test_a_full_buffer_drops_the_oldest_and_counts_them(embedded: EmbeddedCluste
 
 
 @pytest.mark.embedded(persistence=True)
-def test_both_services_outlast_a_shard_that_dies_and_comes_back(embedded: EmbeddedCluster) -> None:
+def test_both_services_outlast_a_shard_that_dies_and_comes_back(
+    embedded: EmbeddedCluster, lanes: int
+) -> None:
     with Pipeline(embedded.url) as pipeline, services(embedded.url) as running:
         pipeline.run_clock(at(0), SPEED)
-        producer = running.producer("porch", "--devices", "3")
+        producer = running.producer("porch", "--devices=6", f"--lanes={lanes}")
         aggregator = running.aggregator()
         reaches(running, aggregator, COUNTED, 1)
 
@@ -158,7 +152,7 @@ def test_both_services_outlast_a_shard_that_dies_and_comes_back(embedded: Embedd
         running.await_caught_up(producer)
 
         tally = tally_at_the_end(running, producer)
-        assert tally["produced"] == tally["taken"] == len(set(stored(pipeline)))
+        assert tally["produced"] == tally["taken"] == len(set(pipeline.stored()))
         assert tally["dropped"] == 0
         wait_until(lambda: counted(pipeline) == tally["taken"], message="not everything is counted")
         running.await_ready(aggregator)
@@ -166,4 +160,4 @@ def test_both_services_outlast_a_shard_that_dies_and_comes_back(embedded: Embedd
 
 
 def counted(pipeline: Pipeline) -> int:
-    return sum(record.count + record.late for record in pipeline.records().values())
+    return sum(record.count + record.late for record in pipeline.day_records())

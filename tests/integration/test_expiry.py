@@ -8,7 +8,7 @@ import pytest
 
 from hourglass.clock import ClockSpec, Instant, Mode
 from hourglass.keys import PARTITIONS, RETENTION_MS, Partition
-from hourglass.partitions import register
+from hourglass.partitions import enter
 from tests.pipeline import DAY, NEXT_DAY, Pipeline, at, day_after, reading
 from tests.waiting import wait_until
 
@@ -98,7 +98,7 @@ def test_the_companions_outlive_their_stream(pipeline: Pipeline, clock: str) -> 
     lives = {key: expires_ms(pipeline, key) for key in partition.companions}
 
     devices = partition.devices((now_ms - partition.day_ms) // 3_600_000)
-    there = {partition.hours, partition.producers, partition.quarantine, devices}
+    there = {partition.hours, partition.producers, partition.lanes, partition.quarantine, devices}
     assert {key for key, life in lives.items() if life != -2} == there
     assert min(lives[key] for key in there) > expires_ms(pipeline, partition.stream)
 
@@ -114,12 +114,12 @@ def test_the_index_lives_as_long_as_the_last_of_its_partitions_can(pipeline: Pip
 def test_the_index_forgets_partitions_that_have_expired(pipeline: Pipeline) -> None:
     instant = pipeline.clock.refresh()
     over_in_a_moment = ClockSpec(mode=Mode.DRIVEN, origin_ms=DAY.end_ms + RETENTION_MS - 100)
-    register(pipeline.cluster, DAY, Instant(over_in_a_moment, instant.real_ms))
-    register(pipeline.cluster, NEXT_DAY, instant)
+    enter(pipeline.cluster, [DAY], Instant(over_in_a_moment, instant.real_ms))
+    enter(pipeline.cluster, [NEXT_DAY], instant)
     assert listed(pipeline) == {DAY.stream, NEXT_DAY.stream}
 
     def forgotten() -> bool:
-        register(pipeline.cluster, NEXT_DAY, instant)
+        enter(pipeline.cluster, [NEXT_DAY], instant)
         return listed(pipeline) == {NEXT_DAY.stream}
 
     wait_until(forgotten, message="the index still lists a partition that has expired")

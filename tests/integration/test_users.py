@@ -20,8 +20,18 @@ from redis.exceptions import NoPermissionError, ResponseError
 import hourglass
 from hourglass.connecting import connect
 from hourglass.errors import Unsuitable
-from hourglass.keys import AVERAGES, CLOCK, FRONTIER, PARTITIONS, PUBLISHED, REVISIONS
+from hourglass.keys import (
+    AVERAGES,
+    CLOCK,
+    FRONTIER,
+    HOUR_MS,
+    HOURS,
+    PARTITIONS,
+    PUBLISHED,
+    REVISIONS,
+)
 from hourglassctl.embedded import EmbeddedCluster, Node
+from hourglassctl.replay import DataSet, replay
 from tests.pipeline import DAY, Pipeline, at
 from tests.services import Services, services
 from tests.users import FILE, PASSWORD, acl_file, denials, names
@@ -30,6 +40,9 @@ from tests.waiting import wait_until
 SPEED = 1800.0
 COUNTED = "hourglass_readings_counted_total"
 LOADED = "hourglass_averages_loaded_total"
+REFILLED = "hourglass_averages_refilled_total"
+LANES = 2
+PRODUCER = ("--wait-replicas", "1", "--devices", "6", "--lanes", str(LANES))
 
 
 def command(cluster: EmbeddedCluster, user: str, *arguments: str) -> str:
@@ -87,7 +100,11 @@ def test_the_pipeline_needs_nothing_that_its_users_may_not_do(
 ) -> None:
     with Pipeline(guarded.url) as pipeline, services(guarded.url) as running:
         command(guarded, "operator", "clock", "run", "--from", "2025-01-01", "--speed", str(SPEED))
-        start(running, "producer", "producer", "producer", "--wait-replicas", "1")
+        start(running, "producer", "producer", "producer", *PRODUCER)
+        wait_until(lambda: len(pipeline.partitions()) == LANES, message="the lanes do not appear")
+        lane = pipeline.partitions()[0].stream
+        for key in (PARTITIONS, DAY.lanes):
+            pipeline.cluster.call("DEL", key)
         start(
             running, "aggregator-1", "aggregator", "aggregator",
             HOURGLASS_FAULT="commit.before:kill@20",
@@ -104,14 +121,14 @@ def test_the_pipeline_needs_nothing_that_its_users_may_not_do(
             lambda: running.metric("aggregator-2", "hourglass_entries_reclaimed_total"),
             message="nothing is claimed from the one that was killed",
         )
-        guarded.move_slot(DAY.stream, to=other_master(guarded, DAY.stream))
+        guarded.move_slot(lane, to=other_master(guarded, lane))
         more(running, "aggregator-2", COUNTED)
-        for key in (DAY.stream, AVERAGES):
+        for key in (lane, AVERAGES):
             fail_over(guarded, key)
             more(running, "aggregator-2", COUNTED)
             more(running, "consumer", LOADED)
         pipeline.cluster.refresh_topology()
-        pipeline.cluster.call("XGROUP DESTROY", DAY.stream, "aggregators")
+        pipeline.cluster.call("XGROUP DESTROY", lane, "aggregators")
         wait_until(
             lambda: running.metric("aggregator-2", "hourglass_partition_recounts_total"),
             message="the partition whose group was destroyed is not counted again",
@@ -128,6 +145,29 @@ def test_the_pipeline_needs_nothing_that_its_users_may_not_do(
         assert command(guarded, "operator", "reset", "--yes").startswith("deleted")
 
     assert denials(guarded.nodes) == set()
+
+
+def test_the_averages_consumer_may_load_what_was_trimmed_from_the_hour_records(
+    tmp_path: Path, redis_binary: Path | None
+) -> None:
+    options = {"aclfile": str(acl_file(tmp_path))}
+    with (
+        EmbeddedCluster(masters=1, binary=redis_binary, options=options) as cluster,
+        Pipeline(cluster.url) as pipeline,
+        services(cluster.url) as running,
+    ):
+        replay(pipeline.cluster, DataSet(days=1, devices=4, period_ms=HOUR_MS // 4), lanes=LANES)
+        pipeline.count(*pipeline.partitions())
+        pipeline.seal()
+        pipeline.cluster.call("XTRIM", AVERAGES, "MAXLEN", 1)
+
+        start(
+            running, "consumer", "averages_consumer", "averages-consumer",
+            "--warehouse-url", f"sqlite:///{tmp_path}/warehouse.db",
+        )  # fmt: skip
+        wait_until(lambda: running.metric("consumer", REFILLED) == HOURS - 1, 30, "no refill")
+
+        assert denials(cluster.nodes) == set()
 
 
 def other_master(embedded: EmbeddedCluster, key: str) -> Node:
@@ -174,6 +214,7 @@ MAY: Mapping[str, Sequence[str]] = {
     f"RENAME {DAY.stream} {DAY.stream}": (),
     # what was counted
     f"HGETALL {RECORDS}": ("averages-consumer", "auditor", "operator"),
+    f"HEXISTS {RECORDS} 00:sealed": ("producer", "aggregator", "operator"),
     f"HSET {RECORDS} 00:sum 1": ("aggregator", "operator"),
     f"XADD {QUARANTINE} * id 1": ("aggregator", "operator"),
     f"XLEN {QUARANTINE}": ("aggregator", "averages-consumer", "auditor", "operator"),
@@ -184,6 +225,9 @@ MAY: Mapping[str, Sequence[str]] = {
     f"DEL {RECORDS}": ("operator",),
     f"DEL {DEVICES}": ("aggregator", "operator"),
     f"HSET {DAY.producers} me 1": ("producer", "operator"),
+    f"GET {DAY.lanes}": EVERYBODY,
+    f"SET {DAY.lanes} 0": ("producer", "aggregator", "operator"),
+    f"SET {RECORDS} 0": (),
     # averages
     f"XADD {AVERAGES} 1-0 count 1": ("aggregator", "operator"),
     f"SET {FRONTIER} 0": ("aggregator",),
@@ -199,7 +243,7 @@ MAY: Mapping[str, Sequence[str]] = {
     f"HGETALL {CLOCK}": EVERYBODY,
     f"HSET {CLOCK} mode wall": ("operator",),
     f"DEL {CLOCK}": ("operator",),
-    f"ZADD {PARTITIONS} 1 {DAY.stream}": ("producer", "operator"),
+    f"ZADD {PARTITIONS} 1 {DAY.stream}": ("producer", "aggregator", "operator"),
     f"ZRANGE {PARTITIONS} 0 -1": (
         "aggregator",
         "averages-consumer",
@@ -324,10 +368,15 @@ def test_passwords_come_from_files_and_whoever_has_none_stays_out(tmp_path: Path
 
 #: Whose scripts a user runs.
 RUNS = {
-    "producer": ("producer/ingest", "hourglass/register"),
-    "aggregator": ("aggregator/*", "hourglass/reap"),
+    "producer": ("producer/ingest", "hourglass/divide", "hourglass/register"),
+    "aggregator": ("aggregator/*", "hourglass/divide", "hourglass/register", "hourglass/reap"),
     "averages-consumer": ("averages_consumer/*", "hourglass/reap"),
-    "operator": ("hourglassctl/*", "producer/ingest", "hourglass/register"),
+    "operator": (
+        "hourglassctl/*",
+        "producer/ingest",
+        "hourglass/divide",
+        "hourglass/register",
+    ),
 }
 
 

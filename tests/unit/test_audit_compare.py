@@ -142,3 +142,61 @@ def test_a_warehouse_that_was_not_given_is_not_compared() -> None:
 def test_the_data_says_whether_it_is_clean() -> None:
     assert Audit().as_data()["clean"] is True
     assert compare([replace(GOOD, unaccounted=1)], PUBLISHED).as_data()["clean"] is False
+
+
+LANES = [Partition(DAY.day_ms, number) for number in (0, 3)]
+
+
+def of_lanes(*counts: int) -> list[Recount]:
+    """The first hour of DAY, shared out so; its plain partition has no reading."""
+    return [
+        Recount(
+            partition=partition,
+            records=(HourRecord(start_ms=FIRST, count=n, sum_milli_f=n * 50_000, sealed=True),),
+            raw={FIRST: RawHour(n, n * 50_000)} if n else None,
+        )
+        for partition, n in zip((DAY, *LANES), (0, *counts), strict=True)
+    ]
+
+
+def test_the_lanes_of_a_day_are_compared_with_what_was_published_together() -> None:
+    audit = compare(of_lanes(2, 1), PUBLISHED)
+
+    assert audit.differences == []
+    assert (audit.hours, audit.counted) == (1, 3)
+
+
+def test_readings_that_a_lane_has_lost_are_found_in_it_and_in_the_sum() -> None:
+    recounts = of_lanes(2, 1)
+    recounts[1] = replace(recounts[1], records=of_lanes(1, 1)[1].records)
+
+    audit = compare(recounts, PUBLISHED)
+
+    raw, sealed = [each.what for each in audit.differences]
+    assert "temps:20250101:0 give 2 readings" in raw
+    assert "sealed with 2 readings" in sealed
+    assert (audit.lost, audit.twice) == (1, 0)
+
+
+def test_an_hour_that_a_lane_has_not_sealed_is_not_compared_yet() -> None:
+    recounts = of_lanes(1, 1)
+    unsealed = replace(recounts[2].records[0], sealed=False)
+    recounts[2] = replace(recounts[2], records=(unsealed,))
+
+    assert compare(recounts, PUBLISHED).differences == []
+
+
+def test_late_readings_of_lanes_add_up() -> None:
+    late = [
+        replace(
+            each,
+            records=(replace(each.records[0], late=2, late_sum_milli_f=100_000),),
+            raw={FIRST: RawHour(n + 2, (n + 2) * 50_000)},
+        )
+        for n, each in enumerate(of_lanes(1, 2))
+    ]
+
+    audit = compare(late, PUBLISHED)
+
+    assert audit.differences == []
+    assert audit.late_by_hour == {FIRST: 6}

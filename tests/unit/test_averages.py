@@ -7,10 +7,10 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from hourglass.averages import HourlyAverage, HourRecord, mean_milli_f
+from hourglass.averages import HourlyAverage, HourRecord, joined_hours, mean_milli_f
 from hourglass.keys import HOUR_MS
 
 sums = st.integers(-(2**62), 2**62)
@@ -146,3 +146,66 @@ def test_what_is_no_average_says_why(
 
     with pytest.raises(ValueError, match=said):
         HourlyAverage.decode(entry_id, present)
+
+
+#: Which of some aggregators sealed which share of an hour, and the readings there and after.
+shares = st.lists(
+    st.tuples(
+        st.sampled_from(["aggregator-0", "aggregator-1"]),
+        st.lists(temperatures, max_size=5),
+        st.lists(temperatures, max_size=3),
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+def record_of(sealed_by: str, readings: list[int], late: list[int] | None = None) -> HourRecord:
+    return HourRecord(
+        start_ms=SEALED.start_ms,
+        count=len(readings),
+        sum_milli_f=sum(readings),
+        min_milli_f=min(readings, default=0),
+        max_milli_f=max(readings, default=0),
+        devices=len(readings),
+        late=len(late or []),
+        late_sum_milli_f=sum(late or []),
+        sealed=True,
+        sealed_by=sealed_by,
+    )
+
+
+@given(of=shares)
+@example(of=[("aggregator-0", [50_000], []), ("aggregator-1", [], [-9_000])])
+@example(of=[("aggregator-0", [-50_000], []), ("aggregator-1", [], [])])
+def test_the_records_of_an_hours_shares_are_the_record_of_all_its_readings(
+    of: list[tuple[str, list[int], list[int]]],
+) -> None:
+    joined = HourRecord.joined([record_of(*share) for share in of])
+
+    by = {sealed_by for sealed_by, readings, _ in of if readings} or {each for each, *_ in of}
+    readings = [each for _, readings, _ in of for each in readings]
+    late = [each for *_, late in of for each in late]
+    assert joined == record_of(",".join(sorted(by)), readings, late)
+
+
+@given(of=shares)
+def test_a_record_alone_is_joined_as_it_is(of: list[tuple[str, list[int], list[int]]]) -> None:
+    record = record_of(*of[0])
+
+    assert HourRecord.joined([record]) == record
+
+
+def test_an_hour_is_sealed_when_each_partition_of_the_day_has_sealed_it() -> None:
+    sealed = record_of("aggregator-0", [50_000])
+    later = replace(sealed, start_ms=sealed.start_ms + HOUR_MS)
+    unsealed = replace(later, sealed=False)
+
+    def hours(*partitions: list[HourRecord]) -> list[tuple[int, bool]]:
+        return [(each.count, each.sealed) for each in joined_hours(partitions)]
+
+    assert hours([sealed, later], [sealed, later]) == [(2, True), (2, True)]
+    assert hours([sealed, later], [sealed, unsealed]) == [(2, True), (2, False)]
+    assert hours([sealed, later], [sealed]) == [(2, True), (1, False)]
+    assert hours([later, sealed], []) == [(1, False), (1, False)]
+    assert hours() == []

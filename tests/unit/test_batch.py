@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import groupby
 from typing import Any, cast
 
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hourglass.keys import DAY_MS, Partition
+from hourglass.lanes import place
 from hourglass.readings import Reading, milli_f
 from producer.batch import Batch, Batcher
 
@@ -97,3 +99,48 @@ def test_a_payload_is_text_the_way_a_foreign_writer_would_write_it() -> None:
         b"3600000",
         b"-40.5",
     ]
+
+
+def three_lanes(day: Partition) -> Sequence[Partition]:
+    """Of every second day; the others have none."""
+    if day.day_ms // DAY_MS % 2:
+        return (day,)
+    return [Partition(day.day_ms, number) for number in (0, 2, 5)]
+
+
+@given(readings=reading_lists, limit=limits)
+def test_with_lanes_every_reading_is_in_one_batch_and_a_devices_in_their_order(
+    readings: list[Reading], limit: int
+) -> None:
+    batches = list(Batcher(limit=limit, partitions=three_lanes).cut(readings))
+
+    shared_out = [reading for batch in batches for reading in unpacked(batch)]
+    assert sorted(shared_out) == sorted(readings)
+    for device in {reading.device for reading in readings}:
+        assert [each for each in shared_out if each.device == device] == [
+            each for each in readings if each.device == device
+        ]
+    assert [batch.sequence for batch in batches] == list(range(1, len(batches) + 1))
+    assert all(batch.count == len(unpacked(batch)) <= limit for batch in batches)
+
+
+@given(readings=reading_lists, limit=limits)
+def test_a_batch_is_of_the_lane_that_its_devices_belong_to(
+    readings: list[Reading], limit: int
+) -> None:
+    for batch in Batcher(limit=limit, partitions=three_lanes).cut(readings):
+        for reading in unpacked(batch):
+            lanes = three_lanes(Partition.containing(reading.ts_ms))
+            assert batch.partition == lanes[place(reading.device, len(lanes))]
+
+
+@given(readings=reading_lists, limit=limits)
+def test_a_lanes_batch_is_full_unless_it_is_its_days_last(
+    readings: list[Reading], limit: int
+) -> None:
+    of_a_day = sorted(readings, key=lambda each: each.ts_ms)
+    batches = list(Batcher(limit=limit, partitions=three_lanes).cut(of_a_day))
+
+    for partition in {batch.partition for batch in batches}:
+        *full, _last = [batch.count for batch in batches if batch.partition == partition]
+        assert full == [limit] * len(full)

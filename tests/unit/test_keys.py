@@ -9,11 +9,21 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from redis.crc import key_slot
 
-from hourglass.keys import DAY_MS, HOUR_MS, RETENTION_MS, Partition, days_alive, iso
+from hourglass.keys import (
+    DAY_MS,
+    HOUR_MS,
+    LANE_NUMBERS,
+    RETENTION_MS,
+    Partition,
+    days_alive,
+    iso,
+)
 
 #: 1 January 1970 to the last millisecond of the year 9999.
 times_ms = st.integers(0, 253_402_300_799_999)
-partitions = st.builds(Partition.containing, times_ms)
+days = st.builds(Partition.containing, times_ms)
+lanes = st.builds(Partition, days.map(lambda day: day.day_ms), st.integers(0, LANE_NUMBERS - 1))
+partitions = st.one_of(days, lanes)
 
 
 def at(text: str) -> int:
@@ -38,10 +48,30 @@ def test_a_partition_is_found_again_by_its_name(partition: Partition) -> None:
     assert Partition.named(partition.stream) == partition
 
 
+def test_a_lane_is_named_after_its_day_and_number() -> None:
+    assert Partition(at("2025-01-01T00:00:00Z"), 3).stream == "temps:20250101:3"
+
+
+@given(lane=lanes)
+def test_a_lane_belongs_to_the_day_whose_stream_has_its_name_without_the_number(
+    lane: Partition,
+) -> None:
+    assert lane.day.stream == lane.stream.rpartition(":")[0]
+    assert (lane.day.lane, lane.end_ms) == (None, lane.day.end_ms)
+
+
+@given(of=st.lists(partitions, max_size=9))
+def test_partitions_are_in_order_of_days_the_plain_one_first(of: list[Partition]) -> None:
+    places = [(each.day_ms, -1 if each.lane is None else each.lane) for each in sorted(of)]
+
+    assert places == sorted(places)
+
+
 @given(
     name=st.one_of(
         st.text(),
         st.from_regex(r"\Atemps:[0-9]{6,10}\Z"),
+        st.from_regex(r"\Atemps:20250101:\d{0,4}\Z"),
         st.from_regex(r"\Atemps:\d{8}\Z"),
         partitions.flatmap(lambda each: st.sampled_from(each.companions)),
     )
@@ -51,13 +81,22 @@ def test_a_partition_is_found_again_by_its_name(partition: Partition) -> None:
 @example(name="temps:2025011")
 @example(name="temps:2025010１")  # noqa: RUF001 - a digit, though not one of ours
 @example(name="temps:averages")
-@example(name="temps:20250101:0")
+@example(name="temps:20250101:")
+@example(name="temps:20250101:00")
+@example(name="temps:20250101:-1")
+@example(name="temps:20250101:0:0")
+@example(name="temps:20250101:512")
 @example(name="temps:20250101\n")
 @example(name="Temps:20250101")
 def test_only_a_partitions_own_name_names_it(name: str) -> None:
     named = Partition.named(name)
 
     assert named is None or named.stream == name
+
+
+def test_a_lanes_number_has_a_limit() -> None:
+    assert Partition.named(f"temps:20250101:{LANE_NUMBERS - 1}") is not None
+    assert Partition.named(f"temps:20250101:{LANE_NUMBERS}") is None
 
 
 @given(partition=partitions)
@@ -69,10 +108,10 @@ def test_a_partition_and_its_companions_share_a_slot(partition: Partition) -> No
 
 @given(partition=partitions)
 def test_every_companion_is_listed_once(partition: Partition) -> None:
-    named = {partition.hours, partition.producers, partition.quarantine}
+    named = {partition.hours, partition.producers, partition.lanes, partition.quarantine}
     named |= {partition.devices(hour) for hour in range(24)}
 
-    assert len(named) == 27
+    assert len(named) == 28
     assert sorted(partition.companions) == sorted(named)
 
 

@@ -3,12 +3,13 @@ that one has been overtaken already."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aggregator.order import SealedHours, publishable
+from aggregator.order import SealedHours, joined, publishable
 from hourglass.averages import HourRecord
 from hourglass.keys import DAY_MS, HOUR_MS, HOURS, Partition
 
@@ -150,3 +151,72 @@ def test_an_hour_without_readings_is_passed_over_and_not_published() -> None:
 def test_a_day_is_complete_with_its_last_hour() -> None:
     assert sealed(DAY_1, 24).complete
     assert not sealed(DAY_1, 23, waiting=1).complete
+
+
+LANES = tuple(Partition(DAY_1.day_ms, number) for number in range(3))
+
+
+@st.composite
+def days_of_lanes(draw: st.DrawFn) -> list[SealedHours]:
+    """A day whose partitions have sealed different ones of the hours that are due."""
+    due = draw(st.integers(0, HOURS))
+    members: list[SealedHours] = []
+    for partition in (DAY_1, *LANES[: draw(st.integers(0, len(LANES)))]):
+        hours = sorted(draw(st.sets(st.integers(0, due - 1)))) if due else []
+        members.append(
+            SealedHours(
+                partition=partition,
+                records=tuple(record(partition, h, draw(st.integers(0, 9))) for h in hours),
+                waiting=due - len(hours),
+            )
+        )
+    lanes = tuple(each.partition for each in members[1:])
+    return [replace(members[0], lanes=lanes), *members[1:]]
+
+
+@given(members=days_of_lanes())
+def test_a_day_has_sealed_the_hours_that_all_its_partitions_have(
+    members: list[SealedHours],
+) -> None:
+    day = joined(members)
+
+    sealed = [{each.start_ms: each.count for each in member.records} for member in members]
+    assert {each.start_ms: each.count for each in day.records} == {
+        start_ms: sum(member[start_ms] for member in sealed)
+        for start_ms in sealed[0]
+        if all(start_ms in member for member in sealed)
+    }
+    assert len(day.records) + day.waiting == len(members[0].records) + members[0].waiting
+    assert [each.start_ms for each in day.records] == sorted({e.start_ms for e in day.records})
+
+
+@given(hours=st.integers(0, HOURS), waiting=st.integers(0, HOURS))
+def test_a_plain_partition_alone_is_its_day(hours: int, waiting: int) -> None:
+    plain = sealed(DAY_1, hours, waiting=waiting)
+
+    assert joined([plain]) == plain
+    assert joined([replace(plain, lanes=(DAY_1,))]) == plain
+
+
+@given(members=days_of_lanes())
+def test_a_day_of_which_a_lane_was_not_asked_has_sealed_nothing(
+    members: list[SealedHours],
+) -> None:
+    plain, *lanes = members
+    unasked = Partition(DAY_1.day_ms, 9)
+
+    day = joined([replace(plain, lanes=(*plain.lanes, unasked)), *lanes])
+
+    assert (day.records, day.waiting) == ((), len(plain.records) + plain.waiting)
+
+
+def test_a_day_without_its_plain_partition_has_sealed_nothing() -> None:
+    assert joined([sealed(LANES[0], 3)]).records == ()
+
+
+def test_a_lane_that_waits_holds_back_its_day_and_the_next() -> None:
+    members = [sealed(DAY_1, 5), sealed(LANES[0], 5), sealed(LANES[1], 3, waiting=2)]
+
+    ready = publishable([joined(members), sealed(DAY_2, 5)], after_ms=BEFORE_ALL_MS)
+
+    assert [each.start_ms for each in ready] == [DAY_1.hour_start_ms(hour) for hour in range(3)]

@@ -1,29 +1,34 @@
 #!lua flags=allow-oom
 -- Seal the hours of a partition that are due, each once all that had arrived by then is counted.
 --
--- KEYS[1]  stream      KEYS[2] hour records
--- KEYS[3…] the sets of devices seen, one per hour from 0 to 23
+-- KEYS[1]  stream      KEYS[2] hour records      KEYS[3] where the lanes of a day stand
+-- KEYS[4…] the sets of devices seen, one per hour from 0 to 23
 -- ARGV     group, how many hours are due (the first so many: 0 to 24), who seals,
---          pipeline time in ms, real time in ms at which the records expire
+--          pipeline time in ms, real time in ms at which the records expire,
+--          1 if the day has begun in another of its partitions, else 0
 -- Reply    {hours sealed by this call, hours due and not sealed yet,
 --           {hour, count, sum, min, max, devices, late, late sum, late min, late max, sealed by}
---           for each sealed hour};
+--           for each sealed hour,
+--           1 if the day has begun here, or was said to have, else 0, lanes of the day or nil};
 --          counts and sums are text, missing ones nil
 -- Keeps    an hour is sealed once. The barrier is the stream's last id when the hour was first found
 --          due; it seals when the group has been delivered everything up to the barrier and nothing
 --          up to it is pending. A partition whose stream is gone, or is no stream any more, has
---          nothing left to wait for; one whose records are gone waits until it has been opened again
-need(#KEYS == 26 and #ARGV == 5, 'seal takes 26 keys and 5 arguments')
+--          nothing left to wait for; one whose records are gone waits until it has been opened again.
+--          Where a day has begun, a partition without readings is sealed like the others: an hour is
+--          published when all of its day's partitions have sealed it, and what comes after is late
+need(#KEYS == 27 and #ARGV == 6, 'seal takes 27 keys and 6 arguments')
 need(is_whole(ARGV[2]) and tonumber(ARGV[2]) <= 24, 'the hours due must be 0 to 24')
 need(is_whole(ARGV[4]) and is_whole(ARGV[5]), 'the times must be whole numbers')
 local stream, hours = KEYS[1], KEYS[2]
-local group, due, sealed_by, now, records_expire =
-  ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
-for hour = 0, 23 do expect(KEYS[3 + hour], 'set') end
+local group, due, sealed_by, now, records_expire, begun =
+  ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5], ARGV[6] == '1'
+for hour = 0, 23 do expect(KEYS[4 + hour], 'set') end
 local recorded = expect(hours, 'hash')
+local lanes = lanes_at(KEYS[3])
 
 local alive = redis.call('TYPE', stream).ok == 'stream'
-if not alive and not recorded then return { {}, 0, {} } end
+if not alive and not recorded and not begun then return { {}, 0, {}, 0, lanes } end
 
 local last, delivered
 local opened = redis.call('HEXISTS', hours, 'incarnation') == 1
@@ -52,8 +57,8 @@ for hour = 0, 23 do
       redis.call('HSET', hours, h .. 'barrier', barrier)
     end
     if counted_up_to(barrier) then
-      local devices = redis.call('SCARD', KEYS[3 + hour])
-      redis.call('UNLINK', KEYS[3 + hour])
+      local devices = redis.call('SCARD', KEYS[4 + hour])
+      redis.call('UNLINK', KEYS[4 + hour])
       redis.call('HSET', hours, h .. 'sealed', now, h .. 'sealed_by', sealed_by, h .. 'devices', devices)
       sealed_now[#sealed_now + 1] = hour
       sealed = true
@@ -69,4 +74,4 @@ for hour = 0, 23 do
   end
 end
 keep_until(hours, records_expire)
-return { sealed_now, waiting, report }
+return { sealed_now, waiting, report, 1, lanes }

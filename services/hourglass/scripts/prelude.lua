@@ -28,6 +28,13 @@ local function expect(key, kind)
   return found ~= 'none'
 end
 
+-- The numbers of a day's lanes, as divide.lua writes them; false before they are decided.
+local function lanes_at(key)
+  local lanes = expect(key, 'string') and redis.call('GET', key)
+  need(not lanes or string.find(lanes, '^[%d,+]*$'), key .. ' holds no lanes: rename or delete it')
+  return lanes
+end
+
 -- An expiry is extended and never shortened; GT alone does nothing on a key without TTL.
 local function keep_until(key, at)
   if redis.call('PEXPIREAT', key, at, 'NX') == 0 then redis.call('PEXPIREAT', key, at, 'GT') end

@@ -1,0 +1,36 @@
+#!lua
+-- Decide which lanes producers share a day out to, for all of them and for good.
+--
+-- KEYS[1]  the day's lanes: the numbers of those that it is shared out to, with commas between, none for
+--          the plain partition alone; after a plus sign those of others that were written to
+-- KEYS[2]  hour records of the day's plain partition
+-- ARGV     the numbers proposed, those of the lanes that the caller has written to, real time in ms
+--          at which the hour records expire
+-- Reply    the day's lanes
+-- Keeps    decided once. Sealing an hour of the plain partition tells the lanes, in this slot too: so
+--          whoever publishes an hour knows every lane that there was before, and none comes after it.
+--          If a failover loses the decision, and another one is taken before the producers have told
+--          the first, the lanes of both are known
+need(#KEYS == 2 and #ARGV == 3, 'divide takes 2 keys and 3 arguments')
+for i = 1, 2 do need(string.find(ARGV[i], '^[%d,]*$'), 'lanes must be numbers') end
+need(is_whole(ARGV[3]), 'the time must be a whole number')
+local key, hours = KEYS[1], KEYS[2]
+local proposed, used, records_expire = ARGV[1], ARGV[2], ARGV[3]
+expect(hours, 'hash')
+local before = lanes_at(key)
+
+local lanes = before
+if not lanes then
+  lanes = proposed
+  for hour = 0, 23 do
+    if redis.call('HEXISTS', hours, string.format('%02d:sealed', hour)) == 1 then lanes = '' end
+  end
+end
+for number in string.gmatch(used, '%d+') do
+  if not string.find(lanes, '%f[%d]' .. number .. '%f[%D]') then
+    lanes = lanes .. (string.find(lanes, '+', 1, true) and ',' or '+') .. number
+  end
+end
+if lanes ~= before then redis.call('SET', key, lanes, 'KEEPTTL') end
+keep_until(key, records_expire)
+return lanes

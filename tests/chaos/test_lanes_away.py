@@ -1,0 +1,67 @@
+"""A shard falls silent under a day with lanes: it holds up its own lanes, and nothing is lost."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from hourglass.keys import Partition
+from hourglassctl.embedded import EmbeddedCluster
+from tests.pipeline import Pipeline, at
+from tests.services import Services, services
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.chaos
+
+LANES = 3
+#: Ten minutes a second: what is written in a test stays within the day.
+SPEED = 600.0
+TAKEN = "hourglass_readings_taken_total"
+BUFFERED = "hourglass_readings_buffered"
+
+
+def stored(pipeline: Pipeline) -> list[tuple[bytes, bytes]]:
+    """Device and event time of every entry, of all lanes."""
+    return [
+        (fields[b"device"], fields[b"ts"])
+        for partition in pipeline.partitions()
+        for _, fields in pipeline.cluster.call("XRANGE", partition.stream, "-", "+")
+    ]
+
+
+def length(pipeline: Pipeline, lane: Partition) -> int:
+    return int(pipeline.cluster.call("XLEN", lane.stream))
+
+
+def taken(running: Services) -> float:
+    return running.metric("porch", TAKEN) or 0.0
+
+
+@pytest.mark.embedded(node_timeout_ms=15_000)
+def test_a_silent_shard_holds_up_its_own_lanes_and_no_others(embedded: EmbeddedCluster) -> None:
+    with Pipeline(embedded.url) as pipeline, services(embedded.url) as running:
+        pipeline.run_clock(at(0), SPEED)
+        running.producer("porch", "--devices=12", f"--lanes={LANES}")
+        wait_until(lambda: len(pipeline.partitions()) == LANES, 20, "the lanes do not appear")
+        first, *others = pipeline.partitions()
+
+        silent = embedded.node_at(pipeline.master_of(first.stream))
+        silent.pause()
+        before = [length(pipeline, lane) for lane in others]
+        buffered = running.metric("porch", BUFFERED) or 0.0
+        for lane, had in zip(others, before, strict=True):
+            wait_until(
+                lambda lane=lane, had=had: length(pipeline, lane) > had + 2_000,
+                message=f"{lane.stream} is held up",
+            )
+        wait_until(lambda: (running.metric("porch", BUFFERED) or 0.0) > buffered + 1_000)
+        silent.resume()
+
+        seen = taken(running)
+        wait_until(lambda: taken(running) > seen and (running.metric("porch", BUFFERED) or 0) < 500)
+        assert running.terminate("porch")[0] == 0
+        tally = json.loads(running.output("porch").read_text())
+        entries = stored(pipeline)
+        assert tally["produced"] == tally["taken"] == len(set(entries)) == len(entries)
+        assert tally["dropped"] == 0
