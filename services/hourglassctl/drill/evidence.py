@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 
-from hourglass.keys import DAY_MS, HOUR_MS, Partition, days_alive
+from hourglass.averages import joined_hours
+from hourglass.keys import DAY_MS, HOUR_MS, Partition
+from hourglass.partitions import recorded
 from hourglass.readings import Reading, Rules, Unusable, decode
 from hourglass.records import decode_hours
 from hourglassctl.audit import Audit, Result
@@ -23,7 +26,8 @@ _CHUNK = 5000
 def gather(stage: Stage) -> tuple[Evidence, Audit]:
     """After the load has ended and everything is at rest. Raises Unreachable, WarehouseAway."""
     stage.redis.refresh_topology()
-    days = list(days_alive(stage.clock.refresh().now_ms))
+    partitions = recorded(stage.redis, stage.clock.refresh())
+    days = [list(members) for _, members in groupby(partitions, lambda each: each.day)]
     stored: dict[str, dict[int, Result]] = {}
     for day in days:
         for producer, hours in _stored(stage, day).items():
@@ -49,12 +53,13 @@ def _generated(stage: Stage) -> dict[str, Hours]:
     return given
 
 
-def _stored(stage: Stage, day: Partition) -> dict[str, dict[int, Result]]:
-    """The readings of producers in one partition, by producer and hour; each device and time
-    once, however often it stands there."""
+def _stored(stage: Stage, day: Sequence[Partition]) -> dict[str, dict[int, Result]]:
+    """The readings of producers in the partitions of one day, by producer and hour; each device and
+    time once, however often it stands there."""
     seen: dict[tuple[bytes, int], int] = {}
-    for reading in _readings(stage, day):
-        seen[reading.device, reading.ts_ms] = reading.milli_f
+    for partition in day:
+        for reading in _readings(stage, partition):
+            seen[reading.device, reading.ts_ms] = reading.milli_f
     counts: dict[tuple[bytes, int], int] = defaultdict(int)
     sums: dict[tuple[bytes, int], int] = defaultdict(int)
     for (device, ts_ms), milli_f in seen.items():
@@ -71,14 +76,14 @@ def _stored(stage: Stage, day: Partition) -> dict[str, dict[int, Result]]:
     return stored
 
 
-def _readings(stage: Stage, day: Partition) -> Iterator[Reading]:
-    link = stage.redis.link(day.stream)
+def _readings(stage: Stage, partition: Partition) -> Iterator[Reading]:
+    link = stage.redis.link(partition.stream)
     try:
         after = b"-"
-        while chunk := link.call("XRANGE", day.stream, after, "+", "COUNT", _CHUNK):
+        while chunk := link.call("XRANGE", partition.stream, after, "+", "COUNT", _CHUNK):
             for entry_id, fields in chunk:
                 try:
-                    yield decode(day, entry_id, fields, _ANYTHING)
+                    yield decode(partition, entry_id, fields, _ANYTHING)
                 except Unusable:
                     continue
             after = b"(" + chunk[-1][0]
@@ -86,12 +91,13 @@ def _readings(stage: Stage, day: Partition) -> Iterator[Reading]:
         link.close()
 
 
-def _counted(stage: Stage, days: list[Partition]) -> Hours:
+def _counted(stage: Stage, days: Sequence[Sequence[Partition]]) -> Hours:
     """What each hour has counted; the warehouse's word where the record is gone."""
-    rows = stage.warehouse.rows(days[0].day_ms, days[-1].end_ms)
+    rows = stage.warehouse.rows(days[0][0].day_ms, days[-1][0].end_ms)
     counted = {row.start_ms: Result(row.observations, row.sum_milli_f) for row in rows}
     for day in days:
-        for record in decode_hours(day, stage.redis.call("HGETALL", day.hours)):
+        members = [decode_hours(each, stage.redis.call("HGETALL", each.hours)) for each in day]
+        for record in joined_hours(members):
             counted[record.start_ms] = Result(
                 record.count + record.late, record.sum_milli_f + record.late_sum_milli_f
             )

@@ -48,7 +48,7 @@ def drill(faults: Sequence[Fault], settings: DrillSettings, console: Console) ->
             if not settings.json:
                 console.print(f"{fault.name}: {fault.what} …", soft_wrap=True)
             logs = Path(settings.logs) / fault.name if settings.logs else None
-            outcomes.append(perform(fault, rate=settings.rate, logs=logs))
+            outcomes.append(perform(fault, rate=settings.rate, lanes=settings.lanes, logs=logs))
     if settings.json:
         print(json.dumps(as_data(outcomes)))
     else:
@@ -71,12 +71,12 @@ def table(outcomes: Sequence[Outcome]) -> Table:
     return shown
 
 
-def perform(fault: Fault, *, rate: int, logs: Path | None = None) -> Outcome:
+def perform(fault: Fault, *, rate: int, lanes: int, logs: Path | None = None) -> Outcome:
     """One fault on a stage of its own. What keeps it from being judged breaks its promise."""
     happened = Happened(text="nothing")
     again_s = None
     try:
-        with Stage(fault.setting, rate=rate, logs=logs) as stage:
+        with Stage(fault.setting, rate=rate, lanes=lanes, logs=logs) as stage:
             began, began_ms = time.monotonic(), stage.now_ms()
             stage.await_flow(began_ms)
             time.sleep(BEFORE_S)

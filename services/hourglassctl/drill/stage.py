@@ -21,7 +21,7 @@ from hourglass.cluster import Cluster
 from hourglass.connecting import connect
 from hourglass.errors import HourglassError, Unreachable
 from hourglass.keys import AVERAGES, AVERAGES_GROUP, GROUP, HOUR_MS, Partition, iso
-from hourglass.partitions import candidates
+from hourglass.partitions import candidates, lanes_of
 from hourglass.survey import StreamState, survey
 from hourglassctl.audit import Result
 from hourglassctl.drill.reckoning import Ledger
@@ -104,9 +104,12 @@ class Setting:
 class Stage:
     """Enter it and everything runs, loaded, until left; then nothing of it is left."""
 
-    def __init__(self, setting: Setting, *, rate: int, logs: Path | None = None) -> None:
+    def __init__(
+        self, setting: Setting, *, rate: int, lanes: int = 1, logs: Path | None = None
+    ) -> None:
         """`logs`: a folder to keep the services' logs in."""
         self.setting = setting
+        self._lanes = lanes
         self._logs = logs
         # Two at least, so that they are numbered.
         self.devices = max(2, ceil(rate / (len(PRODUCERS) * setting.speed * 1000 / PERIOD_MS)))
@@ -173,6 +176,7 @@ class Stage:
                 "HOURGLASS_REDIS_URL": self.nodes.url,
                 "HOURGLASS_WAREHOUSE_URL": url,
                 "HOURGLASS_DEVICES": str(self.devices),
+                "HOURGLASS_LANES": str(self._lanes),
                 **self.setting.environment,
             },
         )
@@ -248,7 +252,10 @@ class Stage:
         return self.clock.look().now_ms
 
     def today(self) -> Partition:
-        return Partition.containing(self.now_ms())
+        """Today's partition; of several lanes the first."""
+        day = Partition.containing(self.now_ms())
+        lanes = lanes_of(self.redis, [day]) if self._lanes > 1 else []
+        return next(iter(lanes), day)
 
     def master_of_today(self) -> Node:
         return self.nodes.master_of(self.today().stream)

@@ -18,7 +18,7 @@ from hourglassctl.drill.stage import CLAIM_IDLE_S, Setting, Stage, wait
 _random = Random()
 #: Steps of each service at which it can be killed, before and after.
 STEPS = {
-    "producer": ("register", "ingest"),
+    "producer": ("divide", "register", "ingest"),
     "aggregator": ("open", "commit", "seal", "publish", "reap"),
 }
 
