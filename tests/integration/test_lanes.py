@@ -8,13 +8,18 @@ from itertools import count
 import pytest
 from redis.cluster import RedisCluster
 
+from averages_consumer.web.collector import survey
+from averages_consumer.web.snapshot import Snapshot
+from averages_consumer.web.view import open_hours
 from hourglass.errors import Damaged
 from hourglass.keys import PARTITIONS, Partition
 from hourglass.lanes import place
+from hourglass.overview import look
 from hourglass.partitions import decide, lanes_of, unlisted
 from hourglass.readings import Reading, Rules
 from hourglassctl.quarantine import quarantined, redrive
 from hourglassctl.replay import DataSet, replay
+from hourglassctl.reset import reset
 from tests.pipeline import DAY, NEXT_DAY, Pipeline, Writer, at, reading
 from tests.services import services
 from tests.waiting import wait_until
@@ -422,6 +427,30 @@ def test_status_shows_every_lane(pipeline: Pipeline) -> None:
         lane.stream for lane in lanes(pipeline)
     ]
     assert [view.counted for view in seen.partitions] == [1, 1, 1]
+
+
+def test_the_page_shows_the_hour_in_progress_of_all_lanes_as_one(pipeline: Pipeline) -> None:
+    pipeline.produce(*one_for_each_lane(at(0)), *one_for_each_lane(at(0, 30)))
+    pipeline.produce(reading(at(0), 999.0, device_of(1)))
+    count_all(pipeline)
+    pipeline.drive(at(0, 59))
+
+    seen = survey(pipeline.cluster, pipeline.clock)
+    (hour,) = open_hours(Snapshot(instant=pipeline.clock.look(), survey=seen), 1800.0)
+
+    assert (hour.observations, hour.devices, hour.completeness) == (6, 3, 1.0)
+    assert sum(seen.quarantined.values()) == 1
+
+
+def test_reset_leaves_nothing_of_a_lane(pipeline: Pipeline, redis: RedisCluster) -> None:
+    pipeline.produce(*one_for_each_lane(at(0)), *one_for_each_lane(at(1), 999.0))
+    count_all(pipeline)
+    pipeline.drive(at(1))
+    pipeline.seal()
+
+    reset(pipeline.cluster)
+
+    assert redis.keys("*", target_nodes=RedisCluster.PRIMARIES) == []
 
 
 def test_a_replay_to_lanes_has_the_averages_of_a_replay_to_one_stream(pipeline: Pipeline) -> None:

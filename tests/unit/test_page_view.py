@@ -15,7 +15,7 @@ from averages_consumer.web.documents import Averages, Partitions, Status
 from averages_consumer.web.snapshot import REDIS_STALE_MS, WAREHOUSE_STALE_MS
 from hourglass.averages import HourRecord
 from hourglass.clock import Mode
-from hourglass.keys import DAY_MS, HOUR_MS
+from hourglass.keys import DAY_MS, HOUR_MS, Partition
 from tests.snapshots import (
     DAY,
     NOW_MS,
@@ -146,6 +146,21 @@ def test_the_hour_in_progress_fills_up() -> None:
     assert (hour.over, hour.elapsed) == (False, 0.5)
     assert (hour.observations, hour.expected, hour.completeness) == (3600, 7200, 0.5)
     assert (hour.average_temp_f, hour.min_temp_f, hour.max_temp_f) == (100.0, 40.0, 60.5)
+
+
+def test_the_lanes_of_a_day_are_shown_as_one_hour_and_as_partitions_of_their_own() -> None:
+    whole = survey(records=[record(9, sealed=False, count=1000)])
+    (one,) = whole.overview.partitions
+    other = replace(one, partition=Partition(DAY.day_ms, 3), state=state(f"{DAY.stream}:3"))
+    overview = replace(whole.overview, partitions=[one, other])
+    shown = snapshot(survey=replace(whole, overview=overview))
+
+    (hour,) = view.open_hours(shown, PERIOD_S)
+    assert hour.observations == 2000
+    assert [each.stream for each in view.partitions(shown).partitions] == [
+        "temps:20250101",
+        "temps:20250101:3",
+    ]
 
 
 def test_an_hour_without_readings_is_in_progress_all_the_same() -> None:

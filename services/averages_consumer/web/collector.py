@@ -4,6 +4,7 @@ or a hundred."""
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -20,16 +21,9 @@ from hourglass.clock import PipelineClock
 from hourglass.cluster import Cluster
 from hourglass.errors import Damaged, Unreachable, Unsuitable
 from hourglass.feed import Feed
-from hourglass.keys import (
-    AVERAGES,
-    HOUR_MS,
-    RECORDS_KEPT_MS,
-    REVISIONS,
-    TOO_LATE,
-    Partition,
-    days_alive,
-)
+from hourglass.keys import AVERAGES, HOUR_MS, RECORDS_KEPT_MS, REVISIONS, TOO_LATE, Partition
 from hourglass.overview import Overview, look
+from hourglass.partitions import recorded
 
 SURVEY_S = 1.0
 WAREHOUSE_S = 2.0
@@ -116,12 +110,11 @@ def survey(cluster: Cluster, clock: PipelineClock) -> Survey:
     instant = clock.refresh()
     overview = look(cluster, instant)
     hours = _unsealed(overview)
-    kept = list(days_alive(instant.now_ms, kept_ms=RECORDS_KEPT_MS))
-    days = sorted({*kept, *(each.partition for each in overview.partitions)})
+    kept = recorded(cluster, instant, kept_ms=RECORDS_KEPT_MS)
     replies = cluster.pipeline(
         [
             *(("SCARD", partition.devices(hour)) for partition, hour in hours),
-            *(("XLEN", partition.quarantine) for partition in days),
+            *(("XLEN", partition.quarantine) for partition in kept),
             ("ZCARD", REVISIONS),
             ("ZCARD", TOO_LATE),
         ]
@@ -129,15 +122,15 @@ def survey(cluster: Cluster, clock: PipelineClock) -> Survey:
     for reply in replies:
         if isinstance(reply, ResponseError):
             raise reply
-    devices, quarantined = replies[: len(hours)], replies[len(hours) : -2]
+    seen, quarantined = replies[: len(hours)], replies[len(hours) : -2]
+    devices: Counter[int] = Counter()
+    for (partition, hour), count in zip(hours, seen, strict=True):
+        devices[partition.hour_start_ms(hour)] += count
     return Survey(
         overview=overview,
-        devices={
-            partition.hour_start_ms(hour): seen
-            for (partition, hour), seen in zip(hours, devices, strict=True)
-        },
+        devices=devices,
         quarantined={
-            partition.stream: length for partition, length in zip(days, quarantined, strict=True)
+            partition.stream: length for partition, length in zip(kept, quarantined, strict=True)
         },
         revised=replies[-2],
         too_late=replies[-1],

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from averages_consumer.table import HourRow
-from hourglass.averages import HourlyAverage, HourRecord
+from hourglass.averages import HourlyAverage, HourRecord, joined_hours
 from hourglass.clock import Instant
 from hourglass.keys import HOUR_MS
 from hourglass.overview import Overview
@@ -34,9 +35,9 @@ class Survey:
     too_late: int = 0
 
     def records(self) -> Iterator[HourRecord]:
-        """The hours of the live partitions, in order."""
-        for partition in self.overview.partitions:
-            yield from partition.hours
+        """The hours of the days that live, those of a day's lanes as one, in order."""
+        for _, members in groupby(self.overview.partitions, lambda each: each.partition.day):
+            yield from joined_hours([each.hours for each in members])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
