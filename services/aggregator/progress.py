@@ -15,6 +15,7 @@ from hourglass.clock import Instant
 from hourglass.cluster import Cluster
 from hourglass.instruments import Instrument
 from hourglass.keys import HOUR_MS, Partition
+from hourglass.partitions import lanes_of
 from hourglass.readings import MILLI
 
 AVERAGE = Instrument(
@@ -70,7 +71,8 @@ class Progress:
 
 
 def look(cluster: Cluster, instant: Instant, *, settling_ms: int) -> Progress:
-    """The hour that was in progress `settling_ms` of real time ago. One round trip to each shard.
+    """The hour that was in progress `settling_ms` of real time ago, over all lanes of its day. Two
+    round trips to each shard.
 
     Raises Unreachable.
     """
@@ -78,22 +80,30 @@ def look(cluster: Cluster, instant: Instant, *, settling_ms: int) -> Progress:
     start_ms = then_ms - then_ms % HOUR_MS
     today, hour = _place(start_ms)
     day_before, hour_before = _place(start_ms - HOUR_MS)
-    replies = cluster.pipeline(
-        [
-            ("HMGET", today.hours, f"{hour:02d}:count", f"{hour:02d}:sum"),
-            ("SCARD", today.devices(hour)),
-            ("HGET", day_before.hours, f"{hour_before:02d}:devices"),
-            ("SCARD", day_before.devices(hour_before)),
-        ]
+    lanes = lanes_of(cluster, {today, day_before})
+    here = [today, *(lane for lane in lanes if lane.day == today)]
+    before = [day_before, *(lane for lane in lanes if lane.day == day_before)]
+    replies = iter(
+        cluster.pipeline(
+            [
+                *(("HMGET", each.hours, f"{hour:02d}:count", f"{hour:02d}:sum") for each in here),
+                *(("SCARD", each.devices(hour)) for each in here),
+                # In its record once it is sealed, in a set until then.
+                *(("HGET", each.hours, f"{hour_before:02d}:devices") for each in before),
+                *(("SCARD", each.devices(hour_before)) for each in before),
+            ]
+        )
     )
-    count, total = _numbers(replies[0], 2)
+    counts, totals = zip(*(_numbers(next(replies), 2) for _ in here), strict=True)
+    devices = sum(_numbers(next(replies))[0] for _ in here)
+    recorded = [_numbers(next(replies))[0] for _ in before]
+    seen = [_numbers(next(replies))[0] for _ in before]
     return Progress(
         elapsed_ms=then_ms - start_ms,
-        count=count,
-        sum_milli_f=total,
-        devices=_numbers(replies[1])[0],
-        # In its record once it is sealed, in a set until then.
-        devices_before=_numbers(replies[2])[0] or _numbers(replies[3])[0],
+        count=sum(counts),
+        sum_milli_f=sum(totals),
+        devices=devices,
+        devices_before=sum(n or m for n, m in zip(recorded, seen, strict=True)),
     )
 
 

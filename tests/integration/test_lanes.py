@@ -8,6 +8,7 @@ from itertools import count
 import pytest
 from redis.cluster import RedisCluster
 
+from aggregator.progress import look as progress
 from averages_consumer.web.collector import survey
 from averages_consumer.web.snapshot import Snapshot
 from averages_consumer.web.view import open_hours
@@ -440,6 +441,18 @@ def test_the_page_shows_the_hour_in_progress_of_all_lanes_as_one(pipeline: Pipel
 
     assert (hour.observations, hour.devices, hour.completeness) == (6, 3, 1.0)
     assert sum(seen.quarantined.values()) == 1
+
+
+def test_the_hour_in_progress_is_that_of_all_lanes(pipeline: Pipeline) -> None:
+    for hour in range(2):
+        pipeline.produce(*one_for_each_lane(at(hour), 50.0))
+        count_all(pipeline)
+        pipeline.drive(at(hour, 59))
+        pipeline.seal()
+
+    seen = progress(pipeline.cluster, pipeline.clock.look(), settling_ms=0)
+    assert (seen.count, seen.sum_milli_f) == (3, 150_000)
+    assert (seen.devices, seen.devices_before) == (3, 3)
 
 
 def test_reset_leaves_nothing_of_a_lane(pipeline: Pipeline, redis: RedisCluster) -> None:
