@@ -71,7 +71,7 @@ def table(outcomes: Sequence[Outcome]) -> Table:
     return shown
 
 
-def perform(fault: Fault, *, rate: int, lanes: int, logs: Path | None = None) -> Outcome:
+def perform(fault: Fault, *, rate: int, lanes: int = 1, logs: Path | None = None) -> Outcome:
     """One fault on a stage of its own. What keeps it from being judged breaks its promise."""
     happened = Happened(text="nothing")
     again_s = None
