@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Generator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -301,3 +302,27 @@ def test_readings_that_were_flushed_are_counted_exactly(pipeline: Pipeline) -> N
 
     found = pipeline.audit()
     assert (found.gone, found.lost, found.twice, found.counted) == (10, 0, 0, 7)
+
+
+def test_it_costs_little_more_than_to_read_the_readings(pipeline: Pipeline) -> None:
+    many = 50_000
+    pipeline.produce(*(reading(at(0) + 72 * each) for each in range(many)))
+    pipeline.count()
+
+    def read() -> None:
+        """As any client would, and nothing else."""
+        link = pipeline.cluster.link(DAY.stream)
+        after = b"-"
+        while entries := link.call("XRANGE", DAY.stream, after, "+", "COUNT", 5000):
+            after = b"(" + entries[-1][0]
+        link.close()
+
+    assert cpu_s(pipeline.audit) < 6 * cpu_s(read)
+    assert pipeline.audit().counted == many
+
+
+def cpu_s(work: Callable[[], object]) -> float:
+    """Processor time of this process, which others that are busy take nothing from."""
+    began = time.process_time()
+    work()
+    return time.process_time() - began

@@ -22,6 +22,8 @@ from hourglass.connecting import connect
 from hourglass.errors import HourglassError, Unreachable
 from hourglass.keys import AVERAGES, AVERAGES_GROUP, GROUP, HOUR_MS, Partition, iso
 from hourglass.partitions import candidates, lanes_of
+from hourglass.publication import frontier_ms
+from hourglass.records import decode_hours
 from hourglass.survey import StreamState, survey
 from hourglassctl.audit import Result
 from hourglassctl.drill.reckoning import Ledger
@@ -303,8 +305,31 @@ class Stage:
                 if name.startswith("producer") and self.services.running(name)
             )
         )
-        self.await_flow(self.retired_ms)
+        wait(self._is_out, "the last hour is sealed and published")
         wait(lambda: not self._unfinished(), "everything is counted and loaded")
+
+    def _is_out(self) -> bool:
+        """Whether all is done for the hour in which the load ended. If what it has came late, on a
+        machine that is too slow for the load, it has no average."""
+        start_ms = self.retired_ms - self.retired_ms % HOUR_MS
+        partitions = [
+            each
+            for each in candidates(self.redis, self.clock.look())
+            if each.day == Partition.containing(start_ms)
+        ]
+        records = [
+            record
+            for partition in partitions
+            for record in decode_hours(partition, self.redis.call("HGETALL", partition.hours))
+            if record.start_ms == start_ms
+        ]
+        counted = sum(record.count for record in records)
+        published = (frontier_ms(self.redis) or 0) >= start_ms
+        return (
+            bool(records)
+            and all(record.sealed for record in records)
+            and (counted == 0 or published)
+        )
 
     def _unfinished(self) -> list[StreamState]:
         """Streams with entries that their group has not worked off."""
