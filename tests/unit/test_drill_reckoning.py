@@ -188,7 +188,7 @@ def test_rows_say_whether_the_promise_was_kept() -> None:
 
 def test_the_document_gets_the_table_between_its_marks_and_nowhere_else() -> None:
     table = markdown([KEPT, BROKEN], FAULTS)
-    assert "| `kill-master` | killed | 2.3 s | 1,234 | 0 |" in table
+    assert "| `kill-master` | killed | 9 | 2.3 s | 1,234 | 0 |" in table
     assert "a \\| b" in table
     assert ": **broken**" in table
     document = "before\n<!-- drill:begin -->\nold\n<!-- drill:end -->\nafter\n"
