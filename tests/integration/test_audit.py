@@ -14,9 +14,11 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from averages_consumer.warehouse import Warehouse
+from hourglass.errors import Unreachable
 from hourglass.keys import AVERAGES, AVERAGES_GROUP, GROUP, HOUR_MS, PUBLISHED
 from hourglass.settings import invoke
 from hourglassctl.__main__ import application
+from producer.batch import Batcher
 from tests.pipeline import DAY, NEXT_DAY, Pipeline, at, batch_of, publish, reading
 from tests.replica import Copy
 
@@ -302,6 +304,17 @@ def test_readings_that_were_flushed_are_counted_exactly(pipeline: Pipeline) -> N
 
     found = pipeline.audit()
     assert (found.gone, found.lost, found.twice, found.counted) == (10, 0, 0, 7)
+
+
+def test_what_a_producer_gave_up_though_it_was_stored_is_not_gone(pipeline: Pipeline) -> None:
+    cautious = pipeline.publisher("cautious", wait_replicas=1, wait_timeout_ms=1)
+    for batch in Batcher(limit=1).cut([reading(at(0)), reading(at(1))]):
+        with pytest.raises(Unreachable, match="0 of 1 replicas"):
+            publish(cautious, batch)
+    pipeline.count()
+
+    found = pipeline.audit()
+    assert (found.gone, found.counted, found.differences) == (0, 2, [])
 
 
 def test_it_costs_little_more_than_to_read_the_readings(pipeline: Pipeline) -> None:
