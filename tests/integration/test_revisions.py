@@ -184,6 +184,21 @@ def test_a_partition_that_is_counted_again_makes_no_revision(
     assert row(warehouse) == before
 
 
+def test_a_count_that_is_still_on_its_way_makes_no_revision(
+    pipeline: Pipeline, warehouse: Warehouse, revisions: Revisions
+) -> None:
+    load(pipeline, warehouse)
+    late(pipeline, 60.0, 70.0)
+    pipeline.cluster.call("XGROUP DESTROY", DAY.stream, GROUP)
+    delivery = pipeline.delivery()
+    for count in (3, 1):
+        pipeline.commit(delivery, delivery.read(count, None))
+        revisions.step()
+    revisions.step()
+
+    assert result(row(warehouse)) == (55.0, 40.0, 70.0, 4, 2, 1)
+
+
 def test_an_audit_takes_a_revision_for_no_difference(
     pipeline: Pipeline, warehouse: Warehouse, revisions: Revisions
 ) -> None:
