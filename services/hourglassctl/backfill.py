@@ -7,15 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from averages_consumer.hours import hours_of
 from averages_consumer.report import refilled
 from averages_consumer.warehouse import Warehouse
 from hourglass.averages import HourlyAverage, HourRecord
 from hourglass.clock import Instant
 from hourglass.cluster import Cluster
-from hourglass.keys import AVERAGES, PUBLISHED, REVISIONS, TOO_LATE
+from hourglass.keys import AVERAGES, PUBLISHED, RECORDS_KEPT_MS, REVISIONS, TOO_LATE
+from hourglass.partitions import recorded
 from hourglass.publication import Result, results
-from hourglass.records import decode_hours
-from hourglassctl.inspection import recorded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,14 +38,7 @@ def backfill(cluster: Cluster, instant: Instant, warehouse: Warehouse, hours: ra
     published = results(cluster.call("ZRANGE", PUBLISHED, 0, -1))
     entries = cluster.call("XRANGE", AVERAGES, "-", "+")
     held_back = [cluster.call("ZRANGE", key, 0, -1) for key in (REVISIONS, TOO_LATE)]
-    days = recorded(cluster, instant)
-    fields = cluster.pipeline([("HGETALL", day.hours) for day in days])
-    records = [
-        record
-        for day, each in zip(days, fields, strict=True)
-        if not isinstance(each, Exception)  # a key of another type: the aggregators say so
-        for record in decode_hours(day, each)
-    ]
+    records = hours_of(cluster, recorded(cluster, instant, kept_ms=RECORDS_KEPT_MS))
     loaded = warehouse.hours(hours.start)
 
     def lacking(found: Iterable[HourlyAverage]) -> list[HourlyAverage]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis.cluster import RedisCluster
 
 from averages_consumer.table import HourRow, row_of
 from averages_consumer.warehouse import Warehouse
@@ -99,6 +100,26 @@ def test_a_record_that_is_gone_or_says_something_else_fills_nothing(
     found = run(pipeline, warehouse)
 
     assert (found["from_records"], found["missing"]) == ([2], [0, 1])
+
+
+def test_the_lanes_of_a_day_are_loaded_as_one(
+    redis: RedisCluster,  # noqa: ARG001
+    redis_url: str,
+    warehouse: Warehouse,
+) -> None:
+    with Pipeline(redis_url, lanes=3) as pipeline:
+        devices = (f"porch-{number}" for number in range(12))
+        pipeline.produce(*(reading(at(0), 40.0 + n, name) for n, name in enumerate(devices)))
+        pipeline.count(*pipeline.partitions())
+        pipeline.drive(at(1))
+        pipeline.seal()
+        (average,) = pipeline.averages()
+        pipeline.cluster.call("XTRIM", AVERAGES, "MAXLEN", 0)
+
+        assert run(pipeline, warehouse)["from_records"] == [0]
+
+    assert average.count == 12
+    assert rows(warehouse) == [HourRow(**row_of(average, NOON))]
 
 
 @pytest.mark.usefixtures("published")
