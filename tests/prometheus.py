@@ -86,7 +86,7 @@ def prometheus(
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
         found = Prometheus(f"http://127.0.0.1:{port}")
-        wait_until(found.ready, 60, "Prometheus is not ready")
+        wait_until(found.ready, message="Prometheus is not ready")
         yield found
     finally:
         process.terminate()

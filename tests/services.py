@@ -64,7 +64,7 @@ class Services(Processes):
         def addresses() -> list[str]:
             return re.findall(r" the page is at (\S+)$", self.said(name), re.MULTILINE)
 
-        return wait_until(addresses, 60, f"{name} serves no page")[-1]
+        return wait_until(addresses, message=f"{name} serves no page")[-1]
 
     def pause(self, name: str) -> None:
         self.signal(name, signal.SIGSTOP)

@@ -43,7 +43,7 @@ def test_a_silent_shard_holds_up_its_own_lanes_and_no_others(embedded: EmbeddedC
     with Pipeline(embedded.url) as pipeline, services(embedded.url) as running:
         pipeline.run_clock(at(0), SPEED)
         running.producer("porch", "--devices=12", f"--lanes={LANES}")
-        wait_until(lambda: len(pipeline.partitions()) == LANES, 20, "the lanes do not appear")
+        wait_until(lambda: len(pipeline.partitions()) == LANES, message="the lanes do not appear")
         first, *others = pipeline.partitions()
 
         silent = embedded.node_at(pipeline.master_of(first.stream))

@@ -91,9 +91,9 @@ def test_replicas_are_never_added_up(scraped: tuple[Prometheus, Services]) -> No
     """Both aggregators export the same partitions; the rules and panels show them once."""
     found, _ = scraped
     both = 'count(hourglass_stream_partitions{namespace="weather"}) == 2'
-    wait_until(lambda: found.query(both), 60, "not both are scraped", every_s=0.5)
+    wait_until(lambda: found.query(both), message="not both are scraped", every_s=0.5)
     recorded = 'namespace:hourglass_stream_partitions:max{namespace="weather"}'
-    wait_until(lambda: found.query(recorded), 60, "nothing is recorded", every_s=0.5)
+    wait_until(lambda: found.query(recorded), message="nothing is recorded", every_s=0.5)
     (panel,) = (query for _, title, query in queries() if title == "Live partitions")
     asked = as_grafana_asks(panel, namespace=NAMESPACE, rate_interval="10s")
     assert [value for _, value in found.query(recorded)] == [1]
@@ -114,8 +114,7 @@ def test_the_variables_offer_what_there_is(scraped: tuple[Prometheus, Services])
                 lambda metric=metric, label=label, name=variable["name"]: (
                     set(found.ask(f"label/{label}/values", match=metric)) >= OFFERED[name]
                 ),
-                60,
-                f"{asked} does not offer all of {OFFERED[variable['name']]}",
+                message=f"{asked} does not offer all of {OFFERED[variable['name']]}",
             )
             offered.add(variable["name"])
     assert offered == OFFERED.keys()

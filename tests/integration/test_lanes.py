@@ -300,7 +300,7 @@ def test_lanes_that_nothing_mentions_any_more_are_found_by_their_names(
     with services(redis_url) as running:
         running.aggregator()
         pipeline.drive(at(1))
-        wait_until(lambda: published(pipeline), 20, "the hour is never published")
+        wait_until(lambda: published(pipeline), message="the hour is never published")
 
     assert published(pipeline) == [(at(0), 3)]
     assert unlisted(pipeline.cluster, pipeline.clock.look()) == []

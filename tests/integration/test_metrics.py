@@ -45,7 +45,7 @@ def busy(pipeline: Pipeline, redis_url: str, tmp_path: Path) -> Iterable[Service
         running.await_ready("producer", "aggregator", "averages-consumer")
         loaded = "hourglass_averages_loaded_total"
         wait_until(
-            lambda: (running.metric("averages-consumer", loaded) or 0) > 1, 60, "no averages"
+            lambda: (running.metric("averages-consumer", loaded) or 0) > 1, message="no averages"
         )
         yield running
 
@@ -65,7 +65,8 @@ def test_services_export_what_is_declared_and_nothing_else(busy: Services) -> No
     for service, (_, instruments) in SERVICES.items():
         declared = {family_name(each): each for each in instruments}
         wait_until(
-            lambda service=service: running_out_of_silence(busy, service), 30, f"{service} is mute"
+            lambda service=service: running_out_of_silence(busy, service),
+            message=f"{service} is mute",
         )
         found = exported(busy, service)
         assert found.keys() == declared.keys(), service
@@ -154,15 +155,14 @@ def test_while_redis_is_away_metrics_answer_and_say_so(embedded: EmbeddedCluster
         names = [running.aggregator("aggregator"), running.producer("producer")]
         running.await_ready(*names)
         for name in names:
-            wait_until(lambda name=name: running.metric(name, "hourglass_redis_up") == 1, 20)
+            wait_until(lambda name=name: running.metric(name, "hourglass_redis_up") == 1)
         pipeline.xadd(ts=at(1), temp_f=50)
         for port in embedded.ports:
             embedded.node_at(port).pause()
         for name in names:
             wait_until(
                 lambda name=name: running.metric(name, "hourglass_redis_up") == 0,
-                60,
-                f"{name} does not say that Redis is away",
+                message=f"{name} does not say that Redis is away",
             )
             shards = re.findall(
                 r'hourglass_redis_shard_up\{shard="[^"]+"\} (\S+)', running.get(name, "/metrics")[1]
@@ -170,17 +170,17 @@ def test_while_redis_is_away_metrics_answer_and_say_so(embedded: EmbeddedCluster
             assert "0.0" in shards
             errors = 'hourglass_redis_errors_total{kind="timeout"}'
             wait_until(
-                lambda name=name, errors=errors: running.metric(name, errors), 60, "no time-outs"
+                lambda name=name, errors=errors: running.metric(name, errors),
+                message="no time-outs",
             )
         wait_until(
             lambda: running.metric("aggregator", "hourglass_stream_partitions") is None,
-            60,
-            "what cannot be known is still shown",
+            message="what cannot be known is still shown",
         )
         for port in embedded.ports:
             embedded.node_at(port).resume()
         for name in names:
-            wait_until(lambda name=name: running.metric(name, "hourglass_redis_up") == 1, 60)
+            wait_until(lambda name=name: running.metric(name, "hourglass_redis_up") == 1)
 
 
 def test_the_series_of_a_partition_that_is_gone_and_the_count_of_a_consumer_go(
@@ -194,11 +194,16 @@ def test_the_series_of_a_partition_that_is_gone_and_the_count_of_a_consumer_go(
             f'hourglass_stream_group_messages_pending{{group="{GROUP}",stream="{DAY.stream}"}}'
         )
         consumers = f'hourglass_stream_group_consumers{{group="{GROUP}",stream="{DAY.stream}"}}'
-        wait_until(lambda: running.metric("aggregator", consumers) == 2, 20, "not two consumers")
+        wait_until(
+            lambda: running.metric("aggregator", consumers) == 2, message="not two consumers"
+        )
         assert running.metric("aggregator", pending) is not None
         # It gives no sign of life, holds nothing once its entry has been claimed, and is removed.
-        wait_until(lambda: running.metric("aggregator", consumers) == 1, 30, "it is still there")
+        wait_until(
+            lambda: running.metric("aggregator", consumers) == 1, message="it is still there"
+        )
         pipeline.cluster.call("UNLINK", DAY.stream)
         wait_until(
-            lambda: DAY.stream not in running.get("aggregator", "/metrics")[1], 30, "it is shown"
+            lambda: DAY.stream not in running.get("aggregator", "/metrics")[1],
+            message="it is shown",
         )

@@ -194,11 +194,11 @@ def test_a_warehouse_that_went_is_told_of_and_averages_are_shown_all_the_same(
 ) -> None:
     page = serve(running, url)
     pipeline.publish(average(0))
-    wait_until(lambda: ask(page, "api/averages").json()["hours"][0]["in_warehouse"], 30)
+    wait_until(lambda: ask(page, "api/averages").json()["hours"][0]["in_warehouse"])
     with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as file:
         file.execute("DROP TABLE hourly_averages")
 
-    wait_until(lambda: not status(page)["warehouse"]["answers"], 30)
+    wait_until(lambda: not status(page)["warehouse"]["answers"])
 
     assert "warehouse-away" in codes(page)
     assert shown(page) == [iso(average(0).start_ms)]
@@ -232,7 +232,7 @@ def test_what_redis_said_last_stays_and_is_marked_until_it_is_back(
 
         for node in embedded.nodes:
             getattr(node, come_back)()
-        wait_until(lambda: status(page)["redis"]["answers"], 30)
+        wait_until(lambda: status(page)["redis"]["answers"])
         assert "redis-away" not in codes(page)
         running.kill(NAME)
 

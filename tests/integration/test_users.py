@@ -165,7 +165,7 @@ def test_the_averages_consumer_may_load_what_was_trimmed_from_the_hour_records(
             running, "consumer", "averages_consumer", "averages-consumer",
             "--warehouse-url", f"sqlite:///{tmp_path}/warehouse.db",
         )  # fmt: skip
-        wait_until(lambda: running.metric("consumer", REFILLED) == HOURS - 1, 30, "no refill")
+        wait_until(lambda: running.metric("consumer", REFILLED) == HOURS - 1, message="no refill")
 
         assert denials(cluster.nodes) == set()
 
