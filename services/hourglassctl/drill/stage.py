@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from math import ceil
+from math import ceil, inf
 from pathlib import Path
 from threading import Event, Thread
 from types import TracebackType
@@ -284,7 +284,13 @@ class Stage:
         return survey(self.redis, streams, GROUP)
 
     def retire(self, *producers: str) -> None:
-        """SIGTERM in the middle of an hour: each sends what it has and says what became of it."""
+        """SIGTERM in the middle of an hour, once they have caught up: each sends what it has and
+        says what became of it."""
+        for name in producers:
+            wait(
+                lambda name=name: self._backlog(name) < self.setting.speed * self.devices,
+                f"{name} catches up (a machine that is too slow wants a lower --rate)",
+            )
         wait(lambda: HOUR_MS // 4 < self.now_ms() % HOUR_MS < HOUR_MS // 2, "the hour is half over")
         self.retired_ms = self.now_ms()
         for name in producers:
@@ -295,6 +301,11 @@ class Stage:
             if not said:
                 raise DrillFailed(f"{name} did not say what became of its readings")
             self.ledgers[name] = Ledger(**json.loads(said[-1]))
+
+    def _backlog(self, producer: str) -> float:
+        """Readings that wait in a producer; a second of its load is `speed * devices`."""
+        waiting = self.services.metric(producer, "hourglass_readings_buffered")
+        return inf if waiting is None else waiting
 
     def finish(self) -> None:
         """Stop the load, and wait until all that was taken is counted, published and loaded."""
