@@ -88,7 +88,7 @@ def poison(stage: Stage) -> Happened:
     bad = [
         ("temp_f", "hot"), ("temp_f", "nan"), ("temp_f", "1e999"), ("temp_f", "-400"),
         ("temp_f", b"\xff\xfe"), ("temp_f", "7" * 1000), ("humidity", "40"),
-        ("temp_f", "50", "ts", "yesterday"), ("temp_f", "50", "ts", "0"),
+        ("temp_f", "50", "ts", "yesterday"), ("temp_f", "50", "ts", partition.day_ms - 1),
         ("temp_f", "50", "device", "x" * 1000),
     ]  # fmt: skip
     link = stage.redis.link(partition.stream)
