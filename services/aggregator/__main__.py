@@ -25,7 +25,7 @@ UNLISTED_S = 60.0
 def aggregate(settings: AggregatorSettings) -> None:
     """Count every reading of every live partition once, and publish one average per hour."""
     service = Service("aggregator", settings)
-    spans, flush = tracer("aggregator")
+    spans, flush = tracer("aggregator", service.name)
     service.resources.callback(flush)
     service.serve_probes()
     cluster = service.connect()
@@ -34,7 +34,7 @@ def aggregate(settings: AggregatorSettings) -> None:
     metrics = Instruments(service.registry)
     gauges = StreamGauges(service.registry, partitions=True)
     progress = ProgressGauges(service.registry, period_s=settings.period_s)
-    reader = Reader(service, cluster, clock, settings, metrics)
+    reader = Reader(service, cluster, clock, settings, metrics, spans)
     followers = Followers(service, cluster, clock, reader)
     lateness_ms = round(settings.lateness_s * 1000)
     sealer = Sealer(

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+
+from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Tracer
 
 from aggregator.instruments import Instruments
 from aggregator.recovery import Pending, plan
@@ -18,8 +20,16 @@ from hourglass.clock import Instant
 from hourglass.cluster import Link
 from hourglass.errors import Severed
 from hourglass.keys import GROUP, RECORDS_KEPT_MS, RETENTION_MS, Partition
-from hourglass.readings import Entry, Rules
+from hourglass.readings import Entry, Rules, origins
 from hourglass.scripts import Script, packed
+from hourglass.telemetry import (
+    NO_TRACER,
+    exemplar,
+    is_off,
+    links_to,
+    messaging,
+    traceparent_of,
+)
 
 _COMMIT = Script.load("aggregator", "commit")
 
@@ -54,6 +64,7 @@ class _Submitted:
     instant: Instant
     undeliverable: Collection[bytes]
     started: float
+    span: Span
 
 
 @dataclass(slots=True)
@@ -71,6 +82,7 @@ class Delivery:
     consumer: str
     metrics: Instruments
     devices: KnownDevices = field(default_factory=KnownDevices)
+    tracer: Tracer = NO_TRACER
     _cursor: bytes = b"-"
     _submitted: _Submitted | None = None
 
@@ -162,11 +174,28 @@ class Delivery:
         """Fold `entries`, which this link delivered, and send the commit. Raises Severed."""
         if not entries:
             return
+        span = self._span(entries)
         folded = fold(self.partition, entries, rules, undeliverable)
         self._submitted = _Submitted(
-            entries, folded, rules, instant, undeliverable, time.perf_counter()
+            entries, folded, rules, instant, undeliverable, time.perf_counter(), span
         )
-        self._send(folded, instant)
+        self._send(folded, instant, span)
+
+    def _span(self, entries: Sequence[Entry]) -> Span:
+        """Of one batch, linked to the producers' batches that it takes in."""
+        if is_off(self.tracer):
+            return INVALID_SPAN
+        stream = self.partition.stream
+        return self.tracer.start_span(
+            f"process {stream}",
+            kind=SpanKind.CONSUMER,
+            links=links_to(origins(entries)),
+            attributes={
+                **messaging("process", stream, len(entries), "commit"),
+                "messaging.consumer.group.name": GROUP,
+                "messaging.client.id": self.consumer,
+            },
+        )
 
     def settle(self) -> bool:
         """Wait until the batch is committed; False if somebody else has counted some of it.
@@ -178,9 +207,13 @@ class Delivery:
         whole = True
         while (batch := self._submitted) is not None:
             self._submitted = None
-            done, *answer = self.link.finish(_COMMIT)
+            try:
+                done, *answer = self.link.finish(_COMMIT)
+            finally:
+                batch.span.end()
             if done == 1:
-                self._account(batch.folded, answer[0], time.perf_counter() - batch.started)
+                seconds = time.perf_counter() - batch.started
+                self._account(batch.folded, answer[0], seconds, exemplar(batch.span))
             elif done < 0:
                 self.link.close()
                 raise Severed(f"{self.consumer} has entries pending that it was never given")
@@ -192,7 +225,7 @@ class Delivery:
                 self.submit(entries, batch.rules, batch.instant, batch.undeliverable)
         return whole
 
-    def _send(self, folded: Fold, instant: Instant) -> None:
+    def _send(self, folded: Fold, instant: Instant, span: Span) -> None:
         partition = self.partition
         tallies = [
             [hour, tally.count, str(tally.sum_milli_f), tally.min_milli_f, tally.max_milli_f,
@@ -200,6 +233,7 @@ class Delivery:
             for hour, tally in folded.tallies.items()
         ]  # fmt: skip
         rejects = [[reject.id, reject.reason, packed(reject.fields)] for reject in folded.rejects]
+        trace = traceparent_of(span)
         self.link.begin(
             _COMMIT,
             [
@@ -214,14 +248,20 @@ class Delivery:
                 self.consumer,
                 instant.deadline(folded.latest_ms + RETENTION_MS),
                 instant.expiry(partition.end_ms + RECORDS_KEPT_MS),
-                packed([folded.ids, tallies, rejects]),
+                packed([folded.ids, tallies, rejects, *([trace] if trace else [])]),
             ],
         )
 
-    def _account(self, folded: Fold, late: int, seconds: float) -> None:
+    def _account(
+        self, folded: Fold, late: int, seconds: float, trace: Mapping[str, str] | None
+    ) -> None:
         usable = len(folded.ids) - len(folded.rejects)
         self.metrics.committed(
-            entries=len(folded.ids), counted=usable - late, late=late, seconds=seconds
+            entries=len(folded.ids),
+            counted=usable - late,
+            late=late,
+            seconds=seconds,
+            exemplar=trace,
         )
         for reason, count in Counter(reject.reason for reject in folded.rejects).items():
             self.metrics.quarantined(reason, count)

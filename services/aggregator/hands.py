@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
+from opentelemetry.trace import Tracer
+
 from aggregator.commit import Delivery, KnownDevices
 from aggregator.instruments import Instruments
 from hourglass.clock import Instant
 from hourglass.cluster import Link
 from hourglass.keys import Partition
 from hourglass.readings import Entry, Rules
+from hourglass.telemetry import NO_TRACER
 
 
 @dataclass(slots=True)
@@ -30,12 +33,14 @@ class Hands:
         incarnation: bytes,
         name: str,
         metrics: Instruments,
+        *,
+        tracer: Tracer = NO_TRACER,
     ) -> Self:
         """Both as consumers of `partition`, named after `name`."""
         devices = KnownDevices()
         return cls(
-            Delivery(link, partition, incarnation, f"{name}-1", metrics, devices),
-            Delivery(link, partition, incarnation, f"{name}-2", metrics, devices),
+            Delivery(link, partition, incarnation, f"{name}-1", metrics, devices, tracer),
+            Delivery(link, partition, incarnation, f"{name}-2", metrics, devices, tracer),
         )
 
     def read(self, count: int, block_ms: int | None) -> Sequence[Entry]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from prometheus_client import CollectorRegistry
 
 from aggregator.progress import PROGRESS_INSTRUMENTS
@@ -152,9 +154,17 @@ class Instruments:
         self._overdue = OVERDUE.gauge(registry)
         self._delay = DELAY.histogram(registry)
 
-    def committed(self, *, entries: int, counted: int, late: int, seconds: float) -> None:
+    def committed(
+        self,
+        *,
+        entries: int,
+        counted: int,
+        late: int,
+        seconds: float,
+        exemplar: Mapping[str, str] | None = None,
+    ) -> None:
         self._batch.observe(entries)
-        self._commit.observe(seconds)
+        self._commit.observe(seconds, dict(exemplar) if exemplar else None)
         self._counted.inc(counted)
         self._late.inc(late)
 
@@ -178,9 +188,9 @@ class Instruments:
         self._due.set(hours)
         self._overdue.set(waiting)
 
-    def published(self, delay_s: float) -> None:
+    def published(self, delay_s: float, exemplar: Mapping[str, str] | None = None) -> None:
         self._published.inc()
-        self._delay.observe(max(0.0, delay_s))
+        self._delay.observe(max(0.0, delay_s), dict(exemplar) if exemplar else None)
 
     def revised(self) -> None:
         self._revised.inc()

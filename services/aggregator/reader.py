@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
+from opentelemetry.trace import Tracer
 from redis.exceptions import ResponseError
 
 from aggregator.commit import Delivery
@@ -81,6 +82,7 @@ class Reader:
     clock: PipelineClock
     settings: AggregatorSettings
     metrics: Instruments
+    tracer: Tracer
 
     def follow(self, partition: Partition) -> None:
         """Read `partition` until it is over or the service stops."""
@@ -133,7 +135,7 @@ class Reader:
         stop, count = self.service.stop, self.settings.batch_entries
         name = f"{self.service.name}-{uuid.uuid4().hex[:8]}"
         link = self.cluster.link(partition.stream)
-        hands = Hands.over(link, partition, incarnation, name, self.metrics)
+        hands = Hands.over(link, partition, incarnation, name, self.metrics, tracer=self.tracer)
         recoverer = hands.hand
         try:
             entries: Sequence[Entry] = []

@@ -8,10 +8,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from opentelemetry.trace import Tracer
+from opentelemetry.trace import Span, SpanKind, Tracer
 
 from aggregator.instruments import Instruments
 from aggregator.order import SealedHours, joined, publishable
@@ -39,7 +40,7 @@ from hourglass.partitions import candidates
 from hourglass.publication import frontier_ms
 from hourglass.records import decode_reported
 from hourglass.scripts import Script
-from hourglass.telemetry import traceparent
+from hourglass.telemetry import context_of, exemplar, is_off, links_to, messaging, traceparent
 
 log = logging.getLogger(__name__)
 
@@ -145,6 +146,7 @@ class Sealer:
 
     def _seal(self, partition: Partition, instant: Instant, *, begun: bool) -> SealedHours:
         """Seal what is due in one partition; `begun`: its day has begun in another one."""
+        began_ns = time.time_ns()
         sealed_now, waiting, rows, has_begun, lanes = self.cluster.run(
             _SEAL,
             [
@@ -163,17 +165,54 @@ class Sealer:
             ],
         )
         self.metrics.sealed(len(sealed_now))
+        records = tuple(decode_reported(partition, row) for row in rows)
+        if sealed_now and not is_off(self.tracer):
+            new = {partition.hour_start_ms(hour) for hour in sealed_now}
+            for record in records:
+                if record.count and record.start_ms in new:
+                    self._tell_of_seal(partition, record, began_ns)
         return SealedHours(
             partition=partition,
-            records=tuple(decode_reported(partition, row) for row in rows),
+            records=records,
             waiting=waiting,
             begun=bool(has_begun),
             lanes=written_to(partition, lanes or b""),
         )
 
+    def _tell_of_seal(self, partition: Partition, record: HourRecord, began_ns: int) -> None:
+        """A span; it goes on with the trace of the last batch that was counted into the hour, which
+        the record remembers, so that whoever publishes the hour goes on with the same."""
+        self.tracer.start_span(
+            f"seal {partition.stream}",
+            context=context_of(record.trace),
+            start_time=began_ns,
+            attributes={
+                "db.system.name": "redis",
+                "db.operation.name": "EVALSHA",
+                "db.stored_procedure.name": "seal",
+                "hourglass.partition": partition.stream,
+                "hourglass.hour": iso(record.start_ms),
+                "hourglass.readings": record.count,
+            },
+        ).end()
+
+    def _publishing(self, record: HourRecord) -> AbstractContextManager[Span]:
+        """The span of a publication, in the trace of its hour; linked to those of further lanes."""
+        counted, *elsewhere = record.trace.split() or [""]
+        return self.tracer.start_as_current_span(
+            f"send {AVERAGES}",
+            context=context_of(counted),
+            kind=SpanKind.PRODUCER,
+            links=links_to(elsewhere),
+            attributes={
+                **messaging("send", AVERAGES, 1, "publish"),
+                "hourglass.hour": iso(record.start_ms),
+            },
+        )
+
     def _publish(self, record: HourRecord, instant: Instant) -> bool:
         """False if the frontier is not where this process saw it: then nothing was done."""
-        with self.tracer.start_as_current_span("publish"):
+        with self._publishing(record) as span:
             average = HourlyAverage.of(record, traceparent=traceparent())
             outcome = self.cluster.run(
                 _PUBLISH,
@@ -188,6 +227,8 @@ class Sealer:
                     *(part for pair in average.fields().items() for part in pair),
                 ],
             )
+            span.set_attribute("hourglass.outcome", outcome.decode())
+            trace_of_it = exemplar()
         if outcome == b"moved":
             return False
         self._reported.add(record)
@@ -196,8 +237,13 @@ class Sealer:
         match outcome:
             case b"published":
                 due_ms = instant.deadline(record.start_ms + HOUR_MS)
-                self.metrics.published((instant.real_ms - due_ms) / 1000)
-                log.info("published %s: %d readings", hour, record.count)
+                self.metrics.published((instant.real_ms - due_ms) / 1000, trace_of_it)
+                log.info(
+                    "published %s: %d readings",
+                    hour,
+                    record.count,
+                    extra={"hour": hour, "trace_id": (trace_of_it or {}).get("trace_id", "")},
+                )
             case b"revised":
                 self.metrics.revised()
                 log.warning("hour %s was sealed anew with another result: not published", hour)

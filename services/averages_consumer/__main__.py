@@ -28,7 +28,7 @@ def consume(settings: AveragesConsumerSettings) -> None:
     service = Service("averages-consumer", settings)
     url = secret(settings.warehouse_url, settings.warehouse_url_file, "--warehouse-url-file")
     warehouse = service.resources.enter_context(Warehouse(url))
-    spans, flush = tracer("averages-consumer")
+    spans, flush = tracer("averages-consumer", service.name)
     service.resources.callback(flush)
     service.serve_probes()
     cluster = service.connect()

@@ -11,13 +11,13 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from threading import Event
 from typing import Any, NamedTuple, Protocol, TextIO
 
-from opentelemetry.trace import Tracer
+from opentelemetry.trace import Span, SpanKind, Tracer
 from redis.exceptions import ResponseError
 
 from averages_consumer.gaps import Gaps
@@ -30,7 +30,7 @@ from hourglass.errors import Damaged, Unreachable, Unsuitable
 from hourglass.faults import reach
 from hourglass.groups import group_is_gone
 from hourglass.keys import AVERAGES, AVERAGES_GROUP
-from hourglass.telemetry import links_to
+from hourglass.telemetry import context_of, exemplar, links_to, messaging
 
 log = logging.getLogger(__name__)
 
@@ -165,14 +165,29 @@ class Consumer:
                 averages[entry.id] = _decode(entry)
             except ValueError as error:
                 invalid[entry.id] = error
-        origins = links_to(average.traceparent for average in averages.values())
-        with self.tracer.start_as_current_span("load", links=origins):
+        with self._span(list(averages.values()), len(entries)):
             if averages and not self._commit(list(averages.values())):
                 return
             self._tell(averages, invalid)
             link.call("XACK", AVERAGES, AVERAGES_GROUP, *(entry.id for entry in entries))
             reach("load.after-ack")
         self._told.difference_update(averages, invalid)
+
+    def _span(
+        self, averages: Sequence[HourlyAverage], entries: int
+    ) -> AbstractContextManager[Span]:
+        """Of one load: in the trace of its hour, or of several hours, linked to each."""
+        said = [average.traceparent for average in averages if average.traceparent]
+        return self.tracer.start_as_current_span(
+            f"process {AVERAGES}",
+            context=context_of(said[0]) if len(said) == 1 else None,
+            kind=SpanKind.CONSUMER,
+            links=links_to(said),
+            attributes={
+                **messaging("process", AVERAGES, entries),
+                "messaging.consumer.group.name": AVERAGES_GROUP,
+            },
+        )
 
     def _commit(self, averages: Sequence[HourlyAverage]) -> bool:
         """False if told to stop before the warehouse had them."""
@@ -182,7 +197,7 @@ class Consumer:
             reach("load.before")
             self.warehouse.upsert(averages, datetime.now(UTC))
             reach("load.after-commit")
-            self.metrics.wrote(time.perf_counter() - started)
+            self.metrics.wrote(time.perf_counter() - started, exemplar())
 
         return self._persist(write)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from prometheus_client import CollectorRegistry, Gauge
 
 from hourglass.averages import HourlyAverage
@@ -125,8 +127,8 @@ class Instruments:
     def revised(self) -> None:
         self._revised.inc()
 
-    def wrote(self, seconds: float) -> None:
-        self._write_seconds.observe(seconds)
+    def wrote(self, seconds: float, exemplar: Mapping[str, str] | None = None) -> None:
+        self._write_seconds.observe(seconds, dict(exemplar) if exemplar else None)
 
     def warehouse_failed(self) -> None:
         self._errors.inc()

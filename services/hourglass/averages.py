@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from hourglass.keys import HOUR_MS, iso
@@ -23,6 +23,8 @@ class HourRecord:
     late_min_milli_f, late_max_milli_f: the least and the greatest of what came after the hour was
         sealed, all of the hour if its partition was counted again; None if nothing came
     sealed: no reading will be added any more
+    trace: traceparent of the last batch that was counted into it, one for each lane with a space
+        between; empty if none was traced
     """
 
     start_ms: int
@@ -37,6 +39,7 @@ class HourRecord:
     late_max_milli_f: int | None = None
     sealed: bool = False
     sealed_by: str = ""
+    trace: str = field(default="", compare=False)
 
     @classmethod
     def joined(cls, records: Sequence[HourRecord]) -> HourRecord:
@@ -60,6 +63,7 @@ class HourRecord:
             late_max_milli_f=max((f for f in highs if f is not None), default=None),
             sealed=all(record.sealed for record in records),
             sealed_by=",".join(sorted({each.sealed_by for each in counted or records})),
+            trace=" ".join(record.trace for record in counted if record.trace),
         )
 
 

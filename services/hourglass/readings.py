@@ -21,6 +21,9 @@ MILLI = 1000
 _LONGEST_NUMBER = 32
 _LONGEST_DEVICE = 128
 
+#: The field of a producer's batch's first entry that says which span sent it.
+TRACEPARENT = b"traceparent"
+
 #: A stream entry as Redis delivers it: its id, and names and values in turn.
 Entry: TypeAlias = Sequence[Any]
 
@@ -61,6 +64,13 @@ class Readings(NamedTuple):
     devices: Sequence[bytes]
     times_ms: Sequence[int]
     milli_f: Sequence[int]
+
+    def and_also(self, others: Readings) -> Readings:
+        return Readings(
+            [*self.devices, *others.devices],
+            [*self.times_ms, *others.times_ms],
+            [*self.milli_f, *others.milli_f],
+        )
 
     def by_hour(self) -> Iterator[tuple[int, Readings]]:
         """Each hour's start in ms, and its readings."""
@@ -129,13 +139,19 @@ def decode_all(
     An entry whose id is in `undeliverable` is rejected without being decoded: decoding may be
     what killed whoever tried.
     """
+    together, singly = Readings((), (), ()), entries
     if not undeliverable:
         readings = _decode_together(partition, entries, rules)
         if readings is not None:
             return readings, []
+        # The first of a producer's batch tells its trace, where there is one; the rest are alike.
+        traced = [entry for entry in entries if TRACEPARENT in entry[1]]
+        alike = [entry for entry in entries if TRACEPARENT not in entry[1]] if traced else []
+        if alike and (readings := _decode_together(partition, alike, rules)):
+            together, singly = readings, traced
     usable: list[Reading] = []
     rejects: list[Reject] = []
-    for entry_id, fields in entries:
+    for entry_id, fields in singly:
         if entry_id in undeliverable:
             rejects.append(Reject(entry_id, Reason.UNDELIVERABLE, fields))
             continue
@@ -143,7 +159,19 @@ def decode_all(
             usable.append(decode(partition, entry_id, fields, rules))
         except Unusable as unusable:
             rejects.append(Reject(entry_id, unusable.reason, fields))
-    return Readings(*zip(*usable, strict=True)) if usable else Readings((), (), ()), rejects
+    if not usable:
+        return together, rejects
+    one_by_one = Readings(*zip(*usable, strict=True))
+    return together.and_also(one_by_one) if together.times_ms else one_by_one, rejects
+
+
+def origins(entries: Sequence[Entry]) -> list[str]:
+    """The traceparents among the entries' fields, one for each of the producers' batches."""
+    return [
+        fields[fields.index(TRACEPARENT) + 1].decode(errors="replace")
+        for _, fields in entries
+        if TRACEPARENT in fields[::2]
+    ]
 
 
 def _decode_together(

@@ -10,7 +10,7 @@ from hourglass.keys import HOURS, Partition
 #: In the order in which the seal script reports them, after the hour itself.
 REPORTED = (
     "count", "sum", "min", "max", "devices",
-    "late", "late_sum", "late_min", "late_max", "sealed_by",
+    "late", "late_sum", "late_min", "late_max", "sealed_by", "trace",
 )  # fmt: skip
 
 
@@ -35,7 +35,9 @@ def decode_reported(partition: Partition, row: Sequence[int | bytes | None]) -> 
 def _record(
     partition: Partition, hour: int, values: Sequence[bytes | None], *, sealed: bool
 ) -> HourRecord:
-    count, total, least, most, devices, late, late_sum, late_min, late_max, sealed_by = values
+    count, total, least, most, devices, late, late_sum, late_min, late_max, sealed_by, trace = (
+        values
+    )
     return HourRecord(
         start_ms=partition.hour_start_ms(hour),
         count=int(count or 0),
@@ -49,4 +51,5 @@ def _record(
         late_max_milli_f=None if late_max is None else int(late_max),
         sealed=sealed,
         sealed_by=(sealed_by or b"").decode(errors="replace"),
+        trace=(trace or b"").decode(errors="replace"),
     )

@@ -24,10 +24,10 @@ from prometheus_client import CollectorRegistry
 from hourglass.build import BUILD, show_build
 from hourglass.cluster import Cluster
 from hourglass.errors import Damaged, HourglassError, Unreachable
+from hourglass.logs import set_up_logging
 from hourglass.probes import Probes
 from hourglass.settings import ServiceSettings
 from hourglass.shards import SHARD_INSTRUMENTS, ShardGauges
-from hourglass.telemetry import set_up_logging
 from hourglass.traffic import TRAFFIC_INSTRUMENTS, Traffic
 from hourglass.troubles import TROUBLE, TroubleGauge
 

@@ -1,87 +1,79 @@
-"""Logs and traces. Traces are off, and cost nothing, without an OTLP endpoint."""
+"""Traces: off, and free of cost, without an OTLP endpoint.
+
+Spans are of batches, never of readings, and an empty poll makes none. Attributes follow the
+semantic conventions for messaging (https://opentelemetry.io/docs/specs/semconv/messaging/) and for
+Redis (https://opentelemetry.io/docs/specs/semconv/database/redis/).
+"""
 
 from __future__ import annotations
 
-import json
-import logging
 import os
-import sys
 import threading
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from typing import Any
 
-from opentelemetry import trace
-from opentelemetry.trace import Tracer
+from opentelemetry import context, trace
+from opentelemetry.trace import Link, NoOpTracer, Span, Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from hourglass.errors import Misconfigured
-from hourglass.settings import LogFormat
 
 #: A collector that does not answer does not hold up the exit, two seconds after SIGTERM at most.
 FLUSH_S = 0.3
+#: Links of one span; further ones would cost more than they tell.
+MOST_LINKS = 64
+#: Of whoever is given no tracer.
+NO_TRACER: Tracer = NoOpTracer()
+
+_PROTOCOL = "OTEL_EXPORTER_OTLP_PROTOCOL"
 
 
-class _Text(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        at = datetime.fromtimestamp(record.created, UTC)
-        stamp = f"{at:%H:%M:%S}.{at.microsecond // 1000:03d}"
-        line = f"{stamp} {record.levelname.lower():7} {record.getMessage()}"
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
-
-
-class _Json(logging.Formatter):
-    def __init__(self, **fixed: str) -> None:
-        super().__init__()
-        self._fixed = fixed
-
-    def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
-            "level": record.levelname.lower(),
-            "message": record.getMessage(),
-            "logger": record.name,
-            **self._fixed,
-        }
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line)
-
-
-def set_up_logging(log_format: LogFormat, level: str, **fixed: str) -> None:
-    """Log lines to standard error; `fixed` goes into every JSON line. Raises Misconfigured."""
-    levels = {"debug": 10, "info": 20, "warning": 30, "error": 40}
-    if level.lower() not in levels:
-        raise Misconfigured(f"--log-level is {level!r}: give one of {', '.join(levels)}")
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Json(**fixed) if log_format is LogFormat.JSON else _Text())
-    logging.basicConfig(level=levels[level.lower()], handlers=[handler], force=True)
-    logging.getLogger("asyncio").setLevel(logging.WARNING)  # it tells of its selectors
-
-
-def tracer(service: str) -> tuple[Tracer, Callable[[], None]]:
+def tracer(service: str, instance: str = "") -> tuple[Tracer, Callable[[], None]]:
     """A tracer, and what flushes it at the end.
 
-    Spans are exported where OTEL_EXPORTER_OTLP_ENDPOINT points, if the `otlp` extra is installed;
-    without the variable the tracer records nothing. Raises Misconfigured.
+    Spans are exported where OTEL_EXPORTER_OTLP_ENDPOINT points, over HTTP, or over gRPC where
+    OTEL_EXPORTER_OTLP_PROTOCOL is grpc; without the endpoint the tracer records nothing. `instance`
+    is the process's name among its replicas. Raises Misconfigured.
     """
     if not os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
-        return trace.NoOpTracerProvider().get_tracer(service), lambda: None
-    try:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-    except ImportError:
-        raise Misconfigured(
-            "OTEL_EXPORTER_OTLP_ENDPOINT is set and no exporter is installed: "
-            "install hourglass[otlp] or unset it"
-        ) from None
+        return NO_TRACER, lambda: None
+    exporter = _exporter(os.environ.get(_PROTOCOL, "http/protobuf"))
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
     provider = TracerProvider(
-        resource=Resource.create({"service.name": f"hourglass-{service}"}), shutdown_on_exit=False
+        resource=Resource.create(
+            {
+                "service.name": f"hourglass-{service}",
+                "service.namespace": "hourglass",
+                "service.instance.id": instance,
+            }
+        ),
+        shutdown_on_exit=False,
     )
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    return provider.get_tracer(service), lambda: _within(FLUSH_S, provider.shutdown)
+    provider.add_span_processor(BatchSpanProcessor(exporter))
+    return provider.get_tracer("hourglass"), lambda: _within(FLUSH_S, provider.shutdown)
+
+
+def _exporter(protocol: str) -> Any:
+    try:
+        match protocol:
+            case "grpc":
+                from opentelemetry.exporter.otlp.proto.grpc import trace_exporter as otlp
+            case "http/protobuf":
+                from opentelemetry.exporter.otlp.proto.http import trace_exporter as otlp
+            case _:
+                raise Misconfigured(
+                    f"{_PROTOCOL} is {protocol!r}: give http/protobuf, the default, or grpc"
+                )
+    except ImportError:
+        extra = "otlp-grpc" if protocol == "grpc" else "otlp"
+        raise Misconfigured(
+            "OTEL_EXPORTER_OTLP_ENDPOINT is set and no exporter is installed: "
+            f"install hourglass[{extra}] or unset it"
+        ) from None
+    return otlp.OTLPSpanExporter()
 
 
 def _within(seconds: float, work: Callable[[], object]) -> None:
@@ -91,22 +83,68 @@ def _within(seconds: float, work: Callable[[], object]) -> None:
     thread.join(seconds)
 
 
-def traceparent() -> str:
-    """The current span as a W3C traceparent; empty if nothing is being traced."""
+def is_off(tracer: Tracer) -> bool:
+    """Whether it records nothing, so that nothing need be gathered for it."""
+    return isinstance(tracer, NoOpTracer)
+
+
+def messaging(operation: str, stream: str, messages: int, script: str = "") -> dict[str, Any]:
+    """The attributes of a span that sends to `stream`, or processes what came from it.
+
+    operation: send or process
+    script: the one that does it in Redis, if one does
+    """
+    attributes: dict[str, Any] = {
+        "messaging.system": "redis",
+        "messaging.operation.type": operation,
+        "messaging.operation.name": operation,
+        "messaging.destination.name": stream,
+        "messaging.batch.message_count": messages,
+        "db.system.name": "redis",
+    }
+    if script:
+        attributes |= {"db.operation.name": "EVALSHA", "db.stored_procedure.name": script}
+    return attributes
+
+
+def traceparent_of(span: Span) -> str:
+    """The span as a W3C traceparent; empty if it is not being recorded."""
+    if not span.get_span_context().trace_flags.sampled:
+        return ""
     carrier: dict[str, str] = {}
-    TraceContextTextMapPropagator().inject(carrier)
+    TraceContextTextMapPropagator().inject(carrier, trace.set_span_in_context(span))
     return carrier.get("traceparent", "")
 
 
-def links_to(traceparents: Iterable[str]) -> list[trace.Link]:
-    """Links to the spans of these traceparents, each once; what is no traceparent is left out."""
-    propagator = TraceContextTextMapPropagator()
+def traceparent() -> str:
+    """The current span as a W3C traceparent; empty if nothing is being traced."""
+    return traceparent_of(trace.get_current_span())
+
+
+def exemplar(span: Span | None = None) -> dict[str, str] | None:
+    """What a histogram keeps to lead from a latency to its trace; None if nothing is traced."""
+    of = (span or trace.get_current_span()).get_span_context()
+    if not of.trace_flags.sampled:
+        return None
+    return {
+        "trace_id": trace.format_trace_id(of.trace_id),
+        "span_id": trace.format_span_id(of.span_id),
+    }
+
+
+def context_of(traceparent: str) -> context.Context:
+    """What a span is started in to become the child of that one; of nothing if it is no
+    traceparent."""
+    return TraceContextTextMapPropagator().extract({"traceparent": traceparent})
+
+
+def links_to(traceparents: Iterable[str]) -> list[Link]:
+    """Links to the spans of these traceparents, each once and MOST_LINKS at most; what is no
+    traceparent is left out."""
     spans = (
-        trace.get_current_span(propagator.extract({"traceparent": traceparent}))
-        for traceparent in dict.fromkeys(traceparents)
+        trace.get_current_span(context_of(traceparent))
+        for traceparent in list(dict.fromkeys(traceparents))[:MOST_LINKS]
     )
     return [
-        trace.Link(context)
-        for context in (span.get_span_context() for span in spans)
-        if context.is_valid
+        Link(context) for context in (span.get_span_context() for span in spans) if context.is_valid
     ]

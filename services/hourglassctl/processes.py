@@ -70,10 +70,10 @@ class Processes:
 
     def get(self, name: str, path: str, *, accept: str = "") -> tuple[int, str]:
         """Status and body; status 0 while nobody answers."""
-        ports = re.findall(r" listens on port (\d+)$", self.said(name), re.MULTILINE)
-        if not ports:
+        port = self.port(name)
+        if port is None:
             return 0, ""
-        connection = HTTPConnection("127.0.0.1", int(ports[-1]), timeout=20)
+        connection = HTTPConnection("127.0.0.1", port, timeout=20)
         try:
             connection.request("GET", path, headers={"Accept": accept} if accept else {})
             answer = connection.getresponse()
@@ -85,7 +85,7 @@ class Processes:
 
     def port(self, name: str) -> int | None:
         """The HTTP port it took; None before it has one."""
-        ports = re.findall(r" listens on port (\d+)$", self.said(name), re.MULTILINE)
+        ports = re.findall(r" listens on port (\d+)\b", self.said(name))
         return int(ports[-1]) if ports else None
 
     def said(self, name: str) -> str:

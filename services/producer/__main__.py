@@ -15,6 +15,7 @@ from hourglass.lanes import share_out
 from hourglass.partitions import Days
 from hourglass.runtime import Service
 from hourglass.settings import add_command, application, invoke
+from hourglass.telemetry import tracer
 from hourglass.times import parse_time
 from producer.buffer import Buffer
 from producer.devices import Devices
@@ -33,6 +34,8 @@ def produce(settings: ProducerSettings) -> None:
     until_ms = parse_time(settings.until, option="--until") if settings.until else None
     tally_outputs = [sys.stdout, *files(settings.tally_file)]
     service = Service("producer", settings)
+    spans, flush = tracer("producer", service.name)
+    service.resources.callback(flush)
     service.serve_probes()
     cluster = service.connect()
     clock = PipelineClock(cluster)
@@ -52,6 +55,7 @@ def produce(settings: ProducerSettings) -> None:
             incarnation=f"{service.name}:{uuid.uuid4().hex[:12]}",
             wait_replicas=settings.wait_replicas,
             wait_timeout_ms=settings.wait_timeout_ms,
+            tracer=spans,
         )
         service.resources.callback(publisher.close)
         return Line(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum, auto
 from itertools import islice
 
+from opentelemetry.trace import Span, SpanKind, Tracer
 from redis.exceptions import ResponseError
 
 from hourglass.clock import PipelineClock
@@ -16,6 +17,7 @@ from hourglass.errors import Damaged, Severed, Unreachable
 from hourglass.keys import RECORDS_KEPT_MS, RETENTION_MS, Partition
 from hourglass.partitions import Days
 from hourglass.scripts import Script
+from hourglass.telemetry import NO_TRACER, is_off, messaging, traceparent_of
 from producer.batch import Batch
 
 _INGEST = Script.load("producer", "ingest")
@@ -52,6 +54,7 @@ class Publisher:
         days: Days | None = None,
         wait_replicas: int = 0,
         wait_timeout_ms: int = 1000,
+        tracer: Tracer = NO_TRACER,
     ) -> None:
         """`incarnation` is a name that no other publisher ever has; without `days` it knows days
         of one lane.
@@ -65,9 +68,12 @@ class Publisher:
         self._days = days or Days(cluster, clock)
         self._wait_replicas = wait_replicas
         self._wait_timeout_ms = wait_timeout_ms
+        self._tracer = tracer
         self._links: dict[Partition, Link] = {}
         self._told: Counter[Partition] = Counter()
         self._unconfirmed: deque[Batch] = deque()
+        #: The spans of those, by sequence number, where they are traced.
+        self._spans: dict[int, Span] = {}
         #: How many of those are on their way, from the first, all to one partition; more than one
         #: only to the one that answered last, and well.
         self._on_their_way = 0
@@ -76,6 +82,16 @@ class Publisher:
     def put(self, batch: Batch) -> None:
         """Line `batch` up behind the others; `settle` sends it."""
         self._unconfirmed.append(batch)
+        if not is_off(self._tracer):
+            stream = batch.partition.stream
+            self._spans[batch.sequence] = self._tracer.start_span(
+                f"send {stream}",
+                kind=SpanKind.PRODUCER,
+                attributes={
+                    **messaging("send", stream, batch.count, "ingest"),
+                    "messaging.client.id": self._incarnation,
+                },
+            )
 
     def settle(self, *, leave: int = 0) -> Iterator[tuple[Batch, Outcome]]:
         """Send what was put, and yield what became of each batch, in order, until no more than
@@ -88,6 +104,7 @@ class Publisher:
             if len(self._unconfirmed) == self._on_their_way <= leave:
                 return
             outcome = self._confirm()
+            self._end_span(outcome.name.lower())
             yield self._unconfirmed.popleft(), outcome
 
     @property
@@ -98,6 +115,7 @@ class Publisher:
     def give_up_first(self) -> int:
         """Forget that batch; how many readings it held."""
         self._go_back()
+        self._end_span("given up")
         return self._unconfirmed.popleft().count
 
     def give_up(self) -> int:
@@ -109,6 +127,17 @@ class Publisher:
             self._links.popitem()[1].close()
         self._on_their_way = 0
         self._sends_ahead_to = None
+
+    def _end_span(self, outcome: str) -> None:
+        """Of the first batch."""
+        if span := self._spans.pop(self._unconfirmed[0].sequence, None):
+            span.set_attribute("hourglass.outcome", outcome)
+            span.end()
+
+    def _traceparent(self, batch: Batch) -> Sequence[str]:
+        """As the script takes it: nothing where nothing is traced."""
+        span = self._spans.get(batch.sequence)
+        return [said] if span and (said := traceparent_of(span)) else []
 
     def _send_all(self) -> None:
         """Send what may be sent now: the first batch, or all that follow it to its partition."""
@@ -136,6 +165,7 @@ class Publisher:
                     instant.deadline(batch.latest_ms + RETENTION_MS),
                     instant.expiry(partition.end_ms + RECORDS_KEPT_MS),
                     batch.payload,
+                    *self._traceparent(batch),
                 ],
             )
         self._on_their_way += 1

@@ -308,7 +308,7 @@ def test_a_span_covers_each_batch_and_links_to_the_one_that_published_it(
         wait_until(lambda: averages.pending() == 0)
 
     (span,) = spans.get_finished_spans()
-    assert span.name == "load"
+    assert span.name == f"process {AVERAGES}"
     assert [f"{link.context.trace_id:032x}" for link in span.links] == [rows(warehouse)[0].trace_id]
 
 

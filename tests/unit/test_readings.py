@@ -22,6 +22,7 @@ from hourglass.readings import (
     decode_all,
     degrees,
     milli_f,
+    origins,
 )
 
 DAY = Partition.containing(1_735_689_600_000)  # 1 January 2025
@@ -331,3 +332,19 @@ def test_readings_by_hour_are_the_same_readings(rows: list[tuple[bytes, int, int
         for reading in of_hour
     )
     assert sorted(each for of_hour in hours.values() for each in of_hour) == sorted(rows)
+
+
+def test_the_first_of_a_batch_may_tell_its_trace_and_counts_like_the_others() -> None:
+    said = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    plain = [
+        (b"%d-0" % number, [b"device", b"a", b"ts", b"%d" % number, b"temp_f", b"50"])
+        for number in range(1, 5)
+    ]
+    traced = [(entry_id, [*fields, b"traceparent", said]) for entry_id, fields in plain[:1]]
+    partition = Partition(1_735_689_600_000)
+    expected, _ = decode_all(partition, plain, Rules())
+    found, rejects = decode_all(partition, traced + plain[1:], Rules())
+    assert not rejects
+    assert sorted(zip(*found, strict=True)) == sorted(zip(*expected, strict=True))
+    assert origins(traced + plain[1:]) == [said.decode()]
+    assert origins(plain) == []

@@ -23,6 +23,7 @@ NAMES = {
     "late_min": "late_min_milli_f",
     "late_max": "late_max_milli_f",
     "sealed_by": "sealed_by",
+    "trace": "trace",
 }
 
 counts = st.integers(0, 10**7)

@@ -5,7 +5,8 @@
 -- KEYS[4…] the sets of devices seen, one per tally in the order of the tallies
 -- ARGV     group, incarnation that `open` told of, consumer, real time in ms at which the stream
 --          expires, the same for the records, and MessagePack of
---          { ids, tallies: {hour, count, sum, min, max, devices}, rejects: {id, reason, fields} };
+--          { ids, tallies: {hour, count, sum, min, max, devices}, rejects: {id, reason, fields},
+--          and the traceparent of whoever counts it, if there is one };
 --          `ids` holds every entry of the batch in order, rejects included; sums are decimal text
 -- Reply    {1, readings that were late}; {0, ids of the batch that are still pending}, and nothing was
 --          done; or {-1} if the consumer has entries pending that are not of the batch
@@ -26,7 +27,7 @@ local group, incarnation, consumer = ARGV[1], ARGV[2], ARGV[3]
 local stream_expires, records_expire = ARGV[4], ARGV[5]
 local batch = cmsgpack.unpack(ARGV[6])
 need(type(batch) == 'table', 'the batch must be ids, tallies, rejects')
-local ids, tallies, rejects = batch[1], batch[2], batch[3]
+local ids, tallies, rejects, trace = batch[1], batch[2], batch[3], batch[4]
 need(is_flat(ids) and #ids > 0 and type(tallies) == 'table' and type(rejects) == 'table',
   'the batch must be ids, tallies, rejects')
 need(#tallies == #KEYS - 3, 'each tally must have its set of devices')
@@ -105,6 +106,7 @@ for i, tally in ipairs(tallies) do
     redis.call('HINCRBY', hours, h .. 'count', tally[2])
     redis.call('HINCRBY', hours, h .. 'sum', tally[3])
     widen(h .. 'min', h .. 'max', min, max, tally)
+    if trace then redis.call('HSET', hours, h .. 'trace', trace) end
     if #tally[6] > 0 then
       redis.call('SADD', KEYS[3 + i], unpack(tally[6]))
       keep_until(KEYS[3 + i], records_expire)

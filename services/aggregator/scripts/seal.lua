@@ -7,7 +7,7 @@
 --          pipeline time in ms, real time in ms at which the records expire,
 --          1 if the day has begun in another of its partitions, else 0
 -- Reply    {hours sealed by this call, hours due and not sealed yet,
---           {hour, count, sum, min, max, devices, late, late sum, late min, late max, sealed by}
+--           {hour, count, sum, min, max, devices, late, late sum, late min, late max, sealed by, trace}
 --           for each sealed hour,
 --           1 if the day has begun here, or was said to have, else 0, lanes of the day or nil};
 --          counts and sums are text, missing ones nil
@@ -68,7 +68,7 @@ for hour = 0, 23 do
   end
   if sealed then
     local record = redis.call('HMGET', hours, h .. 'count', h .. 'sum', h .. 'min', h .. 'max',
-      h .. 'devices', h .. 'late', h .. 'late_sum', h .. 'late_min', h .. 'late_max', h .. 'sealed_by')
+      h .. 'devices', h .. 'late', h .. 'late_sum', h .. 'late_min', h .. 'late_max', h .. 'sealed_by', h .. 'trace')
     table.insert(record, 1, hour)
     report[#report + 1] = record
   end

@@ -7,7 +7,8 @@
 -- ARGV     producer, sequence number, the one that must have been taken before it (0 for any),
 --          readings of this partition that the producer was, or will have been, told were taken
 --          before, real time in ms at which the stream expires, the same for the hash,
---          MessagePack array of device, ts, temp_f repeated
+--          MessagePack array of device, ts, temp_f repeated,
+--          and the traceparent of whoever sends it, which the first reading carries, if there is one
 -- Reply    readings taken; 0 if this sequence number was taken before; -1 if it would have expired;
 --          -2 if the one before it is missing
 -- Keeps    a sequence number is taken once, and overtakes none that was refused on the same
@@ -15,7 +16,7 @@
 --          is refused, because EXPIREAT in the past deletes the whole day.
 --          Stream and hash share a shard: when a failover loses its newest writes, both go back, and
 --          what the producer was told stands against what is here
-need(#KEYS == 2 and #ARGV == 7, 'ingest takes 2 keys and 7 arguments')
+need(#KEYS == 2 and (#ARGV == 7 or #ARGV == 8), 'ingest takes 2 keys and 7 or 8 arguments')
 for i = 2, 6 do need(is_whole(ARGV[i]), 'sequences, readings and times must be whole numbers') end
 need(ARGV[1] ~= '', 'the producer must have a name')
 local stream, producers = KEYS[1], KEYS[2]
@@ -39,7 +40,13 @@ if before and sequence <= tonumber(last) then
 end
 if after > tonumber(last) then return -2 end
 
-for i = 1, #batch, 3 do
+local first = 1
+if ARGV[8] then
+  redis.call('XADD', stream, '*', 'device', batch[1], 'ts', batch[2], 'temp_f', batch[3],
+    'traceparent', ARGV[8])
+  first = 4
+end
+for i = first, #batch, 3 do
   redis.call('XADD', stream, '*', 'device', batch[i], 'ts', batch[i + 1], 'temp_f', batch[i + 2])
 end
 local taken = #batch / 3
