@@ -16,16 +16,19 @@ for i = 1, 2 do need(string.find(ARGV[i], '^[%d,]*$'), 'lanes must be numbers') 
 need(is_whole(ARGV[3]), 'the time must be a whole number')
 local key, hours = KEYS[1], KEYS[2]
 local proposed, used, records_expire = ARGV[1], ARGV[2], ARGV[3]
-expect(hours, 'hash')
 local before = lanes_at(key)
 
-local lanes = before
-if not lanes then
-  lanes = proposed
+local function may_be_sealed()
+  local kind = redis.call('TYPE', hours).ok
+  if kind ~= 'hash' then return kind ~= 'none' end -- a damaged one is the aggregators' to tell of
   for hour = 0, 23 do
-    if redis.call('HEXISTS', hours, string.format('%02d:sealed', hour)) == 1 then lanes = '' end
+    if redis.call('HEXISTS', hours, string.format('%02d:sealed', hour)) == 1 then return true end
   end
+  return false
 end
+
+local lanes = before
+if not lanes then lanes = may_be_sealed() and '' or proposed end
 for number in string.gmatch(used, '%d+') do
   if not string.find(lanes, '%f[%d]' .. number .. '%f[%D]') then
     lanes = lanes .. (string.find(lanes, '+', 1, true) and ',' or '+') .. number
