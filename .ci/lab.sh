@@ -17,7 +17,7 @@ begin_lab() {
     return
   fi
   lab_work=$(mktemp -d)
-  if "$lab" status | grep -q ' running$'; then lab_was_up=1; fi
+  if [[ $("$lab" status) == *' running'* ]]; then lab_was_up=1; fi
   # A session of its own: its daemons leave it, its compilers go with it.
   # shellcheck disable=SC2016 # expanded by the shell inside
   setsid chrt --idle 0 bash -c '
