@@ -46,9 +46,15 @@ def page(running: Services, url: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def quiet_page(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
-    """A page for tests that only ask: one service answers them all."""
-    with services(redis_url) as running:
+def quiet_page(
+    redis_binary: Path | None, tmp_path_factory: pytest.TempPathFactory
+) -> Generator[str]:
+    """A page for tests that only ask: one service answers them all. On a cluster of its own, or it
+    would load, into a warehouse of its own, what others publish."""
+    with (
+        EmbeddedCluster(masters=1, binary=redis_binary) as cluster,
+        services(cluster.url) as running,
+    ):
         yield serve(running, f"sqlite:///{tmp_path_factory.mktemp('quiet')}/warehouse.db")
         running.kill(NAME)
 
