@@ -65,6 +65,7 @@ GAUGES: Mapping[str, tuple[float, float]] = {
     "hourglass_stream_partitions": (1, 10),
     "hourglass_stream_shard_info": (1, 1),
     "hourglass_trouble": (0, 0),
+    "hourglass_uncounted_expire_in_hours": (0, 72),
     "hourglass_warehouse_missing_hours": (0, 0),
 }
 #: Absent while there is nothing to tell of.
@@ -72,6 +73,7 @@ FLEETING = {
     "hourglass_current_hour_average_temp_f",
     "hourglass_current_hour_completeness_ratio",
     "hourglass_stream_group_oldest_pending_timestamp_seconds",
+    "hourglass_uncounted_expire_in_hours",
 }
 UNUSABLE, LATE = "hourglass_readings_quarantined_total", "hourglass_readings_late_total"
 
