@@ -43,20 +43,22 @@ class Services(Processes):
             wait_until(lambda name=name: self.ready(name), message=f"{name} is not ready")
 
     def await_caught_up(self, producer: str) -> None:
-        """Until whatever it has produced so far is taken, or dropped."""
-        produced = self.total(producer, "hourglass_readings_produced_total")
+        """Until all it has produced is taken, or dropped; by the same look at it, since lanes that
+        go on would make up for one that waits."""
 
-        def dealt_with() -> float:
-            taken = self.total(producer, "hourglass_readings_taken_total")
-            return taken + self.total(producer, "hourglass_readings_dropped_total")
+        def caught_up() -> bool:
+            metrics = self.get(producer, "/metrics")[1]
+            produced, taken, dropped = (
+                total(metrics, f"hourglass_readings_{what}_total")
+                for what in ("produced", "taken", "dropped")
+            )
+            return taken + dropped >= produced > 0
 
-        wait_until(lambda: dealt_with() >= produced > 0, message=f"{producer} does not catch up")
+        wait_until(caught_up, message=f"{producer} does not catch up")
 
     def total(self, name: str, family: str) -> float:
         """The sum of a metric's samples, whatever their labels; 0 while none is shown."""
-        metrics = self.get(name, "/metrics")[1]
-        shown = re.findall(rf"^{family}(?:{{.*}})? (\S+)$", metrics, re.MULTILINE)
-        return sum(map(float, shown))
+        return total(self.get(name, "/metrics")[1], family)
 
     def page(self, name: str) -> str:
         """The address of an averages consumer's web page, once it is served."""
@@ -80,6 +82,11 @@ class Services(Processes):
 
     def exit_status(self, name: str, timeout_s: float = PATIENCE_S) -> int:
         return self._children[name].wait(timeout_s)
+
+
+def total(metrics: str, family: str) -> float:
+    shown = re.findall(rf"^{family}(?:{{.*}})? (\S+)$", metrics, re.MULTILINE)
+    return sum(map(float, shown))
 
 
 @contextmanager
