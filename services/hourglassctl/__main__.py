@@ -10,17 +10,19 @@ from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import typer
 from rich.console import Console
+from rich.live import Live
+from rich.text import Text
 
 from averages_consumer.warehouse import Warehouse
 from hourglass.averages import LAST_MS
 from hourglass.clock import ClockSpec, Instant, Mode, PipelineClock
 from hourglass.cluster import Cluster
-from hourglass.errors import Misconfigured, Refused
+from hourglass.errors import Damaged, Misconfigured, Refused, Unreachable
 from hourglass.keys import iso
-from hourglass.overview import look
 from hourglass.publication import frontier_ms
 from hourglass.readings import MILLI, Rules
 from hourglass.settings import RedisSettings, add_command, invoke, secret
@@ -40,14 +42,7 @@ from hourglassctl.drill.run import drill
 from hourglassctl.embedded import EmbeddedCluster
 from hourglassctl.export import opened, write
 from hourglassctl.inspection import audit
-from hourglassctl.render import (
-    as_data,
-    audit_lines,
-    backfill_as_data,
-    backfill_lines,
-    clock_line,
-    screen,
-)
+from hourglassctl.render import audit_lines, backfill_as_data, backfill_lines, clock_line
 from hourglassctl.replay import DataSet, refuse_what_is_there, replay
 from hourglassctl.settings import (
     AuditSettings,
@@ -66,8 +61,11 @@ from hourglassctl.settings import (
     ShowAveragesSettings,
     StatusSettings,
 )
+from hourglassctl.status import as_document, as_screen, gather
 
 out = Console(highlight=False)
+#: Between two looks of `status --watch`.
+WATCH_S = 2.0
 
 
 @contextmanager
@@ -130,13 +128,35 @@ def run_bench(settings: BenchSettings) -> None:
 
 
 def run_status(settings: StatusSettings) -> None:
-    """Show the clock, the live partitions and the averages."""
-    with reached(settings) as (cluster, instant):
-        overview = look(cluster, instant)
+    """Show who is at work, the partitions, the hours, and what is wrong; exit 1 if not healthy."""
+    with reached(settings) as (cluster, _):
+        clock = PipelineClock(cluster)
+        if settings.watch:
+            watch(cluster, clock, settings)
+        status = gather(cluster, clock)
     if settings.json:
-        print(json.dumps(as_data(overview)))
+        print(json.dumps(as_document(status, settings.period_s)))
     else:
-        out.print(screen(overview, title="live partitions"))
+        out.print(as_screen(status, settings.period_s))
+    sys.exit(0 if status.healthy else 1)
+
+
+def watch(cluster: Cluster, clock: PipelineClock, settings: StatusSettings) -> NoReturn:
+    """Look again every WATCH_S, also while Redis is away, until Ctrl-C."""
+    with Live(console=out, auto_refresh=False, screen=out.is_terminal) as live:
+        while True:
+            try:
+                status = gather(cluster, clock)
+                if settings.json:
+                    print(json.dumps(as_document(status, settings.period_s)), flush=True)
+                else:
+                    live.update(as_screen(status, settings.period_s), refresh=True)
+            except (Unreachable, Damaged) as error:
+                if settings.json:
+                    print(json.dumps({"healthy": False, "error": str(error)}), flush=True)
+                else:
+                    live.update(Text(f"NOT HEALTHY: {error}"), refresh=True)
+            time.sleep(WATCH_S)
 
 
 def run_audit(settings: AuditSettings) -> None:

@@ -16,6 +16,14 @@ flag = partial(option, env=False)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusSettings(RedisSettings):
     json: bool = flag(False, "Print JSON instead of a screen.")
+    watch: bool = flag(False, "Look again every two seconds, until Ctrl-C.")
+    period_s: float = option(
+        1.0,
+        "Time between two readings of a device, which tells how complete an hour is; 0 where "
+        "devices have none in common.",
+        unit="s",
+        minimum=0,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

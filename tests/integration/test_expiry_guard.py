@@ -32,7 +32,7 @@ def status(pipeline: Pipeline, *options: str) -> str:
         [sys.executable, "-m", "hourglassctl", "status", "--redis-url", pipeline.url, *options],
         capture_output=True,
         text=True,
-        check=True,
+        check=False,
     ).stdout
 
 

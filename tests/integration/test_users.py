@@ -220,7 +220,7 @@ MAY: Mapping[str, Sequence[str]] = {
     f"XLEN {QUARANTINE}": ("aggregator", "averages-consumer", "auditor", "operator"),
     f"XRANGE {QUARANTINE} - +": ("aggregator", "auditor", "operator"),
     f"SADD {DEVICES} porch": ("aggregator",),
-    f"SCARD {DEVICES}": ("aggregator", "averages-consumer"),
+    f"SCARD {DEVICES}": ("aggregator", "averages-consumer", "auditor", "operator"),
     f"SMEMBERS {DEVICES}": (),
     f"DEL {RECORDS}": ("operator",),
     f"DEL {DEVICES}": ("aggregator", "operator"),

@@ -67,6 +67,7 @@ BOARD = Board(
                         (f"3600 * {a_second('hourglass_averages_refilled_total')}", "refilled"),
                         (f"3600 * {a_second('hourglass_averages_reclaimed_total')}", "reclaimed"),
                         (f"3600 * {a_second('hourglass_averages_invalid_total')}", "invalid"),
+                        (f"3600 * {a_second('hourglass_warehouse_revisions_total')}", "revised"),
                     ],
                 ),
             ),

@@ -9,7 +9,11 @@ LATEST_AVERAGE = (
     "max(hourglass_last_average_temp_fHERE "
     "and on(pod) topk(1, hourglass_last_average_hour_timestamp_secondsHERE))"
 )
-FIRST_EXPIRY = "min(max by (stream) (hourglass_partition_expiry_timestamp_secondsHERE)) - time()"
+#: Where every reading is counted, until the first partition expires at all.
+HOURS_LEFT = (
+    "min(hourglass_uncounted_expire_in_hoursHERE) "
+    "or (min(hourglass_partition_expiry_timestamp_secondsHERE) - time()) / 3600"
+)
 
 BOARD = Board(
     uid="hourglass",
@@ -53,11 +57,13 @@ BOARD = Board(
                     critical=0.9,
                 ),
                 one(
-                    "First partition expires",
-                    FIRST_EXPIRY,
-                    "What is not counted by then is gone.",
-                    unit="s",
+                    "First readings expire in",
+                    HOURS_LEFT,
+                    "Those that are not counted, if there are any: by then they are gone.",
+                    unit="h",
                     runbook="HourglassReadingsAtRisk",
+                    warning=24,
+                    critical=6,
                 ),
                 one(
                     "Redis answers",

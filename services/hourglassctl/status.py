@@ -1,0 +1,226 @@
+"""What `status` tells: who is at work, how far the hour in progress is, and what is wrong."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from aggregator.progress import Progress
+from aggregator.progress import look as look_at_hour
+from averages_consumer.web.collector import survey
+from averages_consumer.web.documents import Trouble
+from averages_consumer.web.snapshot import Snapshot, Survey, hours_due
+from averages_consumer.web.troubles import troubles
+from hourglass.averages import HourlyAverage
+from hourglass.clock import PipelineClock
+from hourglass.cluster import Cluster
+from hourglass.keys import AVERAGES, AVERAGES_GROUP, GROUP, HOUR_MS, iso
+from hourglass.readings import MILLI, degrees
+from hourglassctl.render import as_data, screen
+
+#: What these tell of is over: somebody should look, and the pipeline is well.
+OF_THE_PAST = frozenset({"hours-revised", "hours-too-late", "late", "no-readings", "quarantine"})
+#: The hour in progress is looked at as it was this long ago, so that what is on its way is in.
+SETTLING_MS = 5_000
+AVERAGES_SHOWN = 5
+_CONSUMER = re.compile(r"(.+)-[0-9a-f]{8}(?:-\d)?(?:-claims)?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Consumer:
+    """One process, as the groups know it: what it holds over all streams, and how long ago it last
+    gave a sign of life."""
+
+    group: str
+    name: str
+    pending: int
+    idle_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """Everything at one instant. `producers`: of the newest partition, by name."""
+
+    survey: Survey
+    consumers: Sequence[Consumer]
+    producers: Sequence[str]
+    progress: Progress
+    averages: Sequence[HourlyAverage]
+    troubles: Sequence[Trouble]
+
+    @property
+    def healthy(self) -> bool:
+        return all(each.code in OF_THE_PAST for each in self.troubles)
+
+
+def gather(cluster: Cluster, clock: PipelineClock) -> Status:
+    """A few round trips, however many partitions live. Raises Unreachable, Damaged, Unsuitable."""
+    found = survey(cluster, clock)
+    overview = found.overview
+    instant = overview.instant
+    newest = cluster.call("XREVRANGE", AVERAGES, "+", "-", "COUNT", AVERAGES_SHOWN)
+    return Status(
+        survey=found,
+        consumers=_consumers(cluster, [each.state.stream for each in overview.partitions]),
+        producers=_producers(cluster, found),
+        progress=look_at_hour(cluster, instant, settling_ms=SETTLING_MS),
+        averages=list(_averages(newest)),
+        troubles=troubles(
+            Snapshot(
+                instant=instant,
+                survey=found,
+                averages_at_ms=instant.real_ms,
+                rows_at_ms=instant.real_ms,
+                due_since={hour: instant.deadline(hour + HOUR_MS) for hour in hours_due(overview)},
+            )
+        ),
+    )
+
+
+def _consumers(cluster: Cluster, partitions: Sequence[str]) -> list[Consumer]:
+    asked = [*((stream, GROUP) for stream in partitions), (AVERAGES, AVERAGES_GROUP)]
+    replies = cluster.pipeline([("XINFO CONSUMERS", *each) for each in asked])
+    rows: list[tuple[str, str, int, int]] = []
+    for (_, group), reply in zip(asked, replies, strict=True):
+        if not isinstance(reply, Exception):  # nobody has read it yet
+            rows += [
+                (group, process_of(each["name"].decode()), each["pending"], each["idle"])
+                for each in reply
+            ]
+    return together(rows)
+
+
+def process_of(consumer: str) -> str:
+    """The process's name: a consumer's goes on with its connection's, its hand's, and `claims` for
+    what it took over, as in aggregator-0-5e6f7a8b-1-claims."""
+    found = _CONSUMER.fullmatch(consumer)
+    return found[1] if found else consumer
+
+
+def together(rows: Iterable[tuple[str, str, int, int]]) -> list[Consumer]:
+    """One line a process, from group, process, pending and idle time of each consumer."""
+    found: dict[tuple[str, str], Consumer] = {}
+    for group, name, pending, idle_ms in rows:
+        before = found.get((group, name))
+        found[group, name] = Consumer(
+            group=group,
+            name=name,
+            pending=pending + (before.pending if before else 0),
+            idle_ms=min(idle_ms, before.idle_ms) if before else idle_ms,
+        )
+    return [found[key] for key in sorted(found)]
+
+
+def _producers(cluster: Cluster, found: Survey) -> list[str]:
+    partitions = [each.partition for each in found.overview.partitions]
+    last = [each for each in partitions if each.day_ms == partitions[-1].day_ms]
+    replies = cluster.pipeline([("HGETALL", each.producers) for each in last]) if last else []
+    named: list[Mapping[bytes, bytes]] = [r for r in replies if not isinstance(r, Exception)]
+    return sorted({name.decode().partition(":")[0] for each in named for name in each})
+
+
+def _averages(newest: Iterable[tuple[bytes, Mapping[bytes, bytes]]]) -> Iterable[HourlyAverage]:
+    for entry_id, fields in newest:
+        try:
+            yield HourlyAverage.decode(entry_id, fields)
+        except ValueError:  # the averages consumer says so, and counts it
+            continue
+
+
+def as_screen(status: Status, period_s: float) -> Group:
+    """One screen: the worst first where something is wrong."""
+    parts: list[RenderableType] = [screen(status.survey.overview, title="live partitions")]
+    parts += [Text(hour_line(status.progress, period_s)), _people(status), _last(status)]
+    if status.troubles:
+        lines = [
+            Text.assemble(
+                (f"{each.severity:8}", {"error": "bold red", "warning": "yellow"}.get(
+                    each.severity, "dim"
+                )),
+                each.text,
+            )
+            for each in status.troubles
+        ]  # fmt: skip
+        parts += [Text("\nwhat is wrong, and what to do", style="bold"), *lines]
+    parts.append(Text("\nhealthy" if status.healthy else "\nNOT HEALTHY"))
+    return Group(*parts)
+
+
+def hour_line(progress: Progress, period_s: float) -> str:
+    share = progress.completeness(period_s * 1000)
+    complete = "" if share is None else f", {share:.1%} of those due"
+    return (
+        f"hour in progress: {progress.count:,} readings from {progress.devices} devices "
+        f"counted{complete}"
+    )
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
+    for name in columns:
+        table.add_column(name, no_wrap=True)
+    return table
+
+
+def _people(status: Status) -> Table:
+    table = _table("\nat work", "group", "process", "holds", "last sign of life")
+    for each in status.consumers:
+        table.add_row(
+            each.group, each.name, f"{each.pending:,}", f"{each.idle_ms / 1000:.1f} s ago"
+        )
+    if status.producers:
+        table.add_row("producers", ", ".join(status.producers), "", "")
+    if not status.consumers and not status.producers:
+        table.add_row("nobody", "", "", "")
+    return table
+
+
+def _last(status: Status) -> Table:
+    table = _table("\nlast averages", "hour", "average", "readings", "devices", "late")
+    for each in status.averages:
+        table.add_row(
+            iso(each.start_ms),
+            f"{degrees(each.mean_milli_f)} °F",
+            f"{each.count:,}",
+            str(each.devices),
+            str(each.late),
+        )
+    return table
+
+
+def as_document(status: Status, period_s: float) -> dict[str, Any]:
+    """The same for programs; unknown is null."""
+    progress = status.progress
+    return {
+        **as_data(status.survey.overview),
+        "healthy": status.healthy,
+        "troubles": [
+            {"code": each.code, "severity": each.severity, "text": each.text}
+            for each in status.troubles
+        ],
+        "hour_in_progress": {
+            "readings": progress.count,
+            "devices": progress.devices,
+            "average_temp_f": progress.sum_milli_f / progress.count / MILLI
+            if progress.count
+            else None,
+            "completeness": progress.completeness(period_s * 1000),
+        },
+        "consumers": [
+            {
+                "group": each.group,
+                "process": each.name,
+                "pending": each.pending,
+                "idle_s": each.idle_ms / 1000,
+            }
+            for each in status.consumers
+        ],
+        "producers": list(status.producers),
+        "last_averages": [each.fields() for each in status.averages],
+    }
