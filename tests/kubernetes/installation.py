@@ -203,15 +203,20 @@ class Installation:
 
     def audit(self, *options: str) -> dict[str, Any]:
         """What `hourglass audit` finds, differences included."""
+        return self._finding("audit", *options)
+
+    def status(self) -> dict[str, Any]:
+        """What `hourglass status` finds, well or not."""
+        return self._finding("status")
+
+    def _finding(self, *command: str) -> dict[str, Any]:
+        """What a command finds that ends with 1 where something is wrong."""
         try:
-            return json.loads(self.hourglass("audit", "--json", *options))
+            return json.loads(self.hourglass(*command, "--json"))
         except ClusterError as error:
             if not error.output.startswith("{"):
                 raise
             return json.loads(error.output)
-
-    def status(self) -> dict[str, Any]:
-        return json.loads(self.hourglass("status", "--json"))
 
     def averages(self) -> list[dict[str, str]]:
         """What stands on `temps:averages`, in its order, each as its fields."""
