@@ -24,7 +24,7 @@ steady = pytest.mark.embedded(replicas=1, node_timeout_ms=15_000)
 
 #: Twenty minutes a second: an hour takes three.
 SPEED = 1200.0
-PORCH = ("porch", "--devices=3")
+PORCH = ("porch", "--devices=6")
 CAUTIOUS = ("--wait-replicas=1", "--wait-timeout-ms=500")
 TAKEN = "hourglass_readings_taken_total"
 WENT_BACK = "the averages' shard went back"
@@ -59,6 +59,13 @@ def start(pipeline: Pipeline, running: Services, day: Partition, *options: str) 
     wait_until(pipeline.averages, message="no hour is published")
 
 
+def stream_to_hurt(pipeline: Pipeline) -> str:
+    """One of the day's, on another shard than the averages."""
+    shard = pipeline.master_of(AVERAGES)
+    streams = [each.stream for each in pipeline.partitions()]
+    return next(stream for stream in streams if pipeline.master_of(stream) != shard)
+
+
 def go_on(pipeline: Pipeline, running: Services) -> None:
     """Until the producer has caught up and an hour that begins from now on is published."""
     running.await_caught_up("porch")
@@ -71,30 +78,27 @@ def newest_hour(pipeline: Pipeline) -> int:
     return averages[-1].start_ms if averages else 0
 
 
-def tally_at_the_end(pipeline: Pipeline, running: Services, day: Partition) -> tuple[int, int]:
+def tally_at_the_end(pipeline: Pipeline, running: Services) -> tuple[int, int]:
     """Readings that the producer was told were taken, and those that are there, all counted."""
     running.await_caught_up("porch")
     assert running.terminate("porch")[0] == 0
     tally = json.loads(running.output("porch").read_text())
     assert tally["dropped"] == 0
     assert tally["taken"] == tally["produced"]
-    days = [day, day_after(day)]  # a slow machine may take longer than the first
-    entries = [
-        entry for each in days for entry in pipeline.cluster.call("XRANGE", each.stream, "-", "+")
-    ]
-    there = {(fields[b"device"], fields[b"ts"]) for _, fields in entries}
+    entries = wait_until(pipeline.stored, message="not every shard answers")
+    there = set(entries)
     assert len(there) == len(entries), "a reading stands there twice"
-    wait_until(lambda: counted(pipeline, days) == len(there), message="not everything is counted")
+    wait_until(lambda: counted(pipeline) == len(there), message="not everything is counted")
     running.await_ready("one", "other")
     return tally["taken"], len(there)
 
 
-def counted(pipeline: Pipeline, days: list[Partition]) -> int:
-    return sum(each.count + each.late for day in days for each in pipeline.records(day).values())
+def counted(pipeline: Pipeline) -> int:
+    return sum(each.count + each.late for each in pipeline.day_records())
 
 
-def check_nothing_is_gone(pipeline: Pipeline, running: Services, day: Partition) -> None:
-    taken, there = tally_at_the_end(pipeline, running, day)
+def check_nothing_is_gone(pipeline: Pipeline, running: Services) -> None:
+    taken, there = tally_at_the_end(pipeline, running)
     assert taken == there
     assert pipeline.audit().differences == []
 
@@ -117,34 +121,36 @@ def tell(node: Node, *command: str) -> Any:
 
 @failing_over
 def test_with_wait_nothing_that_was_taken_is_lost_when_a_master_is_killed(
-    pipeline: Pipeline, running: Services, embedded: EmbeddedCluster, day: Partition
+    pipeline: Pipeline, running: Services, embedded: EmbeddedCluster, day: Partition, lanes: int
 ) -> None:
-    start(pipeline, running, day, *CAUTIOUS)
-    lost = embedded.master_of(day.stream)
+    start(pipeline, running, day, *CAUTIOUS, f"--lanes={lanes}")
+    stream = stream_to_hurt(pipeline)
+    lost = embedded.master_of(stream)
 
     lost.kill()
-    await_new_master(pipeline, day.stream, lost)
+    await_new_master(pipeline, stream, lost)
     lost.restart()  # as the replica that WAIT asks for
     go_on(pipeline, running)
 
-    check_nothing_is_gone(pipeline, running, day)
+    check_nothing_is_gone(pipeline, running)
 
 
 @failing_over
 def test_without_wait_audit_says_exactly_what_a_failover_lost(
-    pipeline: Pipeline, running: Services, embedded: EmbeddedCluster, day: Partition
+    pipeline: Pipeline, running: Services, embedded: EmbeddedCluster, day: Partition, lanes: int
 ) -> None:
-    start(pipeline, running, day)
-    lost = embedded.master_of(day.stream)
+    start(pipeline, running, day, f"--lanes={lanes}")
+    stream = stream_to_hurt(pipeline)
+    lost = embedded.master_of(stream)
 
     cut_off(embedded, lost)
-    taken = running.total("porch", TAKEN)
-    wait_until(lambda: running.total("porch", TAKEN) > taken + 1_000, message="too little is taken")
+    goal = running.total("porch", TAKEN) + 2_000 * lanes
+    wait_until(lambda: running.total("porch", TAKEN) > goal, message="too little is taken")
     lost.kill()
-    await_new_master(pipeline, day.stream, lost)
+    await_new_master(pipeline, stream, lost)
     go_on(pipeline, running)
 
-    taken, there = tally_at_the_end(pipeline, running, day)
+    taken, there = tally_at_the_end(pipeline, running)
     found = pipeline.audit()
     assert taken - there >= 1_000
     assert (found.gone, found.lost, found.twice) == (taken - there, 0, 0)
@@ -152,17 +158,18 @@ def test_without_wait_audit_says_exactly_what_a_failover_lost(
 
 @failing_over
 def test_a_master_that_slept_over_the_node_time_out_has_no_say_any_more(
-    pipeline: Pipeline, running: Services, embedded: EmbeddedCluster, day: Partition
+    pipeline: Pipeline, running: Services, embedded: EmbeddedCluster, day: Partition, lanes: int
 ) -> None:
-    start(pipeline, running, day, *CAUTIOUS)
-    sleeper = embedded.master_of(day.stream)
+    start(pipeline, running, day, *CAUTIOUS, f"--lanes={lanes}")
+    stream = stream_to_hurt(pipeline)
+    sleeper = embedded.master_of(stream)
 
     sleeper.pause()
-    await_new_master(pipeline, day.stream, sleeper)
+    await_new_master(pipeline, stream, sleeper)
     sleeper.resume()
     go_on(pipeline, running)
 
-    check_nothing_is_gone(pipeline, running, day)
+    check_nothing_is_gone(pipeline, running)
 
 
 @steady
@@ -210,19 +217,19 @@ def test_averages_that_a_failover_took_back_are_published_again(
     assert any(WENT_BACK in running.said(name) for name in ("one", "other"))
     again = {average.start_ms: average for average in pipeline.averages()}
     assert [again.get(average.start_ms) for average in published] == published
-    check_nothing_is_gone(pipeline, running, day)
+    check_nothing_is_gone(pipeline, running)
 
 
 @failing_over
 def test_all_nodes_are_restarted_at_once_and_have_what_they_had(
-    pipeline: Pipeline, running: Services, embedded: EmbeddedCluster, day: Partition
+    pipeline: Pipeline, running: Services, embedded: EmbeddedCluster, day: Partition, lanes: int
 ) -> None:
-    start(pipeline, running, day, *CAUTIOUS)
+    start(pipeline, running, day, *CAUTIOUS, f"--lanes={lanes}")
 
     embedded.restart()
     go_on(pipeline, running)
 
-    check_nothing_is_gone(pipeline, running, day)
+    check_nothing_is_gone(pipeline, running)
 
 
 @steady
@@ -240,7 +247,7 @@ def test_a_slot_moves_to_another_shard_and_back_while_it_is_in_use(
         assert embedded.master_of(moved) is target
         go_on(pipeline, running)
 
-    check_nothing_is_gone(pipeline, running, day)
+    check_nothing_is_gone(pipeline, running)
 
 
 def is_master(node: Node) -> bool:

@@ -164,3 +164,5 @@ def test_the_hours_left_are_those_of_the_first_partition_that_waits() -> None:
     assert hours_left(instant, [counted, held, later]) == 1
     assert hours_left(instant, [unknown, later]) == 0.5
     assert hours_left(instant, [state(lag=1, expires_ms=500)]) == 0
+    # What never expires is at no risk.
+    assert hours_left(instant, [state(lag=1, expires_ms=None), later]) == 1
