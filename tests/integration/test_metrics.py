@@ -198,9 +198,10 @@ def test_the_series_of_a_partition_that_is_gone_and_the_count_of_a_consumer_go(
             lambda: running.metric("aggregator", consumers) == 2, message="not two consumers"
         )
         assert running.metric("aggregator", pending) is not None
-        # It gives no sign of life, holds nothing once its entry has been claimed, and is removed.
+        # It gives no sign of life, holds nothing once its entry has been claimed, and is removed;
+        # so is the aggregator's own before Redis 7.2, where to ask in vain is no sign of life.
         wait_until(
-            lambda: running.metric("aggregator", consumers) == 1, message="it is still there"
+            lambda: running.metric("aggregator", consumers) in {0, 1}, message="it is still there"
         )
         pipeline.cluster.call("UNLINK", DAY.stream)
         wait_until(
