@@ -43,10 +43,9 @@ def test_a_pipeline_that_is_well(pipeline: Pipeline, redis_url: str, tmp_path: P
         assert status(redis_url).stdout.rstrip().endswith("\nhealthy")
         found = document(redis_url)
         assert found["healthy"] is True
-        assert {(each["group"], each["process"]) for each in found["consumers"]} == {
-            (GROUP, "counter"),
-            (AVERAGES_GROUP, "loader"),
-        }
+        at_work = {(each["group"], each["process"]) for each in found["consumers"]}
+        # Redis before 7.2 knows of nobody whom it has given nothing yet.
+        assert at_work - {(AVERAGES_GROUP, "loader")} == {(GROUP, "counter")}
         assert found["producers"] == ["porch"]
         assert found["hour_in_progress"]["devices"] == 2
 
