@@ -10,11 +10,11 @@ from collections.abc import Callable
 
 import pytest
 
-from hourglass.keys import GROUP
+from hourglass.keys import DAY_MS, GROUP
 from hourglassctl.drill.fault import Fault
 from hourglassctl.drill.report import Happened
 from hourglassctl.drill.run import perform
-from hourglassctl.drill.stage import AGGREGATORS, Stage, wait
+from hourglassctl.drill.stage import AGGREGATORS, PRODUCERS, Stage, wait
 
 #: The least that a stage can do; the machine of the tests has other things to do besides.
 RATE = 1000
@@ -81,6 +81,19 @@ def test_it_finds_readings_that_were_written_twice() -> None:
     outcome = perform(planted(write_again), rate=RATE)
 
     assert (outcome.lost, outcome.twice) == (0, 5)
+    assert not outcome.kept
+
+
+def test_it_does_not_judge_by_readings_that_have_expired() -> None:
+    def let_three_days_pass(stage: Stage) -> Happened:
+        stage.set_clock(stage.now_ms() + 3 * DAY_MS, real_ms=stage.redis.clock()[1])
+        stage.unpredictable.update(PRODUCERS)
+        return Happened(text="three days passed")
+
+    outcome = perform(planted(let_three_days_pass), rate=RATE)
+
+    (broken,) = outcome.broken
+    assert "the first day's readings had expired" in broken
     assert not outcome.kept
 
 

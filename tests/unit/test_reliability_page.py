@@ -1,4 +1,4 @@
-"""What the drill wrote into the docs: faults that there are, every promise kept."""
+"""What the drill wrote into the docs: every fault that there is, every promise kept."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def tables() -> list[list[list[str]]]:
 
 def test_no_promise_was_broken() -> None:
     outcomes, _ = tables()
-    assert outcomes
+    assert [row[0].strip("`") for row in outcomes] == list(FAULTS)
     for row in outcomes:
         fault = FAULTS[row[0].strip("`")]
         _, happened, rate, again, lost, twice, promise = row
@@ -42,5 +42,4 @@ def test_no_promise_was_broken() -> None:
 def test_what_each_promise_rests_on_is_told_as_it_is() -> None:
     outcomes, reasons = tables()
     faults = [FAULTS[row[0].strip("`")] for row in outcomes]
-    assert len({each.name for each in faults}) == len(faults)
     assert reasons == [[f"`{each.name}`", each.rests_on, f"`{each.proof}`"] for each in faults]

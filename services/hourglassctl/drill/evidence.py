@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from hourglass.averages import joined_hours
-from hourglass.keys import DAY_MS, HOUR_MS, Partition
+from hourglass.keys import DAY_MS, HOUR_MS, RETENTION_MS, Partition, iso
 from hourglass.partitions import recorded
 from hourglass.readings import Reading, Rules, Unusable, decode
 from hourglass.records import decode_hours
 from hourglassctl.audit import Audit, Result
 from hourglassctl.drill.reckoning import Evidence, Hours
-from hourglassctl.drill.stage import PERIOD_MS, SEED, Stage
+from hourglassctl.drill.stage import PERIOD_MS, SEED, DrillFailed, Stage
 from hourglassctl.inspection import audit
 from hourglassctl.replay import EXERCISE_START_MS
 from hourglassctl.verdict import expected_hours
@@ -24,9 +24,16 @@ _CHUNK = 5000
 
 
 def gather(stage: Stage) -> tuple[Evidence, Audit]:
-    """After the load has ended and everything is at rest. Raises Unreachable, WarehouseAway."""
+    """After the load has ended and everything is at rest. Raises Unreachable, WarehouseAway, and
+    DrillFailed if raw readings have expired: then there is nothing to hold the hours against."""
     stage.redis.refresh_topology()
-    partitions = recorded(stage.redis, stage.clock.refresh())
+    instant = stage.clock.refresh()
+    if instant.now_ms >= EXERCISE_START_MS + DAY_MS + RETENTION_MS:
+        raise DrillFailed(
+            f"it took until {iso(instant.now_ms)} by the pipeline's clock, when the first day's "
+            "readings had expired: a machine with less to do, or a lower --rate, takes less"
+        )
+    partitions = recorded(stage.redis, instant)
     days = [list(members) for _, members in groupby(partitions, lambda each: each.day)]
     stored: dict[str, dict[int, Result]] = {}
     for day in days:

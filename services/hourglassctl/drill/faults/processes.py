@@ -21,6 +21,8 @@ STEPS = {
     "producer": ("divide", "register", "ingest"),
     "aggregator": ("open", "commit", "seal", "publish", "reap"),
 }
+#: Of those, the ones that are taken once a day, and once at the start of whoever comes.
+ONCE_A_DAY = ("divide", "register", "open")
 
 
 def consumers(stage: Stage, name: str) -> list[dict[str, Any]]:
@@ -88,16 +90,16 @@ def kill_consumer(stage: Stage) -> Happened:
 
 def kill_at_every_step(stage: Stage) -> Happened:
     points = [
-        (service, f"{step}.{when}")
+        (service, step, f"{step}.{when}")
         for service, steps in STEPS.items()
         for step in steps
         for when in ("before", "after")
     ]
-    points += [("consumer", point) for point in LOAD]
-    for number, (service, point) in enumerate(points):
+    points += [("consumer", "load", point) for point in LOAD]
+    for number, (service, step, point) in enumerate(points):
         name = f"{service}-{10 + number}"
-        # The others would publish before it: whoever comes by second waits a while for its turn.
-        passage = "" if service == "consumer" or "publish" in point else "@2"
+        # In the middle of its work, where that is not rare: the others publish and load as well.
+        passage = "" if step in (*ONCE_A_DAY, "publish", "load") else "@2"
         stage.start(name, HOURGLASS_FAULT=f"{point}:kill{passage}")
         wait(lambda name=name: not stage.services.running(name), f"{name} is killed at {point}")
     return Happened(text=f"{len(points)} processes were killed, each at a step of its own")
