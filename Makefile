@@ -33,7 +33,7 @@ E2E ?=
 REVISION ?= $(shell git rev-parse --verify --quiet HEAD 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-images e2e check docs charts lock images up down drill screenshot bench peers clean
+.PHONY: help setup demo test test-images e2e check docs charts lock images up down drill alert-drill screenshot bench peers clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -124,6 +124,9 @@ down: ## remove what `make up` installed, data included (NAMESPACE, ENVIRONMENT)
 
 drill: $(STAMP) ## break things on purpose and see what becomes of every reading (FAULTS="kill-master …", RATE=20000)
 	@$(BIN)/hourglass drill $(FAULTS) --rate $(RATE)
+
+alert-drill: $(STAMP) ## see which alert tells of which fault, and when (needs prometheus; FAULTS="kill-master …")
+	@$(BIN)/python -m tools.alert_drill $(FAULTS)
 
 screenshot: $(STAMP) ## take the README's pictures of the web page (needs Chromium)
 	@$(BIN)/python -m tests.web.screenshot docs/images

@@ -14,9 +14,9 @@ from hourglass.keys import AVERAGES
 from tests.charts.dashboard import DASHBOARDS, as_grafana_asks, board, queries
 from tests.charts.helm import ROOT
 from tests.pipeline import DAY, Pipeline
-from tests.prometheus import Prometheus, binary, prometheus
 from tests.services import Services, services
 from tests.waiting import wait_until
+from tools.prometheus import Prometheus, binary, prometheus
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -63,7 +63,11 @@ def scraped(
             )
             for pod in PODS
         ]
-        with prometheus(tmp_path, targets, rules()) as found:
+        file = tmp_path / "rules.yaml"
+        groups = [{"name": "hourglass", "rules": rules()}]
+        file.write_text(yaml.safe_dump({"groups": groups}), encoding="utf-8")
+        with prometheus(file) as found:
+            found.scrape(targets)
             pipeline.xadd(temp_f="warm")  # one alert fires at once
             yield found, running
 

@@ -6,7 +6,7 @@ import json
 import shutil
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from math import ceil, inf
@@ -56,6 +56,9 @@ ENVIRONMENT = {
     "HOURGLASS_HTTP_PORT": "0",
     "HOURGLASS_WEB_PORT": "0",
     "HOURGLASS_SEED": str(SEED),
+}
+#: Where an hour passes in a second and a half, the services wait for less than they do in life.
+HASTE = {
     "HOURGLASS_LATENESS_S": "1",
     "HOURGLASS_CLAIM_IDLE_MS": str(round(CLAIM_IDLE_S * 1000)),
     "HOURGLASS_SEAL_EVERY_MS": "100",
@@ -93,6 +96,8 @@ class Setting:
     aggregators: how many there are at the beginning
     speed: of the pipeline clock
     database: a kind of warehouse; empty takes PostgreSQL where there is one, else SQLite
+    takes_hours: whether many hours pass until it has happened, or a day's readings: in real time
+        that would be long
     """
 
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -101,16 +106,40 @@ class Setting:
     aggregators: int = len(AGGREGATORS)
     speed: float = SPEED
     database: str = ""
+    takes_hours: bool = False
+
+
+def until_over(over_at: float) -> bool:
+    """Whether a fault that is over at that time (monotonic) still lasts."""
+    return time.monotonic() < over_at
 
 
 class Stage:
     """Enter it and everything runs, loaded, until left; then nothing of it is left."""
 
     def __init__(
-        self, setting: Setting, *, rate: int, lanes: int = 1, logs: Path | None = None
+        self,
+        setting: Setting,
+        *,
+        rate: int,
+        lanes: int = 1,
+        logs: Path | None = None,
+        begin_ms: int = EXERCISE_START_MS,
+        environment: Mapping[str, str] = HASTE,
+        lasts: Callable[[float], bool] = until_over,
     ) -> None:
-        """`logs`: a folder to keep the services' logs in."""
+        """Make one, where nothing runs yet.
+
+        logs: a folder to keep the services' logs in
+        begin_ms: pipeline time of the first readings
+        environment: of every service; the setting's comes on top
+        lasts: whether a fault that should be over at a time (monotonic) still lasts
+        """
         self.setting = setting
+        self.speed = setting.speed
+        self._begin_ms = begin_ms
+        self._environment = environment
+        self._lasts = lasts
         self._lanes = lanes
         self._logs = logs
         # Two at least, so that they are numbered.
@@ -122,7 +151,7 @@ class Stage:
         #: leapt.
         self.unpredictable: set[str] = set()
         #: Pipeline time at which the last producer was told to stop.
-        self.retired_ms = EXERCISE_START_MS
+        self.retired_ms = begin_ms
         self._resources = ExitStack()
         self._flow: list[tuple[float, int]] = []
         self._over = Event()
@@ -175,6 +204,7 @@ class Stage:
             guard,
             {
                 **ENVIRONMENT,
+                **self._environment,
                 "HOURGLASS_REDIS_URL": self.nodes.url,
                 "HOURGLASS_WAREHOUSE_URL": url,
                 "HOURGLASS_DEVICES": str(self.devices),
@@ -184,14 +214,14 @@ class Stage:
         )
         self._resources.callback(self.services.stop)
         # Until all of them are up the clock stands just before the first second.
-        self.set_clock(EXERCISE_START_MS, real_ms=1 << 52)
+        self.set_clock(self._begin_ms, real_ms=1 << 52)
         aggregators = [f"aggregator-{n + 1}" for n in range(self.setting.aggregators)]
         names = [*PRODUCERS, *aggregators, *CONSUMERS]
         for name in names:
             self.start(name)
         for name in names:
             self.await_ready(name)
-        self.set_clock(EXERCISE_START_MS, real_ms=self.redis.clock()[1] + HEAD_START_MS)
+        self.set_clock(self._begin_ms, real_ms=self.redis.clock()[1] + HEAD_START_MS)
         Thread(target=self._watch, daemon=True).start()
 
     def _postgres(self) -> Postgres | None:
@@ -245,9 +275,28 @@ class Stage:
                 mode=Mode.RUNNING,
                 origin_ms=at_ms,
                 origin_real_ms=real_ms,
-                speed=self.setting.speed,
+                speed=self.speed,
             )
         )
+
+    def set_speed(self, speed: float) -> None:
+        """The clock goes on as fast as that from where it comes to before the services know: it
+        never goes back for them."""
+        instant = self.clock.refresh()
+        ahead_ms = round(HEAD_START_MS * self.speed)
+        self.speed = speed
+        self.set_clock(instant.now_ms + ahead_ms, real_ms=instant.real_ms + HEAD_START_MS)
+
+    def hold(self, seconds: float = 0.0) -> None:
+        """Leave things as bad as they are, for so long."""
+        for _ in self.holding(seconds):
+            time.sleep(0.05)
+
+    def holding(self, seconds: float) -> Iterator[None]:
+        """Again and again while a fault lasts that has to be done all the time."""
+        over_at = time.monotonic() + seconds
+        while self._lasts(over_at):
+            yield
 
     def now_ms(self) -> int:
         """By the pipeline clock."""
@@ -271,12 +320,13 @@ class Stage:
 
     def await_flow(self, after_ms: int) -> float:
         """When (monotonic) an hour that ended after that pipeline time was in the warehouse."""
+        what = f"the average of {iso(after_ms - after_ms % HOUR_MS)} is in the warehouse"
+        return wait(lambda: self.flowed(after_ms) or 0.0, what)
+
+    def flowed(self, after_ms: int) -> float | None:
+        """The same as far as it is known now."""
         hour = after_ms - after_ms % HOUR_MS
-
-        def came() -> float:
-            return next((at for at, last in list(self._flow) if last >= hour), 0.0)
-
-        return wait(came, f"the average of {iso(hour)} is in the warehouse")
+        return next((at for at, last in list(self._flow) if last >= hour), None)
 
     def states(self) -> list[StreamState]:
         """Every live partition as it is now. Raises Unreachable."""
@@ -288,7 +338,7 @@ class Stage:
         says what became of it."""
         for name in producers:
             wait(
-                lambda name=name: self._backlog(name) < self.setting.speed * self.devices,
+                lambda name=name: self._backlog(name) < self.speed * self.devices,
                 f"{name} catches up (a machine that is too slow wants a lower --rate)",
             )
         wait(lambda: HOUR_MS // 4 < self.now_ms() % HOUR_MS < HOUR_MS // 2, "the hour is half over")

@@ -47,6 +47,7 @@ def held_by(stage: Stage, name: str) -> int:
 def kill_producer(stage: Stage) -> Happened:
     time.sleep(_random.random())
     stage.services.kill("producer-1")
+    stage.hold()
     stage.start("producer-3")
     stage.await_ready("producer-3")
     return Happened(text="producer-1 was killed, and producer-3 started")
@@ -73,6 +74,7 @@ def kill_aggregator(stage: Stage) -> Happened:
     name = "aggregator-1"
     held = stop_with_its_hands_full(stage, name)
     stage.services.kill(name)
+    stage.hold()
     stage.start(name)
     stage.await_ready(name)
     return Happened(text=f"{name} was killed with {held:,} readings in its hands, and restarted")
@@ -83,6 +85,7 @@ def kill_consumer(stage: Stage) -> Happened:
     wait(lambda: not stage.services.running("consumer-3"), "consumer-3 is killed")
     time.sleep(_random.random())
     stage.services.kill("consumer-1")
+    stage.hold()
     stage.start("consumer-1")
     stage.await_ready("consumer-1")
     return Happened(text="two were killed, one of them between commit and acknowledgement")
@@ -109,7 +112,7 @@ def freeze_aggregator(stage: Stage) -> Happened:
     name = "aggregator-1"
     held = stop_with_its_hands_full(stage, name)
     wait(lambda: held_by(stage, name) == 0, "others claim what it holds")
-    time.sleep(CLAIM_IDLE_S)
+    stage.hold(CLAIM_IDLE_S)
     stage.services.signal(name, signal.SIGCONT)
     stage.await_ready(name)
     return Happened(
@@ -128,7 +131,7 @@ def scale(stage: Stage) -> Happened:
         stage.services.signal(name, signal.SIGTERM)
     for name in (first, *more):
         wait(lambda name=name: not stage.services.running(name), f"{name} ends")
-    time.sleep(1.0)
+    stage.hold(1.0)
     for name in ("aggregator-11", "aggregator-12", "aggregator-13"):
         stage.start(name)
         stage.await_ready(name)
@@ -181,6 +184,7 @@ FAULTS = (
         name="kill-consumer",
         what="SIGKILL of averages consumers",
         act=kill_consumer,
+        setting=Setting(takes_hours=True),
         rests_on="a row is upserted by its hour, then acknowledged: "
         "`averages_consumer/consumer.py`",
         proof="tests/integration/test_averages_consumer.py",
@@ -189,6 +193,7 @@ FAULTS = (
         name="kill-at-every-step",
         what="SIGKILL before and after each step of each service",
         act=kill_at_every_step,
+        setting=Setting(takes_hours=True),
         rests_on="each step is one script on one slot, and can be taken again",
         proof="tests/chaos/test_fault_points.py",
     ),
@@ -211,6 +216,7 @@ FAULTS = (
         name="deep-pending",
         what="a pending list of 100,000 readings that nobody works on",
         act=deep_pending,
+        setting=Setting(takes_hours=True),
         rests_on="the place in the pending list is kept from call to call: `aggregator/commit.py`",
         proof="tests/integration/test_claim.py",
     ),

@@ -27,6 +27,7 @@ def kill_master(stage: Stage) -> Happened:
     lost = stage.nodes.master_of(stream)
     lost.kill()
     await_successor(stage, stream, lost)
+    stage.hold()
     lost.restart()
     stage.nodes.await_whole()
     return Happened(text="today's shard was killed, its replica took over; later it came back")
@@ -37,13 +38,16 @@ def pause_master(stage: Stage) -> Happened:
     lost = stage.nodes.master_of(stream)
     lost.pause()
     await_successor(stage, stream, lost)
-    time.sleep(stage.setting.node_timeout_ms / 1000)
+    stage.hold(stage.setting.node_timeout_ms / 1000)
     lost.resume()
     stage.nodes.await_whole()
     return Happened(text="today's shard slept until its replica had taken over, then woke up")
 
 
 def restart_all(stage: Stage) -> Happened:
+    for node in stage.nodes.nodes:
+        node.kill()
+    stage.hold()
     stage.nodes.restart()
     return Happened(text="all six nodes were killed at once, and started again")
 
@@ -61,7 +65,7 @@ def fill_up(stage: Stage) -> Happened:
     masters = stage.masters()
     for node in masters:
         _tell(node, "CONFIG SET", "maxmemory", 1)
-    time.sleep(WHILE_S)
+    stage.hold(WHILE_S)
     for node in masters:
         _tell(node, "CONFIG SET", "maxmemory", 0)
     return Happened(text=f"every shard refused writes for {WHILE_S:.0f} s: maxmemory was reached")
@@ -70,8 +74,7 @@ def fill_up(stage: Stage) -> Happened:
 def slow_down(stage: Stage) -> Happened:
     """Each master sleeps most of the time, so that whatever is asked of it waits."""
     masters = stage.masters()
-    until = time.monotonic() + WHILE_S
-    while time.monotonic() < until:
+    for _ in stage.holding(WHILE_S):
         for node in masters:
             node.pause()
         time.sleep(0.05)
@@ -84,8 +87,7 @@ def slow_down(stage: Stage) -> Happened:
 def cut_connections(stage: Stage) -> Happened:
     masters = stage.masters()
     cut = 0
-    until = time.monotonic() + WHILE_S
-    while time.monotonic() < until:
+    for _ in stage.holding(WHILE_S):
         for node in masters:
             cut += int(_tell(node, "CLIENT KILL", "TYPE", "normal", "SKIPME", "yes"))
         time.sleep(0.1)
@@ -100,7 +102,7 @@ LOST_REPLIES = ",".join(
 
 def lose_replies(stage: Stage) -> Happened:
     """They have been told to from the beginning; some steps are rare."""
-    time.sleep(WHILE_S)
+    stage.hold(WHILE_S)
     lost = sum(stage.services.said(name).count("lose-reply") for name in stage.services.names)
     return Happened(text=f"{lost} replies got lost after the server had done the work")
 

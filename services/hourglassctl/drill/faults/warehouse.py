@@ -16,7 +16,7 @@ SQLITE = Setting(database="sqlite")
 def down(stage: Stage) -> Happened:
     if stage.postgres:
         stage.postgres.stop()
-        time.sleep(WHILE_S)
+        stage.hold(WHILE_S)
         stage.postgres.start()
         return Happened(text=f"PostgreSQL was down for {WHILE_S:.0f} s")
     return locked(stage)
@@ -26,7 +26,7 @@ def locked(stage: Stage) -> Happened:
     file = stage.warehouse_url.removeprefix("sqlite:///")
     with sqlite3.connect(file, timeout=30, isolation_level=None) as other:
         other.execute("BEGIN EXCLUSIVE")
-        time.sleep(WHILE_S)
+        stage.hold(WHILE_S)
         other.execute("COMMIT")
     other.close()
     return Happened(text=f"another program held the SQLite file locked for {WHILE_S:.0f} s")
@@ -37,8 +37,7 @@ def cut(stage: Stage) -> Happened:
     if not stage.postgres:
         return locked(stage)
     times = 0
-    until = time.monotonic() + WHILE_S
-    while time.monotonic() < until:
+    for _ in stage.holding(WHILE_S):
         stage.postgres.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
             "WHERE application_name = 'hourglass-averages-consumer'"
@@ -57,7 +56,7 @@ def full(stage: Stage) -> Happened:
             "SET default_transaction_read_only = off", refuse.format(setting),
             "SELECT pg_reload_conf()",
         )  # fmt: skip
-        time.sleep(seconds)
+        stage.hold(seconds)
     return Happened(text=f"PostgreSQL refused every write for {WHILE_S:.0f} s")
 
 
@@ -65,8 +64,7 @@ def slow(stage: Stage) -> Happened:
     """Each transaction waits for a lock that somebody else holds most of the time."""
     if not stage.postgres:
         return locked(stage)
-    until = time.monotonic() + WHILE_S
-    while time.monotonic() < until:
+    for _ in stage.holding(WHILE_S):
         stage.postgres.execute(
             "DO $$ BEGIN LOCK TABLE hourly_averages; PERFORM pg_sleep(0.5); END $$",
             url=stage.warehouse_url,
