@@ -6,6 +6,7 @@ import sys
 
 from aggregator.followers import Followers
 from aggregator.instruments import Instruments
+from aggregator.losses import LossGauges
 from aggregator.progress import ProgressGauges
 from aggregator.reader import Reader
 from aggregator.sealer import Sealer
@@ -20,6 +21,7 @@ from hourglass.telemetry import tracer
 FOLLOW_S = 0.25
 SURVEY_S = 2.0
 UNLISTED_S = 60.0
+LOSSES_S = 5.0
 
 
 def aggregate(settings: AggregatorSettings) -> None:
@@ -34,6 +36,7 @@ def aggregate(settings: AggregatorSettings) -> None:
     metrics = Instruments(service.registry)
     gauges = StreamGauges(service.registry, partitions=True)
     progress = ProgressGauges(service.registry, period_s=settings.period_s)
+    losses = LossGauges(service.registry)
     reader = Reader(service, cluster, clock, settings, metrics, spans)
     followers = Followers(service, cluster, clock, reader)
     lateness_ms = round(settings.lateness_s * 1000)
@@ -55,6 +58,7 @@ def aggregate(settings: AggregatorSettings) -> None:
         "progress",
         lambda: progress.look(cluster, clock.look(), settling_ms=lateness_ms),
     )
+    service.every(LOSSES_S, "losses", lambda: losses.look(cluster, clock.look()))
     service.every(
         claim_idle_s, "reaper", lambda: followers.reap(gone_after_ms(settings.claim_idle_ms))
     )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry
 
+from aggregator.losses import GONE
 from aggregator.progress import PROGRESS_INSTRUMENTS
 from hourglass.gauges import PARTITION_INSTRUMENTS, STREAM_INSTRUMENTS
 from hourglass.instruments import Instrument
@@ -48,6 +49,12 @@ RECOUNTS = Instrument(
     name="hourglass_partition_recounts_total",
     kind="counter",
     help="Partitions counted again from the first entry because their group had been destroyed.",
+    unit="partitions",
+)
+REMADE = Instrument(
+    name="hourglass_partitions_remade_total",
+    kind="counter",
+    help="Partitions that were deleted while they lived, and made anew by whoever wrote next.",
     unit="partitions",
 )
 BATCH = Instrument(
@@ -118,6 +125,7 @@ INSTRUMENTS = (
     RECLAIMED,
     CONFLICTS,
     RECOUNTS,
+    REMADE,
     BATCH,
     COMMIT,
     SEALED,
@@ -127,6 +135,7 @@ INSTRUMENTS = (
     DUE,
     OVERDUE,
     DELAY,
+    GONE,
     *PROGRESS_INSTRUMENTS,
     *STREAM_INSTRUMENTS,
     *PARTITION_INSTRUMENTS,
@@ -144,6 +153,7 @@ class Instruments:
         self._reclaimed = RECLAIMED.counter(registry)
         self._conflicts = CONFLICTS.counter(registry)
         self._recounts = RECOUNTS.counter(registry)
+        self._remade = REMADE.counter(registry)
         self._batch = BATCH.histogram(registry)
         self._commit = COMMIT.histogram(registry)
         self._sealed = SEALED.counter(registry)
@@ -179,6 +189,9 @@ class Instruments:
 
     def recounted(self) -> None:
         self._recounts.inc()
+
+    def remade(self) -> None:
+        self._remade.inc()
 
     def sealed(self, hours: int) -> None:
         self._sealed.inc(hours)

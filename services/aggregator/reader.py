@@ -122,6 +122,7 @@ class Reader:
                     "the group of %s was destroyed: counting again from its first entry", stream
                 )
             case Found.REMADE:
+                self.metrics.remade()
                 log.warning(
                     "partition %s was deleted and made anew: its readings add to those that had "
                     "been counted",

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from hourglass.averages import HourRecord
 from hourglass.cluster import Cluster, Link
-from hourglass.errors import Damaged
 from hourglass.keys import DAY_MS, GROUP, Partition
+from hourglass.ledgers import gone
 from hourglass.readings import Entry, Rules, decode_all
 from hourglass.records import decode_hours
 from hourglass.scripts import Script
@@ -58,9 +58,9 @@ def recount(cluster: Cluster, partition: Partition) -> Recount:
         flat, producers, delivered, pending = link.run(_SNAPSHOT, keys, [GROUP])
         fields = dict(zip(flat[::2], flat[1::2], strict=True))
         records = tuple(decode_hours(partition, fields))
-        gone = sum(map(_told_and_not_there, producers))
+        lost = sum(map(gone, producers))
         if not delivered:
-            return Recount(partition=partition, records=records, raw=None, gone=gone)
+            return Recount(partition=partition, records=records, raw=None, gone=lost)
         rejected = {
             fields[fields.index(b"id") + 1]
             for chunk in _chunks(link, partition.quarantine, b"+")
@@ -68,7 +68,7 @@ def recount(cluster: Cluster, partition: Partition) -> Recount:
         }
         raw, unaccounted = _count(link, partition, delivered, {*pending, *rejected})
         if link.call("EXISTS", partition.stream) == 0:  # it expired while being read
-            return Recount(partition=partition, records=records, raw=None, gone=gone)
+            return Recount(partition=partition, records=records, raw=None, gone=lost)
         return Recount(
             partition=partition,
             records=records,
@@ -76,22 +76,10 @@ def recount(cluster: Cluster, partition: Partition) -> Recount:
             remade=b"remade" in fields,
             quarantined=len(rejected),
             unaccounted=unaccounted,
-            gone=gone,
+            gone=lost,
         )
     finally:
         link.close()
-
-
-def _told_and_not_there(producer: bytes) -> int:
-    """From what the ingest script keeps of a producer. Raises Damaged."""
-    try:
-        _, told, stored = map(int, producer.split())
-    except ValueError:
-        raise Damaged(
-            "a producers hash holds what no producer wrote: rename or delete it"
-        ) from None
-    # More is stored than was told where a producer gave up a batch that had been taken after all.
-    return max(0, told - stored)
 
 
 def _count(

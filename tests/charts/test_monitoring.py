@@ -196,6 +196,7 @@ def test_there_is_a_dashboard_for_the_whole_the_stream_and_each_service() -> Non
         "hourglass_hours_sealed_total",
         "hourglass_hours_too_late_total",
         "hourglass_partition_recounts_total",
+        "hourglass_partitions_remade_total",
         "hourglass_stream_group_consumers",
         "hourglass_stream_group_lag_known",
     }

@@ -39,6 +39,13 @@ BOARD = Board(
                     warning=1,
                 ),
                 one(
+                    "Gone",
+                    "sum(max by (stream) (hourglass_readings_goneHERE))",
+                    "Readings of the live partitions that Redis had taken and has lost.",
+                    runbook="HourglassReadingsGone",
+                    critical=1,
+                ),
+                one(
                     "This hour",
                     "max(hourglass_current_hour_readingsHERE)",
                     "Readings counted so far in the hour in progress.",

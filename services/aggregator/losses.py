@@ -1,0 +1,63 @@
+"""Readings that Redis had taken and does not have any more, as a metric."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from hourglass.clock import Instant
+from hourglass.cluster import Cluster
+from hourglass.errors import Damaged
+from hourglass.instruments import Instrument
+from hourglass.ledgers import gone
+from hourglass.partitions import candidates
+
+GONE = Instrument(
+    name="hourglass_readings_gone",
+    kind="gauge",
+    help="Readings of a live partition that producers were told were taken and that Redis has lost "
+    "since, in a failover or because somebody deleted them, as far as each of the producers has "
+    "been heard of again.",
+    unit="readings",
+    labels=("stream",),
+    across="max",
+)
+
+
+def look(cluster: Cluster, instant: Instant) -> Mapping[str, int]:
+    """By stream, of those that producers have written to. One round trip to each shard, besides
+    the one that names the partitions.
+
+    Raises Unreachable, Damaged.
+    """
+    partitions = candidates(cluster, instant)
+    replies = cluster.pipeline([("HVALS", each.producers) for each in partitions])
+    found: dict[str, int] = {}
+    for partition, producers in zip(partitions, replies, strict=True):
+        if isinstance(producers, Exception):
+            raise Damaged(f"{partition.producers} is no hash of producers: {producers}")
+        if producers:
+            found[partition.stream] = sum(map(gone, producers))
+    return found
+
+
+class LossGauges(Collector):
+    """Exports the last look; unknown is not zero."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._gone: Mapping[str, int] = {}
+        registry.register(self)
+
+    def look(self, cluster: Cluster, instant: Instant) -> None:
+        """As `look`; while Redis is away nothing is known. Raises Unreachable, Damaged."""
+        self._gone = {}
+        self._gone = look(cluster, instant)
+
+    def collect(self) -> list[GaugeMetricFamily]:
+        family = GONE.family()
+        for stream, readings in self._gone.items():
+            family.add_metric((stream,), readings)
+        return [family]

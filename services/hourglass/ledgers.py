@@ -1,0 +1,19 @@
+"""What producers were told was taken, beside what is stored of it; `producer/scripts/ingest.lua`
+writes both down, in one step."""
+
+from __future__ import annotations
+
+from hourglass.errors import Damaged
+
+
+def gone(producer: bytes) -> int:
+    """Readings that one producer was told were taken and that are not there, as its partition's
+    hash of producers has it. Raises Damaged."""
+    try:
+        _, told, stored = map(int, producer.split())
+    except ValueError:
+        raise Damaged(
+            "a producers hash holds what no producer wrote: rename or delete it"
+        ) from None
+    # More is stored than was told where a producer gave up a batch that had been taken after all.
+    return max(0, told - stored)

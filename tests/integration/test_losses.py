@@ -1,0 +1,53 @@
+"""Readings that Redis had taken and has lost are told while the partition lives."""
+
+from __future__ import annotations
+
+import pytest
+
+from aggregator.losses import look
+from hourglass.errors import Damaged
+from tests.pipeline import DAY, Pipeline, at, day_after, reading
+from tests.services import services
+from tests.waiting import wait_until
+
+NEXT_DAY = day_after(DAY, 1)
+
+
+def seen(pipeline: Pipeline) -> dict[str, int]:
+    return dict(look(pipeline.cluster, pipeline.clock.refresh()))
+
+
+def test_nothing_is_gone_of_what_is_there(pipeline: Pipeline) -> None:
+    pipeline.drive(at(1, day=NEXT_DAY))
+    pipeline.produce(*(reading(at(0, minute)) for minute in range(10)))
+    pipeline.produce(reading(at(0, day=NEXT_DAY)))
+    assert seen(pipeline) == {DAY.stream: 0, NEXT_DAY.stream: 0}
+
+
+def test_what_was_deleted_is_gone_once_its_producer_is_heard_of_again(pipeline: Pipeline) -> None:
+    pipeline.drive(at(1, day=NEXT_DAY))
+    pipeline.produce(*(reading(at(0, minute)) for minute in range(10)))
+    pipeline.produce(reading(at(0, day=NEXT_DAY)))
+    pipeline.cluster.call("DEL", DAY.stream, *DAY.companions)
+    assert seen(pipeline) == {NEXT_DAY.stream: 0}  # unknown is not zero
+    pipeline.produce(reading(at(1)))
+    assert seen(pipeline) == {DAY.stream: 10, NEXT_DAY.stream: 0}
+
+
+def test_a_key_that_no_producer_wrote_is_named(pipeline: Pipeline) -> None:
+    pipeline.drive(at(1))
+    pipeline.cluster.call("SET", DAY.producers, "no hash", "PX", 60_000)
+    with pytest.raises(Damaged, match="producers"):
+        seen(pipeline)
+
+
+def test_an_aggregator_exports_what_is_gone(pipeline: Pipeline, redis_url: str) -> None:
+    pipeline.drive(at(1))
+    pipeline.produce(*(reading(at(0, minute)) for minute in range(10)))
+    with services(redis_url) as running:
+        running.aggregator()
+        sample = f'hourglass_readings_gone{{stream="{DAY.stream}"}}'
+        wait_until(lambda: running.metric("aggregator", sample) == 0)
+        pipeline.cluster.call("DEL", DAY.stream, *DAY.companions)
+        pipeline.produce(reading(at(0, 30)))
+        wait_until(lambda: running.metric("aggregator", sample) == 10)
