@@ -11,6 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from aggregator.losses import look as look_for_losses
 from aggregator.progress import Progress
 from aggregator.progress import look as look_at_hour
 from averages_consumer.web.collector import survey
@@ -25,7 +26,9 @@ from hourglass.readings import MILLI, degrees
 from hourglassctl.render import as_data, screen
 
 #: What these tell of is over: somebody should look, and the pipeline is well.
-OF_THE_PAST = frozenset({"hours-revised", "hours-too-late", "late", "no-readings", "quarantine"})
+OF_THE_PAST = frozenset(
+    {"hours-revised", "hours-too-late", "late", "no-readings", "quarantine", "readings-gone"}
+)
 #: The hour in progress is looked at as it was this long ago, so that what is on its way is in.
 SETTLING_MS = 5_000
 AVERAGES_SHOWN = 5
@@ -71,16 +74,32 @@ def gather(cluster: Cluster, clock: PipelineClock) -> Status:
         producers=_producers(cluster, found),
         progress=look_at_hour(cluster, instant, settling_ms=SETTLING_MS),
         averages=list(_averages(newest)),
-        troubles=troubles(
-            Snapshot(
-                instant=instant,
-                survey=found,
-                averages_at_ms=instant.real_ms,
-                rows_at_ms=instant.real_ms,
-                due_since={hour: instant.deadline(hour + HOUR_MS) for hour in hours_due(overview)},
-            )
-        ),
+        troubles=[
+            *troubles(
+                Snapshot(
+                    instant=instant,
+                    survey=found,
+                    averages_at_ms=instant.real_ms,
+                    rows_at_ms=instant.real_ms,
+                    due_since={
+                        hour: instant.deadline(hour + HOUR_MS) for hour in hours_due(overview)
+                    },
+                )
+            ),
+            *_losses(look_for_losses(cluster, instant)),
+        ],
     )
+
+
+def _losses(gone: Mapping[str, int]) -> Iterable[Trouble]:
+    for stream, readings in gone.items():
+        if readings:
+            yield Trouble(
+                code="readings-gone",
+                severity="warning",
+                text=f"{readings:,} readings of {stream} that producers were told were taken are "
+                "gone: hourglass audit names the hours.",
+            )
 
 
 def _consumers(cluster: Cluster, partitions: Sequence[str]) -> list[Consumer]:

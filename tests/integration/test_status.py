@@ -73,6 +73,21 @@ def test_what_is_over_does_not_make_it_ill(pipeline: Pipeline, redis_url: str) -
     assert found["healthy"] is True
 
 
+def test_readings_that_redis_lost_are_told_and_are_of_the_past(
+    pipeline: Pipeline, redis_url: str
+) -> None:
+    pipeline.run_clock(at(5), 1)
+    pipeline.produce(reading(at(5)), reading(at(5, 0, 1)))
+    pipeline.cluster.call("DEL", DAY.stream, *DAY.companions)
+    pipeline.produce(reading(at(5, 0, 2)))
+    pipeline.count()
+    pipeline.cluster.call("XGROUP", "CREATECONSUMER", DAY.stream, GROUP, "somebody-0a1b2c3d-1")
+    found = document(redis_url)
+    told = [each["text"] for each in found["troubles"] if each["code"] == "readings-gone"]
+    assert [text.partition(" that ")[0] for text in told] == [f"2 readings of {DAY.stream}"]
+    assert found["healthy"] is True
+
+
 def test_the_last_averages_are_shown(pipeline: Pipeline, redis_url: str) -> None:
     pipeline.produce(*(reading(at(hour), 50.0 + hour) for hour in range(7)))
     pipeline.count()
