@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily
@@ -28,19 +29,18 @@ GONE = Instrument(
 
 
 def look(cluster: Cluster, instant: Instant) -> Mapping[str, int]:
-    """By stream, of those that producers have written to. One round trip to each shard, besides
-    the one that names the partitions.
+    """By stream, of those that producers have written to; of a damaged key, which an audit names,
+    nothing is known. One round trip to each shard, besides the one that names the partitions.
 
-    Raises Unreachable, Damaged.
+    Raises Unreachable.
     """
     partitions = candidates(cluster, instant)
     replies = cluster.pipeline([("HVALS", each.producers) for each in partitions])
     found: dict[str, int] = {}
     for partition, producers in zip(partitions, replies, strict=True):
-        if isinstance(producers, Exception):
-            raise Damaged(f"{partition.producers} is no hash of producers: {producers}")
-        if producers:
-            found[partition.stream] = sum(map(gone, producers))
+        if producers and not isinstance(producers, Exception):
+            with suppress(Damaged):
+                found[partition.stream] = sum(map(gone, producers))
     return found
 
 
@@ -52,7 +52,7 @@ class LossGauges(Collector):
         registry.register(self)
 
     def look(self, cluster: Cluster, instant: Instant) -> None:
-        """As `look`; while Redis is away nothing is known. Raises Unreachable, Damaged."""
+        """As `look`; while Redis is away nothing is known. Raises Unreachable."""
         self._gone = {}
         self._gone = look(cluster, instant)
 
