@@ -48,6 +48,8 @@ HEAD_START_MS = 2_500
 #: Of real time, for whatever should happen on a busy machine.
 PATIENCE_S = 120.0
 CLAIM_IDLE_S = 1.0
+#: Of pipeline time: how often it is asked which hours have come.
+LOOK_EVERY_S = 48.0
 #: No node is called failing because a busy machine has no time for it.
 NODE_TIMEOUT_MS = 10_000
 
@@ -240,7 +242,7 @@ class Stage:
     def _watch(self) -> None:
         """Note when which hour came into the warehouse."""
         last = -1
-        while not self._over.wait(0.02):
+        while not self._over.wait(min(0.5, LOOK_EVERY_S / self.speed)):
             try:
                 hour = self.warehouse.last_hour() or -1
             except WarehouseAway:
