@@ -53,6 +53,7 @@ GAUGES: Mapping[str, tuple[float, float]] = {
     "hourglass_partition_expiry_timestamp_seconds": (NOW_S, NOW_S + 3 * DAY_S),
     "hourglass_producer_devices": (1, 1),
     "hourglass_readings_buffered": (0, 10_000),
+    "hourglass_readings_gone": (0, 0),
     "hourglass_redis_shard_up": (1, 1),
     "hourglass_redis_up": (1, 1),
     "hourglass_stream_group_consumers": (1, 100),
