@@ -167,6 +167,8 @@ def test_an_image_tells_nothing_about_where_it_was_built(
         "PYTHONSAFEPATH",
         "PYTHONDONTWRITEBYTECODE",
         "PYTHONUNBUFFERED",
+        "HOURGLASS_VERSION",
+        "HOURGLASS_REVISION",
     }
 
 
