@@ -28,7 +28,7 @@ from hourglass.keys import HOUR_MS
 from hourglassctl.demo import interruptible
 from hourglassctl.drill.catalogue import FAULTS, chosen
 from hourglassctl.drill.fault import Fault
-from hourglassctl.drill.stage import HASTE, HEAD_START_MS, DrillFailed, Stage, wait
+from hourglassctl.drill.stage import HEAD_START_MS, DrillFailed, Stage, wait
 from hourglassctl.replay import EXERCISE_START_MS
 from tools.alert_table import NoPlace, Observation, line, rewritten
 from tools.prometheus import Prometheus, binary, prometheus
@@ -121,7 +121,7 @@ def observe(name: str) -> Observation:
                 setting,
                 rate=round(READINGS_A_SECOND * WARM_UP_SPEED),
                 begin_ms=BEGIN_MS,
-                environment=HASTE if in_haste else {},
+                environment={},
                 lasts=watch.lasts,
             )
         )
@@ -211,6 +211,8 @@ def main() -> None:
         with interruptible():
             rewritten(options.write.read_text("utf-8"), {}, FAULTS)
             told = observe_all(faults, options.at_once, options.write)
+    except KeyboardInterrupt:
+        sys.exit(130)
     except (HourglassError, NoPlace) as error:
         sys.exit(f"alert_drill: {error}")
     sys.exit(not told)
