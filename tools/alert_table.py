@@ -47,7 +47,7 @@ def line(seen: Observation, what: str) -> str:
     cells = (
         f"`{seen.fault}`",
         what.replace("|", "\\|"),
-        links or f"none within {span(seen.alert_s)}",
+        links or f"none within {seen.alert_s // 60:.0f} min",
         span(seen.alert_s) if seen.alerts else "",
         "not meanwhile" if seen.average_s is None else span(seen.average_s),
     )
