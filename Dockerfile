@@ -1,21 +1,25 @@
 # A target for each image: producer, aggregator, averages-consumer, hourglassctl (`hourglass`, the
 # operator's command). `make images` builds them all. Packages are layers that the images share;
-# the warehouse's lie on top where they are needed.
+# those for arrays and for the warehouse lie on top where they are needed.
 ARG PYTHON_IMAGE=python:3.13-slim
 
 FROM ${PYTHON_IMAGE} AS packages
 WORKDIR /locks
-COPY requirements.lock requirements-warehouse.lock ./
+COPY requirements.lock requirements-arrays.lock requirements-warehouse.lock ./
 # Nothing is compiled but bytecode, so every platform that has the wheels can have the image.
 # These files never change in an image: Python need not look whether their bytecode is stale.
 RUN --mount=type=cache,target=/root/.cache/pip \
     install="python -m pip install --disable-pip-version-check --root-user-action ignore \
       --no-compile --no-deps --only-binary :all: --require-hashes" \
  && $install --target /service/app --requirement requirements.lock \
+ && $install --target /arrays/app --requirement requirements-arrays.lock \
  && $install --target /warehouse/app --requirement requirements-warehouse.lock \
- && rm -rf /service/app/bin /warehouse/app/bin \
- && python -m compileall -q --invalidation-mode unchecked-hash -s /service -p / /service/app \
- && python -m compileall -q --invalidation-mode unchecked-hash -s /warehouse -p / /warehouse/app \
+ && rm -rf /*/app/bin \
+ && find /arrays \( -name tests -o -name conftest.py -o -name include -o -name f2py -o -name '*.a' \) \
+      -prune -exec rm -rf {} + \
+ && for part in service arrays warehouse; do \
+      python -m compileall -q --invalidation-mode unchecked-hash -s /$part -p / /$part/app; \
+    done \
  && mkdir --mode 1777 /warehouse/data
 
 FROM ${PYTHON_IMAGE} AS source
@@ -46,17 +50,20 @@ LABEL org.opencontainers.image.source=${SOURCE} \
       org.opencontainers.image.licenses=MIT \
       org.opencontainers.image.base.name=${PYTHON_IMAGE}
 
+FROM service AS arrays
+COPY --from=packages /arrays /
+
 FROM service AS warehouse
 # Also /data, which any user may write: a place to mount a volume at.
 COPY --from=packages /warehouse /
 
-FROM service AS producer
+FROM arrays AS producer
 COPY --from=source /app/hourglass /app/hourglass
 COPY --from=source /app/producer /app/producer
 EXPOSE 8080
 ENTRYPOINT ["python", "-m", "producer"]
 
-FROM service AS aggregator
+FROM arrays AS aggregator
 COPY --from=source /app/hourglass /app/hourglass
 COPY --from=source /app/aggregator /app/aggregator
 EXPOSE 8080
@@ -70,6 +77,7 @@ EXPOSE 8080 8081
 ENTRYPOINT ["python", "-m", "averages_consumer"]
 
 FROM warehouse AS hourglassctl
+COPY --from=packages /arrays /
 COPY --from=source /app /app
 WORKDIR /data
 # A command drains nothing: Ctrl-C's signal ends it, which as process 1 SIGTERM alone would not.

@@ -91,6 +91,7 @@ charts: $(STAMP) ## write the generated files of the charts: values, schemas, va
 lock: $(STAMP) ## resolve pyproject.toml into the lock files again
 	@$(COMPILE) pyproject.toml --extra embedded --extra postgres --extra parquet --extra otlp --extra otlp-grpc --extra bench --group dev --output-file requirements-dev.lock
 	@$(COMPILE) --group service --constraint requirements-dev.lock --output-file requirements.lock
+	@$(COMPILE) --group arrays --constraint requirements-dev.lock --output-file requirements-arrays.lock
 	@$(COMPILE) --group warehouse --constraint requirements-dev.lock --output-file requirements-warehouse.lock
 	@$(COMPILE) --group peers --constraint requirements-dev.lock --output-file requirements-peers.lock
 

@@ -9,6 +9,7 @@ from itertools import chain, count, groupby
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
 from opentelemetry.trace import NoOpTracerProvider
 from prometheus_client import CollectorRegistry
 
@@ -17,6 +18,7 @@ from aggregator.instruments import Instruments
 from aggregator.reader import Found, open_partition
 from aggregator.sealer import Sealer
 from averages_consumer.warehouse import Warehouse
+from hourglass.arrays import MISSING
 from hourglass.averages import HourlyAverage, HourRecord, joined_hours
 from hourglass.clock import ClockSpec, Instant, Mode, PipelineClock
 from hourglass.cluster import Cluster
@@ -29,7 +31,9 @@ from hourglass.records import decode_hours
 from hourglassctl.audit import Audit
 from hourglassctl.inspection import audit
 from hourglassctl.replay import EXERCISE_START_MS
+from producer.bank import Tick
 from producer.batch import Batch, Batcher
+from producer.packer import Packer
 from producer.publisher import Outcome, Publisher
 
 DAY = Partition(EXERCISE_START_MS)
@@ -47,6 +51,12 @@ def day_after(partition: Partition, days: int = 1) -> Partition:
 
 def reading(ts_ms: int, temp_f: float = 50.0, device: str = "porch") -> Reading:
     return Reading(device.encode(), ts_ms, round(temp_f * MILLI))
+
+
+def tick(ts_ms: int, *temps_f: float | None) -> Tick:
+    """What numbered devices give at one time; None is a missing reading."""
+    milli_f = [MISSING if each is None else round(each * MILLI) for each in temps_f]
+    return Tick(ts_ms, np.array(milli_f, np.int32))
 
 
 def batch_of(*readings: Reading) -> Batch:
@@ -93,6 +103,9 @@ class Pipeline:
     _registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     _metrics: Instruments = field(init=False)
     _writer: Writer = field(init=False)
+    _packers: dict[str, tuple[Publisher, Packer]] = field(
+        default_factory=dict[str, tuple[Publisher, Packer]]
+    )
     _names: count[int] = field(default_factory=count)
     _resources: ExitStack = field(default_factory=ExitStack)
 
@@ -141,6 +154,14 @@ class Pipeline:
 
     def produce(self, *readings: Reading) -> None:
         self._writer.produce(*readings)
+
+    def pack(self, *ticks: Tick, device: str = "pod") -> None:
+        """Packed entries of a producer with this name."""
+        if device not in self._packers:
+            self._packers[device] = self.publisher(f"packer:{device}"), Packer(device)
+        publisher, packer = self._packers[device]
+        for batch in packer.cut(ticks):
+            assert publish(publisher, batch) is Outcome.TAKEN
 
     def xadd(self, *, to: Partition = DAY, entry_id: str = "*", **fields: Any) -> bytes:
         """A foreign writer's entry; the fields are text, bytes or numbers."""

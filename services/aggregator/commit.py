@@ -10,17 +10,19 @@ import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Tracer
 
 from aggregator.instruments import Instruments
 from aggregator.recovery import Pending, plan
+from aggregator.roster import Roster, flat
 from aggregator.window import Fold, fold
 from hourglass.clock import Instant
 from hourglass.cluster import Link
 from hourglass.errors import Severed
 from hourglass.keys import GROUP, RECORDS_KEPT_MS, RETENTION_MS, Partition
-from hourglass.readings import Entry, Rules, origins
+from hourglass.readings import Entry, Reason, Rules, origins
 from hourglass.scripts import Script, packed
 from hourglass.telemetry import (
     NO_TRACER,
@@ -31,27 +33,12 @@ from hourglass.telemetry import (
     traceparent_of,
 )
 
-_COMMIT = Script.load("aggregator", "commit")
+_COMMIT = Script.load("aggregator", "commit", library="tally")
 
 #: How far into the pending list one look goes.
 _LOOK = 1000
 #: Nothing is idle for so long.
 _NEVER_MS = 1 << 52
-
-
-class KnownDevices:
-    """The devices whose names one link has sent, by hour, so that each is sent once."""
-
-    def __init__(self) -> None:
-        self._of_hour: dict[int, set[bytes]] = {}
-
-    def unknown(self, hour: int, devices: frozenset[bytes]) -> list[bytes]:
-        return list(devices - self._of_hour.get(hour, set()))
-
-    def learn(self, hour: int, devices: frozenset[bytes]) -> None:
-        self._of_hour.setdefault(hour, set()).update(devices)
-        if len(self._of_hour) > 3:  # the hours in progress; an old one costs a SADD at worst
-            del self._of_hour[min(self._of_hour)]
 
 
 @dataclass(slots=True)
@@ -81,7 +68,7 @@ class Delivery:
     incarnation: bytes
     consumer: str
     metrics: Instruments
-    devices: KnownDevices = field(default_factory=KnownDevices)
+    roster: Roster = field(default_factory=Roster)
     tracer: Tracer = NO_TRACER
     _cursor: bytes = b"-"
     _submitted: _Submitted | None = None
@@ -227,12 +214,6 @@ class Delivery:
 
     def _send(self, folded: Fold, instant: Instant, span: Span) -> None:
         partition = self.partition
-        tallies = [
-            [hour, tally.count, str(tally.sum_milli_f), tally.min_milli_f, tally.max_milli_f,
-             self.devices.unknown(hour, tally.devices)]
-            for hour, tally in folded.tallies.items()
-        ]  # fmt: skip
-        rejects = [[reject.id, reject.reason, packed(reject.fields)] for reject in folded.rejects]
         trace = traceparent_of(span)
         self.link.begin(
             _COMMIT,
@@ -248,22 +229,40 @@ class Delivery:
                 self.consumer,
                 instant.deadline(folded.latest_ms + RETENTION_MS),
                 instant.expiry(partition.end_ms + RECORDS_KEPT_MS),
-                packed([folded.ids, tallies, rejects, *([trace] if trace else [])]),
+                packed(
+                    [folded.ids, *told(folded, self.roster), *([trace] if trace else [])]
+                ),
             ],
         )
 
     def _account(
         self, folded: Fold, late: int, seconds: float, trace: Mapping[str, str] | None
     ) -> None:
-        usable = len(folded.ids) - len(folded.rejects)
         self.metrics.committed(
             entries=len(folded.ids),
-            counted=usable - late,
+            counted=folded.counted - late,
             late=late,
             seconds=seconds,
             exemplar=trace,
         )
-        for reason, count in Counter(reject.reason for reject in folded.rejects).items():
+        quarantined = Counter[Reason]()
+        for reject in folded.rejects:
+            quarantined[reject.reason] += reject.readings
+        for reason, count in quarantined.items():
             self.metrics.quarantined(reason, count)
-        for hour, tally in folded.tallies.items():
-            self.devices.learn(hour, tally.devices)
+        self.roster.know(folded.tallies)
+
+
+def told(folded: Fold, roster: Roster) -> list[Any]:
+    """Tallies and rejects as a script that counts takes them."""
+    tallies = [
+        [hour, tally.count, str(tally.sum_milli_f), tally.min_milli_f, tally.max_milli_f,
+         flat(roster.news(hour, tally))]
+        for hour, tally in folded.tallies.items()
+    ]  # fmt: skip
+    rejects = [
+        [reject.id, reject.reason, packed(reject.fields) if reject.fields else b"",
+         reject.readings, reject.at]
+        for reject in folded.rejects
+    ]  # fmt: skip
+    return [tallies, rejects]

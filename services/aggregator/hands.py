@@ -8,8 +8,9 @@ from typing import Self
 
 from opentelemetry.trace import Tracer
 
-from aggregator.commit import Delivery, KnownDevices
+from aggregator.commit import Delivery
 from aggregator.instruments import Instruments
+from aggregator.roster import Roster
 from hourglass.clock import Instant
 from hourglass.cluster import Link
 from hourglass.keys import Partition
@@ -37,10 +38,10 @@ class Hands:
         tracer: Tracer = NO_TRACER,
     ) -> Self:
         """Both as consumers of `partition`, named after `name`."""
-        devices = KnownDevices()
+        roster = Roster()
         return cls(
-            Delivery(link, partition, incarnation, f"{name}-1", metrics, devices, tracer),
-            Delivery(link, partition, incarnation, f"{name}-2", metrics, devices, tracer),
+            Delivery(link, partition, incarnation, f"{name}-1", metrics, roster, tracer),
+            Delivery(link, partition, incarnation, f"{name}-2", metrics, roster, tracer),
         )
 
     def read(self, count: int, block_ms: int | None) -> Sequence[Entry]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily
@@ -83,27 +83,23 @@ def look(cluster: Cluster, instant: Instant, *, settling_ms: int) -> Progress:
     lanes = lanes_of(cluster, {today, day_before})
     here = [today, *(lane for lane in lanes if lane.day == today)]
     before = [day_before, *(lane for lane in lanes if lane.day == day_before)]
+    fields = [f"{hour:02d}:{each}" for each in ("count", "sum", "devices")]
     replies = iter(
         cluster.pipeline(
             [
-                *(("HMGET", each.hours, f"{hour:02d}:count", f"{hour:02d}:sum") for each in here),
-                *(("SCARD", each.devices(hour)) for each in here),
-                # In its record once it is sealed, in a set until then.
-                *(("HGET", each.hours, f"{hour_before:02d}:devices") for each in before),
-                *(("SCARD", each.devices(hour_before)) for each in before),
+                *(("HMGET", each.hours, *fields) for each in here),
+                *(("HMGET", each.hours, f"{hour_before:02d}:devices") for each in before),
             ]
         )
     )
-    counts, totals = zip(*(_numbers(next(replies), 2) for _ in here), strict=True)
-    devices = sum(_numbers(next(replies))[0] for _ in here)
-    recorded = [_numbers(next(replies))[0] for _ in before]
-    seen = [_numbers(next(replies))[0] for _ in before]
+    now = [_numbers(next(replies), 3) for _ in here]
+    counts, totals, devices = zip(*now, strict=True)
     return Progress(
         elapsed_ms=then_ms - start_ms,
         count=sum(counts),
         sum_milli_f=sum(totals),
-        devices=devices,
-        devices_before=sum(n or m for n, m in zip(recorded, seen, strict=True)),
+        devices=sum(devices),
+        devices_before=sum(_numbers(next(replies), 1)[0] for _ in before),
     )
 
 
@@ -112,12 +108,11 @@ def _place(start_ms: int) -> tuple[Partition, int]:
     return partition, (start_ms - partition.day_ms) // HOUR_MS
 
 
-def _numbers(reply: Any, expected: int = 1) -> Sequence[int]:
+def _numbers(reply: Any, expected: int) -> Sequence[int]:
     """Zeros for what is missing, or stands in a key of another type: the sealer says so."""
     if isinstance(reply, Exception):
         return [0] * expected
-    values = cast(list[Any], reply if isinstance(reply, list) else [reply])
-    return [int(value or 0) for value in values]
+    return [int(value or 0) for value in reply]
 
 
 class ProgressGauges(Collector):

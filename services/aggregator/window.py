@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from hourglass.keys import HOUR_MS, Partition
-from hourglass.readings import Entry, Readings, Reject, Rules, decode_all
+from hourglass.readings import ARRAY, Entry, Readings, Reject, Rules, decode_all
 
 #: What quarantine keeps of an entry: so many fields, and so many bytes of each name and value.
 MOST_FIELDS = 16
@@ -14,15 +14,19 @@ MOST_BYTES = 1024
 _OF_A_READING = (b"temp_f", b"ts", b"device")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Tally:
-    """What a batch adds to one hour; temperatures in thousandths of a degree."""
+    """What a batch adds to one hour; temperatures in thousandths of a degree.
 
-    count: int
-    sum_milli_f: int
-    min_milli_f: int
-    max_milli_f: int
-    devices: frozenset[bytes]
+    devices: names seen; `blocks`: those seen in packed entries, as hourglass.devices has them
+    """
+
+    count: int = 0
+    sum_milli_f: int = 0
+    min_milli_f: int = 1 << 62
+    max_milli_f: int = -(1 << 62)
+    devices: frozenset[bytes] = frozenset()
+    blocks: dict[bytes, int] = field(default_factory=dict[bytes, int])
 
     @classmethod
     def of(cls, readings: Readings) -> Tally:
@@ -37,17 +41,28 @@ class Tally:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Fold:
-    """A batch, folded: every entry is in `ids`, and in one tally or among the rejects.
+    """A batch, folded: every entry is in `ids`, and each of its readings in one tally or among the
+    rejects.
 
-    latest_ms: the latest event time counted; the day's start if there is none
+    latest_ms: no reading counted is later; the day's start if there is none
     """
 
     ids: list[bytes]
     tallies: dict[int, Tally]
     rejects: list[Reject] = field(default_factory=list[Reject])
     latest_ms: int = 0
+
+    @property
+    def counted(self) -> int:
+        """Readings in the tallies."""
+        return sum(tally.count for tally in self.tallies.values())
+
+    @property
+    def rejected(self) -> int:
+        """Readings among the rejects."""
+        return sum(reject.readings for reject in self.rejects)
 
 
 def fold(
@@ -56,9 +71,9 @@ def fold(
     rules: Rules,
     undeliverable: Collection[bytes] = (),
 ) -> Fold:
-    """Sort `entries` into hours (0 to 23) and rejects, as `decode_all` finds them."""
-    readings, rejects = decode_all(partition, entries, rules, undeliverable)
-    return Fold(
+    """Sort the readings in `entries` into hours (0 to 23) and rejects."""
+    readings, packed, rejects = decode_all(partition, entries, rules, undeliverable)
+    folded = Fold(
         ids=[entry_id for entry_id, _ in entries],
         tallies={
             (start_ms - partition.day_ms) // HOUR_MS: Tally.of(of_hour)
@@ -67,10 +82,20 @@ def fold(
         rejects=[reject._replace(fields=kept(reject.fields)) for reject in rejects],
         latest_ms=max(readings.times_ms, default=partition.day_ms),
     )
+    if packed:
+        from aggregator.packed_window import fold_packed  # numpy, of which others have no need
+
+        fold_packed(partition, packed, rules, folded)
+    return folded
 
 
 def kept(fields: Sequence[bytes]) -> Sequence[bytes]:
-    """`fields` within the bounds of what quarantine keeps; those of a reading are kept first."""
+    """`fields` within the bounds of what quarantine keeps; those of a reading are kept first.
+
+    None of a packed entry: they stand in the stream, and a part of an array is another array.
+    """
+    if ARRAY in fields[::2]:
+        return ()
     if len(fields) <= 2 * MOST_FIELDS and max(map(len, fields), default=0) <= MOST_BYTES:
         return fields
     pairs = list(zip(fields[::2], fields[1::2], strict=True))

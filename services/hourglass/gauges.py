@@ -104,6 +104,15 @@ EXPIRY = Instrument(
     labels=("stream",),
     across="max",
 )
+LAG_READINGS = Instrument(
+    name="hourglass_stream_group_lag_readings",
+    kind="gauge",
+    help="Readings in the partition that are not counted yet, those delivered and not acknowledged "
+    "included; absent while unknown.",
+    unit="readings",
+    labels=("stream", "group"),
+    across="max",
+)
 AGGREGATE_LAG = Instrument(
     name="hourglass_aggregate_lag",
     kind="gauge",
@@ -128,7 +137,22 @@ HOURS_LEFT = Instrument(
     unit="hours of event time",
     across="min",
 )
-PARTITION_INSTRUMENTS = (PARTITIONS, EXPIRY, AGGREGATE_LAG, AGGREGATE_LAG_SECONDS, HOURS_LEFT)
+AGGREGATE_LAG_READINGS = Instrument(
+    name="hourglass_aggregate_lag_readings",
+    kind="gauge",
+    help="As hourglass_aggregate_lag, in readings: a packed entry holds many.",
+    unit="readings",
+    across="max",
+)
+PARTITION_INSTRUMENTS = (
+    PARTITIONS,
+    EXPIRY,
+    LAG_READINGS,
+    AGGREGATE_LAG,
+    AGGREGATE_LAG_READINGS,
+    AGGREGATE_LAG_SECONDS,
+    HOURS_LEFT,
+)
 
 #: A survey is made every few seconds; one older than this tells nothing of now.
 FRESH_S = 15.0
@@ -208,7 +232,8 @@ def _of_stream(
 def _of_partitions(
     states: Sequence[StreamState], behind_s: float, hours_left: float | None
 ) -> list[GaugeMetricFamily]:
-    partitions, expiry, aggregate, seconds, left = (each.family() for each in PARTITION_INSTRUMENTS)
+    families = [each.family() for each in PARTITION_INSTRUMENTS]
+    partitions, expiry, of_readings, aggregate, in_readings, seconds, left = families
     partitions.add_metric((), len(states))
     seconds.add_metric((), behind_s)
     if hours_left is not None:
@@ -216,8 +241,13 @@ def _of_partitions(
     for state in states:
         if state.expires_ms is not None:
             expiry.add_metric((state.stream,), state.expires_ms / 1000)
+        if state.lag_readings is not None:
+            of_readings.add_metric((state.stream, state.group), state.lag_readings)
     lags = [state.lag for state in states]
     if None not in lags:
         waiting = sum(lag for lag in lags if lag is not None)
         aggregate.add_metric((), waiting + sum(state.pending for state in states))
-    return [partitions, expiry, aggregate, seconds, left]
+    lags = [state.lag_readings for state in states]
+    if None not in lags:
+        in_readings.add_metric((), sum(lag for lag in lags if lag is not None))
+    return families

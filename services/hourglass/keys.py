@@ -112,7 +112,7 @@ class Partition:
         return f"{{{self.stream}}}:quarantine"
 
     def devices(self, hour: int) -> str:
-        """The set of devices seen in `hour` (0 to 23); gone once the hour is sealed."""
+        """The devices seen in `hour` (0 to 23); gone once the hour is sealed."""
         return f"{{{self.stream}}}:devices:{hour:02d}"
 
     @property

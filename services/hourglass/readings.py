@@ -1,12 +1,12 @@
-"""From a stream entry to a reading: the one place where Redis fields are decoded.
+"""From a stream entry to readings: the one place where Redis fields are decoded.
 
-Temperatures are integers, thousandths of a degree Fahrenheit ("milli_f"), so that sums are exact
-and do not depend on order.
+An entry is one reading, or packed: ticks of many devices in one array. Temperatures are integers,
+thousandths of a degree Fahrenheit ("milli_f"), so that sums are exact and do not depend on order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -15,11 +15,17 @@ from math import isfinite
 from operator import itemgetter
 from typing import Any, NamedTuple, TypeAlias
 
+from hourglass.devices import MOST_NUMBERS
 from hourglass.keys import DAY_MS, HOUR_MS, Partition
 
 MILLI = 1000
 _LONGEST_NUMBER = 32
 _LONGEST_DEVICE = 128
+_LONGEST_BASE = _LONGEST_DEVICE - len("-9999999")
+#: Values in one packed entry.
+MOST_PACKED = 10_000
+#: The field that makes an entry a packed one.
+ARRAY = b"temps_f"
 
 #: The field of a producer's batch's first entry that says which span sent it.
 TRACEPARENT = b"traceparent"
@@ -39,6 +45,7 @@ class Reason(StrEnum):
     WRONG_DAY = "event time is on another day"
     FAR_FUTURE = "event time is too far in the future"
     BAD_DEVICE = "device name is too long"
+    BAD_ARRAY = "temps_f and the fields that describe it do not agree"
     UNDELIVERABLE = "delivered too often without being counted"
 
 
@@ -87,12 +94,81 @@ class Readings(NamedTuple):
             yield hour * HOUR_MS, Readings(devices, times_ms, milli_f)
 
 
+class Encoding(NamedTuple):
+    """How the values of a packed entry are written: little-endian integers of `width` bytes, each
+    worth `milli_f` thousandths of a degree. The least integer of that width stands for a missing
+    reading."""
+
+    width: int
+    milli_f: int
+
+
+#: By what an entry's `encoding` says, the narrowest and finest first.
+ENCODINGS: Mapping[bytes, Encoding] = {
+    b"i16/100": Encoding(2, 10),
+    b"i16/10": Encoding(2, 100),
+    b"i32/1000": Encoding(4, 1),
+}
+
+
+class Packed(NamedTuple):
+    """Ticks of a producer's devices: value t * devices + i of `values` is that of the device
+    numbered `first` + i at `ts_ms` + t * `period_ms`.
+
+    first: None where `device` itself is the name, of the one device there is
+    """
+
+    device: bytes
+    first: int | None
+    devices: int
+    ts_ms: int
+    period_ms: int
+    encoding: Encoding
+    values: bytes
+
+    @property
+    def size(self) -> int:
+        """Values, those that stand for missing readings included."""
+        return len(self.values) // self.encoding.width
+
+    @property
+    def ticks(self) -> int:
+        return self.size // self.devices
+
+    def name(self, index: int) -> bytes:
+        """The name of the device with this index within the tick."""
+        return self.device if self.first is None else b"%s-%d" % (self.device, self.first + index)
+
+
+class PackedEntry(NamedTuple):
+    """A packed entry and its id; of its readings nothing is known yet but that they are there."""
+
+    id: bytes
+    packed: Packed
+
+
 class Reject(NamedTuple):
-    """An entry that cannot be used."""
+    """An entry that cannot be used; or readings of a packed entry that cannot, while others of it
+    can.
+
+    readings: how many that are; an entry that cannot be decoded counts as one
+    at: empty for an entry as a whole; else a bit for each value of its array, the lowest bit of the
+        first byte for the first value, set for those that cannot be used
+    """
 
     id: bytes
     reason: Reason
     fields: Sequence[bytes]
+    readings: int = 1
+    at: bytes = b""
+
+
+class Decoded(NamedTuple):
+    """What a batch of entries holds."""
+
+    readings: Readings
+    packed: Sequence[PackedEntry]
+    rejects: Sequence[Reject]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,28 +209,51 @@ def decode_all(
     entries: Sequence[Entry],
     rules: Rules,
     undeliverable: Collection[bytes] = (),
-) -> tuple[Readings, list[Reject]]:
-    """The readings in stream entries, and the entries that cannot be used.
+) -> Decoded:
+    """The plain readings in stream entries, judged; the packed ones, not judged yet; and the
+    entries that cannot be used.
 
     An entry whose id is in `undeliverable` is rejected without being decoded: decoding may be
     what killed whoever tried.
     """
-    together, singly = Readings((), (), ()), entries
     if not undeliverable:
         readings = _decode_together(partition, entries, rules)
         if readings is not None:
-            return readings, []
-        # The first of a producer's batch tells its trace, where there is one; the rest are alike.
-        traced = [entry for entry in entries if TRACEPARENT in entry[1]]
-        alike = [entry for entry in entries if TRACEPARENT not in entry[1]] if traced else []
-        if alike and (readings := _decode_together(partition, alike, rules)):
-            together, singly = readings, traced
+            return Decoded(readings, [], [])
+    plain: list[Entry] = []
+    packed: list[PackedEntry] = []
+    rejects: list[Reject] = []
+    for entry in entries:
+        entry_id, fields = entry
+        if entry_id in undeliverable:
+            rejects.append(Reject(entry_id, Reason.UNDELIVERABLE, fields))
+        elif ARRAY in fields[::2]:
+            try:
+                packed.append(PackedEntry(entry_id, unpack(partition, entry_id, fields, rules)))
+            except Unusable as unusable:
+                rejects.append(Reject(entry_id, unusable.reason, fields))
+        else:
+            plain.append(entry)
+    readings = _decode_together(partition, plain, rules) if len(plain) < len(entries) else None
+    if readings is None:
+        readings, unusable = _decode_apart(partition, plain, rules)
+        rejects += unusable
+    return Decoded(readings, packed, rejects)
+
+
+def _decode_apart(
+    partition: Partition, entries: Sequence[Entry], rules: Rules
+) -> tuple[Readings, list[Reject]]:
+    """Entries that are not all usable, or not all alike."""
+    together, singly = Readings((), (), ()), entries
+    # The first of a producer's batch tells its trace, where there is one; the rest are alike.
+    traced = [entry for entry in entries if TRACEPARENT in entry[1]]
+    alike = [entry for entry in entries if TRACEPARENT not in entry[1]] if traced else []
+    if alike and (readings := _decode_together(partition, alike, rules)):
+        together, singly = readings, traced
     usable: list[Reading] = []
     rejects: list[Reject] = []
     for entry_id, fields in singly:
-        if entry_id in undeliverable:
-            rejects.append(Reject(entry_id, Reason.UNDELIVERABLE, fields))
-            continue
         try:
             usable.append(decode(partition, entry_id, fields, rules))
         except Unusable as unusable:
@@ -179,10 +278,14 @@ def _decode_together(
 ) -> Readings | None:
     """What `decode` gives one by one, in a third of the time; None unless all are usable and have
     the same fields in the same order."""
+    if not entries:
+        return Readings((), (), ())
     try:
         columns = list(zip(*[fields for _, fields in entries], strict=True))
         names = [set(column) for column in columns[::2]]
         values = {name: value for (name,), value in zip(names, columns[1::2], strict=True)}
+        if ARRAY in values:
+            return None
         milli = [*map(milli_f, values[b"temp_f"])]
         times_ms = _times_together(partition, entries, values.get(b"ts"))
     except (KeyError, ValueError):
@@ -219,39 +322,87 @@ def _times_together(
 
 
 def decode(partition: Partition, entry_id: bytes, fields: Sequence[bytes], rules: Rules) -> Reading:
-    """The reading in a stream entry; `fields` alternates names and values. Raises Unusable.
-
-    The event time is the `ts` field in ms: since the epoch, or since the partition's start if it is
-    less than a day, which saves five bytes. Without one it is the id's milliseconds, an arrival
-    time: one that fell past midnight by no more than `overrun_ms` counts in the day's last hour,
-    because the writer had named the day before midnight.
-    """
+    """The reading in a plain entry; `fields` alternates names and values. Raises Unusable."""
     values = dict(zip(fields[::2], fields[1::2], strict=True))
     device = values.get(b"device", b"unknown")
-    ts = values.get(b"ts")
     text = values.get(b"temp_f")
     if text is None:
         raise Unusable(Reason.NO_TEMPERATURE)
     temperature = milli_f(text)
-    if not rules.min_milli_f <= temperature <= rules.max_milli_f:
-        raise Unusable(Reason.IMPLAUSIBLE)
-    if ts is None:
-        ts_ms = int(entry_id.partition(b"-")[0])
-        if 0 <= ts_ms - partition.end_ms <= rules.overrun_ms:
-            ts_ms = partition.end_ms - 1
-    elif ts.isdigit() and len(ts) <= _LONGEST_NUMBER:
-        ts_ms = int(ts)
-        if ts_ms < DAY_MS:
-            ts_ms += partition.day_ms
-    else:
-        raise Unusable(Reason.BAD_TIMESTAMP)
+    ts_ms = _event_time(partition, entry_id, values.get(b"ts"), rules)
     if not partition.day_ms <= ts_ms < partition.end_ms:
         raise Unusable(Reason.WRONG_DAY)
     if rules.latest_ms is not None and ts_ms > rules.latest_ms:
         raise Unusable(Reason.FAR_FUTURE)
+    if not rules.min_milli_f <= temperature <= rules.max_milli_f:
+        raise Unusable(Reason.IMPLAUSIBLE)
     if len(device) > _LONGEST_DEVICE:
         raise Unusable(Reason.BAD_DEVICE)
     return Reading(device, ts_ms, temperature)
+
+
+def _event_time(partition: Partition, entry_id: bytes, ts: bytes | None, rules: Rules) -> int:
+    """The `ts` field in ms: since the epoch, or since the partition's start if it is less than a
+    day, which saves five bytes. Without one it is the id's milliseconds, an arrival time: one that
+    fell past midnight by no more than `overrun_ms` counts in the day's last hour, because the
+    writer had named the day before midnight."""
+    if ts is None:
+        ts_ms = int(entry_id.partition(b"-")[0])
+        return partition.end_ms - 1 if 0 <= ts_ms - partition.end_ms <= rules.overrun_ms else ts_ms
+    ts_ms = _integer(ts, Reason.BAD_TIMESTAMP)
+    return ts_ms + partition.day_ms if ts_ms < DAY_MS else ts_ms
+
+
+def _integer(text: bytes, otherwise: Reason) -> int:
+    if not text.isdigit() or len(text) > _LONGEST_NUMBER:
+        raise Unusable(otherwise)
+    return int(text)
+
+
+def unpack(partition: Partition, entry_id: bytes, fields: Sequence[bytes], rules: Rules) -> Packed:
+    """The array in a packed entry, of whose fields all but `temps_f` and `encoding` may be missing.
+    Raises Unusable.
+
+    device     what the devices' names begin with
+    first      the number of the first device, from which the others are numbered on; without it
+               they are numbered from 0, and a single one has no number
+    devices    how many values make a tick: all of them if it is missing
+    ts         event time of the first tick, as for a plain reading
+    period_ms  time from one tick to the next, where there are several
+    encoding   one of ENCODINGS
+    temps_f    the values, tick by tick
+    """
+    named = dict(zip(fields[::2], fields[1::2], strict=True))
+    encoding = ENCODINGS.get(named.get(b"encoding", b""))
+    values = named[ARRAY]
+    if encoding is None or b"temp_f" in named:
+        raise Unusable(Reason.BAD_ARRAY)
+    size, rest = divmod(len(values), encoding.width)
+    devices = _integer(named.get(b"devices", b"%d" % size), Reason.BAD_ARRAY)
+    period_ms = _integer(named.get(b"period_ms", b"0"), Reason.BAD_ARRAY)
+    first = named.get(b"first")
+    number = _integer(b"0" if first is None else first, Reason.BAD_ARRAY)
+    if (
+        rest
+        or not 0 < size <= MOST_PACKED
+        or devices == 0
+        or size % devices
+        or (devices < size and not (0 < period_ms < DAY_MS and b"ts" in named))
+        or number + devices > MOST_NUMBERS
+    ):
+        raise Unusable(Reason.BAD_ARRAY)
+    device = named.get(b"device", b"unknown")
+    if len(device) > _LONGEST_BASE:
+        raise Unusable(Reason.BAD_DEVICE)
+    ts_ms = _event_time(partition, entry_id, named.get(b"ts"), rules)
+    numbered = first is not None or devices > 1
+    return Packed(device, number if numbered else None, devices, ts_ms, period_ms, encoding, values)
+
+
+def first_ms(partition: Partition, entry_id: bytes, fields: Sequence[bytes], rules: Rules) -> int:
+    """The event time of an entry's reading, of a packed entry's first. Raises Unusable."""
+    read = unpack if ARRAY in fields[::2] else decode
+    return read(partition, entry_id, fields, rules).ts_ms
 
 
 def degrees(milli: int) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from hourglass.clock import Instant
 from hourglass.cluster import Cluster
 from hourglass.keys import HOUR_MS, Partition
-from hourglass.readings import Rules, Unusable, decode
+from hourglass.readings import Rules, Unusable, first_ms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +19,8 @@ class StreamState:
     """One stream and one consumer group on it.
 
     lag: entries not yet delivered to the group; None if Redis cannot tell, which is not zero
+    lag_readings: readings in a partition that are not counted yet, pending ones included; None
+                  where lag is, and for streams of something else
     pending: entries delivered and not acknowledged
     expires_ms: real time at which the stream expires; None if it has no TTL
     memory_bytes: what the stream takes in Redis, estimated from samples
@@ -33,6 +36,7 @@ class StreamState:
     pending: int
     consumers: int
     expires_ms: int | None
+    lag_readings: int | None = None
     memory_bytes: int | None = None
     last_delivered: bytes | None = None
     oldest_pending: bytes | None = None
@@ -54,10 +58,14 @@ def survey(cluster: Cluster, streams: Sequence[str], group: str) -> list[StreamS
             ("XPENDING", stream, group),
             ("MEMORY USAGE", stream),
         ]
-    replies = cluster.pipeline(commands)
+        if partition := Partition.named(stream):
+            commands.append(("HMGET", partition.producers, ":entries", ":readings"))
+            commands.append(("HMGET", partition.hours, "acknowledged"))
+    replies = iter(cluster.pipeline(commands))
     states: list[StreamState] = []
-    for index, stream in enumerate(streams):
-        length, groups, expires, pending, memory = replies[5 * index : 5 * index + 5]
+    for stream in streams:
+        length, groups, expires, pending, memory = islice(replies, 5)
+        books = [*islice(replies, 2)] if Partition.named(stream) else []
         if isinstance(groups, Exception) or isinstance(length, Exception) or expires == -2:
             continue
         info = _group(groups, group)
@@ -71,12 +79,33 @@ def survey(cluster: Cluster, streams: Sequence[str], group: str) -> list[StreamS
                 pending=0 if info is None else info["pending"],
                 consumers=0 if info is None else info["consumers"],
                 expires_ms=expires if expires >= 0 else None,
+                lag_readings=_lag_readings(length, info, books),
                 memory_bytes=None if isinstance(memory, Exception) else memory,
                 last_delivered=None if info is None else info["last-delivered-id"],
                 oldest_pending=None if isinstance(pending, Exception) else pending["min"],
             )
         )
     return states
+
+
+def _lag_readings(length: int, info: Mapping[str, Any] | None, books: Sequence[Any]) -> int | None:
+    """Readings that wait, by what producers wrote and what was acknowledged since the stream began.
+
+    An entry that no producer of this project wrote is taken for one reading: of a foreign writer's
+    packed entries, no more than that is known until they are read.
+
+    info: of the group, if there is one
+    books: entries and readings that came from producers; readings acknowledged
+    """
+    lag, pending, read = length, 0, 0
+    if info is not None:
+        lag, pending, read = info["lag"], info["pending"], info["entries-read"] or 0
+    if lag is None or not books or any(isinstance(book, Exception) for book in books):
+        return None
+    written, readings, acknowledged = (int(number or 0) for book in books for number in book)
+    foreign = max(0, read + lag - written)
+    waiting = lag + pending
+    return max(waiting, readings + foreign - acknowledged) if waiting else 0
 
 
 def _group(groups: Sequence[Mapping[str, Any]], name: str) -> Mapping[str, Any] | None:
@@ -136,5 +165,5 @@ def _event_ms(
     """When it was measured; of what cannot be read, when it arrived."""
     flat = [part for pair in fields.items() for part in pair]
     with suppress(Unusable):
-        return decode(partition, entry_id, flat, Rules()).ts_ms
+        return first_ms(partition, entry_id, flat, Rules())
     return instant.spec.now(int(entry_id.partition(b"-")[0]))

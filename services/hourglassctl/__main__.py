@@ -233,6 +233,7 @@ def run_replay(settings: ReplaySettings) -> None:
         devices=settings.devices,
         period_ms=round(settings.period_s * 1000),
         seed=settings.seed,
+        packing=settings.packed,
     )
     if data.start_ms % 86_400_000:
         raise Misconfigured(f"--start is {settings.start!r}: give the first moment of a UTC day")
@@ -300,17 +301,19 @@ def list_quarantine(settings: QuarantineSettings) -> None:
     """List the readings that could not be used, with the reason."""
     with reached(settings) as (cluster, instant):
         for item in quarantined_readings.quarantined(cluster, instant):
-            line = {
-                "partition": item.partition.stream,
-                "id": item.original_id.decode(),
-                "reason": item.reason,
-                "fields": item.shown,
-            }
-            print(json.dumps(line) if settings.json else "  ".join(line.values()), flush=True)
+            for fields in item.shown:
+                line = {
+                    "partition": item.partition.stream,
+                    "id": item.original_id.decode(),
+                    "reason": item.reason,
+                    "fields": fields,
+                }
+                data = json.dumps({**line, "readings": 1 if item.at else item.readings})
+                print(data if settings.json else "  ".join(line.values()), flush=True)
 
 
 def redrive_quarantine(settings: RedriveSettings) -> None:
-    """Put quarantined readings that are usable by now back into their partitions."""
+    """Count quarantined readings that are usable by now, each at its own event time."""
     with reached(settings) as (cluster, instant):
         rules = Rules(
             min_milli_f=round(settings.min_temp_f * MILLI),
@@ -318,7 +321,7 @@ def redrive_quarantine(settings: RedriveSettings) -> None:
         )
         for item in list(quarantined_readings.quarantined(cluster, instant)):
             if settings.id in ("", item.original_id.decode()):
-                outcome = quarantined_readings.redrive(cluster, item, rules)
+                outcome = quarantined_readings.redrive(cluster, item, rules, instant)
                 print(f"{item.partition.stream}  {item.original_id.decode()}  {outcome}")
 
 

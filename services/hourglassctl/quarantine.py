@@ -1,4 +1,4 @@
-"""Readings that could not be used: listing them, and putting them back after a fix."""
+"""Readings that could not be used: listing them, and counting them after a fix."""
 
 from __future__ import annotations
 
@@ -8,23 +8,29 @@ from typing import Any, cast
 
 import msgpack
 
+from aggregator.commit import told
+from aggregator.roster import Roster
+from aggregator.window import fold
 from hourglass.clock import Instant
 from hourglass.cluster import Cluster
 from hourglass.keys import RECORDS_KEPT_MS, Partition
 from hourglass.partitions import recorded
-from hourglass.readings import Rules, Unusable, decode
-from hourglass.scripts import Script
+from hourglass.readings import Rules, degrees, unpack
+from hourglass.scripts import Script, packed
 
-_REDRIVE = Script.load("hourglassctl", "redrive")
+_REDRIVE = Script.load("hourglassctl", "redrive", library="tally")
 _CHUNK = 500
+_EXPIRED = "gone: its partition has expired"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quarantined:
-    """One reading in quarantine: where, why, and as what it came.
+    """An entry in quarantine, or readings of a packed one: where, why, and as what they came.
 
-    fields: cut where they are long; none where quarantine is full of others and the partition's
-        stream, where they stand too, has expired
+    fields: of the entry, cut where they are long; none where the partition's stream has expired and
+        quarantine, full of others or because it was a packed entry, has not kept them
+    readings: how many
+    at: which of a packed entry's they are, as hourglass.readings.Reject has it; empty for all
     """
 
     partition: Partition
@@ -32,13 +38,29 @@ class Quarantined:
     original_id: bytes
     reason: str
     fields: tuple[bytes, ...]
+    readings: int = 1
+    at: bytes = b""
 
     @property
-    def shown(self) -> str:
-        """The fields as `name=value`, long ones cut."""
-        texts = [part.decode(errors="backslashreplace") for part in self.fields]
-        pairs = zip(texts[::2], texts[1::2], strict=False)
-        return " ".join(f"{name}={value}"[:60] for name, value in pairs)
+    def shown(self) -> Iterator[str]:
+        """The fields as `name=value`, long ones cut; of readings of a packed entry, as if each had
+        come alone."""
+        if not (self.at and self.fields):
+            yield _pairs(self.fields)
+            return
+        from hourglass.arrays import readings_at
+
+        entry = unpack(self.partition, self.original_id, self.fields, Rules())
+        for device, ts_ms, milli_f in readings_at(entry, self.at):
+            ts, temp_f = b"%d" % ts_ms, degrees(milli_f).encode()
+            yield _pairs((b"device", device, b"ts", ts, b"temp_f", temp_f))
+
+
+def _pairs(fields: Sequence[bytes]) -> str:
+    texts = [part[:100].decode(errors="backslashreplace") for part in fields]
+    return " ".join(
+        f"{name}={value}"[:60] for name, value in zip(texts[::2], texts[1::2], strict=False)
+    )
 
 
 def quarantined(cluster: Cluster, instant: Instant) -> Iterator[Quarantined]:
@@ -49,15 +71,17 @@ def quarantined(cluster: Cluster, instant: Instant) -> Iterator[Quarantined]:
             bare = [values[b"id"] for _, values in chunk if not values[b"fields"]]
             raw = _raw_fields(cluster, partition, bare)
             for entry_id, values in chunk:
-                packed = values[b"fields"]
+                kept = values[b"fields"]
                 yield Quarantined(
                     partition=partition,
                     id=entry_id,
                     original_id=values[b"id"],
                     reason=values[b"reason"].decode(),
-                    fields=tuple(cast(Any, msgpack).unpackb(packed, raw=True))
-                    if packed
+                    fields=tuple(cast(Any, msgpack).unpackb(kept, raw=True))
+                    if kept
                     else raw[values[b"id"]],
+                    readings=int(values[b"readings"]),
+                    at=values[b"at"],
                 )
             after = f"({chunk[-1][0].decode()}"
 
@@ -73,22 +97,41 @@ def _raw_fields(
     }
 
 
-def redrive(cluster: Cluster, item: Quarantined, rules: Rules) -> str:
-    """Put a reading back as a new entry with its own event time; return what became of it.
+def redrive(cluster: Cluster, item: Quarantined, rules: Rules, instant: Instant) -> str:
+    """Count what can be used under `rules` by now, at its own event time; return what became of it.
 
-    One that still cannot be used under `rules` stays where it is.
+    What still cannot be used stays where it is. The entry itself is not touched: whoever counts
+    from the raw readings finds it there, and no longer in quarantine.
     """
-    try:
-        reading = decode(item.partition, item.original_id, item.fields, rules)
-    except Unusable as unusable:
-        return f"stays: {unusable}"
-    fields = list(item.fields)
-    if b"ts" not in fields[::2]:
-        fields += [b"ts", str(reading.ts_ms).encode()]
+    fields = item.fields
+    if not fields:
+        return _EXPIRED
+    if item.at:
+        from hourglass.arrays import masked
+
+        fields = masked(fields, item.at, only=True)
     partition = item.partition
-    new_id = cluster.run(
+    folded = fold(partition, [(item.original_id, fields)], rules)
+    reasons = ", ".join(sorted({str(reject.reason) for reject in folded.rejects}))
+    if not folded.tallies:
+        return f"stays: {reasons}"
+    counted = cluster.run(
         _REDRIVE,
-        [partition.stream, partition.quarantine],
-        [item.id, item.original_id, *fields],
+        [
+            partition.stream,
+            partition.hours,
+            partition.quarantine,
+            *(partition.devices(hour) for hour in folded.tallies),
+        ],
+        [
+            item.id,
+            instant.expiry(partition.end_ms + RECORDS_KEPT_MS),
+            packed(told(folded, Roster())),
+        ],
     )
-    return f"redriven as {new_id.decode()}" if new_id else "gone: its partition has expired"
+    if counted < 0:
+        return _EXPIRED
+    if not counted:
+        return "gone: it is no longer in quarantine"
+    stay = f", {folded.rejected} stay: {reasons}" if reasons else ""
+    return f"redriven: {folded.counted} counted{stay}"

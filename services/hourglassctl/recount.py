@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from aggregator.window import fold
 from hourglass.averages import HourRecord
 from hourglass.cluster import Cluster, Link
 from hourglass.keys import DAY_MS, GROUP, Partition
 from hourglass.ledgers import gone
-from hourglass.readings import Entry, Rules, decode_all
+from hourglass.readings import Entry, Rules
 from hourglass.records import decode_hours
 from hourglass.scripts import Script
 
@@ -34,8 +36,8 @@ class Recount:
 
     raw: by hour start; None if the stream is gone, so that there is nothing to compare with
     remade: the stream was deleted and made anew, so that the records may count more than is there
-    quarantined: entries in quarantine
-    unaccounted: acknowledged entries that are neither usable nor in quarantine
+    quarantined: readings in quarantine
+    unaccounted: acknowledged readings that are neither usable nor in quarantine
     gone: readings that producers were told were taken and that are not there, as far as each of
         them has been heard of since
     """
@@ -51,51 +53,93 @@ class Recount:
 
 def recount(cluster: Cluster, partition: Partition) -> Recount:
     """Safe on a live partition: the records and the point up to which they are compared are one
-    snapshot, and entries do not change. Raises Unreachable."""
+    snapshot, and entries do not change; should something be taken out of quarantine meanwhile, it
+    begins anew. Raises Unreachable, Damaged."""
     link = cluster.link(partition.stream)
     try:
-        keys = [partition.stream, partition.hours, partition.quarantine, partition.producers]
-        flat, producers, delivered, pending = link.run(_SNAPSHOT, keys, [GROUP])
-        fields = dict(zip(flat[::2], flat[1::2], strict=True))
-        records = tuple(decode_hours(partition, fields))
-        lost = sum(map(gone, producers))
-        if not delivered:
-            return Recount(partition=partition, records=records, raw=None, gone=lost)
-        rejected = {
-            fields[fields.index(b"id") + 1]
-            for chunk in _chunks(link, partition.quarantine, b"+")
-            for _, fields in chunk
-        }
-        raw, unaccounted = _count(link, partition, delivered, {*pending, *rejected})
-        if link.call("EXISTS", partition.stream) == 0:  # it expired while being read
-            return Recount(partition=partition, records=records, raw=None, gone=lost)
-        return Recount(
-            partition=partition,
-            records=records,
-            raw=raw,
-            remade=b"remade" in fields,
-            quarantined=len(rejected),
-            unaccounted=unaccounted,
-            gone=lost,
-        )
+        while (found := _recount(link, partition)) is None:
+            pass
+        return found
     finally:
         link.close()
 
 
+def _recount(link: Link, partition: Partition) -> Recount | None:
+    """None if something was taken out of quarantine meanwhile."""
+    keys = [partition.stream, partition.hours, partition.quarantine, partition.producers]
+    flat, producers, delivered, pending, mark = link.run(_SNAPSHOT, keys, [GROUP])
+    fields = dict(zip(flat[::2], flat[1::2], strict=True))
+    records = tuple(decode_hours(partition, fields))
+    lost = sum(map(gone, producers))
+    if not delivered:
+        return Recount(partition=partition, records=records, raw=None, gone=lost)
+    quarantined, whole, parts = _rejected(link, partition)
+    raw, unaccounted = _count(link, partition, delivered, {*pending, *whole}, parts)
+    if mark and link.run(_SNAPSHOT, keys, [GROUP])[-1] != mark:
+        return None
+    if link.call("EXISTS", partition.stream) == 0:  # it expired while being read
+        return Recount(partition=partition, records=records, raw=None, gone=lost)
+    return Recount(
+        partition=partition,
+        records=records,
+        raw=raw,
+        remade=b"remade" in fields,
+        quarantined=quarantined,
+        unaccounted=unaccounted,
+        gone=lost,
+    )
+
+
+def _rejected(
+    link: Link, partition: Partition
+) -> tuple[int, set[bytes], Mapping[bytes, list[bytes]]]:
+    """Readings in quarantine; the entries that are there as a whole; and those of which some
+    readings are, with the bits that say which."""
+    readings, whole, parts = 0, set[bytes](), defaultdict[bytes, list[bytes]](list)
+    for chunk in _chunks(link, partition.quarantine, b"+"):
+        for _, flat in chunk:
+            row = dict(zip(flat[::2], flat[1::2], strict=True))
+            readings += int(row[b"readings"])
+            if row[b"at"]:
+                parts[row[b"id"]].append(row[b"at"])
+            else:
+                whole.add(row[b"id"])
+    return readings, whole, parts
+
+
 def _count(
-    link: Link, partition: Partition, up_to: bytes, without: Collection[bytes]
+    link: Link,
+    partition: Partition,
+    up_to: bytes,
+    without: Collection[bytes],
+    parts: Mapping[bytes, list[bytes]],
 ) -> tuple[dict[int, RawHour], int]:
     counts: dict[int, int] = {}
     sums: dict[int, int] = {}
     unaccounted = 0
     for chunk in _chunks(link, partition.stream, up_to):
         counted = [entry for entry in chunk if entry[0] not in without] if without else chunk
-        readings, rejects = decode_all(partition, counted, _ANYTHING)
-        unaccounted += len(rejects)
-        for start_ms, of_hour in readings.by_hour():
-            counts[start_ms] = counts.get(start_ms, 0) + len(of_hour.milli_f)
-            sums[start_ms] = sums.get(start_ms, 0) + sum(of_hour.milli_f)
-    return {start: RawHour(count, sums[start]) for start, count in counts.items()}, unaccounted
+        if parts:
+            counted = [_without(entry, parts.get(entry[0], ())) for entry in counted]
+        folded = fold(partition, counted, _ANYTHING)
+        unaccounted += folded.rejected
+        for hour, tally in folded.tallies.items():
+            counts[hour] = counts.get(hour, 0) + tally.count
+            sums[hour] = sums.get(hour, 0) + tally.sum_milli_f
+    hours = {
+        partition.hour_start_ms(hour): RawHour(count, sums[hour]) for hour, count in counts.items()
+    }
+    return hours, unaccounted
+
+
+def _without(entry: Entry, parts: Sequence[bytes]) -> Entry:
+    """The entry without the readings at these bits."""
+    entry_id, fields = entry
+    for at in parts:
+        from hourglass.arrays import masked
+
+        fields = masked(fields, at, only=False)
+    return entry_id, fields
 
 
 def _chunks(link: Link, stream: str, up_to: bytes) -> Iterator[Sequence[Entry]]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from averages_consumer.warehouse import Warehouse
 from hourglass.clock import ClockSpec, Mode, PipelineClock
 from hourglass.cluster import Cluster
+from hourglass.devices import device_names
 from hourglass.errors import HourglassError
 from hourglass.keys import DAY_MS, GROUP, HOUR_MS, HOURS, iso
 from hourglass.overview import Overview, look
@@ -23,7 +24,7 @@ from hourglassctl.processes import Processes
 from hourglassctl.replay import EXERCISE_START_MS
 from hourglassctl.verdict import Verdict, expected_hours, judge
 from hourglassctl.view import View
-from producer.sensor import Sensors, device_names
+from producer.sensor import Sensors
 
 PRODUCERS = ("producer-1", "producer-2", "producer-3")
 AGGREGATORS = ("aggregator-1", "aggregator-2")

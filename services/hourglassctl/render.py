@@ -31,6 +31,7 @@ def screen(overview: Overview, *, title: str) -> Group:
         ("length", "right"),
         ("lag", "right"),
         ("pending", "right"),
+        ("readings behind", "right"),
         ("ttl", "right"),
         ("hours 0 to 23", "left"),
     ):
@@ -43,6 +44,7 @@ def screen(overview: Overview, *, title: str) -> Group:
             f"{state.length:,}",
             "unknown" if state.lag is None else f"{state.lag:,}",
             f"{state.pending:,}",
+            "unknown" if state.lag_readings is None else f"{state.lag_readings:,}",
             time_to_live(state.expires_ms, overview.instant),
             hour_marks(view),
         )
@@ -121,6 +123,7 @@ def as_data(overview: Overview) -> dict[str, Any]:
                 "shard": view.state.shard,
                 "length": view.state.length,
                 "lag": view.state.lag,
+                "lag_readings": view.state.lag_readings,
                 "pending": view.state.pending,
                 "consumers": view.state.consumers,
                 "expires_in_s": None

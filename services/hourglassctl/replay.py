@@ -10,13 +10,14 @@ from typing import TypeVar
 
 from hourglass.clock import ClockSpec, Mode, PipelineClock
 from hourglass.cluster import Cluster
+from hourglass.devices import device_names
 from hourglass.errors import Refused, Unreachable
 from hourglass.keys import DAY_MS, FRONTIER, HOUR_MS, PARTITIONS
 from hourglass.partitions import Days
-from producer.batch import Batcher
 from producer.flow import SENT_AHEAD
+from producer.layout import Layout, Packing
 from producer.publisher import Publisher
-from producer.sensor import Sensors, device_names
+from producer.sensor import Sensors
 
 #: The exercise begins on 1 January 2025 and lasts ten days.
 EXERCISE_START_MS = 1_735_689_600_000
@@ -37,15 +38,24 @@ class DataSet:
     devices: int = 1
     period_ms: int = 1000
     seed: int = 0
+    packing: Packing = Packing.AUTO
 
     @property
     def end_ms(self) -> int:
         return self.start_ms + self.days * DAY_MS
 
     def sensors(self) -> Sensors:
-        """The devices, as they are before the first reading."""
+        """The devices, as they are before the first reading, each giving readings of its own."""
         names = device_names("device", self.devices)
         return Sensors(names, seed=self.seed, period_ms=self.period_ms)
+
+    def layout(self, batch_readings: int) -> Layout:
+        """The devices, and the batches for what they give."""
+        seed, period_ms = self.seed, self.period_ms
+        if self.packing.packs(self.devices):
+            return Layout.packed("device", self.devices, seed=seed, period_ms=period_ms)
+        names = device_names("device", self.devices)
+        return Layout.plain(names, seed=seed, period_ms=period_ms, batch=batch_readings)
 
 
 def refuse_what_is_there(cluster: Cluster) -> None:
@@ -74,11 +84,8 @@ def replay(
     days = Days(cluster, clock, lanes=lanes)
     incarnation = f"replay:{uuid.uuid4().hex[:12]}"
     publisher = Publisher(cluster, clock, days=days, incarnation=incarnation)
-    batcher = Batcher(
-        limit=batch_readings,
-        partitions=lambda day: _patiently(lambda: days.partitions(day)),
-    )
-    sensors = data.sensors()
+    layout = data.layout(batch_readings)
+    cutter = layout.cutter(lambda day: _patiently(lambda: days.partitions(day)))
     taken = 0
 
     def settle(*, leave: int) -> None:
@@ -87,7 +94,7 @@ def replay(
             taken += batch.count
 
     for hour_ms in range(data.start_ms, data.end_ms, HOUR_MS):
-        for batch in batcher.cut(sensors.read(hour_ms, hour_ms + HOUR_MS)):
+        for batch in cutter.cut(layout.source.read(hour_ms, hour_ms + HOUR_MS)):
             publisher.put(batch)
             _patiently(lambda: settle(leave=SENT_AHEAD))
         _patiently(lambda: settle(leave=0))

@@ -8,6 +8,7 @@ from functools import partial
 from hourglass.keys import MOST_LANES
 from hourglass.settings import RedisSettings, option
 from hourglassctl.export import Format
+from producer.layout import PACKED_FROM, Packing
 
 #: What is asked for once is said on the command line, never left behind in an environment.
 flag = partial(option, env=False)
@@ -58,6 +59,12 @@ class ReplaySettings(RedisSettings):
     period_s: float = flag(1.0, "Time between two readings of a device.", unit="s", minimum=0.001)
     seed: int = flag(0, "Seed of the simulated temperatures.")
     lanes: int = flag(1, "Lanes that each day is shared out to.", minimum=1, maximum=MOST_LANES)
+    packed: Packing = option(
+        Packing.AUTO,
+        "Many devices to an entry instead of an entry for each reading; "
+        f"auto packs from {PACKED_FROM} devices on.",
+        env=False,
+    )
     reset: bool = flag(False, "Clear what the pipeline holds first, as the exercise does.")
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import sys
 import uuid
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from hourglass.clock import PipelineClock
+from hourglass.devices import device_names
 from hourglass.errors import Misconfigured
 from hourglass.lanes import share_out
 from hourglass.partitions import Days
@@ -21,8 +21,8 @@ from producer.buffer import Buffer
 from producer.devices import Devices
 from producer.flow import Flow, Line
 from producer.instruments import Instruments
+from producer.layout import Layout
 from producer.publisher import Publisher
-from producer.sensor import Sensors, device_names
 from producer.settings import ProducerSettings
 
 #: How often the lanes of a day are entered again.
@@ -44,10 +44,9 @@ def produce(settings: ProducerSettings) -> None:
     metrics.devices(settings.devices)
     days = Days(cluster, clock, lanes=settings.lanes)
 
-    def line(name: str, devices: Sequence[str]) -> Line:
+    def line(name: str, layout: Layout) -> Line:
         # Its devices' share of the buffer.
-        readings = max(1, settings.buffer_readings * len(devices) // settings.devices)
-        sensors = Sensors(devices, seed=settings.seed, period_ms=round(settings.period_s * 1000))
+        share = settings.buffer_readings * layout.source.device_count // settings.devices
         publisher = Publisher(
             cluster,
             clock,
@@ -60,15 +59,16 @@ def produce(settings: ProducerSettings) -> None:
         service.resources.callback(publisher.close)
         return Line(
             name,
-            Devices(sensors, most_readings=readings, until_ms=until_ms),
-            Buffer(readings),
+            layout,
+            Devices(layout.source, most_readings=max(1, share), until_ms=until_ms),
+            Buffer[Any](max(1, share // layout.readings)),
             publisher,
         )
 
-    names = share_out(device_names(service.name, settings.devices), settings.lanes)
+    layouts = _layouts(service.name, settings)
     lines = [
-        line(f"publisher {number}" if len(names) > 1 else "publisher", devices)
-        for number, devices in enumerate(names)
+        line(f"publisher {number}" if len(layouts) > 1 else "publisher", layout)
+        for number, layout in enumerate(layouts)
     ]
 
     service.every(1.0, "clock", clock.refresh)
@@ -76,12 +76,25 @@ def produce(settings: ProducerSettings) -> None:
     flow = Flow(service, clock, days, lines, metrics)
     service.worker("sensors", lambda: flow.sense(settings.linger_ms / 1000))
     for each in lines:
-        service.worker(each.name, lambda each=each: flow.send(each, settings.batch_readings))
+        service.worker(each.name, lambda each=each: flow.send(each))
     status = service.run()
     metrics.give_up_the_rest()
     for output in tally_outputs:
         print(json.dumps(metrics.tally), file=output, flush=True)
     sys.exit(status)
+
+
+def _layouts(name: str, settings: ProducerSettings) -> list[Layout]:
+    """One for all devices if they are packed; else one for those of each lane."""
+    period_ms = round(settings.period_s * 1000)
+    if settings.packed.packs(settings.devices):
+        return [Layout.packed(name, settings.devices, seed=settings.seed, period_ms=period_ms)]
+    return [
+        Layout.plain(
+            devices, seed=settings.seed, period_ms=period_ms, batch=settings.batch_readings
+        )
+        for devices in share_out(device_names(name, settings.devices), settings.lanes)
+    ]
 
 
 def files(path: str) -> list[TextIO]:

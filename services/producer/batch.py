@@ -17,13 +17,16 @@ from hourglass.scripts import packed
 class Batch:
     """Readings of one partition under one sequence number.
 
+    entries: what they take up in the stream
     latest_ms: the latest event time in it
-    payload: MessagePack array of device, ts (ms since the partition's start), temp_f repeated
+    payload: MessagePack of an array of device, ts (ms since the partition's start), temp_f
+             repeated, and an array of packed entries, each an array of its fields and values
     """
 
     partition: Partition
     sequence: int
     count: int
+    entries: int
     latest_ms: int
     payload: bytes
 
@@ -72,8 +75,9 @@ class Batcher:
             partition=partition,
             sequence=next(self._sequence),
             count=len(readings),
+            entries=len(readings),
             latest_ms=latest_ms,
-            payload=packed(flat),
+            payload=packed([flat, []]),
         )
 
 

@@ -5,46 +5,48 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from threading import Condition
+from typing import Generic, TypeVar
 
-from hourglass.readings import Reading
+Item = TypeVar("Item")
 
 
-class Buffer:
-    """At most `capacity` readings; when full, the oldest are dropped and counted.
+class Buffer(Generic[Item]):
+    """At most `capacity` items, readings or whole ticks; when full, the oldest are dropped and
+    counted.
 
     One thread puts, another takes.
     """
 
     def __init__(self, capacity: int) -> None:
-        self._readings: deque[Reading] = deque(maxlen=capacity)
+        self._items: deque[Item] = deque(maxlen=capacity)
         self._changed = Condition()
         self._closed = False
 
     def __len__(self) -> int:
-        return len(self._readings)
+        return len(self._items)
 
     @property
     def capacity(self) -> int:
-        return self._readings.maxlen or 0
+        return self._items.maxlen or 0
 
-    def put(self, readings: Iterable[Reading]) -> int:
-        """Append `readings`; return how many old ones were dropped for them."""
-        new = list(readings)
+    def put(self, items: Iterable[Item]) -> int:
+        """Append `items`; return how many old ones were dropped for them."""
+        new = list(items)
         with self._changed:
-            dropped = max(0, len(self._readings) + len(new) - self.capacity)
-            self._readings.extend(new)
+            dropped = max(0, len(self._items) + len(new) - self.capacity)
+            self._items.extend(new)
             self._changed.notify()
         return dropped
 
-    def take(self, limit: int, timeout_s: float) -> list[Reading]:
-        """The oldest readings, at most `limit`; waits for one up to `timeout_s`; maybe none."""
+    def take(self, limit: int, timeout_s: float) -> list[Item]:
+        """The oldest items, at most `limit`; waits for one up to `timeout_s`; maybe none."""
         with self._changed:
-            if not self._readings and not self._closed:
+            if not self._items and not self._closed:
                 self._changed.wait(timeout_s)
-            return [self._readings.popleft() for _ in range(min(limit, len(self._readings)))]
+            return [self._items.popleft() for _ in range(min(limit, len(self._items)))]
 
     def close(self) -> None:
-        """No more readings will be put; what is left can still be taken."""
+        """No more items will be put; what is left can still be taken."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -52,4 +54,4 @@ class Buffer:
     @property
     def drained(self) -> bool:
         """Closed and empty."""
-        return self._closed and not self._readings
+        return self._closed and not self._items

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from hourglass.clock import ClockSpec
-from hourglass.readings import Reading
-from producer.sensor import Sensors
+from producer.layout import Source
+from producer.sensor import first_tick_ms
 
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """The readings due at one look at the clock, and how many were skipped because it leapt."""
+    """What is due at one look at the clock, and how many readings were skipped because it leapt.
 
-    readings: list[Reading]
+    items: readings, or whole ticks, as the source gives them
+    """
+
+    items: Sequence[Any]
     skipped: int = 0
 
 
@@ -24,8 +29,8 @@ class Devices:
     than `most_readings` cover, the oldest are skipped.
     """
 
-    def __init__(self, sensors: Sensors, *, most_readings: int, until_ms: int | None) -> None:
-        self._sensors = sensors
+    def __init__(self, source: Source, *, most_readings: int, until_ms: int | None) -> None:
+        self._source = source
         self._most_readings = most_readings
         self._until_ms = until_ms
         self._spec: ClockSpec | None = None
@@ -34,16 +39,16 @@ class Devices:
     def due(self, spec: ClockSpec, now_ms: int) -> Due:
         """What has become due up to `now_ms`; each reading is returned once."""
         if self._spec is None or not spec.continues(self._spec):
-            self._next_ms = self._sensors.first_tick_ms(now_ms)
+            self._next_ms = first_tick_ms(now_ms, self._source.period_ms)
         self._spec = spec
         end_ms = now_ms + 1 if self._until_ms is None else min(now_ms + 1, self._until_ms)
-        per_tick = self._sensors.device_count
-        ticks = max(0, -(-(end_ms - self._next_ms) // self._sensors.period_ms))
+        per_tick = self._source.device_count
+        ticks = max(0, -(-(end_ms - self._next_ms) // self._source.period_ms))
         skipped_ticks = max(0, ticks - max(1, self._most_readings // per_tick))
-        self._next_ms += skipped_ticks * self._sensors.period_ms
-        readings = list(self._sensors.read(self._next_ms, end_ms))
-        self._next_ms += (ticks - skipped_ticks) * self._sensors.period_ms
-        return Due(readings, skipped_ticks * per_tick)
+        self._next_ms += skipped_ticks * self._source.period_ms
+        items = list(self._source.read(self._next_ms, end_ms))
+        self._next_ms += (ticks - skipped_ticks) * self._source.period_ms
+        return Due(items, skipped_ticks * per_tick)
 
     @property
     def finished(self) -> bool:

@@ -9,16 +9,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from hourglass.clock import Instant, PipelineClock
 from hourglass.errors import Damaged, HourglassError, Unreachable
 from hourglass.keys import Partition
 from hourglass.partitions import Days
 from hourglass.runtime import Service
-from producer.batch import Batcher
 from producer.buffer import Buffer
 from producer.devices import Devices
 from producer.instruments import Instruments, Loss
+from producer.layout import Layout
 from producer.publisher import Outcome, Publisher
 
 log = logging.getLogger(__name__)
@@ -33,8 +34,9 @@ class Line:
     """The way of the devices that share a lane: a shard that is away holds up only its own."""
 
     name: str
+    layout: Layout
     devices: Devices
-    buffer: Buffer
+    buffer: Buffer[Any]
     publisher: Publisher
 
 
@@ -71,19 +73,19 @@ class Flow:
 
     def _sense(self, line: Line, instant: Instant) -> None:
         due = line.devices.due(instant.spec, instant.now_ms)
-        self._metrics.produced(len(due.readings))
+        self._metrics.produced(len(due.items) * line.layout.readings)
         if due.skipped:
             self._metrics.dropped(due.skipped, Loss.SKIPPED)
             log.warning("the clock leapt: %d readings skipped", due.skipped)
-        if lost := line.buffer.put(due.readings):
-            self._metrics.dropped(lost, Loss.BUFFER_FULL)
+        if lost := line.buffer.put(due.items):
+            self._metrics.dropped(lost * line.layout.readings, Loss.BUFFER_FULL)
 
-    def send(self, line: Line, batch_readings: int) -> None:
+    def send(self, line: Line) -> None:
         """Buffer → batches → partition; the next batch is made while Redis takes the last one."""
-        batcher = Batcher(limit=batch_readings, partitions=lambda day: self._partitions(line, day))
+        cutter = line.layout.cutter(lambda day: self._partitions(line, day))
         while not line.buffer.drained:
             self._service.beat(line.name)
-            for batch in batcher.cut(line.buffer.take(batch_readings, 1.0)):
+            for batch in cutter.cut(line.buffer.take(line.layout.together, 1.0)):
                 line.publisher.put(batch)
             self._settle(line, leave=SENT_AHEAD if len(line.buffer) else 0)
             self._show_buffered()
@@ -92,7 +94,7 @@ class Flow:
             self._service.stop.set()
 
     def _show_buffered(self) -> None:
-        self._metrics.buffered(sum(len(line.buffer) for line in self._lines))
+        self._metrics.buffered(sum(len(line.buffer) * line.layout.readings for line in self._lines))
 
     def _partitions(self, line: Line, day: Partition) -> Sequence[Partition]:
         """Those that `day` is shared out to. Asks until Redis tells, or until its batches would be
@@ -116,7 +118,9 @@ class Flow:
                     if outcome is Outcome.EXPIRED:
                         self._metrics.dropped(batch.count, Loss.EXPIRED)
                     else:
-                        self._metrics.taken(batch.count, duplicate=outcome is Outcome.DUPLICATE)
+                        self._metrics.taken(
+                            batch.count, batch.entries, duplicate=outcome is Outcome.DUPLICATE
+                        )
             except (Unreachable, Damaged) as error:
                 match self._give_up(line, publisher.first.partition, error):
                     case Loss.REFUSED:

@@ -33,6 +33,12 @@ TAKEN = Instrument(
     help="Readings Redis has taken, each counted once.",
     unit="readings",
 )
+ENTRIES = Instrument(
+    name="hourglass_entries_taken_total",
+    kind="counter",
+    help="Stream entries Redis has taken, each counted once; a packed one holds many readings.",
+    unit="entries",
+)
 DROPPED = Instrument(
     name="hourglass_readings_dropped_total",
     kind="counter",
@@ -77,6 +83,7 @@ BATCH = Instrument(
 INSTRUMENTS = (
     PRODUCED,
     TAKEN,
+    ENTRIES,
     DROPPED,
     BUFFERED,
     DUPLICATES,
@@ -93,6 +100,7 @@ class Instruments:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._produced = PRODUCED.counter(registry)
         self._taken = TAKEN.counter(registry)
+        self._entries = ENTRIES.counter(registry)
         self._dropped = DROPPED.counter(registry)
         self._buffered = BUFFERED.gauge(registry)
         self._duplicates = DUPLICATES.counter(registry)
@@ -109,9 +117,10 @@ class Instruments:
         self._produced.inc(count)
         self._add("produced", count)
 
-    def taken(self, count: int, *, duplicate: bool) -> None:
+    def taken(self, count: int, entries: int, *, duplicate: bool) -> None:
         self._taken.inc(count)
         self._batch.observe(count)
+        self._entries.inc(entries)
         self._add("taken", count)
         if duplicate:
             self._duplicates.inc(count)

@@ -164,6 +164,7 @@ class Publisher:
                     self._told[partition] + sum(each.count for each in ahead),
                     instant.deadline(batch.latest_ms + RETENTION_MS),
                     instant.expiry(partition.end_ms + RECORDS_KEPT_MS),
+                    batch.count,
                     batch.payload,
                     *self._traceparent(batch),
                 ],

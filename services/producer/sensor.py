@@ -1,9 +1,15 @@
-"""Sensors, simulated: pure, so that whoever knows the seed knows every reading."""
+"""Sensors, simulated: pure, so that whoever knows the seed knows every reading.
+
+A device's walk tosses a coin for each step. The coins are the bits of a counter-based generator,
+splitmix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014) under a key
+made of seed and device, so that one device can be walked alone and many side by side as arrays
+(producer.bank), with the same outcome.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from random import Random
+from hashlib import blake2b
 
 from hourglass.readings import MILLI, Reading
 
@@ -13,23 +19,39 @@ STEP_MILLI_F = 100
 LOWEST_MILLI_F = 0
 HIGHEST_MILLI_F = 100 * MILLI
 
+#: Coins that one number of the generator gives, the lowest bit first.
+COINS = 64
+_MASK = (1 << 64) - 1
+#: What splitmix64 adds from one number to the next, and its two multipliers.
+INCREMENT = 0x9E3779B97F4A7C15
+FIRST_FACTOR = 0xBF58476D1CE4E5B9
+SECOND_FACTOR = 0x94D049BB133111EB
 
-class Walk:
-    """A random walk that stays between 0 and 100 °F, one step a reading.
+
+def walk(seed: int, device: str) -> Iterator[int]:
+    """A random walk that stays between 0 and 100 °F: a temperature a step, in thousandths.
 
     The same seed and device give the same walk.
     """
+    milli_f = START_MILLI_F
+    state = coin_key(seed, device)
+    while True:
+        state = (state + INCREMENT) & _MASK
+        coins = (state ^ (state >> 30)) * FIRST_FACTOR & _MASK
+        coins = (coins ^ (coins >> 27)) * SECOND_FACTOR & _MASK
+        coins ^= coins >> 31
+        for _ in range(COINS):
+            moved = milli_f + (STEP_MILLI_F if coins & 1 else -STEP_MILLI_F)
+            if LOWEST_MILLI_F <= moved <= HIGHEST_MILLI_F:
+                milli_f = moved
+            coins >>= 1
+            yield milli_f
 
-    def __init__(self, seed: int, device: str) -> None:
-        self._coin = Random(f"{seed}:{device}").random
-        self._milli_f = START_MILLI_F
 
-    def step(self) -> int:
-        """The next temperature, in thousandths of a degree Fahrenheit."""
-        moved = self._milli_f + (STEP_MILLI_F if self._coin() >= 0.5 else -STEP_MILLI_F)
-        if LOWEST_MILLI_F <= moved <= HIGHEST_MILLI_F:
-            self._milli_f = moved
-        return self._milli_f
+def coin_key(seed: int, device: str) -> int:
+    """Where a device's generator starts, in 64 bits."""
+    digest = blake2b(f"{seed}:{device}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little")
 
 
 class Sensors:
@@ -37,15 +59,11 @@ class Sensors:
 
     def __init__(self, devices: Sequence[str], *, seed: int, period_ms: int) -> None:
         self.period_ms = period_ms
-        self._walks = [(device.encode(), Walk(seed, device).step) for device in devices]
+        self._walks = [(device.encode(), walk(seed, device).__next__) for device in devices]
 
     @property
     def device_count(self) -> int:
         return len(self._walks)
-
-    def first_tick_ms(self, from_ms: int) -> int:
-        """The first multiple of the period at or after `from_ms`."""
-        return -(-from_ms // self.period_ms) * self.period_ms
 
     def read(self, tick_ms: int, until_ms: int) -> Iterator[Reading]:
         """Every device's reading at `tick_ms` and each period after it, before `until_ms`;
@@ -56,6 +74,6 @@ class Sensors:
                 yield Reading(device, ts_ms, step())
 
 
-def device_names(producer: str, count: int) -> list[str]:
-    """`count` names that no other producer has: the producer's own, numbered from 0 if several."""
-    return [producer] if count == 1 else [f"{producer}-{number}" for number in range(count)]
+def first_tick_ms(from_ms: int, period_ms: int) -> int:
+    """The first multiple of the period at or after `from_ms`."""
+    return -(-from_ms // period_ms) * period_ms

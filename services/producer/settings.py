@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from hourglass.keys import MOST_LANES
 from hourglass.settings import ServiceSettings, option
+from producer.layout import PACKED_FROM, Packing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,8 +26,17 @@ class ProducerSettings(ServiceSettings):
     until: str = option(
         "", "Pipeline time (ISO 8601, UTC) at which to finish and exit; empty runs for ever."
     )
+    packed: Packing = option(
+        Packing.AUTO,
+        "Many devices to an entry instead of an entry for each reading; "
+        f"auto packs from {PACKED_FROM} devices on.",
+    )
     batch_readings: int = option(
-        1000, "Most readings in one batch.", unit="readings", minimum=1, maximum=5000
+        1000,
+        "Most readings in one batch, where they are not packed.",
+        unit="readings",
+        minimum=1,
+        maximum=5000,
     )
     linger_ms: int = option(
         50, "How long readings may wait to be sent together.", unit="ms", minimum=1

@@ -27,10 +27,12 @@ def test_every_dependency_is_in_an_image() -> None:
 
     declared = names([*project["dependencies"], *extras["postgres"], *extras["otlp"]])
 
-    assert names([*groups["service"], *groups["warehouse"]]) == declared
+    assert names([*groups["service"], *groups["arrays"], *groups["warehouse"]]) == declared
 
 
-@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-warehouse.lock"])
+@pytest.mark.parametrize(
+    "lock", ["requirements.lock", "requirements-arrays.lock", "requirements-warehouse.lock"]
+)
 def test_an_image_has_the_versions_that_the_tests_run_with(lock: str) -> None:
     assert pins(lock) - pins("requirements-dev.lock") == set()
 

@@ -267,9 +267,9 @@ def test_sums_stay_exact_beyond_what_a_float_holds(pipeline: Pipeline, sign: int
 
 def commit_a_sum(delivery: Delivery, entry_id: bytes, sum_milli_f: int) -> None:
     """Run the script as `Delivery` does, with a sum that no reading would give."""
-    script = Script.load("aggregator", "commit")
+    script = Script.load("aggregator", "commit", library="tally")
     far_ms = 1 << 42
-    tally = [0, 1, str(sum_milli_f), 0, 0, [b"porch"]]
+    tally = [0, 1, str(sum_milli_f), 0, 0, [b"porch", b"\x01"]]
     reply = delivery.link.run(
         script,
         [DAY.stream, DAY.hours, DAY.quarantine, DAY.devices(0)],

@@ -77,7 +77,7 @@ def test_a_batch_past_its_retention_is_refused_and_deletes_nothing(pipeline: Pip
     assert publish(pipeline.publisher("porch:1"), batch_of(reading(at(0)))) is Outcome.EXPIRED
 
     assert length(pipeline) == 1
-    assert pipeline.cluster.call("HLEN", DAY.producers) == 1
+    assert pipeline.cluster.call("HEXISTS", DAY.producers, "porch:1") is False
 
 
 def test_a_partition_past_its_retention_is_not_made(pipeline: Pipeline) -> None:

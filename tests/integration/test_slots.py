@@ -20,7 +20,11 @@ from hourglassctl.quarantine import quarantined, redrive
 from tests.pipeline import DAY, NEXT_DAY, Pipeline, at, day_after, reading
 
 SERVICES = Path(hourglass.__file__).parent.parent
-SCRIPTS = {path.stem: path for path in SERVICES.glob("*/scripts/*.lua") if path.stem != "prelude"}
+SCRIPTS = {
+    path.stem: path
+    for path in SERVICES.glob("*/scripts/*.lua")
+    if path.stem not in ("prelude", "tally")  # parts of others
+}
 TEN_DAYS = [day_after(DAY, days) for days in range(10)]
 
 
@@ -77,7 +81,7 @@ def use_every_script(pipeline: Pipeline) -> None:
     pipeline.drive(NEXT_DAY.end_ms)
     pipeline.seal()
     for item in list(quarantined(pipeline.cluster, pipeline.clock.look())):
-        redrive(pipeline.cluster, item, Rules(max_milli_f=1_000_000))
+        redrive(pipeline.cluster, item, Rules(max_milli_f=1_000_000), pipeline.clock.look())
     reap(pipeline.cluster, DAY.stream, GROUP, idle_ms=0)
     assert pipeline.audit().published == 2
 

@@ -217,10 +217,9 @@ MAY: Mapping[str, Sequence[str]] = {
     f"HEXISTS {RECORDS} 00:sealed": ("producer", "aggregator", "operator"),
     f"HSET {RECORDS} 00:sum 1": ("aggregator", "operator"),
     f"XADD {QUARANTINE} * id 1": ("aggregator", "operator"),
-    f"XLEN {QUARANTINE}": ("aggregator", "averages-consumer", "auditor", "operator"),
+    f"XLEN {QUARANTINE}": ("aggregator", "auditor", "operator"),
     f"XRANGE {QUARANTINE} - +": ("aggregator", "auditor", "operator"),
-    f"SADD {DEVICES} porch": ("aggregator",),
-    f"SCARD {DEVICES}": ("aggregator", "averages-consumer", "auditor", "operator"),
+    f"HSET {DEVICES} porch-0 1": ("aggregator", "operator"),
     f"SMEMBERS {DEVICES}": (),
     f"DEL {RECORDS}": ("operator",),
     f"DEL {DEVICES}": ("aggregator", "operator"),
@@ -370,10 +369,17 @@ def test_passwords_come_from_files_and_whoever_has_none_stays_out(tmp_path: Path
 #: Whose scripts a user runs.
 RUNS = {
     "producer": ("producer/ingest", "hourglass/divide", "hourglass/register"),
-    "aggregator": ("aggregator/*", "hourglass/divide", "hourglass/register", "hourglass/reap"),
+    "aggregator": (
+        "aggregator/*",
+        "hourglass/divide",
+        "hourglass/register",
+        "hourglass/reap",
+        "hourglass/tally",
+    ),
     "averages-consumer": ("averages_consumer/*", "hourglass/reap"),
     "operator": (
         "hourglassctl/*",
+        "hourglass/tally",
         "producer/ingest",
         "hourglass/divide",
         "hourglass/register",

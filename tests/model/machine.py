@@ -312,7 +312,7 @@ class Machine(RuleBasedStateMachine):
                 assert (shown.min_milli_f, shown.max_milli_f) == (least, most)
                 assert (shown.late, shown.late_sum_milli_f) == (hour.late, hour.late_sum)
                 assert shown.sealed == hour.sealed
-                assert shown.devices == (devices if hour.sealed else 0)
+                assert shown.devices == devices
             assert self._pending(partition).keys() == day.pending
             assert self.cluster.call("XLEN", partition.quarantine) == day.quarantined
         assert {

@@ -30,7 +30,8 @@ limits = st.integers(1, 10)
 
 def unpacked(batch: Batch) -> list[Reading]:
     """What the ingest script finds in `batch`."""
-    flat = cast(Any, msgpack).unpackb(batch.payload, raw=True)
+    flat, packed = cast(Any, msgpack).unpackb(batch.payload, raw=True)
+    assert packed == []
     return [
         Reading(device, batch.partition.day_ms + int(ts), milli_f(temp_f))
         for device, ts, temp_f in zip(flat[::3], flat[1::3], flat[2::3], strict=True)
@@ -95,9 +96,8 @@ def test_a_payload_is_text_the_way_a_foreign_writer_would_write_it() -> None:
     (batch,) = Batcher(limit=10).cut([Reading(b"lab-1", FIRST_DAY_MS + 3_600_000, -40_500)])
 
     assert cast(Any, msgpack).unpackb(batch.payload, raw=True) == [
-        b"lab-1",
-        b"3600000",
-        b"-40.5",
+        [b"lab-1", b"3600000", b"-40.5"],
+        [],
     ]
 
 

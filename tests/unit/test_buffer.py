@@ -28,7 +28,7 @@ def numbers(of: Iterable[Reading]) -> list[int]:
     steps=st.lists(st.tuples(st.sampled_from(["put", "take"]), st.integers(0, 40))),
 )
 def test_the_oldest_give_way_and_are_counted(capacity: int, steps: list[tuple[str, int]]) -> None:
-    buffer = Buffer(capacity)
+    buffer = Buffer[Reading](capacity)
     put, dropped, taken = 0, 0, list[int]()
     expected: list[int] = []
 
@@ -49,7 +49,7 @@ def test_the_oldest_give_way_and_are_counted(capacity: int, steps: list[tuple[st
 
 
 def test_readings_come_out_in_the_order_they_went_in() -> None:
-    buffer = Buffer(10)
+    buffer = Buffer[Reading](10)
     buffer.put(readings(range(5)))
 
     assert numbers(buffer.take(2, 0)) == [0, 1]
@@ -57,11 +57,11 @@ def test_readings_come_out_in_the_order_they_went_in() -> None:
 
 
 def test_an_empty_buffer_gives_nothing_in_the_end() -> None:
-    assert Buffer(1).take(1, 0.001) == []
+    assert Buffer[Reading](1).take(1, 0.001) == []
 
 
 def test_whoever_waits_gets_what_is_put() -> None:
-    buffer = Buffer(10)
+    buffer = Buffer[Reading](10)
     got: list[Reading] = []
     taker = Thread(target=lambda: got.extend(buffer.take(10, FOR_EVER_S)), daemon=True)
     taker.start()
@@ -72,7 +72,7 @@ def test_whoever_waits_gets_what_is_put() -> None:
 
 
 def test_closing_wakes_whoever_waits() -> None:
-    buffer = Buffer(10)
+    buffer = Buffer[Reading](10)
     taker = Thread(target=buffer.take, args=(10, FOR_EVER_S), daemon=True)
     taker.start()
     buffer.close()
@@ -82,7 +82,7 @@ def test_closing_wakes_whoever_waits() -> None:
 
 
 def test_what_is_left_at_the_end_can_still_be_taken() -> None:
-    buffer = Buffer(10)
+    buffer = Buffer[Reading](10)
     buffer.put(readings([1, 2]))
     buffer.close()
 
@@ -93,4 +93,4 @@ def test_what_is_left_at_the_end_can_still_be_taken() -> None:
 
 
 def test_an_open_buffer_is_never_drained() -> None:
-    assert not Buffer(1).drained
+    assert not Buffer[Reading](1).drained

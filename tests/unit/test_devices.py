@@ -41,7 +41,7 @@ def multiples(period_ms: int, first_ms: int, last_ms: int) -> list[int]:
 @given(looks=looks_ms, period_ms=periods_ms)
 def test_every_tick_since_the_first_look_is_given_once(looks: list[int], period_ms: int) -> None:
     followed = devices(period_ms=period_ms)
-    given_ticks = [tick for now in looks for tick in ticks(followed.due(WALL, now).readings)]
+    given_ticks = [tick for now in looks for tick in ticks(followed.due(WALL, now).items)]
 
     assert given_ticks == multiples(period_ms, looks[0], max(looks))
 
@@ -51,7 +51,7 @@ def test_no_reading_is_given_before_its_time(looks: list[int], period_ms: int) -
     followed = devices(period_ms=period_ms)
 
     for now in looks:
-        assert all(tick <= now for tick in ticks(followed.due(WALL, now).readings))
+        assert all(tick <= now for tick in ticks(followed.due(WALL, now).items))
 
 
 @given(looks=looks_ms, period_ms=periods_ms, until_ms=st.integers(0, 500))
@@ -59,7 +59,7 @@ def test_nothing_at_or_after_until_is_given(
     looks: list[int], period_ms: int, until_ms: int
 ) -> None:
     followed = devices(period_ms=period_ms, until_ms=until_ms)
-    given_ticks = [tick for now in looks for tick in ticks(followed.due(WALL, now).readings)]
+    given_ticks = [tick for now in looks for tick in ticks(followed.due(WALL, now).items)]
 
     expected = multiples(period_ms, looks[0], max(looks))
     assert given_ticks == [tick for tick in expected if tick < until_ms]
@@ -102,11 +102,11 @@ def test_what_is_skipped_is_the_oldest_and_is_counted(
         passed = [tick for tick in multiples(period_ms, next_ms, now) for _ in names]
         next_ms = max(next_ms, now + 1)
 
-        assert due.skipped + len(due.readings) == len(passed)
-        assert ticks(due.readings) == passed[due.skipped :]
-        assert len(due.readings) <= max(most_readings, len(names))
+        assert due.skipped + len(due.items) == len(passed)
+        assert ticks(due.items) == passed[due.skipped :]
+        assert len(due.items) <= max(most_readings, len(names))
         if due.skipped:
-            assert len(due.readings) > most_readings - len(names)
+            assert len(due.items) > most_readings - len(names)
 
 
 @given(before=st.integers(0, 10**6), after=st.integers(0, 10**6), later=st.integers(0, 1000))
@@ -118,9 +118,9 @@ def test_when_the_clock_is_set_anew_they_go_on_from_the_new_time(
     followed.due(WALL, before)
 
     first = followed.due(running, after)
-    assert ticks(first.readings) == multiples(10, after, after)
+    assert ticks(first.items) == multiples(10, after, after)
     assert first.skipped == 0
-    assert ticks(followed.due(running, after + later).readings) == (
+    assert ticks(followed.due(running, after + later).items) == (
         multiples(10, after + 1, after + later)
     )
 
@@ -131,7 +131,7 @@ def test_a_clock_driven_forward_leaves_no_gap(moves: list[int]) -> None:
     given_ticks: list[int] = []
     for now in moves:
         spec = ClockSpec(mode=Mode.DRIVEN, origin_ms=now)
-        given_ticks += ticks(followed.due(spec, now).readings)
+        given_ticks += ticks(followed.due(spec, now).items)
 
     assert given_ticks == multiples(10, moves[0], moves[-1])
 
@@ -140,4 +140,4 @@ def test_a_driven_clock_set_back_gives_its_ticks_anew() -> None:
     followed = devices(period_ms=10)
     followed.due(ClockSpec(mode=Mode.DRIVEN, origin_ms=1_000), 1_000)
 
-    assert ticks(followed.due(ClockSpec(mode=Mode.DRIVEN, origin_ms=20), 20).readings) == [20]
+    assert ticks(followed.due(ClockSpec(mode=Mode.DRIVEN, origin_ms=20), 20).items) == [20]

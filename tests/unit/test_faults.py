@@ -66,7 +66,7 @@ def test_each_script_of_the_services_has_its_points() -> None:
     packages = ("hourglass", "producer", "aggregator", "averages_consumer")
     scripts = {path.stem for each in packages for path in SERVICES.glob(f"{each}/scripts/*.lua")}
 
-    assert {*faults.SCRIPTS, "prelude"} == scripts
+    assert {*faults.SCRIPTS, "prelude", "tally"} == scripts
 
 
 def test_it_is_no_option() -> None:

@@ -243,6 +243,7 @@ def test_whatever_an_entry_holds_is_a_usable_reading_or_unusable(
         reading = decode(DAY, entry_id, [part for pair in pairs for part in pair], rules)
     except Unusable:
         return
+    assert isinstance(reading, Reading)
     assert DAY.day_ms <= reading.ts_ms < DAY.end_ms
     assert rules.min_milli_f <= reading.milli_f <= rules.max_milli_f
     assert latest_ms is None or reading.ts_ms <= latest_ms
@@ -310,9 +311,10 @@ def test_what_is_decoded_together_is_what_is_decoded_one_by_one(
     rules = Rules(latest_ms=latest_ms)
     singles, rejects = one_by_one(entries, rules)
 
-    readings, rejected = decode_all(DAY, entries, rules)
+    readings, packed, rejected = decode_all(DAY, entries, rules)
 
     assert list(map(Reading, *readings)) == singles
+    assert packed == []
     assert rejected == rejects
 
 

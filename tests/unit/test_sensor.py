@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import islice, pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hourglass.devices import device_names
 from hourglass.readings import Reading
+from producer.bank import SensorBank
 from producer.sensor import (
     HIGHEST_MILLI_F,
     LOWEST_MILLI_F,
     START_MILLI_F,
     STEP_MILLI_F,
     Sensors,
-    Walk,
-    device_names,
+    first_tick_ms,
+    walk,
 )
 
 seeds = st.integers()
@@ -24,8 +26,7 @@ periods_ms = st.integers(1, 100_000)
 
 
 def walked(seed: int, device: str, steps: int) -> list[int]:
-    walk = Walk(seed, device)
-    return [walk.step() for _ in range(steps)]
+    return list(islice(walk(seed, device), steps))
 
 
 @given(seed=seeds, device=names)
@@ -36,7 +37,7 @@ def test_the_same_seed_and_device_give_the_same_walk(seed: int, device: str) -> 
 def test_a_walk_is_the_same_in_every_process_and_on_every_machine() -> None:
     steps = [milli - START_MILLI_F for milli in walked(0, "d", 8)]
 
-    assert steps == [-100, 0, 100, 200, 100, 200, 300, 200]
+    assert steps == [-100, 0, -100, 0, -100, -200, -100, 0]
 
 
 def test_seeds_and_devices_walk_apart() -> None:
@@ -47,24 +48,24 @@ def test_seeds_and_devices_walk_apart() -> None:
 
 @given(seed=seeds)
 def test_a_walk_moves_by_one_step_and_stays_within_its_bounds(seed: int) -> None:
-    walk = [START_MILLI_F, *walked(seed, "d", 500)]
+    path = [START_MILLI_F, *walked(seed, "d", 500)]
 
-    assert all(LOWEST_MILLI_F <= milli <= HIGHEST_MILLI_F for milli in walk)
-    assert all(abs(after - before) in {0, STEP_MILLI_F} for before, after in pairwise(walk))
+    assert all(LOWEST_MILLI_F <= milli <= HIGHEST_MILLI_F for milli in path)
+    assert all(abs(after - before) in {0, STEP_MILLI_F} for before, after in pairwise(path))
 
 
 def test_a_walk_that_reaches_a_bound_comes_back() -> None:
-    walk = walked(2, "d", 700_000)
+    path = walked(0, "9295", 130_000)
 
     for bound in (LOWEST_MILLI_F, HIGHEST_MILLI_F):
-        assert any(milli != bound for milli in walk[walk.index(bound) :])
-    assert min(walk) == LOWEST_MILLI_F
-    assert max(walk) == HIGHEST_MILLI_F
+        assert any(milli != bound for milli in path[path.index(bound) :])
+    assert min(path) == LOWEST_MILLI_F
+    assert max(path) == HIGHEST_MILLI_F
 
 
 @given(from_ms=st.integers(0, 10**13), period_ms=periods_ms)
 def test_the_first_tick_is_the_first_multiple_of_the_period(from_ms: int, period_ms: int) -> None:
-    tick_ms = Sensors(["d"], seed=0, period_ms=period_ms).first_tick_ms(from_ms)
+    tick_ms = first_tick_ms(from_ms, period_ms)
 
     assert tick_ms % period_ms == 0
     assert from_ms <= tick_ms < from_ms + period_ms
@@ -91,6 +92,34 @@ def test_every_device_is_read_at_every_tick_in_order_of_time(
         )
 
 
+@given(seed=seeds, devices=st.lists(names, min_size=1, max_size=4, unique=True))
+def test_a_bank_of_sensors_reads_what_each_would_read_alone(seed: int, devices: list[str]) -> None:
+    bank = SensorBank(devices, seed=seed, period_ms=10)
+    ticks = [*bank.read(0, 800), *bank.read(800, 1_700)]
+
+    assert [tick.ts_ms for tick in ticks] == list(range(0, 1_700, 10))
+    for index, device in enumerate(devices):
+        assert [int(tick.milli_f[index]) for tick in ticks] == walked(seed, device, 170)
+
+
+def test_a_bank_turns_back_at_the_bounds_as_a_walk_does() -> None:
+    bank = SensorBank(["9295"], seed=0, period_ms=1)
+    path = [int(tick.milli_f[0]) for tick in bank.read(0, 130_000)]
+
+    assert {LOWEST_MILLI_F, HIGHEST_MILLI_F} <= set(path)
+    assert path == walked(0, "9295", 130_000)
+
+
+def test_coins_fall_evenly_and_devices_apart() -> None:
+    """Sums over 1,000 devices and 1,000 steps stay within five standard deviations."""
+    bank = SensorBank(device_names("d", 1_000), seed=1, period_ms=1)
+    ticks = [tick.milli_f for tick in bank.read(0, 400)]  # too few to reach a bound
+    heads = (ticks[-1] - START_MILLI_F) / STEP_MILLI_F
+
+    assert abs(heads.sum()) < 5 * (400 * 1_000) ** 0.5
+    assert 0.8 * 400 < heads.var() < 1.2 * 400
+
+
 def test_nothing_is_read_at_or_after_until() -> None:
     sensors = Sensors(["d"], seed=0, period_ms=10)
 
@@ -109,18 +138,3 @@ def test_reading_in_pieces_gives_the_same_readings(cuts: list[int]) -> None:
         pieces += sensors.read(start, end)
 
     assert pieces == whole
-
-
-@given(
-    producers=st.lists(st.from_regex(r"\A[a-z0-9-]{1,12}\Z"), unique=True, max_size=10),
-    count=st.integers(1, 12),
-)
-def test_replicas_never_share_a_devices_name(producers: list[str], count: int) -> None:
-    every = [name for producer in producers for name in device_names(producer, count)]
-
-    assert len(every) == len(set(every)) == len(producers) * count
-
-
-def test_a_single_device_has_its_producers_name() -> None:
-    assert device_names("producer-7", 1) == ["producer-7"]
-    assert device_names("producer-7", 2) == ["producer-7-0", "producer-7-1"]

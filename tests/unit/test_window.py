@@ -129,7 +129,7 @@ def test_the_order_of_delivery_changes_no_tally(batch: list[Sent], seed: int) ->
 @given(batch=batches())
 def test_a_reject_carries_its_id_its_reason_and_its_fields(batch: list[Sent]) -> None:
     assert folded(batch).rejects == [
-        (sent.id, sent.reason, [*sent.fields]) for sent in batch if sent.reason is not None
+        (sent.id, sent.reason, [*sent.fields], 1, b"") for sent in batch if sent.reason is not None
     ]
 
 
@@ -152,7 +152,7 @@ def test_what_is_given_up_is_not_even_looked_at() -> None:
     killer = (b"1-0", [b"a name without a value"])
 
     assert folded_one(killer, frozenset({b"1-0"})) == [
-        (*killer[:1], Reason.UNDELIVERABLE, killer[1])
+        (*killer[:1], Reason.UNDELIVERABLE, killer[1], 1, b"")
     ]
 
 

@@ -2,7 +2,7 @@
 -- Give a partition its consumer group, if the partition exists.
 --
 -- KEYS[1]  stream      KEYS[2] hour records      KEYS[3] quarantine
--- KEYS[4…] the sets of devices seen, one per hour from 0 to 23
+-- KEYS[4…] the devices seen, a hash of block -> bits for each hour from 0 to 23
 -- ARGV     group, real time in ms at which the stream expires at the latest, the same for records
 -- Reply    {what was found, the incarnation of group and records, which a commit has to name}:
 --          'absent'   there is no such stream
@@ -22,7 +22,7 @@ local stream, hours, quarantine = KEYS[1], KEYS[2], KEYS[3]
 local group, stream_expires, records_expire = ARGV[1], ARGV[2], ARGV[3]
 expect(hours, 'hash')
 expect(quarantine, 'stream')
-for hour = 0, 23 do expect(KEYS[4 + hour], 'set') end
+for hour = 0, 23 do expect(KEYS[4 + hour], 'hash') end
 if not expect(stream, 'stream') then return { 'absent', '' } end
 
 local function minus(sum)
@@ -58,7 +58,7 @@ for hour = 0, 23 do
   if redis.call('HEXISTS', hours, h .. 'sealed') == 0 then
     redis.call('HDEL', hours, h .. 'barrier')
     if recount then
-      redis.call('HDEL', hours, h .. 'count', h .. 'sum', h .. 'min', h .. 'max')
+      redis.call('HDEL', hours, h .. 'count', h .. 'sum', h .. 'min', h .. 'max', h .. 'devices')
       redis.call('DEL', KEYS[4 + hour])
     end
   elseif recount then
@@ -66,7 +66,10 @@ for hour = 0, 23 do
     redis.call('HSET', hours, h .. 'late', minus(count or '0'), h .. 'late_sum', minus(sum or '0'))
   end
 end
-if recount then redis.call('DEL', quarantine) end
+if recount then
+  redis.call('DEL', quarantine)
+  redis.call('HDEL', hours, 'acknowledged', 'quarantined')
+end
 
 local time = redis.call('TIME')
 incarnation = time[1] .. '.' .. time[2]

@@ -2,7 +2,7 @@
 -- Seal the hours of a partition that are due, each once all that had arrived by then is counted.
 --
 -- KEYS[1]  stream      KEYS[2] hour records      KEYS[3] where the lanes of a day stand
--- KEYS[4…] the sets of devices seen, one per hour from 0 to 23
+-- KEYS[4…] the devices seen, a hash of block -> bits for each hour from 0 to 23
 -- ARGV     group, how many hours are due (the first so many: 0 to 24), who seals,
 --          pipeline time in ms, real time in ms at which the records expire,
 --          1 if the day has begun in another of its partitions, else 0
@@ -23,7 +23,7 @@ need(is_whole(ARGV[4]) and is_whole(ARGV[5]), 'the times must be whole numbers')
 local stream, hours = KEYS[1], KEYS[2]
 local group, due, sealed_by, now, records_expire, begun =
   ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5], ARGV[6] == '1'
-for hour = 0, 23 do expect(KEYS[4 + hour], 'set') end
+for hour = 0, 23 do expect(KEYS[4 + hour], 'hash') end
 local recorded = expect(hours, 'hash')
 local lanes = lanes_at(KEYS[3])
 
@@ -57,9 +57,8 @@ for hour = 0, 23 do
       redis.call('HSET', hours, h .. 'barrier', barrier)
     end
     if counted_up_to(barrier) then
-      local devices = redis.call('SCARD', KEYS[4 + hour])
       redis.call('UNLINK', KEYS[4 + hour])
-      redis.call('HSET', hours, h .. 'sealed', now, h .. 'sealed_by', sealed_by, h .. 'devices', devices)
+      redis.call('HSET', hours, h .. 'sealed', now, h .. 'sealed_by', sealed_by)
       sealed_now[#sealed_now + 1] = hour
       sealed = true
     else

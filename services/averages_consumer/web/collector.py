@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from threading import Event
@@ -21,8 +21,8 @@ from hourglass.clock import PipelineClock
 from hourglass.cluster import Cluster
 from hourglass.errors import Damaged, Unreachable, Unsuitable
 from hourglass.feed import Feed
-from hourglass.keys import AVERAGES, HOUR_MS, RECORDS_KEPT_MS, REVISIONS, TOO_LATE, Partition
-from hourglass.overview import Overview, look
+from hourglass.keys import AVERAGES, RECORDS_KEPT_MS, REVISIONS, TOO_LATE
+from hourglass.overview import look
 from hourglass.partitions import recorded
 
 SURVEY_S = 1.0
@@ -109,12 +109,10 @@ def survey(cluster: Cluster, clock: PipelineClock) -> Survey:
     """
     instant = clock.refresh()
     overview = look(cluster, instant)
-    hours = _unsealed(overview)
     kept = recorded(cluster, instant, kept_ms=RECORDS_KEPT_MS)
     replies = cluster.pipeline(
         [
-            *(("SCARD", partition.devices(hour)) for partition, hour in hours),
-            *(("XLEN", partition.quarantine) for partition in kept),
+            *(("HMGET", partition.hours, "quarantined") for partition in kept),
             ("ZCARD", REVISIONS),
             ("ZCARD", TOO_LATE),
         ]
@@ -122,25 +120,18 @@ def survey(cluster: Cluster, clock: PipelineClock) -> Survey:
     for reply in replies:
         if isinstance(reply, ResponseError):
             raise reply
-    seen, quarantined = replies[: len(hours)], replies[len(hours) : -2]
     devices: Counter[int] = Counter()
-    for (partition, hour), count in zip(hours, seen, strict=True):
-        devices[partition.hour_start_ms(hour)] += count
+    for each in overview.partitions:
+        for record in each.hours:
+            if not record.sealed:
+                devices[record.start_ms] += record.devices
     return Survey(
         overview=overview,
         devices=devices,
         quarantined={
-            partition.stream: length for partition, length in zip(kept, quarantined, strict=True)
+            partition.stream: int(count or 0)
+            for partition, (count,) in zip(kept, replies[:-2], strict=True)
         },
         revised=replies[-2],
         too_late=replies[-1],
     )
-
-
-def _unsealed(overview: Overview) -> Sequence[tuple[Partition, int]]:
-    return [
-        (each.partition, (record.start_ms - each.partition.day_ms) // HOUR_MS)
-        for each in overview.partitions
-        for record in each.hours
-        if not record.sealed
-    ]

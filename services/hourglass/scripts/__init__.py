@@ -24,11 +24,13 @@ class Script:
     eval: str
 
     @classmethod
-    def load(cls, package: str, name: str) -> Script:
+    def load(cls, package: str, name: str, *, library: str = "") -> Script:
         """The script in file `scripts/name.lua` of `package`, with the prelude after its first
-        line, which is for Redis: `#!lua` and flags."""
+        line, which is for Redis: `#!lua` and flags; and after that a `library` of functions, if it
+        shares some with another script."""
         shebang, _, body = _read(package, name).partition("\n")
-        source = f"{shebang}\n{_PRELUDE}\n{body}"
+        functions = _read("hourglass", library) if library else ""
+        source = f"{shebang}\n{_PRELUDE}\n{functions}\n{body}"
         sha = sha1(source.encode(), usedforsecurity=False).hexdigest()
         suffix = "_RO" if "no-writes" in shebang else ""
         return cls(

@@ -97,10 +97,17 @@ def _cost(
     count: int,
     work: Callable[[], object],
 ) -> None:
+    client, server = cost(shards, count, work)
+    lines[f"{line}, client"].append(client)
+    lines[f"{line}, server"].append(server)
+
+
+def cost(shards: Shards, count: int, work: Callable[[], object]) -> tuple[float, float]:
+    """Microseconds of processor time a reading: this process', and the first master's."""
     server, own = shards.cpu_s(), time.process_time()
     work()
-    lines[f"{line}, client"].append((time.process_time() - own) / count * 1e6)
-    lines[f"{line}, server"].append((shards.cpu_s() - server) / count * 1e6)
+    own_s, server_s = time.process_time() - own, shards.cpu_s() - server
+    return own_s / count * 1e6, server_s / count * 1e6
 
 
 def _count_live(

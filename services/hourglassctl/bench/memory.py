@@ -59,9 +59,9 @@ def memory(rig: Rig) -> Iterator[Finding]:
         shards.publish(readings(BATCH))  # the scripts, and what a connection leaves behind
         for _ in range(rig.scale.repeats):
             shards.empty()
-            before = _used(shards)
+            before = used_memory(shards)
             shards.publish(readings(count, name="producer-0"))
-            own.append((_used(shards) - before) / count)
+            own.append((used_memory(shards) - before) / count)
         shards.count()
         rows.append(
             ("while it is delivered and not counted yet, besides", f"{_pending(shards):.0f}")
@@ -82,7 +82,7 @@ def memory(rig: Rig) -> Iterator[Finding]:
     )
 
 
-def _used(shards: Shards) -> int:
+def used_memory(shards: Shards) -> int:
     with shards.admin() as admin:
         return int(admin.info("memory")["used_memory"])
 
@@ -94,14 +94,14 @@ def _bytes_a_reading(shards: Shards, layout: Layout, count: int) -> float:
         before = {name: admin.config_get(name)[name] for name in options}
         for name, value in options.items():
             admin.config_set(name, value)
-        used = _used(shards)
+        used = used_memory(shards)
         pipeline = admin.pipeline(transaction=False)
         for number, reading in enumerate(readings(count, name="producer-0"), start=1):
             pipeline.execute_command("XADD", DAY.stream, "*", *layout.fields(reading))
             if number % BATCH == 0:
                 pipeline.execute()
         pipeline.execute()
-        grown = _used(shards) - used
+        grown = used_memory(shards) - used
         for name, value in before.items():
             admin.config_set(name, value)
     return grown / count
@@ -111,6 +111,6 @@ def _pending(shards: Shards) -> float:
     """Bytes for each pending entry."""
     with shards.admin() as admin:
         admin.xgroup_create(DAY.stream, "held", "0")
-        used = _used(shards)
+        used = used_memory(shards)
         read = admin.xreadgroup("held", "holder", {DAY.stream: ">"}, count=10 * BATCH)
-        return (_used(shards) - used) / len(read[0][1])
+        return (used_memory(shards) - used) / len(read[0][1])

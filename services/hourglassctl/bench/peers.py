@@ -159,24 +159,13 @@ def _time_series(rig: Rig) -> Iterator[Finding]:
     count = rig.scale.sweep
     own: list[float] = []
     theirs: list[float] = []
-    with rig.shards() as shards, shards.admin() as client:
-        series = f"{{{DAY.stream}}}:series"
+    with rig.shards() as shards:
         for _ in range(rig.scale.repeats):
-            try:
-                client.execute_command("TS.CREATE", series)
-            except ResponseError:
+            theirs += time_series_rate(shards, count)
+            if not theirs:
                 why = "this redis-server has no TS.ADD; that of the image redis:8 has"
                 yield NotMeasured(work="ingest beside RedisTimeSeries", why=why)
                 return
-            client.execute_command("TS.CREATE", _HOUR_KEY)
-            client.execute_command(
-                "TS.CREATERULE", series, _HOUR_KEY, "AGGREGATION", "avg", HOUR_MS
-            )
-            commands = [
-                ("TS.ADD", series, reading.ts_ms, degrees(reading.milli_f))
-                for reading in readings(count, devices=1)
-            ]
-            theirs.append(rate(count, _pipelined, client, commands))
             shards.empty()
             own.append(rate(count, shards.publish, readings(count)))
             shards.empty()
@@ -188,6 +177,23 @@ def _time_series(rig: Rig) -> Iterator[Finding]:
         ceiling="TS.ADD",
         ceilings=theirs,
     )
+
+
+def time_series_rate(shards: Shards, count: int) -> list[float]:
+    """TS.ADD with an hourly rule, readings a second; nothing where the server has no TS.ADD."""
+    series = f"{{{DAY.stream}}}:series"
+    with shards.admin() as client:
+        try:
+            client.execute_command("TS.CREATE", series)
+        except ResponseError:
+            return []
+        client.execute_command("TS.CREATE", _HOUR_KEY)
+        client.execute_command("TS.CREATERULE", series, _HOUR_KEY, "AGGREGATION", "avg", HOUR_MS)
+        commands = [
+            ("TS.ADD", series, reading.ts_ms, degrees(reading.milli_f))
+            for reading in readings(count, devices=1)
+        ]
+        return [rate(count, _pipelined, client, commands)]
 
 
 def _pipelined(client: Any, commands: list[tuple[Any, ...]]) -> None:

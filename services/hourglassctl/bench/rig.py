@@ -22,6 +22,7 @@ from aggregator.reader import open_partition
 from hourglass.clock import ClockSpec, Mode, PipelineClock
 from hourglass.cluster import Cluster, Link
 from hourglass.connecting import connect
+from hourglass.devices import device_names
 from hourglass.errors import HourglassError
 from hourglass.keys import GROUP, Partition
 from hourglass.readings import Reading, Rules
@@ -30,10 +31,10 @@ from hourglassctl.formation import client
 from hourglassctl.guard import Guard
 from hourglassctl.processes import Processes
 from hourglassctl.replay import EXERCISE_START_MS
-from producer.batch import Batcher
+from producer.batch import Batch, Batcher
 from producer.flow import SENT_AHEAD
 from producer.publisher import Publisher
-from producer.sensor import Sensors, device_names
+from producer.sensor import Sensors
 
 #: The exercise's first day, where everything is written.
 DAY = Partition(EXERCISE_START_MS)
@@ -154,10 +155,14 @@ class Shards:
         self, readings: Iterable[Reading], *, batch: int = BATCH, name: str = "bench"
     ) -> int:
         """Readings → numbered batches → partitions, as a producer process does it; how many."""
+        return self.send(Batcher(limit=batch).cut(readings), name=name)
+
+    def send(self, batches: Iterable[Batch], *, name: str = "bench") -> int:
+        """Batches → partitions, as a producer process does it; readings taken."""
         publisher = Publisher(self.cluster, self.clock, incarnation=f"{name}:{time.monotonic_ns()}")
         taken = 0
         with closing(publisher):
-            for each in Batcher(limit=batch).cut(readings):
+            for each in batches:
                 publisher.put(each)
                 taken += sum(settled.count for settled, _ in publisher.settle(leave=SENT_AHEAD))
             return taken + sum(settled.count for settled, _ in publisher.settle())

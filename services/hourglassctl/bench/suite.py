@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from hourglass.errors import Misconfigured
 from hourglass.runtime import collect_seldom
-from hourglassctl.bench import flatness, idle, live, memory, peers, scaling, throughput
+from hourglassctl.bench import flatness, idle, live, memory, packing, peers, scaling, throughput
 from hourglassctl.bench.figures import Finding, NotMeasured
 from hourglassctl.bench.rig import Missing, Rig
 
@@ -21,6 +21,8 @@ WORKS: Mapping[str, Work] = {
     "end-to-end": live.end_to_end,
     "back-pressure": live.backpressure,
     "memory": memory.memory,
+    "packed": packing.packed,
+    "packing": packing.packing_from,
     "idle": idle.idle,
     "peers": peers.peers,
     "batch-size": flatness.batch_size,

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import groupby
 
+from hourglass.arrays import readings_in
 from hourglass.averages import joined_hours
+from hourglass.devices import device_names
 from hourglass.keys import DAY_MS, HOUR_MS, RETENTION_MS, Partition, iso
 from hourglass.partitions import recorded
-from hourglass.readings import Reading, Rules, Unusable, decode
+from hourglass.readings import Reading, Rules, Unusable
 from hourglass.records import decode_hours
 from hourglassctl.audit import Audit, Result
 from hourglassctl.drill.reckoning import Evidence, Hours
@@ -17,7 +20,7 @@ from hourglassctl.drill.stage import PERIOD_MS, SEED, DrillFailed, Stage
 from hourglassctl.inspection import audit
 from hourglassctl.replay import EXERCISE_START_MS
 from hourglassctl.verdict import expected_hours
-from producer.sensor import Sensors, device_names
+from producer.sensor import Sensors
 
 _ANYTHING = Rules(min_milli_f=-(1 << 62), max_milli_f=1 << 62, overrun_ms=DAY_MS)
 _CHUNK = 5000
@@ -89,10 +92,8 @@ def _readings(stage: Stage, partition: Partition) -> Iterator[Reading]:
         after = b"-"
         while chunk := link.call("XRANGE", partition.stream, after, "+", "COUNT", _CHUNK):
             for entry_id, fields in chunk:
-                try:
-                    yield decode(partition, entry_id, fields, _ANYTHING)
-                except Unusable:
-                    continue
+                with suppress(Unusable):
+                    yield from readings_in(partition, entry_id, fields, _ANYTHING)
             after = b"(" + chunk[-1][0]
     finally:
         link.close()

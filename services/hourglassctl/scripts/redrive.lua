@@ -1,18 +1,29 @@
-#!lua
--- Put a quarantined reading back into its partition as a new entry.
+#!lua flags=allow-oom
+-- Count readings in the same step that takes them out of quarantine.
 --
--- KEYS[1]  stream      KEYS[2] quarantine
--- ARGV     id in quarantine, original id, then the reading's fields and values
--- Reply    the new entry's id; an empty one if it is no longer in quarantine, or its partition has
---          expired
--- Keeps    a reading stands in the partition once: the original goes as the new one comes, so that
---          whoever counts from the raw readings finds it once
-need(#KEYS == 2 and #ARGV >= 4 and #ARGV % 2 == 0, 'redrive takes 2 keys, 2 ids and pairs')
-for i = 1, 2 do need(string.find(ARGV[i], '^%d+%-%d+$'), 'an id must be a time and a number') end
-local stream, quarantine = KEYS[1], KEYS[2]
-local quarantined, original = ARGV[1], ARGV[2]
-if not (expect(stream, 'stream') and expect(quarantine, 'stream')) then return '' end
-if redis.call('XDEL', quarantine, quarantined) == 0 then return '' end
-local id = redis.call('XADD', stream, '*', unpack(ARGV, 3))
-redis.call('XDEL', stream, original)
-return id
+-- KEYS[1]  stream      KEYS[2] hour records      KEYS[3] quarantine
+-- KEYS[4…] the devices seen, a hash of block -> bits for each tally, in the order of the tallies
+-- ARGV     id in quarantine, real time in ms at which the records expire, and MessagePack of
+--          { tallies, rejects }, as in tally.lua
+-- Reply    1; 0 if it is no longer in quarantine; -1 if its partition has expired
+-- Keeps    a reading is counted once: by whoever takes it out of quarantine. The entry that it came in
+--          is left as it is, so whoever counts from the raw readings finds it there, once
+need(#KEYS >= 3 and #ARGV == 3, 'redrive takes 3 keys or more and 3 arguments')
+need(string.find(ARGV[1], '^%d+%-%d+$'), 'an id must be a time and a number')
+need(is_whole(ARGV[2]), 'the time must be a whole number')
+local stream, hours, quarantine = KEYS[1], KEYS[2], KEYS[3]
+local batch = cmsgpack.unpack(ARGV[3])
+need(type(batch) == 'table', 'the batch must be tallies, rejects')
+local tallies, rejects = batch[1], batch[2]
+need_tallies(tallies, rejects)
+expect(hours, 'hash')
+if not expect(stream, 'stream') then return -1 end
+if not expect(quarantine, 'stream') then return 0 end
+local records = records_of(hours, tallies)
+
+local row = redis.call('XRANGE', quarantine, ARGV[1], ARGV[1])[1]
+if not row then return 0 end
+redis.call('XDEL', quarantine, ARGV[1])
+redis.call('HINCRBY', hours, 'quarantined', -field(row[2], 'readings'))
+count_all(hours, quarantine, tallies, records, rejects, ARGV[2])
+return 1

@@ -4,7 +4,8 @@
 -- KEYS[1]  stream      KEYS[2] hour records      KEYS[3] quarantine      KEYS[4] producers
 -- ARGV     group
 -- Reply    {hour records as HGETALL, what each producer was told and has here, as in its hash,
---           the group's last delivered id, ids delivered and not acknowledged};
+--           the group's last delivered id, ids delivered and not acknowledged, a mark that changes
+--           when something is taken out of quarantine};
 --          an empty id if there is no stream, '0-0' if it has no such group
 -- Keeps    entries up to that id, those ids excepted, are just what the records counted or what
 --          went to quarantine, however busy the partition is
@@ -15,8 +16,18 @@ expect(KEYS[3], 'stream')
 expect(KEYS[4], 'hash')
 
 local records = redis.call('HGETALL', hours)
-local producers = redis.call('HVALS', KEYS[4])
-if not expect(stream, 'stream') then return { records, producers, '', {} } end
+local producers = {}
+local known = redis.call('HGETALL', KEYS[4])
+for i = 1, #known, 2 do
+  if known[i]:sub(1, 1) ~= ':' then producers[#producers + 1] = known[i + 1] end
+end
+local mark = ''
+if redis.call('EXISTS', KEYS[3]) == 1 then
+  local info = redis.call('XINFO', 'STREAM', KEYS[3])
+  mark = string.format('%s %.0f', redis.call('HMGET', hours, 'incarnation')[1] or '',
+    field(info, 'entries-added') - field(info, 'length'))
+end
+if not expect(stream, 'stream') then return { records, producers, '', {}, mark } end
 local delivered = '0-0'
 local pending = {}
 for _, info in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
@@ -29,4 +40,4 @@ for _, info in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
     end
   end
 end
-return { records, producers, delivered, pending }
+return { records, producers, delivered, pending, mark }

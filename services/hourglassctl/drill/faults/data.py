@@ -65,7 +65,7 @@ def wrong_type(stage: Stage) -> Happened:
     partition = stage.today()
     stage.redis.refresh_topology()
     key = partition.devices(partition_hour(stage) + 1)
-    stage.redis.call("SET", key, "not a set", "PX", HOUR_MS)
+    stage.redis.call("SET", key, "not a hash", "PX", HOUR_MS)
     for name in AGGREGATORS:
         wait(lambda name=name: key in troubles(stage, name), f"{name} names the key")
     stage.hold()

@@ -1,0 +1,162 @@
+"""From packed entries to what a batch adds to each hour, array by array. Pure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aggregator.window import Fold, Tally
+from hourglass.arrays import bitmap, decode, missing
+from hourglass.devices import blocks_of, blocks_of_range
+from hourglass.keys import HOUR_MS, Partition
+from hourglass.readings import Encoding, Packed, PackedEntry, Reason, Reject, Rules
+
+#: By entry and reason, where in an entry the readings are that cannot be used.
+Unusable: TypeAlias = defaultdict[bytes, dict[Reason, list[int]]]
+
+
+class Stretch(NamedTuple):
+    """Ticks of an entry that share an hour, or a fault: `start` up to, not including, `stop`."""
+
+    id: bytes
+    packed: Packed
+    start: int
+    stop: int
+
+    @property
+    def values(self) -> bytes:
+        values, tick = self.packed.values, self.packed.devices * self.packed.encoding.width
+        return values[self.start * tick : self.stop * tick]  # the very object, if it is all of it
+
+    @property
+    def latest_ms(self) -> int:
+        return self.packed.ts_ms + (self.stop - 1) * self.packed.period_ms
+
+
+def fold_packed(
+    partition: Partition, entries: Sequence[PackedEntry], rules: Rules, folded: Fold
+) -> None:
+    """Add the readings in `entries` to `folded`.
+
+    All that share an hour and an encoding become one array, so what numpy is asked to do does not
+    grow with the number of entries.
+    """
+    groups: defaultdict[tuple[int, Encoding], list[Stretch]] = defaultdict(list)
+    unusable: Unusable = defaultdict(dict)
+    for entry_id, packed in entries:
+        for fate, start, stop in _fates(partition, packed, rules):
+            stretch = Stretch(entry_id, packed, start, stop)
+            if isinstance(fate, Reason):
+                present = decode(packed.encoding, stretch.values) != missing(packed.encoding)
+                _mark(unusable, stretch, fate, present)
+            else:
+                groups[fate, packed.encoding].append(stretch)
+    for (hour, encoding), stretches in groups.items():
+        tally = folded.tallies.setdefault(hour, Tally())
+        _count(encoding, stretches, rules, tally, unusable)
+        folded.latest_ms = max(folded.latest_ms, *(stretch.latest_ms for stretch in stretches))
+    for entry in entries:
+        if entry.id in unusable:
+            folded.rejects += _rejects(entry, unusable[entry.id])
+    folded.tallies = {hour: tally for hour, tally in folded.tallies.items() if tally.count}
+
+
+def _fates(
+    partition: Partition, packed: Packed, rules: Rules
+) -> Iterator[tuple[int | Reason, int, int]]:
+    """Each run of ticks with the hour it counts in, or why none of them can be used."""
+    ticks, start = packed.ticks, 0
+    while start < ticks:
+        at_ms = packed.ts_ms + start * packed.period_ms
+        fate, until_ms = _fate(partition, at_ms, rules.latest_ms)
+        stop = ticks
+        if ticks > 1 and until_ms is not None:
+            stop = min(ticks, start - (at_ms - until_ms) // packed.period_ms)
+        yield fate, start, stop
+        start = stop
+
+
+def _fate(
+    partition: Partition, at_ms: int, latest_ms: int | None
+) -> tuple[int | Reason, int | None]:
+    """What becomes of a tick at `at_ms`, and before what time that holds; None is for ever."""
+    if at_ms < partition.day_ms:
+        return Reason.WRONG_DAY, partition.day_ms
+    if at_ms >= partition.end_ms:
+        return Reason.WRONG_DAY, None
+    if latest_ms is not None and at_ms > latest_ms:
+        return Reason.FAR_FUTURE, partition.end_ms
+    hour = (at_ms - partition.day_ms) // HOUR_MS
+    until_ms = partition.hour_start_ms(hour + 1)
+    return hour, until_ms if latest_ms is None else min(until_ms, latest_ms + 1)
+
+
+def _count(
+    encoding: Encoding,
+    stretches: Sequence[Stretch],
+    rules: Rules,
+    tally: Tally,
+    unusable: Unusable,
+) -> None:
+    """Add the usable readings in `stretches`, which are of one hour, to `tally`."""
+    values = decode(encoding, b"".join([stretch.values for stretch in stretches]))
+    lowest = max(-(-rules.min_milli_f // encoding.milli_f), missing(encoding) + 1)
+    highest = min(rules.max_milli_f // encoding.milli_f, -missing(encoding) - 1)
+    if values.min() < lowest or values.max() > highest:
+        good = (values >= lowest) & (values <= highest)
+        sizes = [len(stretch.values) // encoding.width for stretch in stretches]
+        starts = [0, *accumulate(sizes)]
+        whole = np.logical_and.reduceat(good, starts[:-1])
+        for index in np.flatnonzero(~whole).tolist():
+            part = slice(starts[index], starts[index + 1])
+            present = values[part] != missing(encoding)
+            _mark(unusable, stretches[index], Reason.IMPLAUSIBLE, present & ~good[part])
+            _see(tally, stretches[index].packed, good[part])
+        stretches = [stretches[index] for index in np.flatnonzero(whole).tolist()]
+        values = values[good]
+    for packed in {each.packed[:3]: each.packed for each in stretches}.values():
+        _see(tally, packed)
+    if values.size:
+        tally.count += values.size
+        tally.sum_milli_f += encoding.milli_f * int(values.sum(dtype=np.int64))
+        tally.min_milli_f = min(tally.min_milli_f, encoding.milli_f * int(values.min()))
+        tally.max_milli_f = max(tally.max_milli_f, encoding.milli_f * int(values.max()))
+
+
+def _see(tally: Tally, packed: Packed, good: NDArray[np.bool_] | None = None) -> None:
+    """Note the devices that gave one of the `good` readings; of all, if they are not given."""
+    seen = (1 << packed.devices) - 1
+    if good is not None:
+        at_all = good.reshape(-1, packed.devices).any(axis=0)
+        seen = int.from_bytes(np.packbits(at_all, bitorder="little").tobytes(), "little")
+    if packed.first is None:
+        blocks = blocks_of([packed.device] if seen else []).items()
+    else:
+        blocks = blocks_of_range(packed.device, packed.first, seen)
+    for block, bits in blocks:
+        tally.blocks[block] = tally.blocks.get(block, 0) | bits
+
+
+def _mark(unusable: Unusable, stretch: Stretch, reason: Reason, where: NDArray[np.bool_]) -> None:
+    positions = np.flatnonzero(where) + stretch.start * stretch.packed.devices
+    if positions.size:
+        unusable[stretch.id].setdefault(reason, []).extend(positions.tolist())
+
+
+def _rejects(entry: PackedEntry, unusable: dict[Reason, list[int]]) -> list[Reject]:
+    """The entry as a whole if none of its readings can be used, for one reason; else where those
+    are that cannot, for each reason."""
+    packed = entry.packed
+    present = np.count_nonzero(decode(packed.encoding, packed.values) != missing(packed.encoding))
+    (reason, positions), *others = unusable.items()
+    if not others and len(positions) == present:
+        return [Reject(entry.id, reason, (), len(positions))]
+    return [
+        Reject(entry.id, reason, (), len(positions), bitmap(positions, packed.size))
+        for reason, positions in unusable.items()
+    ]

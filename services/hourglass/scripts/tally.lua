@@ -1,0 +1,102 @@
+-- What scripts share that count readings: tallies, one for an hour, {hour, count, sum, min, max,
+-- devices}, and rejects, {id, reason, fields, readings, at}. Sums are decimal text; devices are blocks
+-- and bits in turn; a reject is an entry, or the readings of a packed entry at the bits set in `at`.
+
+-- Further rejects are quarantined without their fields, which stand in the stream as long as it lives:
+-- a flood of bad readings takes less room there than here.
+local KEPT_WHOLE = 10000
+
+local function need_tallies(tallies, rejects)
+  need(type(tallies) == 'table' and type(rejects) == 'table', 'the batch must have tallies and rejects')
+  need(#tallies == #KEYS - 3, 'each tally must have its devices')
+  for _, tally in ipairs(tallies) do
+    need(type(tally) == 'table' and is_count(tally[2]) and is_sum(tally[3])
+      and type(tally[1]) == 'number' and tally[1] >= 0 and tally[1] <= 23 and tally[1] % 1 == 0
+      and type(tally[4]) == 'number' and type(tally[5]) == 'number'
+      and is_flat(tally[6]) and #tally[6] % 2 == 0,
+      'a tally must be hour, count, sum, min, max, devices')
+  end
+  for _, reject in ipairs(rejects) do
+    need(is_flat(reject) and #reject == 5 and is_count(reject[4]),
+      'a reject must be id, reason, fields, readings, at')
+  end
+end
+
+-- What the hours of the tallies hold; refuses before anything has changed.
+local function records_of(hours, tallies)
+  local records = {}
+  for i, tally in ipairs(tallies) do
+    expect(KEYS[3 + i], 'hash')
+    local h = string.format('%02d:', tally[1])
+    local record = redis.call('HMGET', hours, h .. 'sealed', h .. 'min', h .. 'max', h .. 'count',
+      h .. 'sum', h .. 'late', h .. 'late_sum', h .. 'late_min', h .. 'late_max', h .. 'devices')
+    for each = 2, 10 do need(not record[each] or is_sum(record[each]), 'hour records must be numbers') end
+    records[i] = record
+  end
+  return records
+end
+
+-- How many of the devices in `bits` the block did not have yet; now it has them.
+local function see(devices, block, bits)
+  local known = redis.call('HGET', devices, block) or ''
+  if known == bits then return 0 end
+  local union, added = {}, 0
+  for i = 1, math.max(#known, #bits) do
+    local had = known:byte(i) or 0
+    local has = bit.bor(had, bits:byte(i) or 0)
+    local new = has - had
+    while new > 0 do
+      added = added + new % 2
+      new = math.floor(new / 2)
+    end
+    union[i] = string.char(has)
+  end
+  if added > 0 then redis.call('HSET', devices, block, table.concat(union)) end
+  return added
+end
+
+local function widen(hours, min_field, max_field, min, max, tally)
+  if not min or tally[4] < tonumber(min) then redis.call('HSET', hours, min_field, tally[4]) end
+  if not max or tally[5] > tonumber(max) then redis.call('HSET', hours, max_field, tally[5]) end
+end
+
+-- Counts the tallies and quarantines the rejects; readings that were late, and readings in all.
+local function count_all(hours, quarantine, tallies, records, rejects, records_expire, trace)
+  local late, readings = 0, 0
+  for i, tally in ipairs(tallies) do
+    local h = string.format('%02d:', tally[1])
+    local sealed, min, max = unpack(records[i], 1, 3)
+    readings = readings + tally[2]
+    if sealed then
+      redis.call('HINCRBY', hours, h .. 'late', tally[2])
+      redis.call('HINCRBY', hours, h .. 'late_sum', tally[3])
+      widen(hours, h .. 'late_min', h .. 'late_max', records[i][8], records[i][9], tally)
+      late = late + tally[2]
+    else
+      redis.call('HINCRBY', hours, h .. 'count', tally[2])
+      redis.call('HINCRBY', hours, h .. 'sum', tally[3])
+      widen(hours, h .. 'min', h .. 'max', min, max, tally)
+      if trace then redis.call('HSET', hours, h .. 'trace', trace) end
+      local seen = 0
+      for j = 1, #tally[6], 2 do seen = seen + see(KEYS[3 + i], tally[6][j], tally[6][j + 1]) end
+      if seen > 0 then
+        redis.call('HINCRBY', hours, h .. 'devices', seen)
+        keep_until(KEYS[3 + i], records_expire)
+      end
+    end
+  end
+  if #rejects > 0 then
+    local quarantined = 0
+    local room = KEPT_WHOLE - redis.call('XLEN', quarantine)
+    for i, reject in ipairs(rejects) do
+      redis.call('XADD', quarantine, '*', 'id', reject[1], 'reason', reject[2],
+        'fields', i <= room and reject[3] or '', 'readings', reject[4], 'at', reject[5])
+      quarantined = quarantined + reject[4]
+    end
+    readings = readings + quarantined
+    redis.call('HINCRBY', hours, 'quarantined', quarantined)
+    keep_until(quarantine, records_expire)
+  end
+  keep_until(hours, records_expire)
+  return late, readings
+end

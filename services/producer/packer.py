@@ -1,0 +1,116 @@
+"""Packed batches: ticks of all devices in few entries, instead of an entry a reading. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import count, product
+from typing import NamedTuple
+
+import numpy as np
+
+from hourglass.arrays import MISSING, encode
+from hourglass.keys import Partition
+from hourglass.lanes import place
+from hourglass.readings import ENCODINGS
+from hourglass.scripts import packed
+from producer.bank import Tick
+from producer.batch import Batch, undivided
+
+#: Most bytes of values in an entry, by the width of a value. Redis keeps entries in nodes of 4 kB
+#: (stream-node-max-bytes), which three arrays of the one size fill, and one of the other: of a
+#: thousand devices, a reading then takes 2.3 or 4.2 bytes, all told.
+ENTRY_BYTES: Mapping[int, int] = {2: 1_280, 4: 4_000}
+#: Readings in a batch, a single tick of more devices apart.
+BATCH_READINGS = 10_000
+
+
+class Array(NamedTuple):
+    """Ticks of all devices, encoded, the first at `start_ms`."""
+
+    start_ms: int
+    period_ms: int
+    devices: int
+    encoding: bytes
+    values: bytes
+
+
+class Packer:
+    """Packs ticks into entries, and these into batches numbered from 1 without gaps."""
+
+    def __init__(
+        self,
+        device: str,
+        *,
+        limit: int = BATCH_READINGS,
+        entry_bytes: Mapping[int, int] = ENTRY_BYTES,
+        partitions: Callable[[Partition], Sequence[Partition]] = undivided,
+    ) -> None:
+        """`device` is what the names begin with, as hourglass.devices.device_names makes them. Of
+        the `partitions` that a day is shared out to it has one for all its devices."""
+        self._device = device.encode()
+        self._partitions = partitions
+        self._limit = limit
+        self._entry_bytes = entry_bytes
+        self._sequence = count(1)
+
+    def cut(self, ticks: Iterable[Tick]) -> Iterator[Batch]:
+        """Batches of at most `limit` readings, or of one tick, each of one day and one period."""
+        for run in _runs(ticks, self._limit):
+            milli_f = np.stack([tick.milli_f for tick in run])
+            start_ms, latest_ms = run[0].ts_ms, run[-1].ts_ms
+            period_ms = (latest_ms - start_ms) // max(1, len(run) - 1)
+            encoding, values = encode(milli_f)
+            array = Array(start_ms, period_ms, milli_f.shape[1], encoding, values)
+            entries = list(self._entries(array))
+            partitions = self._partitions(Partition.containing(start_ms))
+            yield Batch(
+                partition=partitions[place(self._device, len(partitions))],
+                sequence=next(self._sequence),
+                count=int(np.count_nonzero(milli_f != MISSING)),
+                entries=len(entries),
+                latest_ms=latest_ms,
+                payload=packed([[], entries]),
+            )
+
+    def _entries(self, array: Array) -> Iterator[list[bytes]]:
+        """Several ticks to an entry; or a part of one, where it is too large for a single entry."""
+        width = ENCODINGS[array.encoding].width
+        most, tick = self._entry_bytes[width], array.devices * width
+        if tick <= most:
+            size = most // tick * tick
+            for at in range(0, len(array.values), size):
+                values = array.values[at : at + size]
+                shape = [b"devices", b"%d" % array.devices, b"period_ms", b"%d" % array.period_ms]
+                yield self._entry(array, at // tick, values, shape if len(values) > tick else [])
+        else:
+            size = most // width * width
+            for start, at in product(range(0, len(array.values), tick), range(0, tick, size)):
+                values = array.values[start + at : start + min(at + size, tick)]
+                yield self._entry(array, start // tick, values, [b"first", b"%d" % (at // width)])
+
+    def _entry(self, array: Array, tick: int, values: bytes, shape: list[bytes]) -> list[bytes]:
+        ts = b"%d" % (array.start_ms + tick * array.period_ms)
+        device = [b"device", self._device, b"ts", ts]
+        return [*device, *shape, b"encoding", array.encoding, b"temps_f", values]
+
+
+def _runs(ticks: Iterable[Tick], limit: int) -> Iterator[list[Tick]]:
+    """Ticks that fit into one batch: of one day, and evenly spaced."""
+    run: list[Tick] = []
+    for tick in ticks:
+        if run and not _continues(run, tick, limit):
+            yield run
+            run = []
+        run.append(tick)
+    if run:
+        yield run
+
+
+def _continues(run: Sequence[Tick], tick: Tick, limit: int) -> bool:
+    last = run[-1]
+    if (len(run) + 1) * tick.milli_f.size > limit:
+        return False
+    if Partition.containing(tick.ts_ms) != Partition.containing(last.ts_ms):
+        return False
+    period_ms = tick.ts_ms - last.ts_ms
+    return period_ms > 0 and (len(run) == 1 or period_ms == last.ts_ms - run[-2].ts_ms)

@@ -1,0 +1,63 @@
+"""What the hour records are told of devices: each device once, hour by hour."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aggregator.roster import Roster, flat
+from aggregator.window import Tally
+from hourglass.devices import blocks_of
+
+names = st.frozensets(st.sampled_from([b"a", b"a-0", b"a-7", b"a-1024", b"a-2000", b"b-7"]))
+tallies = st.tuples(names, names.map(blocks_of)).map(
+    lambda seen: Tally(devices=seen[0], blocks=seen[1])
+)
+
+
+def told(blocks: dict[bytes, int]) -> set[tuple[bytes, int]]:
+    return {
+        (block, bit)
+        for block, bits in blocks.items()
+        for bit in range(bits.bit_length())
+        if bits >> bit & 1
+    }
+
+
+@given(batches=st.lists(st.tuples(st.integers(0, 2), tallies)))
+def test_whatever_was_seen_is_told_and_what_is_known_whole_is_not_told_again(
+    batches: list[tuple[int, Tally]],
+) -> None:
+    roster = Roster()
+    known: dict[int, set[tuple[bytes, int]]] = {}
+    for hour, tally in batches:
+        seen = told(blocks_of(tally.devices)) | told(tally.blocks)
+        news = told(roster.news(hour, tally))
+        assert seen - known.get(hour, set()) <= news <= seen
+        assert bool(news) == bool(seen - known.get(hour, set()))
+        roster.know({hour: tally})
+        known.setdefault(hour, set()).update(seen)
+
+
+def test_nothing_is_known_before_it_is_committed() -> None:
+    roster, tally = Roster(), Tally(devices=frozenset({b"a"}))
+
+    assert roster.news(0, tally) == roster.news(0, tally) == {b"a": 1}
+
+
+def test_an_hour_long_past_is_told_again_at_worst() -> None:
+    roster, tally = Roster(), Tally(devices=frozenset({b"a"}))
+    for hour in range(5):
+        roster.know({hour: tally})
+
+    assert [bool(roster.news(hour, tally)) for hour in range(5)] == [
+        True,
+        True,
+        False,
+        False,
+        False,
+    ]
+
+
+def test_bits_travel_lowest_first() -> None:
+    assert flat({b"a-0": 1 | 1 << 9, b"b": 1}) == [b"a-0", b"\x01\x02", b"b", b"\x01"]
