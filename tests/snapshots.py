@@ -49,7 +49,7 @@ def record(hour: int, *, sealed: bool = True, **changes: Any) -> HourRecord:
         "sum_milli_f": like.sum_milli_f,
         "min_milli_f": like.min_milli_f,
         "max_milli_f": like.max_milli_f,
-        "devices": like.devices if sealed else 0,
+        "devices": like.devices,
     }
     return HourRecord(**{**values, **changes}, sealed=sealed)
 
@@ -58,6 +58,7 @@ def state(stream: str = DAY.stream, group: str = GROUP, **changes: Any) -> Strea
     values: dict[str, Any] = {
         "length": 68_400,
         "lag": 0,
+        "lag_readings": 0,
         "pending": 0,
         "consumers": 2,
         "expires_ms": DAY.end_ms + DAY.end_ms - DAY.day_ms,
@@ -72,7 +73,6 @@ def survey(
     partition: StreamState | None = None,
     frontier_hour: int | None = 8,
     quarantined: Mapping[str, int] | None = None,
-    devices: Mapping[int, int] | None = None,
     **changes: Any,
 ) -> Survey:
     hours = [*map(record, range(9)), record(9, sealed=False, count=3600)]
@@ -86,7 +86,6 @@ def survey(
             last=average(8),
             frontier_ms=None if frontier_hour is None else DAY.hour_start_ms(frontier_hour),
         ),
-        devices={DAY.hour_start_ms(9): 2} if devices is None else devices,
         quarantined=quarantined or {},
         **changes,
     )

@@ -229,9 +229,7 @@ class Delivery:
                 self.consumer,
                 instant.deadline(folded.latest_ms + RETENTION_MS),
                 instant.expiry(partition.end_ms + RECORDS_KEPT_MS),
-                packed(
-                    [folded.ids, *told(folded, self.roster), *([trace] if trace else [])]
-                ),
+                packed([folded.ids, *told(folded, self.roster), *([trace] if trace else [])]),
             ],
         )
 

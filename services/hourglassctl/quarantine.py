@@ -115,7 +115,7 @@ def redrive(cluster: Cluster, item: Quarantined, rules: Rules, instant: Instant)
     reasons = ", ".join(sorted({str(reject.reason) for reject in folded.rejects}))
     if not folded.tallies:
         return f"stays: {reasons}"
-    counted = cluster.run(
+    outcome, *late = cluster.run(
         _REDRIVE,
         [
             partition.stream,
@@ -129,9 +129,10 @@ def redrive(cluster: Cluster, item: Quarantined, rules: Rules, instant: Instant)
             packed(told(folded, Roster())),
         ],
     )
-    if counted < 0:
+    if outcome < 0:
         return _EXPIRED
-    if not counted:
+    if not outcome:
         return "gone: it is no longer in quarantine"
+    too_late = f", {late[0]} of them as late" if late[0] else ""
     stay = f", {folded.rejected} stay: {reasons}" if reasons else ""
-    return f"redriven: {folded.counted} counted{stay}"
+    return f"redriven: {folded.counted} counted{too_late}{stay}"

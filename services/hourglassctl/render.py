@@ -28,7 +28,7 @@ def screen(overview: Overview, *, title: str) -> Group:
     for name, justify in (
         ("partition", "left"),
         ("shard", "left"),
-        ("length", "right"),
+        ("entries", "right"),
         ("lag", "right"),
         ("pending", "right"),
         ("readings behind", "right"),
@@ -49,7 +49,7 @@ def screen(overview: Overview, *, title: str) -> Group:
             hour_marks(view),
         )
     if not overview.partitions:
-        table.add_row("none", "", "", "", "", "", "")
+        table.add_row("none")
     return Group(
         Text(clock_line(overview.instant)),
         table,

@@ -141,7 +141,9 @@ def _producers(cluster: Cluster, found: Survey) -> list[str]:
     last = [each for each in partitions if each.day_ms == partitions[-1].day_ms]
     replies = cluster.pipeline([("HGETALL", each.producers) for each in last]) if last else []
     named: list[Mapping[bytes, bytes]] = [r for r in replies if not isinstance(r, Exception)]
-    return sorted({name.decode().partition(":")[0] for each in named for name in each})
+    # What begins with a colon is no name, but kept for all of them.
+    names = {name.decode().partition(":")[0] for each in named for name in each}
+    return sorted(names - {""})
 
 
 def _averages(newest: Iterable[tuple[bytes, Mapping[bytes, bytes]]]) -> Iterable[HourlyAverage]:

@@ -97,7 +97,7 @@ def test_one_redriven_into_a_sealed_hour_is_late(pipeline: Pipeline) -> None:
     pipeline.drive(at(1))
     pipeline.seal()
 
-    redrive_all(pipeline)
+    assert redrive_all(pipeline) == ["redriven: 1 counted, 1 of them as late"]
     pipeline.count(rules=WIDE)
 
     record = pipeline.record(0)

@@ -118,7 +118,7 @@ def test_a_pipeline_without_readings_is_told_of_and_is_no_error() -> None:
     )
 
     (trouble,) = troubles(
-        snapshot(survey=type(seen)(overview=nothing, devices={}, quarantined={}), averages=[])
+        snapshot(survey=type(seen)(overview=nothing, quarantined={}), averages=[])
     )
 
     assert (trouble.code, trouble.severity) == ("no-readings", "info")

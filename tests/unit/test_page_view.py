@@ -164,7 +164,7 @@ def test_the_lanes_of_a_day_are_shown_as_one_hour_and_as_partitions_of_their_own
 
 
 def test_an_hour_without_readings_is_in_progress_all_the_same() -> None:
-    (hour,) = view.open_hours(snapshot(survey=survey(records=[], devices={})), PERIOD_S)
+    (hour,) = view.open_hours(snapshot(survey=survey(records=[])), PERIOD_S)
 
     assert hour.hour == moment(DAY.hour_start_ms(9))
     assert (hour.observations, hour.expected, hour.average_temp_f) == (0, None, None)
@@ -186,11 +186,19 @@ def test_an_hour_that_was_sealed_before_its_end_by_the_clock_is_not_open() -> No
 
 
 def test_an_unknown_lag_is_not_zero() -> None:
-    seen = snapshot(survey=survey(partition=state(lag=None, pending=3)))
+    seen = snapshot(survey=survey(partition=state(lag=None, lag_readings=None, pending=3)))
 
-    assert view.partitions(seen).partitions[0].lag is None
-    assert view.status(seen, PERIOD_S, "me").lag is None
-    assert view.status(snapshot(), PERIOD_S, "me").lag == 0
+    for shown in (view.partitions(seen).partitions[0], view.status(seen, PERIOD_S, "me")):
+        assert (shown.lag, shown.lag_readings) == (None, None)
+    well = view.status(snapshot(), PERIOD_S, "me")
+    assert (well.lag, well.lag_readings) == (0, 0)
+
+
+def test_the_lag_is_shown_in_entries_and_in_readings() -> None:
+    seen = snapshot(survey=survey(partition=state(lag=2, pending=1, lag_readings=3000)))
+
+    for shown in (view.partitions(seen).partitions[0], view.status(seen, PERIOD_S, "me")):
+        assert (shown.lag, shown.pending, shown.lag_readings) == (2, 1, 3000)
 
 
 def test_a_partition_is_shown_with_what_became_of_its_readings() -> None:

@@ -344,8 +344,8 @@ def test_the_first_of_a_batch_may_tell_its_trace_and_counts_like_the_others() ->
     ]
     traced = [(entry_id, [*fields, b"traceparent", said]) for entry_id, fields in plain[:1]]
     partition = Partition(1_735_689_600_000)
-    expected, _ = decode_all(partition, plain, Rules())
-    found, rejects = decode_all(partition, traced + plain[1:], Rules())
+    expected, _, _ = decode_all(partition, plain, Rules())
+    found, _, rejects = decode_all(partition, traced + plain[1:], Rules())
     assert not rejects
     assert sorted(zip(*found, strict=True)) == sorted(zip(*expected, strict=True))
     assert origins(traced + plain[1:]) == [said.decode()]

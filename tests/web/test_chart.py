@@ -189,8 +189,8 @@ def test_partitions_are_shown_with_length_lag_and_time_to_live(
     page: Page, pipeline: Pipeline
 ) -> None:
     row = page.locator("#partitions tbody tr")
-    name, length, lag, pending, left = row.inner_text().split("\t")[:5]
-    assert (name, length, lag, pending) == (DAY.stream, "30", "0", "0")
+    name, length, lag, pending, behind, left = row.inner_text().split("\t")[:6]
+    assert (name, length, lag, pending, behind) == (DAY.stream, "30", "0", "0", "0")
     assert left == "1 d 23 h"
 
     _, second, _ = (pipeline.xadd(temp_f=temp_f) for temp_f in (50, 51, 52))

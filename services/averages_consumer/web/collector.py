@@ -4,7 +4,6 @@ or a hundred."""
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -120,14 +119,8 @@ def survey(cluster: Cluster, clock: PipelineClock) -> Survey:
     for reply in replies:
         if isinstance(reply, ResponseError):
             raise reply
-    devices: Counter[int] = Counter()
-    for each in overview.partitions:
-        for record in each.hours:
-            if not record.sealed:
-                devices[record.start_ms] += record.devices
     return Survey(
         overview=overview,
-        devices=devices,
         quarantined={
             partition.stream: int(count or 0)
             for partition, (count,) in zip(kept, replies[:-2], strict=True)

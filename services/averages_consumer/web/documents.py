@@ -73,6 +73,13 @@ class Partition(Struct, frozen=True, kw_only=True):
         Count | None,
         Meta(description="Entries not delivered yet; null if Redis cannot tell, which is not 0."),
     ]
+    lag_readings: Annotated[
+        Count | None,
+        Meta(
+            description="Readings not counted yet, those in pending entries included: a packed "
+            "entry holds many; null where lag is."
+        ),
+    ]
     pending: Annotated[int, Meta(ge=0, description="Entries delivered and not counted yet.")]
     consumers: Count
     expires: Annotated[
@@ -149,6 +156,10 @@ class Status(Struct, frozen=True, kw_only=True):
     lag: Annotated[
         Count | None,
         Meta(description="Entries not delivered yet, in all partitions; null if one is unknown."),
+    ]
+    lag_readings: Annotated[
+        Count | None,
+        Meta(description="Readings not counted yet, in all partitions; null if one is unknown."),
     ]
     pending: Annotated[int, Meta(ge=0, description="Entries delivered and not counted yet.")]
     to_load: Annotated[

@@ -22,14 +22,12 @@ WAREHOUSE_STALE_MS = 10_000
 class Survey:
     """What one look at Redis found.
 
-    devices: how many were seen so far in each hour (its start in ms) that is not sealed
     quarantined: readings in quarantine, by the name of their partition's stream
     revised, too_late: hours that were sealed anew, or got their first reading, after they could
         be published
     """
 
     overview: Overview
-    devices: Mapping[int, int]
     quarantined: Mapping[str, int]
     revised: int = 0
     too_late: int = 0

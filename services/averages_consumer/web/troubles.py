@@ -115,7 +115,7 @@ def _readings(survey: Survey) -> Iterator[Trouble]:
         yield _warning(
             "quarantine",
             f"{_count(quarantined, 'reading')} cannot be used: hourglass quarantine list "
-            "says why, hourglass quarantine redrive puts them back after a fix.",
+            "says why, hourglass quarantine redrive counts them after a fix.",
         )
     late = sum(record.late for record in survey.records())
     if late > 0:

@@ -127,6 +127,7 @@ def _partition(view: PartitionView, quarantined: int) -> Partition:
         shard=state.shard,
         length=state.length,
         lag=state.lag,
+        lag_readings=state.lag_readings,
         pending=state.pending,
         consumers=state.consumers,
         expires=None if state.expires_ms is None else moment(state.expires_ms),
@@ -142,31 +143,27 @@ def open_hours(snapshot: Snapshot, period_s: float) -> list[OpenHour]:
     current = now_ms - now_ms % HOUR_MS
     empty = HourRecord(start_ms=current, count=0, sum_milli_f=0)
     found: dict[int, HourRecord] = {}
-    devices: dict[int, int] = {}
     sealed = False
     if snapshot.survey is not None:
-        devices = dict(snapshot.survey.devices)
         for record in snapshot.survey.records():
             sealed |= record.sealed and record.start_ms == current
             if record.count and not record.sealed:
                 found[record.start_ms] = record
     if not sealed:
         found.setdefault(current, empty)
-    return [
-        _open_hour(found[hour], devices.get(hour, 0), now_ms, period_s) for hour in sorted(found)
-    ]
+    return [_open_hour(found[hour], now_ms, period_s) for hour in sorted(found)]
 
 
-def _open_hour(record: HourRecord, devices: int, now_ms: int, period_s: float) -> OpenHour:
+def _open_hour(record: HourRecord, now_ms: int, period_s: float) -> OpenHour:
     elapsed = min(1.0, max(0.0, (now_ms - record.start_ms) / HOUR_MS))
-    expected = expected_readings(devices, period_s)
+    expected = expected_readings(record.devices, period_s)
     known = record.count > 0
     return OpenHour(
         hour=moment(record.start_ms),
         over=now_ms >= record.start_ms + HOUR_MS,
         elapsed=round(elapsed, 4),
         observations=record.count,
-        devices=devices,
+        devices=record.devices,
         expected=expected,
         completeness=completeness(record.count, expected),
         average_temp_f=mean_milli_f(record.sum_milli_f, record.count) / MILLI if known else None,
@@ -194,6 +191,9 @@ def status(snapshot: Snapshot, period_s: float, served_by: str) -> Status:
         published_until=None if frontier is None else moment(frontier + HOUR_MS),
         open_hours=open_hours(snapshot, period_s),
         lag=None if overview is None else sum_known([state.lag for state in states]),
+        lag_readings=None
+        if overview is None
+        else sum_known([state.lag_readings for state in states]),
         pending=sum(state.pending for state in states),
         to_load=None if stream is None else sum_known([stream.lag, stream.pending]),
         late=sum(record.late for record in survey.records()) if survey else 0,

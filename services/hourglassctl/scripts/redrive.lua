@@ -5,7 +5,8 @@
 -- KEYS[4…] the devices seen, a hash of block -> bits for each tally, in the order of the tallies
 -- ARGV     id in quarantine, real time in ms at which the records expire, and MessagePack of
 --          { tallies, rejects }, as in tally.lua
--- Reply    1; 0 if it is no longer in quarantine; -1 if its partition has expired
+-- Reply    {1, readings that were late}; {0} if it is no longer in quarantine; {-1} if its partition has
+--          expired
 -- Keeps    a reading is counted once: by whoever takes it out of quarantine. The entry that it came in
 --          is left as it is, so whoever counts from the raw readings finds it there, once
 need(#KEYS >= 3 and #ARGV == 3, 'redrive takes 3 keys or more and 3 arguments')
@@ -17,13 +18,13 @@ need(type(batch) == 'table', 'the batch must be tallies, rejects')
 local tallies, rejects = batch[1], batch[2]
 need_tallies(tallies, rejects)
 expect(hours, 'hash')
-if not expect(stream, 'stream') then return -1 end
-if not expect(quarantine, 'stream') then return 0 end
+if not expect(stream, 'stream') then return { -1 } end
+if not expect(quarantine, 'stream') then return { 0 } end
 local records = records_of(hours, tallies)
 
 local row = redis.call('XRANGE', quarantine, ARGV[1], ARGV[1])[1]
-if not row then return 0 end
+if not row then return { 0 } end
 redis.call('XDEL', quarantine, ARGV[1])
 redis.call('HINCRBY', hours, 'quarantined', -field(row[2], 'readings'))
-count_all(hours, quarantine, tallies, records, rejects, ARGV[2])
-return 1
+local late = count_all(hours, quarantine, tallies, records, rejects, ARGV[2])
+return { 1, late }

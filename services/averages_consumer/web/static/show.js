@@ -62,6 +62,7 @@ export function showPartitions({ partitions }, { real_time, clock }) {
       count(each.length),
       [count(each.lag), each.lag === null ? "odd" : ""],
       count(each.pending),
+      [count(each.lag_readings), each.lag_readings === null ? "odd" : ""],
       each.expires === null ? ["never", "bad"] : left((Date.parse(each.expires) - now) * clock.speed),
       count(each.counted),
       [count(each.late), each.late > 0 ? "odd" : ""],
@@ -78,8 +79,8 @@ export function showStatus(status) {
   put(of("clock"), `Pipeline clock ${exact(clock.time)}${clock.mode === "wall" ? "" : ` (${clock.mode}${pace})`}`);
   showTroubles(status.troubles);
   showOpenHour(status.open_hours);
-  put(of("lag"), count(status.lag), status.lag === null ? "figure odd" : "figure");
-  put(of("lag-about"), `readings waiting, ${count(status.pending)} in hands`);
+  put(of("lag"), count(status.lag_readings), status.lag_readings === null ? "figure odd" : "figure");
+  put(of("lag-about"), `readings to be counted, ${count(status.pending)} entries in hands`);
   const loading = status.to_load === null ? "unknown" : status.to_load ? `${count(status.to_load)} to load` : "complete";
   put(of("load"), status.warehouse.answers ? loading : "away", status.warehouse.answers ? "figure" : "figure bad");
   const until = status.published_until;

@@ -24,25 +24,22 @@ def destroy_group(stage: Stage) -> Happened:
     return Happened(text=f"the group of {stream} was destroyed")
 
 
-#: How many entries nobody has counted yet, and the stream is gone; one step.
+#: How many readings nobody has counted yet, and the stream is gone; one step.
 _DELETE = """
-local uncounted = redis.call('XLEN', KEYS[1])
-for _, group in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
-  local info = {}
-  for i = 1, #group, 2 do info[group[i]] = group[i + 1] end
-  if info.name == ARGV[1] and info.lag then uncounted = info.lag + info.pending end
-end
 redis.call('DEL', KEYS[1])
-return uncounted
+local taken = redis.call('HGET', KEYS[2], ':readings') or 0
+return taken - (redis.call('HGET', KEYS[3], 'acknowledged') or 0)
 """
 
 
 def delete_partition(stage: Stage) -> Happened:
-    stream = stage.today().stream
+    today = stage.today()
     stage.redis.refresh_topology()
-    uncounted = int(stage.redis.call("EVAL", _DELETE, 1, stream, GROUP))
+    keys = (today.stream, today.producers, today.hours)
+    uncounted = int(stage.redis.call("EVAL", _DELETE, len(keys), *keys))
     return Happened(
-        text=f"{stream} was deleted with {uncounted:,} readings not counted", at_risk=uncounted
+        text=f"{today.stream} was deleted with {uncounted:,} readings not counted",
+        at_risk=uncounted,
     )
 
 

@@ -77,7 +77,7 @@ def kill_aggregator(stage: Stage) -> Happened:
     stage.hold()
     stage.start(name)
     stage.await_ready(name)
-    return Happened(text=f"{name} was killed with {held:,} readings in its hands, and restarted")
+    return Happened(text=f"{name} was killed with {held:,} entries in its hands, and restarted")
 
 
 def kill_consumer(stage: Stage) -> Happened:
@@ -116,7 +116,7 @@ def freeze_aggregator(stage: Stage) -> Happened:
     stage.services.signal(name, signal.SIGCONT)
     stage.await_ready(name)
     return Happened(
-        text=f"aggregator-1 slept until others had claimed its {held:,} readings, then went on"
+        text=f"aggregator-1 slept until others had claimed its {held:,} entries, then went on"
     )
 
 
@@ -141,7 +141,7 @@ def scale(stage: Stage) -> Happened:
 
 
 def deep_pending(stage: Stage) -> Happened:
-    """One consumer takes a hundred thousand readings and is never heard of again."""
+    """One consumer takes a hundred thousand entries and is never heard of again."""
     for name in ("aggregator-1", "aggregator-2", "aggregator-3"):
         stage.services.signal(name, signal.SIGSTOP)
     partition = stage.today()
@@ -159,7 +159,7 @@ def deep_pending(stage: Stage) -> Happened:
     for name in ("aggregator-1", "aggregator-2", "aggregator-3"):
         stage.services.signal(name, signal.SIGCONT)
     wait(lambda: held_by(stage, "nobody") == 0, "the pending list is worked off")
-    return Happened(text=f"{taken:,} readings were delivered to a consumer that never came back")
+    return Happened(text=f"{taken:,} entries were delivered to a consumer that never came back")
 
 
 DEEP = 100_000
@@ -214,7 +214,7 @@ FAULTS = (
     ),
     Fault(
         name="deep-pending",
-        what="a pending list of 100,000 readings that nobody works on",
+        what="a pending list of 100,000 entries that nobody works on",
         act=deep_pending,
         setting=Setting(takes_hours=True),
         rests_on="the place in the pending list is kept from call to call: `aggregator/commit.py`",

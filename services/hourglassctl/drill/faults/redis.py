@@ -58,7 +58,7 @@ def move_slot(stage: Stage) -> Happened:
     target = next(node for node in stage.masters() if node is not holder)
     length = int(stage.redis.call("XLEN", stream))
     stage.nodes.move_slot(stream, target)
-    return Happened(text=f"{stream} moved to another shard with {length:,} readings in it")
+    return Happened(text=f"{stream} moved to another shard with {length:,} entries in it")
 
 
 def fill_up(stage: Stage) -> Happened:
