@@ -71,8 +71,11 @@ BOARD = Board(
                 ),
                 Panel(
                     title="Waiting",
-                    about="Entries not counted yet, over all partitions.",
-                    queries=[("max(hourglass_aggregate_lagHERE)", "entries")],
+                    about="Entries not counted yet, and the readings in them, over all partitions.",
+                    queries=[
+                        ("max(hourglass_aggregate_lagHERE)", "entries"),
+                        ("max(hourglass_aggregate_lag_readingsHERE)", "readings"),
+                    ],
                     runbook="HourglassLagGrowing",
                     warning=10_000,
                 ),
