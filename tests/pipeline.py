@@ -18,7 +18,7 @@ from aggregator.instruments import Instruments
 from aggregator.reader import Found, open_partition
 from aggregator.sealer import Sealer
 from averages_consumer.warehouse import Warehouse
-from hourglass.arrays import MISSING
+from hourglass.arrays import MISSING, readings_in
 from hourglass.averages import HourlyAverage, HourRecord, joined_hours
 from hourglass.clock import ClockSpec, Instant, Mode, PipelineClock
 from hourglass.cluster import Cluster
@@ -236,11 +236,14 @@ class Pipeline:
         ]
 
     def stored(self) -> list[tuple[bytes, int]]:
-        """Device and event time of every entry that lives, a partition after the other."""
+        """Device and event time of every reading that lives, a partition after the other."""
         return [
-            (fields[b"device"], int(fields[b"ts"]))
+            (one.device, one.ts_ms)
             for partition in self.partitions()
-            for _, fields in self.cluster.call("XRANGE", partition.stream, "-", "+")
+            for entry_id, fields in self.cluster.call("XRANGE", partition.stream, "-", "+")
+            for one in readings_in(
+                partition, entry_id, [*chain.from_iterable(fields.items())], Rules()
+            )
         ]
 
     def record(self, hour: int, partition: Partition = DAY) -> HourRecord:

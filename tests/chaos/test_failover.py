@@ -139,7 +139,9 @@ def test_with_wait_nothing_that_was_taken_is_lost_when_a_master_is_killed(
 def test_without_wait_audit_says_exactly_what_a_failover_lost(
     pipeline: Pipeline, running: Services, embedded: EmbeddedCluster, day: Partition, lanes: int
 ) -> None:
-    start(pipeline, running, day, f"--lanes={lanes}")
+    # A packed producer writes to one lane alone.
+    packed = "on" if lanes == 1 else "off"
+    start(pipeline, running, day, f"--lanes={lanes}", f"--packed={packed}")
     stream = stream_to_hurt(pipeline)
     lost = embedded.master_of(stream)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ from redis.cluster import RedisCluster
 from averages_consumer.warehouse import Warehouse
 from hourglass.faults import LOAD, POINTS, VARIABLE
 from hourglass.keys import AVERAGES, AVERAGES_GROUP, HOUR_MS
-from tests.pipeline import Pipeline, at, reading
+from tests.pipeline import Pipeline, at, reading, tick
 from tests.services import Services
 from tests.waiting import wait_until
 
@@ -38,6 +38,13 @@ PASSAGES = {"ingest": 3, "commit": 3, "seal": 5, "publish": 2}
 DEVICES = "--devices=6"
 
 
+def packed_and_not(points: Sequence[str]) -> pytest.MarkDecorator:
+    """Each of them; packed where it makes a difference."""
+    pairs = [(point, "off") for point in points]
+    pairs += [(point, "on") for point in points if point.startswith("ingest.")]
+    return pytest.mark.parametrize(("point", "packed"), pairs)
+
+
 @pytest.fixture
 def pipeline(redis: RedisCluster, redis_url: str, lanes: int) -> Generator[Pipeline]:  # noqa: ARG001
     with Pipeline(redis_url, lanes=lanes) as pipeline:
@@ -54,14 +61,18 @@ def await_kill(running: Services, name: str) -> None:
 
 
 def produce_hours(pipeline: Pipeline) -> None:
-    """Hours that are due; what they amount to depends on the second."""
-    pipeline.produce(
-        *(
-            reading(at(hour) + each * 10_000, hour + each / 100, f"porch-{each % 12}")
-            for hour in range(HOURS)
-            for each in range(PER_HOUR)
+    """Hours that are due, twelve devices by turns plain and packed; what they amount to depends on
+    the second."""
+    for start in range(0, HOURS * PER_HOUR, 24):
+        hour, first = divmod(start, PER_HOUR)
+        temps_f = [hour + each / 100 for each in range(first, first + 24)]
+        pipeline.produce(
+            *(
+                reading(at(hour) + (first + device) * 10_000, temps_f[device], f"porch-{device}")
+                for device in range(12)
+            )
         )
-    )
+        pipeline.pack(tick(at(hour) + (first + 12) * 10_000, *temps_f[12:]))
     pipeline.drive(at(HOURS))
 
 
@@ -100,12 +111,12 @@ def test_an_aggregator_loses_a_reply(pipeline: Pipeline, running: Services, poin
     running.await_ready(name)
 
 
-@pytest.mark.parametrize("point", OF_PRODUCER)
+@packed_and_not(OF_PRODUCER)
 def test_a_producer_is_killed(
-    pipeline: Pipeline, running: Services, lanes: int, point: str
+    pipeline: Pipeline, running: Services, lanes: int, point: str, packed: str
 ) -> None:
     pipeline.run_clock(at(0), SPEED)
-    options = (DEVICES, f"--lanes={lanes}")
+    options = (DEVICES, f"--packed={packed}", f"--lanes={lanes}")
 
     running.producer("porch", *options, **fault(point, "kill"))
     await_kill(running, "porch")
@@ -118,13 +129,13 @@ def test_a_producer_is_killed(
     assert len(set(entries)) == len(entries)
 
 
-@pytest.mark.parametrize("point", [each for each in OF_PRODUCER if each.endswith(".after")])
+@packed_and_not([each for each in OF_PRODUCER if each.endswith(".after")])
 def test_a_producer_loses_a_reply(
-    pipeline: Pipeline, running: Services, lanes: int, point: str
+    pipeline: Pipeline, running: Services, lanes: int, point: str, packed: str
 ) -> None:
     pipeline.run_clock(at(0), SPEED)
 
-    options = (DEVICES, f"--lanes={lanes}")
+    options = (DEVICES, f"--packed={packed}", f"--lanes={lanes}")
     name = running.producer("porch", *options, **fault(point, "lose-reply"))
 
     wait_until(lambda: f"fault point {point}" in running.said(name))

@@ -21,15 +21,6 @@ TAKEN = "hourglass_readings_taken_total"
 BUFFERED = "hourglass_readings_buffered"
 
 
-def stored(pipeline: Pipeline) -> list[tuple[bytes, bytes]]:
-    """Device and event time of every entry, of all lanes."""
-    return [
-        (fields[b"device"], fields[b"ts"])
-        for partition in pipeline.partitions()
-        for _, fields in pipeline.cluster.call("XRANGE", partition.stream, "-", "+")
-    ]
-
-
 def length(pipeline: Pipeline, lane: Partition) -> int:
     return int(pipeline.cluster.call("XLEN", lane.stream))
 
@@ -42,7 +33,7 @@ def taken(running: Services) -> float:
 def test_a_silent_shard_holds_up_its_own_lanes_and_no_others(embedded: EmbeddedCluster) -> None:
     with Pipeline(embedded.url) as pipeline, services(embedded.url) as running:
         pipeline.run_clock(at(0), SPEED)
-        running.producer("porch", "--devices=12", f"--lanes={LANES}")
+        running.producer("porch", "--devices=12", "--packed=off", f"--lanes={LANES}")
         wait_until(lambda: len(pipeline.partitions()) == LANES, message="the lanes do not appear")
         first, *others = pipeline.partitions()
 
@@ -62,6 +53,6 @@ def test_a_silent_shard_holds_up_its_own_lanes_and_no_others(embedded: EmbeddedC
         wait_until(lambda: taken(running) > seen and (running.metric("porch", BUFFERED) or 0) < 500)
         assert running.terminate("porch")[0] == 0
         tally = json.loads(running.output("porch").read_text())
-        entries = stored(pipeline)
+        entries = pipeline.stored()
         assert tally["produced"] == tally["taken"] == len(set(entries)) == len(entries)
         assert tally["dropped"] == 0
