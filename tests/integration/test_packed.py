@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from averages_consumer.web.collector import survey as look
 from hourglass.devices import device_names
 from hourglass.keys import GROUP, HOUR_MS, Partition
 from hourglass.readings import MILLI, MOST_PACKED, Reason, Rules
@@ -32,6 +33,11 @@ def amount(pipeline: Pipeline, hour: int, partition: Partition = DAY) -> tuple[i
 def in_quarantine(pipeline: Pipeline) -> list[tuple[str, int]]:
     items = quarantined(pipeline.cluster, pipeline.clock.look())
     return [(item.reason, item.readings) for item in items]
+
+
+def shown_in_quarantine(pipeline: Pipeline) -> int:
+    """As the page has it."""
+    return look(pipeline.cluster, pipeline.clock).quarantined[DAY.stream]
 
 
 def redrive_all(pipeline: Pipeline, rules: Rules = WIDE) -> list[str]:
@@ -181,8 +187,10 @@ def test_a_redriven_reading_counts_once_and_its_neighbours_no_more(pipeline: Pip
     pipeline.pack(tick(at(0), 50, 451, 452), tick(at(1), 50, 2_000, 453))
     pipeline.count()
     assert in_quarantine(pipeline) == [(Reason.IMPLAUSIBLE, 4)]
+    assert shown_in_quarantine(pipeline) == 4
 
     assert redrive_all(pipeline) == [f"redriven: 3 counted, 1 stay: {Reason.IMPLAUSIBLE}"]
+    assert shown_in_quarantine(pipeline) == 1
     assert redrive_all(pipeline) == [f"stays: {Reason.IMPLAUSIBLE}"]
     pipeline.count()
 
@@ -222,11 +230,15 @@ def test_when_the_group_is_lost_everything_is_counted_anew(pipeline: Pipeline) -
     pipeline.seal()
 
     pipeline.cluster.call("XGROUP DESTROY", DAY.stream, GROUP)
+    pipeline.delivery()
+    (state,) = survey(pipeline.cluster, [DAY.stream], GROUP)
+    assert state.lag_readings == 6
     pipeline.count()
 
     assert (amount(pipeline, 0), amount(pipeline, 1)) == ((2, 102, 2), (3, 180, 3))
     assert pipeline.record(0).late == 0
     assert in_quarantine(pipeline) == [(Reason.IMPLAUSIBLE, 1)]
+    assert shown_in_quarantine(pipeline) == 1
     assert pipeline.audit().differences == []
 
 

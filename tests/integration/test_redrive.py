@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
-from hourglass.keys import GROUP
+from hourglass.cluster import Link
+from hourglass.keys import GROUP, Partition
 from hourglass.readings import MILLI, Rules
 from hourglass.settings import invoke
 from hourglass.survey import survey
+from hourglassctl import recount
 from hourglassctl.__main__ import application
 from hourglassctl.quarantine import quarantined, redrive
 from tests.pipeline import DAY, Pipeline, at, reading
@@ -129,6 +132,22 @@ def test_a_redriven_reading_is_there_for_a_recount(pipeline: Pipeline) -> None:
     pipeline.count(rules=WIDE)
 
     assert pipeline.record(0).count == 2
+
+
+def test_an_audit_beside_a_redrive_finds_no_difference(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_too_hot(pipeline)
+    rejected = getattr(recount, "_rejected")  # noqa: B009
+
+    def meanwhile(link: Link, partition: Partition) -> Any:
+        redrive_all(pipeline)
+        return rejected(link, partition)
+
+    monkeypatch.setattr(recount, "_rejected", meanwhile)
+    found = pipeline.audit()
+
+    assert (found.differences, found.counted, found.quarantined) == ([], 3, 0)
 
 
 def test_the_command_lists_and_redrives(

@@ -256,6 +256,17 @@ def test_a_bad_reading_is_rejected_alone() -> None:
     assert (folded.tallies[0].count, folded.tallies[0].blocks) == (2, {b"a-0": 0b1001})
 
 
+def test_ticks_too_far_in_the_future_are_rejected_and_those_before_them_count() -> None:
+    ts, array = b"%d" % DAY.day_ms, struct.pack("<4h", 700, 710, 720, 730)
+    fields = [b"device", b"a", b"ts", ts, b"devices", b"1", b"period_ms", b"1000"]
+    entry = (b"1-0", [*fields, b"encoding", b"i16/10", b"temps_f", array])
+
+    folded = fold(DAY, [entry], Rules(latest_ms=DAY.day_ms + 2_000))
+
+    assert folded.rejects == [(b"1-0", Reason.FAR_FUTURE, (), 1, b"\x08")]
+    assert (folded.tallies[0].count, folded.latest_ms) == (3, DAY.day_ms + 2_000)
+
+
 def test_an_entry_without_any_reading_is_acknowledged_and_counts_nothing() -> None:
     array = struct.pack("<2h", -(2**15), -(2**15))
     fields = [b"ts", b"%d" % DAY.day_ms, b"encoding", b"i16/10", b"temps_f", array]
