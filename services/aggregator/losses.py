@@ -13,7 +13,7 @@ from hourglass.clock import Instant
 from hourglass.cluster import Cluster
 from hourglass.errors import Damaged
 from hourglass.instruments import Instrument
-from hourglass.ledgers import gone
+from hourglass.ledgers import gone_of
 from hourglass.partitions import candidates
 
 GONE = Instrument(
@@ -35,12 +35,12 @@ def look(cluster: Cluster, instant: Instant) -> Mapping[str, int]:
     Raises Unreachable.
     """
     partitions = candidates(cluster, instant)
-    replies = cluster.pipeline([("HVALS", each.producers) for each in partitions])
+    replies = cluster.pipeline([("HGETALL", each.producers) for each in partitions])
     found: dict[str, int] = {}
     for partition, producers in zip(partitions, replies, strict=True):
         if producers and not isinstance(producers, Exception):
             with suppress(Damaged):
-                found[partition.stream] = sum(map(gone, producers))
+                found[partition.stream] = gone_of(producers)
     return found
 
 

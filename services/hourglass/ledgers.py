@@ -3,6 +3,8 @@ writes both down, in one step."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from hourglass.errors import Damaged
 
 
@@ -17,3 +19,9 @@ def gone(producer: bytes) -> int:
         ) from None
     # More is stored than was told where a producer gave up a batch that had been taken after all.
     return max(0, told - stored)
+
+
+def gone_of(producers: Mapping[bytes, bytes]) -> int:
+    """The same of all in a partition's hash of producers, which has tallies beside them, whose
+    names begin with a colon. Raises Damaged."""
+    return sum(gone(each) for name, each in producers.items() if not name.startswith(b":"))

@@ -224,7 +224,7 @@ MAY: Mapping[str, Sequence[str]] = {
     f"DEL {RECORDS}": ("operator",),
     f"DEL {DEVICES}": ("aggregator", "operator"),
     f"HSET {DAY.producers} me 1": ("producer", "operator"),
-    f"HVALS {DAY.producers}": ("aggregator", "auditor", "operator"),
+    f"HGETALL {DAY.producers}": ("aggregator", "averages-consumer", "auditor", "operator"),
     f"GET {DAY.lanes}": EVERYBODY,
     f"SET {DAY.lanes} 0": ("producer", "aggregator", "operator"),
     f"SET {RECORDS} 0": (),
