@@ -47,10 +47,11 @@ BOARD = Board(
             (
                 Panel(
                     title="Produced and taken",
-                    about="Readings a second.",
+                    about="Readings a second, and the entries that hold them.",
                     queries=[
                         (a_second("hourglass_readings_produced_total"), "produced"),
                         (a_second("hourglass_readings_taken_total"), "taken"),
+                        (a_second("hourglass_entries_taken_total"), "taken, in entries"),
                         (a_second("hourglass_readings_duplicate_total"), "sent again"),
                     ],
                     unit="cps",

@@ -71,12 +71,17 @@ BOARD = Board(
             (
                 Panel(
                     title="Lag by partition",
-                    about="Entries not delivered to the group yet; a gap means unknown.",
+                    about="Entries not delivered to the group yet, and readings not counted yet; "
+                    "a gap means unknown.",
                     queries=[
                         (
                             "max by (stream, group) (hourglass_stream_group_lagSTREAM)",
                             "{{stream}} {{group}}",
-                        )
+                        ),
+                        (
+                            "max by (stream, group) (hourglass_stream_group_lag_readingsSTREAM)",
+                            "{{stream}} {{group}}, readings",
+                        ),
                     ],
                     runbook="HourglassLagGrowing",
                 ),
