@@ -41,6 +41,7 @@ NOW_S, START_S, DAY_S = time.time(), datetime.fromisoformat(START).timestamp(), 
 #: Least and most of each gauge while one device gives readings and all is well.
 GAUGES: Mapping[str, tuple[float, float]] = {
     "hourglass_aggregate_lag": (0, 100_000),
+    "hourglass_aggregate_lag_readings": (0, 1_000_000),
     "hourglass_aggregate_lag_seconds": (0, DAY_S),
     "hourglass_build_info": (1, 1),
     "hourglass_current_hour_average_temp_f": (-150, 250),
@@ -59,6 +60,7 @@ GAUGES: Mapping[str, tuple[float, float]] = {
     "hourglass_stream_group_consumers": (1, 100),
     "hourglass_stream_group_lag": (0, 100_000),
     "hourglass_stream_group_lag_known": (1, 1),
+    "hourglass_stream_group_lag_readings": (0, 1_000_000),
     "hourglass_stream_group_messages_pending": (0, 100_000),
     "hourglass_stream_group_oldest_pending_timestamp_seconds": (START_S, NOW_S + DAY_S),
     "hourglass_stream_length": (1, 10_000_000),
