@@ -150,7 +150,8 @@ class Reader:
                         next_claim = time.monotonic() + self.settings.claim_idle_ms / 4000
                     entries = hands.read(count, None if recovering else BLOCK_MS)
                 # A full batch says that more is there.
-                more = len(entries) == count and time.monotonic() < next_claim
+                taken, recovered = len(entries), time.monotonic() < next_claim
+                more = taken == count and recovered
                 instant = self.clock.look()
                 entries = hands.turn(
                     entries,
@@ -159,6 +160,10 @@ class Reader:
                     ahead=count if more and not stop.is_set() else 0,
                 )
                 self.service.well(worker)
+                if 0 < taken < count and recovered:
+                    # The next batch fills meanwhile: however many aggregators there are for the
+                    # same entries, none of them is woken for each.
+                    stop.wait(self.settings.linger_ms / 1000)
         except ResponseError as error:
             if not group_is_gone(error):
                 raise

@@ -35,6 +35,9 @@ class AggregatorSettings(ServiceSettings):
     batch_entries: int = option(
         1000, "Most entries read at once.", unit="entries", minimum=1, maximum=5000
     )
+    linger_ms: int = option(
+        50, "How long entries may wait to be read together.", unit="ms", minimum=0
+    )
     seal_every_ms: int = option(
         250, "How often to look for hours to seal and publish.", unit="ms", minimum=10
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from hourglass.keys import HOUR_MS, Partition
@@ -97,3 +99,21 @@ def test_foreign_entries_and_a_producers_mix_freely(pipeline: Pipeline) -> None:
 
     (average,) = pipeline.averages()
     assert (average.count, average.sum_milli_f, average.devices) == (4, 220_000, 3)
+
+
+def test_entries_that_trickle_in_are_counted_together(pipeline: Pipeline, redis_url: str) -> None:
+    instant = pipeline.use_wall_clock()
+    today = Partition.containing(instant.now_ms)
+    linger_s = 0.2
+    with services(redis_url, HOURGLASS_LINGER_MS=str(round(1000 * linger_s))) as running:
+        running.aggregator()
+        running.await_ready("aggregator")
+        began = time.monotonic()
+        for _ in range(200):
+            pipeline.xadd(to=today, temp_f=73)
+            time.sleep(0.005)
+        wait_until(lambda: readings(pipeline, today) == 200, message="not all is counted")
+        took_s = time.monotonic() - began
+
+        commits = running.total("aggregator", "hourglass_commit_seconds_count")
+    assert commits <= took_s / linger_s + 1
