@@ -32,7 +32,7 @@ from hourglassctl import quarantine as quarantined_readings
 from hourglassctl import reset as resetting
 from hourglassctl.backfill import backfill
 from hourglassctl.bench import report, suite
-from hourglassctl.bench.figures import Curve, Finding
+from hourglassctl.bench.figures import Curve, Finding, NotMeasured
 from hourglassctl.bench.plots import draw
 from hourglassctl.bench.rig import QUICK, Rig, Scale
 from hourglassctl.demo import demo
@@ -113,7 +113,8 @@ def run_bench(settings: BenchSettings) -> None:
     for name, value in machine.items():
         tell(f"{name}: {value}")
     findings: list[Finding] = []
-    for finding in suite.measure(names, Rig(scale=scale, tell=tell)):
+    rig = Rig(scale=scale, tell=tell, time_series=settings.time_series)
+    for finding in suite.measure(names, rig):
         findings.append(finding)
         for line in report.lines(finding):
             tell(line)
@@ -125,6 +126,7 @@ def run_bench(settings: BenchSettings) -> None:
             if isinstance(finding, Curve):
                 draw(finding, page.parent / "images")
         page.write_text(report.page(machine, findings, "images"), encoding="utf-8")
+    sys.exit(any(isinstance(finding, NotMeasured) and finding.wrong for finding in findings))
 
 
 def run_status(settings: StatusSettings) -> None:

@@ -118,6 +118,7 @@ class BenchSettings:
     quick: bool = flag(False, "Take every step in a few seconds; the numbers mean nothing.")
     json: bool = flag(False, "Print JSON instead of text.")
     write: str = flag("", "Also write the page FILE, and its plots into images/ beside it.")
+    time_series: str = flag("", "RedisTimeSeries' module, a file, to be measured beside.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -71,6 +71,7 @@ class Curve:
     """How something changes with something else: a median for each x, line by line.
 
     name: a file's name, without its ending
+    flat: the most that any line may grow from the first x to the last, as a multiple
     """
 
     name: str
@@ -79,6 +80,12 @@ class Curve:
     y: str
     xs: Sequence[float]
     lines: Mapping[str, Sequence[float]]
+    flat: float | None = None
+
+    @property
+    def met(self) -> bool | None:
+        """Whether no line grows more than it may; None where any may."""
+        return None if self.flat is None else max(self.growth.values()) <= self.flat
 
     @property
     def growth(self) -> dict[str, float]:
@@ -86,7 +93,26 @@ class Curve:
         return {line: values[-1] / values[0] for line, values in self.lines.items()}
 
     def as_data(self) -> dict[str, Any]:
-        return {"kind": "curve", **asdict(self), "growth": self.growth}
+        return {"kind": "curve", **asdict(self), "growth": self.growth, "met": self.met}
+
+
+class Samples:
+    """Several values for each x of each line, in whatever order they are found."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, dict[float, list[float]]] = {}
+
+    def add(self, line: str, x: float, value: float) -> None:
+        self._values.setdefault(line, {}).setdefault(x, []).append(value)
+
+    def add_each(self, x: float, lines: Sequence[str], values: Sequence[float]) -> None:
+        """A value to each of several lines."""
+        for line, value in zip(lines, values, strict=True):
+            self.add(line, x, value)
+
+    def medians(self, xs: Sequence[float]) -> dict[str, list[float]]:
+        """For each line the median at each of `xs`."""
+        return {line: [median(of[x]) for x in xs] for line, of in self._values.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,10 +130,12 @@ class Table:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotMeasured:
-    """A kind of work that could not be measured here, and what it takes."""
+    """A kind of work that could not be measured here, and what it takes; or that did not do what it
+    should, which is `wrong`."""
 
     work: str
     why: str
+    wrong: bool = False
 
     def as_data(self) -> dict[str, Any]:
         return {"kind": "not measured", **asdict(self)}

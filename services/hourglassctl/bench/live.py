@@ -9,14 +9,16 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from hourglass.averages import HourRecord
+from hourglass.averages import HourlyAverage, HourRecord
 from hourglass.clock import ClockSpec
 from hourglass.keys import AVERAGES, HOUR_MS, iso
+from hourglass.readings import Reading
 from hourglass.records import decode_hours
-from hourglassctl.bench.figures import Figure, Finding, Table, Target, percentile
+from hourglassctl.bench.figures import Figure, Target, percentile
 from hourglassctl.bench.rig import (
     DAY,
     NOON_MS,
+    Amiss,
     Rig,
     Shards,
     bare_reading_ceiling,
@@ -24,6 +26,7 @@ from hourglassctl.bench.rig import (
     wait_for,
 )
 from hourglassctl.processes import Processes
+from hourglassctl.recount import recount
 
 #: The services learn within a second that the clock has been set.
 _HEAD_START_S = 2.5
@@ -33,10 +36,13 @@ _LONG_S = 1e6
 _PERIOD_S = 0.1
 #: An hour of the stream whose hours are watched.
 _HOUR_S = 0.5
+_TICKS_AN_HOUR = 100
 _LATENESS_S = 5.0
+#: Entries at a time that keep an aggregator from counting half of what a producer writes.
+_SMALL_BATCH = 10
 
 
-def end_to_end(rig: Rig) -> Iterator[Finding]:
+def end_to_end(rig: Rig) -> Iterator[Figure]:
     """Produced to counted, and hour's end to published, at half of what one aggregator could read
     if it did nothing else."""
     with rig.shards() as shards:
@@ -46,36 +52,58 @@ def end_to_end(rig: Rig) -> Iterator[Finding]:
         yield from _published(rig, shards, load)
 
 
-def backpressure(rig: Rig) -> Iterator[Finding]:
-    """A producer that writes faster than the aggregator counts."""
+def backpressure(rig: Rig) -> Iterator[Figure]:
+    """A producer that writes faster than the aggregator counts. It takes few entries at a time, so
+    that one is slow enough; what waits, waits in Redis."""
     count = 5 * rig.scale.readings
-    with rig.shards() as shards, shards.processes() as processes:
+    mib: list[float] = []
+    lags: list[float] = []
+    with (
+        rig.shards() as shards,
+        shards.processes(HOURGLASS_BATCH_ENTRIES=str(_SMALL_BATCH)) as processes,
+    ):
         processes.start("aggregator", "aggregator")
         wait_for(lambda: processes.ready("aggregator"), "the aggregator is not ready")
         shards.publish(readings(1000), name="first")
-        wait_for(lambda: _record(shards, 0).count == 1000, "nothing is counted")
-        before_mib = processes.rss_mib("aggregator")
+        wait_for(lambda: shards.counted(DAY) == 1000, "nothing is counted")
+
+        def look() -> int:
+            mib.append(processes.rss_mib("aggregator"))
+            lags.append(processes.metric("aggregator", "hourglass_aggregate_lag") or 0.0)
+            return shards.counted(DAY)
+
+        def watched() -> Iterator[Reading]:
+            for number, reading in enumerate(readings(count)):
+                if number % (count // 20) == 0:
+                    look()
+                yield reading
+
         started = time.perf_counter()
-        shards.publish(readings(count))
+        shards.publish(watched())
         written_s = time.perf_counter() - started
-        behind = count + 1000 - _counted_so_far(shards)
-        most_mib = processes.rss_mib("aggregator")
-        wait_for(lambda: _counted_so_far(shards) == count + 1000, "not everything is counted")
+        all_told = count + 1000
+        wait_for(lambda: look() == all_told, "not all is counted", within_s=600, every_s=0.1)
         counted_s = time.perf_counter() - started
-    yield Table(
-        title="Back-pressure: written faster than one aggregator counts",
-        head=("what", "measured"),
-        rows=(
-            ("readings written", f"{count:,}"),
-            ("written a second", f"{count / written_s:,.0f}"),
-            ("counted a second, meanwhile and after", f"{count / counted_s:,.0f}"),
-            ("lag when the writing ended", f"{behind:,}"),
-            ("aggregator's memory before", f"{before_mib:.0f} MiB"),
-            ("aggregator's memory under load", f"{most_mib:.0f} MiB"),
-            ("readings lost", "0"),
-        ),
-        note="The backlog waits in Redis; the aggregator holds two batches, whatever waits.",
-    )
+        raw = recount(shards.cluster, DAY).raw or {}
+    how = f"{count:,} readings written beside an aggregator that takes {_SMALL_BATCH} at a time"
+    yield Figure(
+        work="back-pressure: load", how=how, unit="times what it counts",
+        values=[counted_s / written_s], target=Target(bound=2),
+    )  # fmt: skip
+    yield Figure(
+        work="back-pressure: lag", how="the most that its metrics showed", unit="entries",
+        values=[max(lags)], target=Target(bound=1),
+    )  # fmt: skip
+    yield Figure(
+        work="back-pressure: memory", how="the aggregator's most, beside what it had before",
+        unit="MiB", values=[max(mib)], ceiling="before", ceilings=[mib[0]],
+        target=Target(bound=1.25, at_most=True),
+    )  # fmt: skip
+    yield Figure(
+        work="back-pressure: lost", how="written, and not in stream and hour records",
+        unit="readings", values=[all_told - sum(hour.count for hour in raw.values())],
+        target=Target(bound=0, at_most=True),
+    )  # fmt: skip
 
 
 def _half_of_the_ceiling(rig: Rig, shards: Shards) -> float:
@@ -88,10 +116,10 @@ def _half_of_the_ceiling(rig: Rig, shards: Shards) -> float:
 
 
 def _start(shards: Shards, processes: Processes, speed: float, *producer: str) -> ClockSpec:
-    """Both services, and the clock once they are ready."""
+    """Both services, and the clock once they are ready; an entry for each reading."""
     shards.run_clock(speed=speed, in_s=_LONG_S)
     processes.start("aggregator", "aggregator")
-    processes.start("producer", "producer", *producer)
+    processes.start("producer", "producer", "--packed", "off", *producer)
     for name in ("aggregator", "producer"):
         wait_for(partial(processes.ready, name), f"the {name} is not ready")
     return shards.run_clock(speed=speed, in_s=_HEAD_START_S)
@@ -124,14 +152,15 @@ def _counted(rig: Rig, shards: Shards, load: float) -> Iterator[Figure]:
 
 
 def _published(rig: Rig, shards: Shards, load: float) -> Iterator[Figure]:
-    devices = max(1, round(load / 100))
+    devices = max(1, round(load * _HOUR_S / _TICKS_AN_HOUR))
     speed = HOUR_MS / 1000 / _HOUR_S
     with shards.processes(HOURGLASS_LATENESS_S=str(_LATENESS_S)) as processes:
         spec = _start(
-            shards, processes, speed, "--devices", str(devices), "--period-s", str(speed / 100),
-            "--buffer-readings", str(200 * devices),
+            shards, processes, speed, "--devices", str(devices),
+            "--period-s", str(HOUR_MS / 1000 / _TICKS_AN_HOUR),
+            "--buffer-readings", str(4 * _TICKS_AN_HOUR * devices),
         )  # fmt: skip
-        delays = list(islice(_delays(shards, spec), rig.scale.hours))
+        delays = list(islice(_delays(shards, spec, each=_TICKS_AN_HOUR * devices), rig.scale.hours))
     yield Figure(
         work="hour's end to published, p50",
         how=f"the same load; lateness {_LATENESS_S:g} s included",
@@ -147,14 +176,19 @@ def _published(rig: Rig, shards: Shards, load: float) -> Iterator[Figure]:
     )
 
 
-def _delays(shards: Shards, spec: ClockSpec) -> Iterator[float]:
-    """Seconds from each hour's end to its average being there, in order of the hours."""
+def _delays(shards: Shards, spec: ClockSpec, *, each: int) -> Iterator[float]:
+    """Seconds from each hour's end to its average being there, in order of the hours. Raises Amiss
+    unless it is the average of `each` readings."""
     last = b"0"
     with closing(shards.cluster.link(AVERAGES)) as link:
         while True:
             reply: list[Any] = link.call("XREAD", "BLOCK", 30_000, "STREAMS", AVERAGES, last)
             seen_ms = shards.real_ms()
-            for last, _ in reply[0][1] if reply else ():
+            for last, fields in reply[0][1] if reply else ():
+                average = dict(zip(fields[::2], fields[1::2], strict=True))
+                observed = HourlyAverage.decode(last, average).count
+                if observed != each:
+                    raise Amiss(f"an hour has {observed:,} readings instead of {each:,}")
                 end_ms = int(last.partition(b"-")[0]) + HOUR_MS
                 yield (seen_ms - spec.real(end_ms, 0)) / 1000
 
@@ -165,8 +199,3 @@ def _record(shards: Shards, hour: int) -> HourRecord:
         if record.start_ms == DAY.hour_start_ms(hour):
             return record
     return HourRecord(start_ms=DAY.hour_start_ms(hour), count=0, sum_milli_f=0)
-
-
-def _counted_so_far(shards: Shards) -> int:
-    fields = shards.cluster.call("HGETALL", DAY.hours)
-    return sum(record.count for record in decode_hours(DAY, fields))

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from functools import partial
 from itertools import islice
 
 import numpy as np
 
 from hourglass.devices import device_names
-from hourglassctl.bench.figures import Curve, Figure, Finding, NotMeasured, Target
+from hourglassctl.bench.figures import Curve, Figure, Finding, NotMeasured, Samples, Target
 from hourglassctl.bench.flatness import cost
 from hourglassctl.bench.memory import used_memory
-from hourglassctl.bench.peers import time_series_rate
-from hourglassctl.bench.rig import DAY, Rig, Shards, rate, readings, xadd_ceiling
+from hourglassctl.bench.peers import time_series, time_series_rate
+from hourglassctl.bench.rig import DAY, Missing, Rig, Shards, rate, readings, xadd_ceiling
 from producer.bank import SensorBank, Tick
 from producer.packer import BATCH_READINGS, Packer
 
@@ -29,26 +29,30 @@ def packed(rig: Rig) -> Iterator[Finding]:
     count = 50 * rig.scale.readings
     ingest: list[float] = []
     aggregate: list[float] = []
-    xadds: list[float] = []
-    series: list[float] = []
-    with rig.shards() as shards:
+    theirs: list[float] = []
+    with ExitStack() as resources:
+        shards = resources.enter_context(rig.shards())
+        try:
+            series = resources.enter_context(time_series(rig))
+            bound, ceiling = OF_TIME_SERIES, "TS.ADD with an hourly rule"
+        except Missing as missing:
+            series = None
+            bound, ceiling = OF_XADD, "redis-benchmark XADD -P 100 -c 4"
+            yield NotMeasured(work="packed beside RedisTimeSeries", why=str(missing))
         for _ in range(rig.scale.repeats):
-            xadds.append(xadd_ceiling(shards.port, rig.scale.readings))
-            series += time_series_rate(shards, rig.scale.sweep)
+            theirs.append(
+                time_series_rate(series, rig.scale.readings)
+                if series
+                else xadd_ceiling(shards.port, rig.scale.readings)
+            )
             shards.empty()
             ingest.append(rate(count, write, shards, ticks(count)))
             aggregate.append(rate(count, shards.count))
             shards.empty()
-    bound, ceilings, ceiling = OF_XADD, xadds, "redis-benchmark XADD -P 100 -c 4"
-    if series:
-        bound, ceilings, ceiling = OF_TIME_SERIES, series, "TS.ADD with an hourly rule"
-    else:
-        why = "this redis-server has no TS.ADD, so packed entries stand beside XADD"
-        yield NotMeasured(work="packed beside RedisTimeSeries", why=why)
     for work, values in (("packed ingest", ingest), ("packed aggregate", aggregate)):
         yield Figure(
             work=work, how=f"{DEVICES:,} devices to a producer, {count:,} readings",
-            unit="readings/s", values=values, ceiling=ceiling, ceilings=ceilings,
+            unit="readings/s", values=values, ceiling=ceiling, ceilings=theirs,
             target=Target(bound=bound),
         )  # fmt: skip
     yield from _memory(rig)
@@ -58,10 +62,9 @@ def packing_from(rig: Rig) -> Iterator[Curve]:
     """From how many devices on a packed entry costs less than an entry for each reading, tick by
     tick as they come live: each in a batch of its own."""
     numbers = [n for n in (1, 2, 4, 8, 16, 32, 64) if n <= rig.scale.most_devices]
-    lines: defaultdict[str, list[float]] = defaultdict(list)
-    sizes: defaultdict[str, list[float]] = defaultdict(list)
+    costs, sizes = Samples(), Samples()
     with rig.shards() as shards:
-        for number in numbers:
+        for number in rig.repeated(numbers):
             count = min(rig.scale.sweep // 10, 5_000) * number
             made = list(readings(count, devices=number))
             flocks = list(ticks(count, number))
@@ -72,17 +75,18 @@ def packing_from(rig: Rig) -> Iterator[Curve]:
                 shards.empty()
                 before = used_memory(shards)
                 client, server = cost(shards, count, work)
-                sizes[way].append((used_memory(shards) - before) / count)
+                sizes.add(way, number, (used_memory(shards) - before) / count)
                 counting, committing = cost(shards, count, partial(shards.count, batch=100))
-                lines[way].append(client + server + counting + committing)
+                costs.add(way, number, client + server + counting + committing)
     yield Curve(
         name="packing-cost", title="Cost of plain and of packed entries", x="devices of a producer",
         y="µs of processor time a reading, clients and server, written and counted",
-        xs=numbers, lines=dict(lines),
+        xs=numbers, lines=costs.medians(numbers),
     )  # fmt: skip
     yield Curve(
         name="packing-memory", title="Memory of plain and of packed entries",
-        x="devices of a producer", y="bytes in Redis a reading", xs=numbers, lines=dict(sizes),
+        x="devices of a producer", y="bytes in Redis a reading", xs=numbers,
+        lines=sizes.medians(numbers),
     )  # fmt: skip
 
 

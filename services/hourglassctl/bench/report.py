@@ -74,7 +74,7 @@ def lines(finding: Finding) -> list[str]:
                     f"    {line:34} {'  '.join(f'{_number(y):>9}' for y in values)}"
                     for line, values in finding.lines.items()
                 ),
-                f"    from the first to the last: {grown}",
+                f"    from the first to the last: {grown}{_flatness(finding)}",
             ]
 
 
@@ -97,7 +97,7 @@ def page(machine: Mapping[str, str], findings: Sequence[Finding], images: str) -
                     (finding.x, *(f"{x:,.0f}" for x in finding.xs)),
                     [(line, *map(_number, values)) for line, values in finding.lines.items()],
                 )
-                + f"In {finding.y}."
+                + f"In {finding.y}{_flatness(finding, mark=True)}."
             )
     missing = [finding for finding in findings if isinstance(finding, NotMeasured)]
     if missing:
@@ -129,6 +129,13 @@ def _judgement(figure: Figure) -> str:
     if figure.target:
         said.append(f"target {figure.target}: {'met' if figure.met else 'MISSED'}")
     return "  ".join(said)
+
+
+def _flatness(curve: Curve, *, mark: bool = False) -> str:
+    if curve.flat is None:
+        return ""
+    judged = ("✓" if curve.met else "✗") if mark else "met" if curve.met else "MISSED"
+    return f"; from the first to the last it may grow {curve.flat:g} times at most: {judged}"
 
 
 def _spread(values: Sequence[float]) -> str:

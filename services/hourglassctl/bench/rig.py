@@ -8,11 +8,11 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, ParamSpec, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 from prometheus_client import CollectorRegistry
 
@@ -24,14 +24,16 @@ from hourglass.cluster import Cluster, Link
 from hourglass.connecting import connect
 from hourglass.devices import device_names
 from hourglass.errors import HourglassError
-from hourglass.keys import GROUP, Partition
+from hourglass.keys import DAY_MS, GROUP, Partition
+from hourglass.partitions import Days
 from hourglass.readings import Reading, Rules
+from hourglass.records import decode_hours
 from hourglassctl.embedded import EmbeddedCluster
 from hourglassctl.formation import client
 from hourglassctl.guard import Guard
 from hourglassctl.processes import Processes
 from hourglassctl.replay import EXERCISE_START_MS
-from producer.batch import Batch, Batcher
+from producer.batch import Batch, Batcher, undivided
 from producer.flow import SENT_AHEAD
 from producer.publisher import Publisher
 from producer.sensor import Sensors
@@ -40,14 +42,20 @@ from producer.sensor import Sensors
 DAY = Partition(EXERCISE_START_MS)
 NOON_MS = DAY.hour_start_ms(12)
 BATCH = 1000
-DEVICES = 4
+#: Together they give 864,000 readings a day.
+DEVICES = 10
 
 
 Arguments = ParamSpec("Arguments")
+X = TypeVar("X")
 
 
 class Missing(HourglassError):
     """Something that a measurement needs is not installed; the message says what."""
+
+
+class Amiss(HourglassError):
+    """What was measured did not do what it should; the message says how."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,15 +159,29 @@ class Shards:
             finally:
                 running.stop()
 
+    def days(self, lanes: int = 1) -> Days:
+        """Days that get so many lanes."""
+        return Days(self.cluster, self.clock, lanes=lanes)
+
     def publish(
-        self, readings: Iterable[Reading], *, batch: int = BATCH, name: str = "bench"
+        self,
+        readings: Iterable[Reading],
+        *,
+        batch: int = BATCH,
+        name: str = "bench",
+        days: Days | None = None,
     ) -> int:
         """Readings → numbered batches → partitions, as a producer process does it; how many."""
-        return self.send(Batcher(limit=batch).cut(readings), name=name)
+        partitions = days.partitions if days else undivided
+        batches = Batcher(limit=batch, partitions=partitions).cut(readings)
+        return self.send(batches, name=name, days=days)
 
-    def send(self, batches: Iterable[Batch], *, name: str = "bench") -> int:
+    def send(
+        self, batches: Iterable[Batch], *, name: str = "bench", days: Days | None = None
+    ) -> int:
         """Batches → partitions, as a producer process does it; readings taken."""
-        publisher = Publisher(self.cluster, self.clock, incarnation=f"{name}:{time.monotonic_ns()}")
+        incarnation = f"{name}:{time.monotonic_ns()}"
+        publisher = Publisher(self.cluster, self.clock, incarnation=incarnation, days=days)
         taken = 0
         with closing(publisher):
             for each in batches:
@@ -168,18 +190,26 @@ class Shards:
             return taken + sum(settled.count for settled, _ in publisher.settle())
 
     def count(self, partition: Partition = DAY, *, batch: int = BATCH, name: str = "bench") -> int:
-        """Work off a partition's backlog, as one aggregator thread does it; how many."""
+        """Work off a partition's backlog, as one aggregator thread does it; how many readings the
+        hour records hold then."""
         instant = self.clock.look()
         opened = open_partition(self.cluster, partition, instant)
-        counted = 0
         with closing(self.cluster.link(partition.stream)) as link:
             hands = Hands.over(link, partition, opened.incarnation, name, self.metrics)
             entries = hands.read(batch, None)
             while entries:
-                counted += len(entries)
                 ahead = batch if len(entries) == batch else 0
                 entries = hands.turn(entries, Rules(), instant, ahead=ahead)
-        return counted
+        return self.counted(partition)
+
+    def counted(self, *partitions: Partition) -> int:
+        """Readings in the hour records."""
+        replies = self.cluster.pipeline([("HGETALL", each.hours) for each in partitions])
+        return sum(
+            record.count
+            for partition, fields in zip(partitions, replies, strict=True)
+            for record in decode_hours(partition, fields)
+        )
 
     def rewind(self, partition: Partition = DAY) -> None:
         """As if the group had read nothing, and nothing had been counted."""
@@ -190,10 +220,20 @@ class Shards:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rig:
-    """What a measurement is given."""
+    """What a measurement is given.
+
+    time_series: the file of RedisTimeSeries' module, or nothing
+    """
 
     scale: Scale
     tell: Callable[[str], None]
+    time_series: str = ""
+
+    def repeated(self, xs: Sequence[X]) -> Iterator[X]:
+        """All of `xs` as often as a figure is repeated, in turn: what the machine is up to
+        meanwhile falls on each alike."""
+        for _ in range(self.scale.repeats):
+            yield from xs
 
     @contextmanager
     def shards(self, masters: int = 1, replicas: int = 0, **options: Any) -> Generator[Shards]:
@@ -210,19 +250,25 @@ class Rig:
 def readings(
     count: int, *, devices: int = DEVICES, from_ms: int = DAY.day_ms, name: str = "device"
 ) -> Iterator[Reading]:
-    """`count` simulated readings, a period of one second, in order of time."""
-    sensors = Sensors(device_names(name, devices), seed=1, period_ms=1000)
+    """`count` simulated readings of one day, in order of time; a second apart, or less if the day
+    is too short for them."""
     ticks = -(-count // devices)
-    return islice(sensors.read(from_ms, from_ms + ticks * 1000), count)
+    period_ms = min(1000, DAY_MS // max(1, ticks))
+    sensors = Sensors(device_names(name, devices), seed=1, period_ms=period_ms)
+    return islice(sensors.read(from_ms, from_ms + ticks * period_ms), count)
 
 
 def rate(
-    count: int, work: Callable[Arguments, object], *args: Arguments.args, **kwargs: Arguments.kwargs
+    count: int, work: Callable[Arguments, int], *args: Arguments.args, **kwargs: Arguments.kwargs
 ) -> float:
-    """How many a second, when `work` deals with `count`."""
+    """How many a second, when `work` deals with `count`. Raises Amiss if it says that it dealt with
+    another number: then the figure would be wrong."""
     started = time.perf_counter()
-    work(*args, **kwargs)
-    return count / (time.perf_counter() - started)
+    done = work(*args, **kwargs)
+    took_s = time.perf_counter() - started
+    if done != count:
+        raise Amiss(f"{done:,} were dealt with instead of {count:,}")
+    return count / took_s
 
 
 def xadd_ceiling(port: int, count: int) -> float:
@@ -248,11 +294,13 @@ def bare_reading_ceiling(link: Link, stream: str, count: int) -> float:
     group = "bare"
     link.call("XGROUP", "CREATE", stream, group, "0")
 
-    def loop() -> None:
+    def loop() -> int:
+        acknowledged = 0
         while reply := link.call(
             "XREADGROUP", "GROUP", group, "bare", "COUNT", BATCH, "STREAMS", stream, ">"
         ):
-            link.call("XACK", stream, group, *[entry[0] for entry in reply[0][1]])
+            acknowledged += link.call("XACK", stream, group, *[entry[0] for entry in reply[0][1]])
+        return acknowledged
 
     try:
         return rate(count, loop)
@@ -263,19 +311,23 @@ def bare_reading_ceiling(link: Link, stream: str, count: int) -> float:
 def bare_range_ceiling(link: Link, stream: str, count: int) -> float:
     """Entries a second of XRANGE in thousands, decoding nothing."""
 
-    def loop() -> None:
-        after = b"-"
+    def loop() -> int:
+        read, after = 0, b"-"
         while chunk := link.call("XRANGE", stream, after, "+", "COUNT", BATCH):
+            read += len(chunk)
             after = b"(" + chunk[-1][0]
+        return read
 
     return rate(count, loop)
 
 
-def wait_for(done: Callable[[], object], what: str, *, within_s: float = 60.0) -> float:
-    """Poll every two milliseconds until it is; how many seconds that took. Raises Missing."""
+def wait_for(
+    done: Callable[[], object], what: str, *, within_s: float = 60.0, every_s: float = 0.002
+) -> float:
+    """Poll until it is; how many seconds that took. Raises Amiss."""
     started = time.perf_counter()
     while not done():
         if time.perf_counter() - started > within_s:
-            raise Missing(f"{what} within {within_s:.0f} s: the machine is too busy to measure it")
-        time.sleep(0.002)
+            raise Amiss(f"{what} within {within_s:.0f} s")
+        time.sleep(every_s)
     return time.perf_counter() - started

@@ -9,7 +9,7 @@ from hourglass.errors import Misconfigured
 from hourglass.runtime import collect_seldom
 from hourglassctl.bench import flatness, idle, live, memory, packing, peers, scaling, throughput
 from hourglassctl.bench.figures import Finding, NotMeasured
-from hourglassctl.bench.rig import Missing, Rig
+from hourglassctl.bench.rig import Amiss, Missing, Rig
 
 Work: TypeAlias = Callable[[Rig], Iterator[Finding]]
 
@@ -52,3 +52,5 @@ def measure(names: Sequence[str], rig: Rig) -> Iterator[Finding]:
             yield from WORKS[name](rig)
         except Missing as missing:
             yield NotMeasured(work=name, why=str(missing))
+        except Amiss as amiss:
+            yield NotMeasured(work=name, why=str(amiss), wrong=True)

@@ -1,0 +1,37 @@
+"""Every measurement of `hourglass bench` takes its steps; its numbers mean nothing here."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from hourglassctl.bench.suite import WORKS
+
+#: What other programs than those of this project are compared with, and the processes' own costs,
+#: which are waited for in real seconds.
+_ELSEWHERE = {"peers", "idle"}
+
+
+@pytest.mark.skipif(not shutil.which("redis-benchmark"), reason="needs redis-benchmark")
+def test_everything_is_measured_and_nothing_goes_amiss():
+    works = [name for name in WORKS if name not in _ELSEWHERE]
+    done = subprocess.run(
+        [sys.executable, "-m", "hourglassctl", "bench", "--quick", "--json",
+         "--only", ",".join(works)],
+        capture_output=True, text=True, check=False, timeout=550,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    findings = json.loads(done.stdout)["findings"]
+    missing = [each["work"] for each in findings if each["kind"] == "not measured"]
+    assert missing in ([], ["packed beside RedisTimeSeries"])
+    figures = {each["work"]: each for each in findings if each["kind"] == "figure"}
+    assert figures["back-pressure: lost"]["median"] == 0
+    assert all(
+        each["median"] > 0 for work, each in figures.items() if work != "back-pressure: lost"
+    )
+    (scaling,) = [each for each in findings if each["kind"] == "table" and "shards" in each["head"]]
+    assert len(scaling["rows"]) == 24
