@@ -158,7 +158,9 @@ class Pipeline:
     def pack(self, *ticks: Tick, device: str = "pod") -> None:
         """Packed entries of a producer with this name."""
         if device not in self._packers:
-            self._packers[device] = self.publisher(f"packer:{device}"), Packer(device)
+            days = self._writer.days
+            publisher = self.publisher(f"packer:{device}", days=days)
+            self._packers[device] = publisher, Packer(device, partitions=days.partitions)
         publisher, packer = self._packers[device]
         for batch in packer.cut(ticks):
             assert publish(publisher, batch) is Outcome.TAKEN

@@ -78,7 +78,7 @@ BATCH = Instrument(
     kind="histogram",
     help="Readings in a batch that Redis has taken.",
     unit="readings",
-    buckets=(1, 10, 100, 250, 500, 1000, 2500, 5000),
+    buckets=(1, 10, 100, 250, 500, 1000, 2500, 5000, 10_000, 50_000),
 )
 INSTRUMENTS = (
     PRODUCED,

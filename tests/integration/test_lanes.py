@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from itertools import count
 
+import numpy as np
 import pytest
 from redis.cluster import RedisCluster
 
@@ -21,6 +22,7 @@ from hourglass.readings import Reading, Rules
 from hourglassctl.quarantine import quarantined, redrive
 from hourglassctl.replay import DataSet, replay
 from hourglassctl.reset import reset
+from producer.bank import Tick
 from tests.pipeline import DAY, NEXT_DAY, Pipeline, Writer, at, reading
 from tests.services import services
 from tests.waiting import wait_until
@@ -103,6 +105,26 @@ def test_the_hours_of_the_lanes_become_one_average(pipeline: Pipeline) -> None:
     assert average.sum_milli_f == 148_501
     assert (average.min_milli_f, average.max_milli_f) == (-3_000, 70_001)
     assert (average.devices, average.late, average.sealed_by) == (3, 0, "aggregator-1")
+    assert pipeline.audit().clean
+
+
+def test_packed_readings_of_a_lane_add_to_the_others(pipeline: Pipeline) -> None:
+    pods = [device_of(lane) for lane in range(LANES)]
+    for number, pod in enumerate(pods):
+        temperatures = np.array([50_000 + number, 60_000], np.int32)
+        pipeline.pack(Tick(at(7), temperatures), Tick(at(7, 0, 1), temperatures), device=pod)
+    pipeline.produce(*one_for_each_lane(at(7, 30)))
+    assert sorted(lengths(pipeline).values()) == [2, 2, 2]
+    for lane, pod in zip(lanes(pipeline), pods, strict=True):
+        entries = pipeline.cluster.call("XRANGE", lane.stream, "-", "+")
+        assert {fields[b"device"].decode() for _, fields in entries} == {pod}
+    count_all(pipeline)
+    pipeline.drive(at(8))
+
+    pipeline.sealer("aggregator-1").step()
+
+    assert published(pipeline) == [(at(7), 15)]
+    assert pipeline.averages()[0].sum_milli_f == 2 * (3 * 110_000 + 3) + 3 * 50_000
     assert pipeline.audit().clean
 
 
