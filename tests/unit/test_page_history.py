@@ -71,6 +71,8 @@ def test_the_next_page_begins_after_the_last_hour_of_this_one(
         ({"limit": "1e2"}, "limit is '1e2'"),
         ({"limit": "٣"}, "limit is '٣'"),
         ({"limit": "9" * 5000}, "limit is '999"),
+        ({"limit": "0000000019999999"}, "limit is '0000000019999999'"),
+        ({"limit": "000000001" + "0" * 5000}, "limit is '000000001000"),
     ],
 )
 def test_a_wrong_parameter_is_refused_by_name_with_the_remedy(
@@ -85,7 +87,12 @@ def test_a_wrong_parameter_is_refused_by_name_with_the_remedy(
     assert len(message) < 200
 
 
-@given(st.dictionaries(st.sampled_from(["from", "to", "limit"]), st.text(max_size=40)))
+#: Digits of any length: more than a number of the parameter has, and more than Python reads.
+zeros = st.integers(0, 20).map("0".__mul__)
+digits = st.tuples(zeros, st.integers(0, 10**10).map(str), zeros | st.just("0" * 5000)).map("".join)
+
+
+@given(st.dictionaries(st.sampled_from(["from", "to", "limit"]), st.text(max_size=40) | digits))
 def test_any_text_is_understood_or_refused(parameters: dict[str, str]) -> None:
     try:
         query = Query.of(parameters, NOW_MS)

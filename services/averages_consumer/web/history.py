@@ -19,6 +19,8 @@ from hourglass.times import parse_time
 
 DEFAULT_LIMIT = 120
 MOST_HOURS = 1000
+#: No number that may be asked for takes more, and Python refuses to read thousands of them.
+_MOST_DIGITS = 9
 #: The last hour that a datetime can name.
 _LATEST_MS = 253_402_297_200_000
 
@@ -82,6 +84,7 @@ def _time(parameters: Mapping[str, str], name: str, default_ms: int) -> int:
 
 def _limit(parameters: Mapping[str, str]) -> int:
     text = parameters.get("limit", str(DEFAULT_LIMIT))
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= MOST_HOURS):
+    is_short = text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
+    if not (is_short and 1 <= int(text) <= MOST_HOURS):
         raise BadRequest(f"limit is {text[:40]!r}: give a whole number from 1 to {MOST_HOURS}")
     return int(text)
