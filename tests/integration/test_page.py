@@ -110,6 +110,8 @@ def test_a_key_that_somebody_spoilt_is_a_trouble_and_harms_nothing_else(
     pipeline.cluster.call("HSET", DAY.hours, "00:count", "many")
     pipeline.cluster.call("EXPIRE", DAY.hours, 60)
     wait_until(lambda: "redis-unreadable" in codes(page))
+    redis = status(page)["redis"]
+    assert (redis["answers"], redis["readable"]) == (True, False)
 
     pipeline.publish(average(0))
     wait_until(lambda: len(shown(page)) == 1)

@@ -23,7 +23,8 @@ HOUR_9_MS = DAY.hour_start_ms(9)
 
 WRONG: Mapping[str, dict[str, Any]] = {
     "redis-away": {"averages_at_ms": NOW_MS - REDIS_STALE_MS - 1},
-    "redis-unreadable": {"unreadable": "NOPERM this user has no permissions"},
+    "redis-unreadable": {"unreadable": {"survey": "NOPERM this user has no permissions"}},
+    "looking": {"survey": None, "averages": [], "begun_ms": NOW_MS},
     "warehouse-away": {"rows_at_ms": NOW_MS - WAREHOUSE_STALE_MS - 1},
     "not-ready": {"not_ready": ["redis: it does not answer"]},
     "missing-hours": {"missing_hours": 2},

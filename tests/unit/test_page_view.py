@@ -223,6 +223,30 @@ def test_what_redis_said_grows_old(age_ms: int, *, answers: bool) -> None:
         assert (source.answers, source.as_of) == (answers, moment(NOW_MS - age_ms))
 
 
+@pytest.mark.parametrize(("age_ms", "answers"), [(0, True), (REDIS_STALE_MS + 1, False)])
+def test_redis_is_away_if_no_look_at_it_ever_succeeds(age_ms: int, *, answers: bool) -> None:
+    source = view.status(snapshot(survey=None, begun_ms=NOW_MS - age_ms), PERIOD_S, "me").redis
+
+    assert (source.answers, source.as_of) == (answers, moment(NOW_MS - age_ms))
+
+
+@pytest.mark.parametrize(("age_ms", "answers"), [(0, True), (REDIS_STALE_MS + 1, False)])
+def test_redis_answers_as_long_as_it_says_what_cannot_be_read(
+    age_ms: int, *, answers: bool
+) -> None:
+    as_of_ms = NOW_MS - REDIS_STALE_MS - 60_000
+    seen = snapshot(
+        survey=survey(at=instant(as_of_ms)),
+        unreadable={"survey": "10:count is 'many'"},
+        unreadable_at_ms=NOW_MS - age_ms,
+    )
+
+    source = view.status(seen, PERIOD_S, "me").redis
+
+    assert (source.answers, source.readable) == (answers, False)
+    assert source.as_of == moment(as_of_ms)
+
+
 @pytest.mark.parametrize(("age_ms", "answers"), [(0, True), (WAREHOUSE_STALE_MS + 1, False)])
 def test_what_the_warehouse_said_grows_old(age_ms: int, *, answers: bool) -> None:
     source = view.status(snapshot(rows_at_ms=NOW_MS - age_ms), PERIOD_S, "me").warehouse
@@ -231,11 +255,14 @@ def test_what_the_warehouse_said_grows_old(age_ms: int, *, answers: bool) -> Non
 
 
 def test_nothing_is_known_before_redis_has_been_looked_at() -> None:
-    seen = snapshot(survey=None, averages=[], rows=[])
+    seen = snapshot(survey=None, averages=[], rows=[], begun_ms=NOW_MS)
 
     status = view.status(seen, PERIOD_S, "me")
 
     assert (status.lag, status.to_load, status.published_until) == (None, None, None)
+    assert (status.pending, status.late, status.quarantined) == (None, None, None)
+    assert status.open_hours == []
+    assert (status.redis.answers, status.redis.readable) == (True, None)
     assert view.partitions(seen).partitions == []
     assert view.averages(seen, PERIOD_S).hours == []
 

@@ -6,8 +6,8 @@ made them, of new documents.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import blake2b
@@ -18,7 +18,7 @@ import msgspec
 
 from averages_consumer.table import HourRow
 from averages_consumer.web import view
-from averages_consumer.web.snapshot import Snapshot, Survey, still_due
+from averages_consumer.web.snapshot import Look, Snapshot, Survey, still_due
 from hourglass.averages import HourlyAverage
 from hourglass.clock import Instant, PipelineClock
 from hourglass.errors import Damaged, Unreachable
@@ -81,8 +81,13 @@ class Board:
         #: The last look at the clock.
         self.instant = begun
         self._listeners: list[Callable[[Documents], None]] = []
+        self._begun = begun
+        self._begun_s = time.monotonic()
         self._snapshot = Snapshot(
-            instant=begun, averages_at_ms=begun.real_ms, rows_at_ms=begun.real_ms
+            instant=begun,
+            begun_ms=begun.real_ms,
+            averages_at_ms=begun.real_ms,
+            rows_at_ms=begun.real_ms,
         )
         self.documents: Documents = {}
         self.refresh()
@@ -101,15 +106,19 @@ class Board:
         known = self._snapshot.averages
         averages = news.added_to(known, AVERAGES_KEPT) if changed else known
         self._know(averages=averages, averages_at_ms=self._now().real_ms)
+        self._found("averages", {})
         if changed:
             self.refresh()
 
     def surveyed(self, survey: Survey) -> None:
         due_since = still_due(self._snapshot.due_since, survey.overview)
-        self._know(survey=survey, due_since=due_since, unreadable="")
+        self._know(survey=survey, due_since=due_since)
+        self._found("survey", {})
 
-    def unreadable(self, why: str) -> None:
-        self._know(unreadable=why)
+    def unreadable(self, look: Look, why: str) -> None:
+        """Redis answered that look, and what it said cannot be read."""
+        self._know(unreadable_at_ms=self._now().real_ms)
+        self._found(look, {look: why})
 
     def loaded(self, rows: Sequence[HourRow]) -> None:
         self._know(rows=rows, rows_at_ms=self._now().real_ms)
@@ -128,9 +137,19 @@ class Board:
                 listener(self.documents)
 
     def _now(self) -> Instant:
-        with suppress(Unreachable, Damaged):  # the survey says so
+        try:
             self.instant = self._clock.look()
+        except (Unreachable, Damaged):  # it was never read, and time passes all the same
+            passed_ms = round(1000 * (time.monotonic() - self._begun_s))
+            self.instant = replace(self._begun, real_ms=self._begun.real_ms + passed_ms)
         return self.instant
+
+    def _found(self, look: Look, unreadable: Mapping[Look, str]) -> None:
+        """What that look found, in place of what it found before."""
+        with self._lock:
+            before = self._snapshot.unreadable
+            others = {each: before[each] for each in before if each != look}
+            self._snapshot = replace(self._snapshot, unreadable={**others, **unreadable})
 
     def _know(self, **changes: Any) -> None:
         with self._lock:

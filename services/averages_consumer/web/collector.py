@@ -61,7 +61,7 @@ class Collector:
             except Unreachable:
                 pass
             except (Damaged, Unsuitable, ResponseError) as error:
-                self.board.unreadable(str(error))
+                self.board.unreadable("averages", str(error))
             self.host.beat("page-averages")
             self.host.stop.wait(RETRY_S)
 
@@ -74,7 +74,7 @@ class Collector:
             except Unreachable:
                 pass  # what is shown grows old by itself, and the page says so
             except (Damaged, Unsuitable, ResponseError, ValueError) as error:
-                self.board.unreadable(str(error))
+                self.board.unreadable("survey", str(error))
 
         self._every(SURVEY_S, "page-survey", step)
 

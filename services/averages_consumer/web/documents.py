@@ -133,12 +133,25 @@ class Source(Struct, frozen=True, kw_only=True):
     as_of: Annotated[datetime, Meta(description="Real time of its last answer.")]
 
 
+class RedisSource(Source, frozen=True, kw_only=True):
+    """Redis, which may answer and yet not be as the pipeline makes it."""
+
+    readable: Annotated[
+        bool | None,
+        Meta(
+            description="Whether what it says can be read; null before the first look at it. What "
+            "is shown is as of `as_of` where it cannot."
+        ),
+    ]
+
+
 class Trouble(Struct, frozen=True, kw_only=True):
-    """One thing that is wrong now, in one line."""
+    """One thing that is wrong now, in one line. Code and `about` name it as long as it lasts."""
 
     code: str
     severity: Severity
     text: str
+    about: Annotated[str, Meta(description="The stream that it is with; empty if none.")] = ""
 
 
 class Status(Struct, frozen=True, kw_only=True):
@@ -147,7 +160,7 @@ class Status(Struct, frozen=True, kw_only=True):
     served_by: str
     real_time: datetime
     clock: Clock
-    redis: Source
+    redis: RedisSource
     warehouse: Source
     published_until: Annotated[
         datetime | None, Meta(description="End of the last published hour; null before the first.")
@@ -161,12 +174,21 @@ class Status(Struct, frozen=True, kw_only=True):
         Count | None,
         Meta(description="Readings not counted yet, in all partitions; null if one is unknown."),
     ]
-    pending: Annotated[int, Meta(ge=0, description="Entries delivered and not counted yet.")]
+    pending: Annotated[
+        Count | None,
+        Meta(description="Entries delivered and not counted yet; null if unknown."),
+    ]
     to_load: Annotated[
         Count | None, Meta(description="Averages on their way to the warehouse; null if unknown.")
     ]
-    late: Annotated[int, Meta(description="Late readings in the partitions that live.")]
-    quarantined: Annotated[int, Meta(description="Readings in quarantine, of all days kept.")]
+    late: Annotated[
+        int | None,
+        Meta(description="Late readings in the partitions that live; null if unknown."),
+    ]
+    quarantined: Annotated[
+        int | None,
+        Meta(description="Readings in quarantine, of all days kept; null if unknown."),
+    ]
     troubles: list[Trouble]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from typing import Literal, TypeAlias
 
 from averages_consumer.table import HourRow
 from hourglass.averages import HourlyAverage, HourRecord, joined_hours
@@ -16,6 +17,9 @@ from hourglass.overview import Overview
 #: and what is shown is no longer how it is.
 REDIS_STALE_MS = 5_000
 WAREHOUSE_STALE_MS = 10_000
+
+#: Redis is looked at in two ways, each of which may find what cannot be read.
+Look: TypeAlias = Literal["averages", "survey"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,16 +47,19 @@ class Snapshot:
     """Times are real time in ms, hours their start in ms.
 
     instant: now, by the clock as it was last read
+    begun_ms: since when Redis has been looked at
     averages: what stands on `temps:averages`, in order
     rows: what the warehouse has of the last days, in order
     averages_at_ms, rows_at_ms: when Redis and the warehouse last answered
     due_since: since when each hour has been due that has readings and is not published
     not_ready: what keeps this process from doing its job
-    unreadable: why what is in Redis cannot be read though it answers; empty if it can
+    unreadable: why what is in Redis cannot be read though it answers, by which look at it
+    unreadable_at_ms: when that was last so
     missing_hours: published hours that the stream gave up before the warehouse had them
     """
 
     instant: Instant
+    begun_ms: int = 0
     averages: Sequence[HourlyAverage] = ()
     averages_at_ms: int = 0
     survey: Survey | None = None
@@ -60,18 +67,27 @@ class Snapshot:
     rows_at_ms: int = 0
     due_since: Mapping[int, int] = field(default_factory=dict[int, int])
     not_ready: Sequence[str] = ()
-    unreadable: str = ""
+    unreadable: Mapping[Look, str] = field(default_factory=dict[Look, str])
+    unreadable_at_ms: int = 0
     missing_hours: int = 0
 
     @property
     def redis_at_ms(self) -> int:
-        """When all that is known of Redis was so."""
-        survey = self.survey
-        return min(self.averages_at_ms, survey.overview.instant.real_ms if survey else 1 << 62)
+        """When all that is known of Redis was so; before anything is, when it was first asked."""
+        surveyed_ms = self.survey.overview.instant.real_ms if self.survey else self.begun_ms
+        return min(self.averages_at_ms, surveyed_ms)
 
     @property
     def redis_answers(self) -> bool:
-        return self.instant.real_ms - self.redis_at_ms <= REDIS_STALE_MS
+        answered_ms = max(self.redis_at_ms, self.unreadable_at_ms)
+        return self.instant.real_ms - answered_ms <= REDIS_STALE_MS
+
+    @property
+    def redis_readable(self) -> bool | None:
+        """Whether what Redis says can be read; None before the first look at all of it."""
+        if self.unreadable:
+            return False
+        return None if self.survey is None else True
 
     @property
     def warehouse_answers(self) -> bool:

@@ -30,8 +30,8 @@ def _error(code: str, text: str) -> Trouble:
     return Trouble(code=code, severity="error", text=text)
 
 
-def _warning(code: str, text: str) -> Trouble:
-    return Trouble(code=code, severity="warning", text=text)
+def _warning(code: str, text: str, about: str = "") -> Trouble:
+    return Trouble(code=code, severity="warning", text=text, about=about)
 
 
 def _info(code: str, text: str) -> Trouble:
@@ -39,17 +39,20 @@ def _info(code: str, text: str) -> Trouble:
 
 
 def _sources(snapshot: Snapshot) -> Iterator[Trouble]:
-    if snapshot.unreadable:
-        yield _error(
-            "redis-unreadable",
-            f"Redis answers, and this page cannot read what it says: {snapshot.unreadable}",
-        )
-    elif not snapshot.redis_answers:
+    if not snapshot.redis_answers:
         yield _error(
             "redis-away",
             f"Redis has not answered since {iso(snapshot.redis_at_ms)}: "
             "partitions and averages are shown as they were then.",
         )
+    elif snapshot.unreadable:
+        yield _error(
+            "redis-unreadable",
+            "Redis answers, and this page cannot read what it says: "
+            f"{'; '.join(sorted(set(snapshot.unreadable.values())))}",
+        )
+    elif snapshot.redis_readable is None:
+        yield _info("looking", "Redis is being looked at for the first time: nothing is known yet.")
     if not snapshot.warehouse_answers:
         yield _error(
             "warehouse-away",
@@ -131,11 +134,16 @@ def _partition(state: StreamState) -> Iterator[Trouble]:
         yield _warning(
             "lag-unknown",
             f"Redis cannot tell the lag of {state.stream}: unknown, which is not zero.",
+            state.stream,
         )
     if not state.consumers and (state.lag != 0 or state.pending):
-        yield _warning("nobody-reads", f"Nobody reads {state.stream}: do the aggregators run?")
+        yield _warning(
+            "nobody-reads",
+            f"Nobody reads {state.stream}: do the aggregators run?",
+            state.stream,
+        )
     if state.expires_ms is None:
-        yield _warning("never-expires", f"{state.stream} has no time to live.")
+        yield _warning("never-expires", f"{state.stream} has no time to live.", state.stream)
 
 
 def _count(number: int, noun: str) -> str:

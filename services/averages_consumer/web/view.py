@@ -15,6 +15,7 @@ from averages_consumer.web.documents import (
     OpenHour,
     Partition,
     Partitions,
+    RedisSource,
     Source,
     Status,
 )
@@ -138,17 +139,19 @@ def _partition(view: PartitionView, quarantined: int) -> Partition:
 
 
 def open_hours(snapshot: Snapshot, period_s: float) -> list[OpenHour]:
-    """The hours with readings that are not sealed, and the one in progress even if it has none."""
+    """The hours with readings that are not sealed, and the one in progress even if it has none;
+    nothing as long as nothing is known of them."""
+    if snapshot.survey is None:
+        return []
     now_ms = snapshot.instant.now_ms
     current = now_ms - now_ms % HOUR_MS
     empty = HourRecord(start_ms=current, count=0, sum_milli_f=0)
     found: dict[int, HourRecord] = {}
     sealed = False
-    if snapshot.survey is not None:
-        for record in snapshot.survey.records():
-            sealed |= record.sealed and record.start_ms == current
-            if record.count and not record.sealed:
-                found[record.start_ms] = record
+    for record in snapshot.survey.records():
+        sealed |= record.sealed and record.start_ms == current
+        if record.count and not record.sealed:
+            found[record.start_ms] = record
     if not sealed:
         found.setdefault(current, empty)
     return [_open_hour(found[hour], now_ms, period_s) for hour in sorted(found)]
@@ -186,7 +189,11 @@ def status(snapshot: Snapshot, period_s: float, served_by: str) -> Status:
             mode=cast(Literal["wall", "running", "driven"], str(instant.spec.mode)),
             speed=instant.spec.speed,
         ),
-        redis=Source(answers=snapshot.redis_answers, as_of=moment(snapshot.redis_at_ms)),
+        redis=RedisSource(
+            answers=snapshot.redis_answers,
+            readable=snapshot.redis_readable,
+            as_of=moment(snapshot.redis_at_ms),
+        ),
         warehouse=Source(answers=snapshot.warehouse_answers, as_of=moment(snapshot.rows_at_ms)),
         published_until=None if frontier is None else moment(frontier + HOUR_MS),
         open_hours=open_hours(snapshot, period_s),
@@ -194,10 +201,10 @@ def status(snapshot: Snapshot, period_s: float, served_by: str) -> Status:
         lag_readings=None
         if overview is None
         else sum_known([state.lag_readings for state in states]),
-        pending=sum(state.pending for state in states),
+        pending=None if overview is None else sum(state.pending for state in states),
         to_load=None if stream is None else sum_known([stream.lag, stream.pending]),
-        late=sum(record.late for record in survey.records()) if survey else 0,
-        quarantined=sum(survey.quarantined.values()) if survey else 0,
+        late=sum(record.late for record in survey.records()) if survey else None,
+        quarantined=sum(survey.quarantined.values()) if survey else None,
         troubles=troubles(snapshot),
     )
 
