@@ -34,13 +34,18 @@ class Visitor:
     asked: list[str] = field(default_factory=list[str])
     _contexts: list[BrowserContext] = field(default_factory=list[BrowserContext])
 
-    def open(self, url: str, *, state: str = "live", **options: Any) -> Page:
-        """The page, once it says that it is in that state; `options` are the browser context's."""
+    def open(self, url: str, *, state: str = "live", blocked: str = "", **options: Any) -> Page:
+        """The page, once it says that it is in that state; `options` are the browser context's.
+
+        blocked: a file that the browser does not get
+        """
         context = self.browser.new_context(**options)
         context.set_default_timeout(PATIENCE_MS)
         self._contexts.append(context)
         context.on("request", lambda request: self.asked.append(request.url))
         page = context.new_page()
+        if blocked:
+            page.route(f"**/{blocked}", lambda route: route.abort())
         page.on("console", self._heard)
         page.on("pageerror", lambda error: self.said.append(str(error)))
         page.goto(url)
@@ -88,5 +93,7 @@ def settled(page: Page) -> Page:
 
 def violations(page: Page) -> list[str]:
     """What axe finds wrong, by the rules of WCAG 2.2 AA and its own best practices."""
-    found = Axe().run(page).response["violations"]
+    # Off unless asked for, though WCAG 2.2 has it.
+    options = {"rules": {"target-size": {"enabled": True}}}
+    found = Axe().run(page, options=options).response["violations"]
     return [f"{each['id']}: {node['html']}" for each in found for node in each["nodes"]]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.pipeline import Pipeline, at, reading
+from tests.pipeline import DAY, Pipeline, at, reading
 from tests.services import Services
 from tests.visiting import Visitor, serve, settled, unlike, violations
 from tests.waiting import wait_until
@@ -196,5 +196,49 @@ def test_a_screen_reader_is_not_told_the_same_again(page: Page, pipeline: Pipeli
 
     pipeline.xadd(temp_f="warm", ts=at(9))
     pipeline.count()
-    expect(page.locator("#troubles")).to_contain_text("cannot be used")
-    assert page.evaluate("window.changes") > 0
+    news = page.locator("#news")
+    expect(news).to_have_text(re.compile("^Odd 1 reading cannot be used"))
+
+    # More of it may come than can be listened to; whoever looks on sees it.
+    page.evaluate("window.changes = 0")
+    pipeline.xadd(temp_f="warm", ts=at(9))
+    pipeline.count()
+    expect(page.locator("#troubles")).to_contain_text("2 readings cannot be used")
+    assert page.evaluate("window.changes") == 0
+
+    pipeline.cluster.call("PERSIST", DAY.stream)
+    expect(news).to_have_text(f"Odd {DAY.stream} has no time to live.")
+    pipeline.cluster.call("EXPIRE", DAY.stream, 100_000)
+    expect(news).to_have_text(f"Over: {DAY.stream} has no time to live.")
+    expect(page.locator("#troubles")).not_to_contain_text("no time to live")
+
+
+#: The contrast of two colours of the page's, by https://www.w3.org/TR/WCAG22/#dfn-contrast-ratio
+CONTRAST = """
+(names) => {
+  const luminance = (name) => {
+    const swatch = new OffscreenCanvas(1, 1).getContext("2d");
+    swatch.fillStyle = getComputedStyle(document.documentElement).getPropertyValue(name);
+    swatch.fillRect(0, 0, 1, 1);
+    const linear = [...swatch.getImageData(0, 0, 1, 1).data]
+      .map((part) => part / 255)
+      .map((part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2];
+  };
+  const [darker, lighter] = names.map(luminance).sort((one, other) => one - other);
+  return (lighter + 0.05) / (darker + 0.05);
+}
+"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_what_is_drawn_stands_out_from_what_it_is_drawn_on(
+    visitor: Visitor, url: str, scheme: str
+) -> None:
+    page = settled(visitor.open(url, color_scheme=scheme))
+    drawn = ("--accent", "--range", "--revised", "--whole", "--part", "--ok", "--warn", "--error")
+    pairs = [*((name, "--card") for name in drawn), ("--accent", "--grid")]
+
+    contrasts = {pair: page.evaluate(CONTRAST, pair) for pair in pairs}
+
+    assert {pair: ratio for pair, ratio in contrasts.items() if ratio < 3} == {}

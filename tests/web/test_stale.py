@@ -7,11 +7,20 @@ import re
 import pytest
 from playwright.sync_api import expect
 
+from averages_consumer.web.snapshot import REDIS_STALE_MS
 from hourglassctl.embedded import EmbeddedCluster
 from hourglassctl.formation import free_ports
-from tests.pipeline import Pipeline
+from tests.browsing import ask
+from tests.pipeline import DAY, Pipeline, at, reading
 from tests.services import Services, services
 from tests.visiting import NAME, Visitor, serve, unlike, violations
+
+LOOKING = {
+    "code": "looking",
+    "about": "",
+    "severity": "info",
+    "text": "Redis is being looked at",
+}
 
 
 @pytest.mark.embedded(node_timeout_ms=60_000)
@@ -43,6 +52,59 @@ def test_when_redis_goes_what_was_known_stays_and_is_called_stale(
         expect(page.locator("#stale")).to_be_hidden()
         assert page.evaluate(mark) == "none"
         visitor.close()
+
+
+def test_when_redis_answers_what_cannot_be_read_the_page_says_that_and_not_that_it_is_away(
+    visitor: Visitor, running: Services, pipeline: Pipeline, warehouse_url: str
+) -> None:
+    pipeline.drive(at(3, 30))
+    pipeline.publish(*map(unlike, range(3)))
+    pipeline.produce(reading(at(3)))
+    pipeline.count()
+    page = visitor.open(serve(running, warehouse_url))
+    expect(page.locator("#partitions tbody tr")).to_have_count(1)
+
+    pipeline.cluster.call("HSET", DAY.hours, "03:count", "many")
+
+    page.wait_for_selector("[data-state=unreadable]")
+    expect(page.get_by_role("status")).to_have_text("Redis cannot be read")
+    expect(page.get_by_role("alert")).to_contain_text("Redis answers what this page cannot read")
+    expect(page.locator("#troubles")).not_to_contain_text("has not answered")
+    expect(page.locator("#partitions tbody tr")).to_have_count(1)
+    page.wait_for_timeout(REDIS_STALE_MS + 2_000)
+    expect(page.get_by_role("status")).to_have_text("Redis cannot be read")
+
+    pipeline.cluster.call("HSET", DAY.hours, "03:count", 1)
+    page.wait_for_selector("[data-state=live]")
+    expect(page.locator("#stale")).to_be_hidden()
+
+
+def test_before_the_first_look_at_redis_the_page_says_that_nothing_is_known(
+    visitor: Visitor, running: Services, pipeline: Pipeline, warehouse_url: str
+) -> None:
+    pipeline.produce(reading(at(0)))
+    pipeline.count()
+    # That passes too soon to be seen: this page is shown it, and hears of nothing else.
+    url = serve(running, warehouse_url)
+    page = visitor.open(url, blocked="page.js", state="")
+    status = ask(url, "api/status").json()
+    first = {**status, "troubles": [LOOKING], "redis": {**status["redis"], "readable": None}}
+    first |= {"open_hours": [], "pending": None, "late": None, "quarantined": None, "lag": None}
+
+    page.evaluate(
+        "async (status) => {"
+        " const {showConnection, showStatus} = await import('/assets/show.js');"
+        " showStatus(status); showConnection(status, true); }",
+        first,
+    )
+
+    expect(page.get_by_role("status")).to_have_text("Looking")
+    expect(page.locator("#troubles")).to_have_text("Note Redis is being looked at")
+    for each in ("late", "quarantined"):
+        expect(page.locator(f"#{each}")).to_have_text("unknown")
+    expect(page.locator("#open-about")).to_be_empty()
+    # That a file was refused the browser says of its own accord.
+    visitor.said = [said for said in visitor.said if "net::ERR" not in said]
 
 
 def test_when_its_server_goes_the_page_says_so_and_finds_it_again(

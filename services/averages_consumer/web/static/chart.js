@@ -35,7 +35,22 @@ const shared = {
   tzDate: (at) => uPlot.tzDate(new Date(at * SECOND_MS), "Etc/UTC"),
 };
 /** Only the average, and the hour in progress, have a point at the cursor. */
-const hasPoint = (size) => (_, series) => (series > 2 ? size : 0);
+const hasPoint = (size) => (_, series) => (series === 3 || series === 4 ? size : 0);
+/** A diamond, which is told from a ring without its colour. */
+function diamonds(plot, series, from, to) {
+  const path = new Path2D();
+  const reach = 5.5 * devicePixelRatio;
+  for (let index = from; index <= to; index += 1) {
+    const value = plot.data[series][index];
+    if (value === null) continue;
+    const x = plot.valToPos(plot.data[0][index], "x", true);
+    const y = plot.valToPos(value, "y", true);
+    path.moveTo(x, y - reach);
+    for (const [right, down] of [[1, 0], [0, 1], [-1, 0]]) path.lineTo(x + right * reach, y + down * reach);
+    path.closePath();
+  }
+  return { stroke: path, fill: path };
+}
 const cursor = {
   y: false,
   drag: { x: false, y: false },
@@ -52,7 +67,7 @@ export class Chart {
     this.completenessAt = document.getElementById("completeness");
     this.slider = document.getElementById("scrubber");
     this.readout = document.getElementById("readout");
-    this.averages = new uPlot(this.#averagesOptions(), [[], [], [], [], []], this.averagesAt);
+    this.averages = new uPlot(this.#averagesOptions(), [[], [], [], [], [], []], this.averagesAt);
     this.completeness = new uPlot(this.#completenessOptions(), [[], [], []], this.completenessAt);
     // For whoever looks into the page with its tools.
     this.averagesAt.plot = this.averages;
@@ -65,7 +80,7 @@ export class Chart {
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#redraw());
   }
 
-  /** Hours without an average are gaps; the hour in progress is a ring. */
+  /** Hours without an average are gaps; the hour in progress is a ring, a revised one a diamond. */
   show({ start, end, hours }, openHours) {
     const open = openHours.filter((each) => each.observations);
     const shown = JSON.stringify([start, end, hours, open]);
@@ -86,6 +101,7 @@ export class Chart {
       column(known, "min_temp_f"),
       column(known, "average_temp_f"),
       grid.map((at) => (known.has(at) ? null : (inProgress.get(at)?.average_temp_f ?? null))),
+      grid.map((at) => (known.get(at)?.revision ? known.get(at).average_temp_f : null)),
     ]);
     const complete = column(known, "completeness");
     this.completeness.setData([
@@ -101,7 +117,7 @@ export class Chart {
 
   /** The last hour that has an average. */
   #last() {
-    return Math.max(0, this.#hours.findLastIndex((each) => each && "in_warehouse" in each));
+    return this.#hours.reduce((last, each, at) => (each && "in_warehouse" in each ? at : last), 0);
   }
 
   /** Whether the reader stays with the latest hour as new ones come. */
@@ -146,7 +162,7 @@ export class Chart {
   }
 
   #averagesOptions() {
-    const range = { width: 0, points: { show: false }, spanGaps: false };
+    const range = { width: 1, stroke: colour("--range"), points: { show: false }, spanGaps: false };
     return {
       ...shared,
       ...this.#size(this.averagesAt),
@@ -160,14 +176,20 @@ export class Chart {
       bands: [{ series: [1, 2], fill: colour("--band") }],
       series: [
         {},
-        { label: "maximum", ...range, stroke: colour("--band") },
-        { label: "minimum", ...range, stroke: colour("--band") },
+        { label: "maximum", ...range },
+        { label: "minimum", ...range },
         { label: "average", stroke: colour("--accent"), width: 2, points: { show: false }, spanGaps: false },
         {
           label: "in progress",
           stroke: colour("--accent"),
           paths: () => null,
           points: { show: true, size: 9, width: 2, stroke: colour("--accent"), fill: colour("--card") },
+        },
+        {
+          label: "revised",
+          stroke: colour("--revised"),
+          paths: () => null,
+          points: { show: true, width: 1, stroke: colour("--card"), fill: colour("--revised"), paths: diamonds },
         },
       ],
       hooks: {

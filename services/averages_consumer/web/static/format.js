@@ -6,6 +6,7 @@ const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "
 export const HOUR_MS = 3_600_000;
 
 export const count = (number) => (number === null ? "unknown" : whole.format(number));
+export const entries = (number) => (number === 1 ? "1 entry" : `${count(number)} entries`);
 export const degrees = (number) => (number === null ? "–" : number.toFixed(1));
 
 /** 1 only for what is whole: 0.9999 is 99 %. */

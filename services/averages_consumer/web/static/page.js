@@ -1,26 +1,48 @@
 // Listens to the event stream and shows what comes. Each event carries one document of the API, whole.
 
-import { Chart } from "./chart.js";
-import { showAverages, showConnection, showPartitions, showStatus } from "./show.js";
+import { showAverages, showConnection, showNoChart, showPartitions, showStatus } from "./show.js";
 
 // A status comes every second: after this long without one the connection is dead, whatever it says.
 const SILENT_MS = 8_000;
 const AGAIN_MS = 3_000;
 
-const chart = new Chart();
 const known = { averages: null, status: null, partitions: null };
+let chart = null;
 let source;
 let heardAt;
+
+// The chart comes by itself: where it cannot be drawn, all the rest is there without it.
+function draw() {
+  if (!chart || !known.averages) return;
+  try {
+    chart.show(known.averages, known.status?.open_hours ?? []);
+  } catch (error) {
+    doWithoutChart(error);
+  }
+}
+
+function doWithoutChart(error) {
+  chart = null;
+  console.error("the chart cannot be drawn:", error);
+  showNoChart();
+}
+
+import("./chart.js")
+  .then(({ Chart }) => {
+    chart = new Chart();
+    draw();
+  })
+  .catch(doWithoutChart);
 
 const shows = {
   averages() {
     showAverages(known.averages);
-    chart.show(known.averages, known.status?.open_hours ?? []);
+    draw();
   },
   status() {
     showStatus(known.status);
     showConnection(known.status, true);
-    if (known.averages) chart.show(known.averages, known.status.open_hours);
+    draw();
     if (known.partitions) showPartitions(known.partitions, known.status);
   },
   partitions() {

@@ -1,7 +1,7 @@
 // Puts the documents into the page. What has not changed is left alone, so that a screen reader
 // keeps its place and announces only what is new.
 
-import { count, day, degrees, exact, hour, isoDay, left, percent, time } from "./format.js";
+import { count, day, degrees, entries, exact, hour, isoDay, left, percent, time } from "./format.js";
 
 const of = (id) => document.getElementById(id);
 
@@ -39,7 +39,7 @@ export function showAverages({ hours }) {
       ? `${hour(latest.hour)}; from ${degrees(latest.min_temp_f)} to ${degrees(latest.max_temp_f)} °F${revision}`
       : "No hour has been published yet.",
   );
-  const rows = hours.toReversed().map((each) => [
+  const rows = [...hours].reverse().map((each) => [
     `${isoDay(each.hour)} ${time(each.hour)}`,
     degrees(each.average_temp_f),
     degrees(each.min_temp_f),
@@ -80,41 +80,75 @@ export function showStatus(status) {
   showTroubles(status.troubles);
   showOpenHour(status.open_hours);
   put(of("lag"), count(status.lag_readings), status.lag_readings === null ? "figure odd" : "figure");
-  put(of("lag-about"), `readings to be counted, ${count(status.pending)} entries in hands`);
+  put(of("lag-about"), `readings to be counted, ${entries(status.pending)} in hands`);
   const loading = status.to_load === null ? "unknown" : status.to_load ? `${count(status.to_load)} to load` : "complete";
   put(of("load"), status.warehouse.answers ? loading : "away", status.warehouse.answers ? "figure" : "figure bad");
   const until = status.published_until;
   put(of("load-about"), until ? `published until ${day(until)}, ${time(until)}` : "nothing published yet");
   for (const id of ["late", "quarantined"]) {
-    put(of(id), count(status[id]), status[id] > 0 ? "figure odd" : "figure");
+    put(of(id), count(status[id]), status[id] === 0 ? "figure" : "figure odd");
   }
   put(of("served-by"), `Served by ${status.served_by}.`);
 }
 
 const WORDS = { error: "Wrong", warning: "Odd", info: "Note" };
 
+const NOTHING = { code: "", about: "", severity: "nothing", text: "Nothing: every hour that is due is published." };
+
+/** Each trouble keeps its item as long as it lasts, and what it counts may change in it. */
 function showTroubles(troubles) {
   const list = of("troubles");
-  const shown = troubles.length
-    ? troubles
-    : [{ severity: "nothing", text: "Nothing: every hour that is due is published." }];
-  while (list.children.length > shown.length) list.lastChild.remove();
-  shown.forEach(({ severity, text }, at) => {
-    const item = list.children[at] ?? list.appendChild(document.createElement("li"));
-    const said = WORDS[severity] ? `${WORDS[severity]} ${text}` : text;
-    if (item.textContent === said && item.className === severity) return;
-    item.className = severity;
-    item.replaceChildren(text);
-    if (WORDS[severity]) {
-      const word = document.createElement("b");
-      word.textContent = WORDS[severity];
-      item.prepend(word, " ");
-    }
+  const before = new Map([...list.children].map((item) => [item.dataset.trouble, item]));
+  const shown = new Map((troubles.length ? troubles : [NOTHING]).map((each) => [`${each.code} ${each.about}`, each]));
+  const gone = [...before].filter(([name]) => !shown.has(name)).map(([, item]) => item);
+  const come = [];
+  gone.forEach((item) => item.remove());
+  [...shown].forEach(([name, { severity, text }], at) => {
+    const item = before.get(name) ?? newTrouble(name, severity);
+    if (!before.has(name)) come.push(item);
+    put(item.lastChild, text);
+    if (list.children[at] !== item) list.insertBefore(item, list.children[at] ?? null);
   });
+  announce(come, gone);
+}
+
+function newTrouble(name, severity) {
+  const item = document.createElement("li");
+  item.dataset.trouble = name;
+  item.className = severity;
+  if (WORDS[severity]) {
+    const word = document.createElement("b");
+    word.textContent = WORDS[severity];
+    item.append(word, " ");
+  }
+  item.append(document.createElement("span"));
+  return item;
+}
+
+/** To a screen reader, what came and what went; not what a trouble counts, which changes by the second. */
+function announce(come, gone) {
+  const isTrouble = (item) => item.className !== NOTHING.severity;
+  const over = gone.filter(isTrouble).map((item) => `Over: ${item.lastChild.textContent}`);
+  const said = [...come.map((item) => item.textContent), ...over];
+  if (!said.length) return;
+  of("news").replaceChildren(
+    ...said.map((text) => {
+      const line = document.createElement("p");
+      line.textContent = text;
+      return line;
+    }),
+  );
+}
+
+/** All that is on the page but the chart is there without it. */
+export function showNoChart() {
+  of("charts").hidden = true;
+  of("legend").hidden = true;
+  of("no-chart").hidden = false;
 }
 
 function showOpenHour(openHours) {
-  const open = openHours.findLast((each) => !each.over) ?? openHours.at(-1);
+  const open = openHours.filter((each) => !each.over).at(-1) ?? openHours.at(-1);
   put(of("open"), !open ? "–" : open.observations ? `${degrees(open.average_temp_f)} °F so far` : "no reading yet");
   const waiting = openHours.filter((each) => each.over).length;
   const parts = [];
@@ -125,11 +159,19 @@ function showOpenHour(openHours) {
   if (waiting) parts.push(`${count(waiting)} before it to be sealed`);
   put(of("open-about"), parts.join("; "));
   const meter = of("progress");
-  const share = open?.completeness ?? 0;
-  meter.querySelector(".fill").style.width = `${100 * share}%`;
+  const share = !open ? null : open.observations ? open.completeness : 0;
+  meter.classList.toggle("unknown", share === null);
+  meter.querySelector(".fill").style.width = `${100 * (share ?? 0)}%`;
   meter.querySelector(".mark").style.left = `calc(${100 * (open?.elapsed ?? 0)}% - 1px)`;
-  meter.ariaValueNow = String(Math.floor(100 * share));
-  meter.ariaValueText = open ? `${percent(share)} of the readings, ${percent(open.elapsed)} of the hour` : "none";
+  // Without a value it is a progress of which nobody can tell how far it is.
+  if (share === null) meter.removeAttribute("aria-valuenow");
+  else meter.setAttribute("aria-valuenow", String(Math.floor(100 * share)));
+  meter.setAttribute("aria-valuetext", open ? `${filled(open, share)}, ${percent(open.elapsed)} of the hour` : "no hour is known to be open");
+}
+
+function filled({ observations }, share) {
+  if (!observations) return "no reading yet";
+  return share === null ? `${count(observations)} readings of an unknown number` : `${percent(share)} of the readings`;
 }
 
 /** Whether what is shown is how it is now. `connected`: this page hears from its server. */
@@ -150,5 +192,10 @@ function connection(status, connected) {
   if (!status.redis.answers) {
     return ["stale", "Redis is away", `Stale: Redis does not answer. What is shown is as of ${exact(status.redis.as_of)}.`];
   }
+  if (status.redis.readable === false) {
+    const since = exact(status.redis.as_of);
+    return ["unreadable", "Redis cannot be read", `Stale: Redis answers what this page cannot read. What is shown is as of ${since}.`];
+  }
+  if (status.redis.readable === null) return ["connecting", "Looking", ""];
   return status.warehouse.answers ? ["live", "Live", ""] : ["warehouse-away", "Warehouse is away", ""];
 }
