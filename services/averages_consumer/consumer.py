@@ -34,7 +34,7 @@ from hourglass.telemetry import context_of, exemplar, links_to, messaging
 
 log = logging.getLogger(__name__)
 
-BATCH_ENTRIES = 100
+BATCH_ENTRIES = 1000
 BLOCK_MS = 500
 RECONNECT_S = 0.2
 GAPS_EVERY_S = 60.0

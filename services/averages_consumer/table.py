@@ -23,6 +23,13 @@ _TRACEPARENT = re.compile("[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+def to_the_second(at: datetime) -> datetime:
+    """In UTC, as the table has it. Raises ValueError for a time without a time zone."""
+    if at.tzinfo is None:
+        raise ValueError(f"{at} has no time zone")
+    return at.astimezone(UTC).replace(microsecond=0)
+
+
 class UtcTime(sa.types.TypeDecorator[datetime]):
     """Aware datetimes, to the second: timestamptz, and where there is none, text that sorts by
     time and that SQLite's date functions understand (2025-01-01T00:00:00Z)."""
@@ -38,9 +45,7 @@ class UtcTime(sa.types.TypeDecorator[datetime]):
     def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> Any:
         if value is None:
             return None
-        if value.tzinfo is None:
-            raise ValueError(f"{value} has no time zone")
-        value = value.astimezone(UTC).replace(microsecond=0)
+        value = to_the_second(value)
         return f"{value:%Y-%m-%dT%H:%M:%SZ}" if dialect.name == "sqlite" else value
 
     def process_result_value(self, value: Any, dialect: sa.Dialect) -> datetime | None:
@@ -123,7 +128,7 @@ def row_of(average: HourlyAverage, loaded_at: datetime) -> dict[str, Any]:
         "sealed_by": average.sealed_by,
         "trace_id": _trace_id(average.traceparent),
         "entry_id": average.entry_id,
-        "loaded_at": loaded_at,
+        "loaded_at": to_the_second(loaded_at),
         "revision": 0,
         "late_sum_milli_f": 0,
     }

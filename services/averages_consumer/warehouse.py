@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import (
@@ -112,11 +113,14 @@ class Warehouse:
         """Make the rows of these hours be these averages, all or none. Rows that are so already,
         or were revised since, stay as they are. Raises WarehouseAway."""
         # In order of hour: two processes that write the same hours then wait, and never deadlock.
-        ordered = sorted(averages, key=lambda average: average.start_ms)
-        if not ordered:
+        by_hour = {average.start_ms: average for average in averages}
+        rows = [row_of(by_hour[hour], loaded_at) for hour in sorted(by_hour)]
+        if not rows:
             return
+        is_postgresql = self._url.drivername == _POSTGRESQL
+        in_one = {"rows": msgspec.json.encode(rows).decode()} if is_postgresql else rows
         with self._transaction() as connection:
-            connection.execute(self._upsert, [row_of(average, loaded_at) for average in ordered])
+            connection.execute(self._upsert, in_one)
             reach("load.before-commit")
 
     def revise(self, rows: Sequence[HourRow], revised_at: datetime) -> list[HourRow]:
@@ -218,9 +222,18 @@ def _engine(url: sa.URL) -> sa.Engine:
 
 def _upsert(driver: str) -> sa.Insert:
     """A row gives way to what was published anew with another result, and is else changed only
-    while it is not revised."""
+    while it is not revised.
+
+    PostgreSQL takes all rows in one statement, as JSON: several times as fast as one by one.
+    """
     table = hourly_averages
-    insert = postgresql.insert(table) if driver == _POSTGRESQL else sqlite.insert(table)
+    insert = sqlite.insert(table)
+    if driver == _POSTGRESQL:
+        columns = [sa.column(column.name, column.type) for column in table.columns]
+        encoded = sa.cast(sa.bindparam("rows", type_=sa.Text), postgresql.JSON)
+        rows = sa.func.json_to_recordset(encoded).table_valued(*columns, name="rows")
+        ordered = sa.select(rows.render_derived(with_types=True)).order_by("hour")
+        insert = postgresql.insert(table).from_select(table.columns.keys(), ordered)
     new = insert.excluded
     values = [column for column in table.columns if column.name not in ("hour", "loaded_at")]
     is_revised = table.c.revision > 0

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from datetime import UTC, date, datetime
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from sqlalchemy.dialects import postgresql, sqlite
 
 from averages_consumer.schema import VERSION_TABLE
-from averages_consumer.table import metadata
+from averages_consumer.table import hourly_averages, metadata, row_of
 from averages_consumer.warehouse import Warehouse, WarehouseAway
 from hourglass.errors import Misconfigured
 from hourglass.keys import HOURS
@@ -27,6 +29,8 @@ CREATE TABLE hourly_averages (
   entry_id TEXT NOT NULL, loaded_at {time} NOT NULL
 )
 """
+#: What the second version added.
+SECOND = {"revision", "late_sum_milli_f"}
 A_ROW = """
 INSERT INTO hourly_averages VALUES
   ('2025-01-01T00:00:00Z', 50.0, 360000000, 40.0, 60.5, 7200, 2, 0, 'a', NULL, '1735689600000-0',
@@ -106,6 +110,34 @@ def test_a_change_of_the_schema_is_made_as_a_whole_or_not_at_all(
     connection.exec_driver_sql("DROP TABLE daily_averages")
     start(warehouse_url)
     assert columns(connection) > before
+
+
+@pytest.mark.usefixtures("before_versions")
+def test_a_consumer_of_the_version_before_goes_on_writing(
+    warehouse_url: str, connection: sa.Connection
+) -> None:
+    start(warehouse_url)
+
+    for average_temp_f in (50.0, 51.0):  # inserted, and then put in its place
+        row = {**row_of(average(1), NOON), "average_temp_f": average_temp_f}
+        connection.execute(as_in_the_first_version(connection.dialect.name, row))
+
+    with Warehouse(warehouse_url) as warehouse:
+        _, written = warehouse.rows(DAY.day_ms, DAY.end_ms)
+        assert (written.average_temp_f, written.revision, written.late_sum_milli_f) == (51.0, 0, 0)
+        warehouse.upsert([average(1)], NOON)
+        assert [row.average_temp_f for row in warehouse.rows(DAY.day_ms, DAY.end_ms)] == [50, 50]
+
+
+def as_in_the_first_version(dialect: str, row: dict[str, Any]) -> sa.Insert:
+    """The upsert of a program that knows the columns of that version alone."""
+    columns = (sa.Column(c.name, c.type) for c in hourly_averages.columns if c.name not in SECOND)
+    table = sa.Table("hourly_averages", sa.MetaData(), *columns)
+    insert = (postgresql if dialect == "postgresql" else sqlite).insert(table)
+    return insert.values({c.name: row[c.name] for c in table.columns}).on_conflict_do_update(
+        index_elements=[table.c.hour],
+        set_={column.name: insert.excluded[column.name] for column in table.columns},
+    )
 
 
 def test_the_schema_of_a_newer_program_is_left_alone(

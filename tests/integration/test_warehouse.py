@@ -82,6 +82,16 @@ def test_times_come_back_in_utc_whatever_the_time_zone_they_went_in_with(
     assert row.loaded_at == NOON
 
 
+def test_when_it_was_loaded_is_told_to_the_second_and_never_without_a_zone(
+    warehouse: Warehouse,
+) -> None:
+    warehouse.upsert([average(0)], NOON + timedelta(milliseconds=999))
+    assert [row.loaded_at for row in all_rows(warehouse)] == [NOON]
+
+    with pytest.raises(ValueError, match="no time zone"):
+        warehouse.upsert([average(1)], NOON.replace(tzinfo=None))
+
+
 def test_loading_an_hour_again_changes_nothing(warehouse: Warehouse) -> None:
     warehouse.upsert([average(0), average(1)], NOON)
     before = all_rows(warehouse)
@@ -272,6 +282,31 @@ def test_postgresql_keeps_hours_as_timestamptz(postgres: Postgres) -> None:
         "bigint",
         datetime(2025, 1, 1, 7),  # noqa: DTZ001
     )
+
+
+def test_postgresql_keeps_the_rows_until_they_are_fetched(postgres: Postgres) -> None:
+    """A few at a time: else memory would grow with their number, however an export is written."""
+    url = postgres.new_database()
+    engine = sa.create_engine(sa.make_url(url).set(drivername="postgresql+psycopg"))
+    with Warehouse(url) as warehouse:
+        warehouse.create()
+        warehouse.upsert([average(hour) for hour in range(3000)], NOON)
+        rows = iter(warehouse.rows(0, START_MS + 10_000 * HOUR_MS))
+        next(rows)
+        with engine.connect() as connection:
+            last = connection.exec_driver_sql(
+                "SELECT query FROM pg_stat_activity WHERE datname = current_database()"
+                " AND application_name = 'hourglass-averages-consumer' AND state <> 'idle'"
+            ).scalars()
+            assert [query.split()[0] for query in last] == ["FETCH"]
+        assert sum(1 for _ in rows) == 2999
+    engine.dispose()
+
+
+def test_an_hour_that_comes_twice_in_a_batch_has_the_last_of_them(warehouse: Warehouse) -> None:
+    warehouse.upsert([average(5), average(5, count=7200)], NOON)
+
+    assert [row.observations for row in all_rows(warehouse)] == [7200]
 
 
 def test_a_role_that_may_not_make_tables_can_use_the_one_that_is_there(postgres: Postgres) -> None:
