@@ -5,7 +5,8 @@ hour's row. `temps:averages` stays as it was published.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -17,13 +18,15 @@ from averages_consumer.warehouse import Warehouse, WarehouseAway
 from hourglass.averages import HourRecord
 from hourglass.clock import PipelineClock
 from hourglass.cluster import Cluster
-from hourglass.keys import HOUR_MS
+from hourglass.keys import HOUR_MS, RECORDS_KEPT_MS, Partition
 from hourglass.partitions import recorded
 
 log = logging.getLogger(__name__)
 
-#: How often late readings are looked for.
+#: How often late readings are looked for, in the days that live.
 REVISE_S = 5.0
+#: And in those that expired: nothing comes any more, but nobody may have looked before they did.
+EXPIRED_EVERY_S = 600.0
 
 
 @dataclass(slots=True)
@@ -36,23 +39,33 @@ class Revisions:
     metrics: Instruments
     tell: Callable[[str], None]
     _before: Mapping[int, HourRecord] = field(default_factory=dict[int, HourRecord])
+    _next_expired: float = 0.0
 
     def step(self) -> None:
         """Take in what has come late since the last step, of hours of which nothing came meanwhile:
         so a flood of late readings makes few revisions, and a partition that is being counted
         again, whose late count is on its way, makes none. Raises Unreachable, Damaged."""
-        records = self._late()
+        instant = self.clock.refresh()
+        alive = recorded(self.cluster, instant)
+        records = self._late(alive)
         settled = [each for hour, each in records.items() if self._before.get(hour) == each]
         self._before = records
-        if settled:
-            try:
+        look_at_expired = time.monotonic() >= self._next_expired
+        if look_at_expired:
+            kept = recorded(self.cluster, instant, kept_ms=RECORDS_KEPT_MS)
+            days = {each.day for each in alive}
+            settled += self._late([each for each in kept if each.day not in days]).values()
+        try:
+            if settled:
                 self._revise(settled)
-            except WarehouseAway as error:  # the consumer says so
-                log.debug("revisions: %s", error)
+        except WarehouseAway as error:  # the consumer says so
+            log.debug("revisions: %s", error)
+        else:
+            if look_at_expired:
+                self._next_expired = time.monotonic() + EXPIRED_EVERY_S
 
-    def _late(self) -> Mapping[int, HourRecord]:
-        """The sealed hours of the live days that late readings came for."""
-        partitions = recorded(self.cluster, self.clock.refresh())
+    def _late(self, partitions: Sequence[Partition]) -> Mapping[int, HourRecord]:
+        """The sealed hours of these days that late readings came for."""
         return {
             record.start_ms: record
             for record in hours_of(self.cluster, partitions)

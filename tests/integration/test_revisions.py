@@ -14,7 +14,7 @@ from averages_consumer.instruments import Instruments
 from averages_consumer.revisions import Revisions
 from averages_consumer.table import HourRow
 from averages_consumer.warehouse import Warehouse
-from hourglass.keys import GROUP
+from hourglass.keys import DAY_MS, GROUP, PARTITIONS
 from tests.at_once import at_once
 from tests.browsing import ask
 from tests.pipeline import DAY, Pipeline, at, reading
@@ -197,6 +197,38 @@ def test_a_count_that_is_still_on_its_way_makes_no_revision(
     revisions.step()
 
     assert result(row(warehouse)) == (55.0, 40.0, 70.0, 4, 2, 1)
+
+
+def test_what_came_late_is_taken_in_though_its_day_expired_before_anybody_looked(
+    pipeline: Pipeline, warehouse: Warehouse, revisions: Revisions
+) -> None:
+    load(pipeline, warehouse)
+    late(pipeline, 60.0)
+    pipeline.cluster.call("DEL", DAY.stream)
+    pipeline.cluster.call("DEL", PARTITIONS)
+    pipeline.drive(DAY.day_ms + 10 * DAY_MS)
+
+    revisions.step()
+
+    assert result(row(warehouse)) == (50.0, 40.0, 60.0, 3, 1, 1)
+
+
+def test_days_that_expired_are_not_looked_at_over_and_over(
+    pipeline: Pipeline, warehouse: Warehouse, revisions: Revisions
+) -> None:
+    load(pipeline, warehouse)
+    late(pipeline, 60.0)
+    pipeline.cluster.call("DEL", DAY.stream)
+    pipeline.cluster.call("DEL", PARTITIONS)
+    pipeline.drive(DAY.day_ms + 10 * DAY_MS)
+    revisions.step()
+    before = row(warehouse)
+
+    warehouse.upsert([replace(pipeline.averages()[0], sum_milli_f=1)], NOON)
+    load(pipeline, warehouse)  # as it was published, without what came late
+    revisions.step()
+    assert row(warehouse).revision == 0
+    assert before.revision == 1
 
 
 def test_an_audit_takes_a_revision_for_no_difference(
