@@ -7,7 +7,17 @@ from typing import TypeAlias
 
 from hourglass.errors import Misconfigured
 from hourglass.runtime import collect_seldom
-from hourglassctl.bench import flatness, idle, live, memory, packing, peers, scaling, throughput
+from hourglassctl.bench import (
+    flatness,
+    idle,
+    live,
+    memory,
+    packing,
+    peers,
+    scaling,
+    throughput,
+    warehouse,
+)
 from hourglassctl.bench.figures import Finding, NotMeasured
 from hourglassctl.bench.rig import Amiss, Missing, Rig
 
@@ -19,6 +29,7 @@ WORKS: Mapping[str, Work] = {
     "recovery": throughput.recovery,
     "audit": throughput.audit,
     "end-to-end": live.end_to_end,
+    "warehouse": warehouse.warehouse,
     "back-pressure": live.backpressure,
     "memory": memory.memory,
     "packed": packing.packed,
