@@ -113,13 +113,12 @@ class Delivery:
                 "XCLAIM", stream, GROUP, f"{self.consumer}-claims", idle_ms,
                 *claim.ids[: claim.marked], "RETRYCOUNT", claim.tries, "JUSTID",
             )  # fmt: skip
-            if claimed:
-                break
+            ids = claim.ids if claim.marked == 1 else claimed
+            if claimed and (entries := self._pending_entries(ids)):
+                self._cursor = b"(" + entries[-1][0]
+                self.metrics.reclaimed(len(entries))
+                return entries, claim.undeliverable
             self._cursor = b"(" + claim.ids[0]  # somebody was quicker, or it was deleted
-        entries = self._pending_entries(claim.ids if claim.marked == 1 else claimed)
-        self._cursor = b"(" + entries[-1][0]
-        self.metrics.reclaimed(len(entries))
-        return entries, claim.undeliverable
 
     def _give_a_sign_of_life(self) -> None:
         """To wait for entries is none; to look for something to claim is one."""
@@ -130,12 +129,13 @@ class Delivery:
 
     def _pending_entries(self, ids: Sequence[bytes]) -> Sequence[Entry]:
         """Those of the pending entries `ids` that one reading of the stream finds, the first at
-        least; what is missing among them was deleted, and is acknowledged."""
+        least unless it is gone; what is missing among them was deleted, and is acknowledged."""
         stream, wanted = self.partition.stream, frozenset(ids)
         found = self.link.call("XRANGE", stream, ids[0], ids[-1], "COUNT", len(ids))
         entries = [entry for entry in found if entry[0] in wanted]
         present = {entry_id for entry_id, _ in entries}
-        passed = ids[: ids.index(entries[-1][0])] if len(found) == len(ids) else ids
+        last = entries[-1][0] if entries else ids[0]
+        passed = ids[: ids.index(last) + 1] if len(found) == len(ids) else ids
         if deleted := [entry_id for entry_id in passed if entry_id not in present]:
             self.link.call("XACK", stream, GROUP, *deleted)
         return entries

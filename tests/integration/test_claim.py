@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+from redis.exceptions import ResponseError
+
 from aggregator.commit import Delivery
 from hourglass.groups import reap
 from hourglass.keys import GROUP
@@ -192,6 +195,52 @@ def test_pending_entries_that_were_deleted_hold_up_no_hour(pipeline: Pipeline) -
         pipeline.commit(heir, entries)
 
     assert (pipeline.pending(), pipeline.record(0).count) == (0, 7)
+
+
+def interrupted(heir: Delivery, monkeypatch: pytest.MonkeyPatch, *command: str | bytes) -> None:
+    """Somebody gives this command between the heir's claim and its reading of what it claimed."""
+    call = heir.link.call
+
+    def interrupt(*own: str | bytes | int) -> Any:
+        reply = call(*own)
+        if own[0] == "XCLAIM":
+            call(*command)
+        return reply
+
+    monkeypatch.setattr(heir.link, "call", interrupt)
+
+
+@pytest.mark.parametrize("tried", [False, True])
+def test_a_partition_that_goes_while_it_is_claimed_from_is_to_be_opened_again(
+    pipeline: Pipeline,
+    monkeypatch: pytest.MonkeyPatch,
+    tried: bool,  # noqa: FBT001
+) -> None:
+    let_idle(pipeline, left_behind(pipeline, 10))
+    if tried:
+        pipeline.delivery().claim(HALF_A_MINUTE_MS, limit=5)
+    heir = pipeline.delivery()
+    interrupted(heir, monkeypatch, "DEL", DAY.stream)
+
+    with pytest.raises(ResponseError, match=r"^NOGROUP"):
+        heir.claim(0, limit=5)
+
+
+@pytest.mark.parametrize("deleted", [1, 3])
+def test_entries_that_are_deleted_while_they_are_claimed_are_passed_over(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, deleted: int
+) -> None:
+    ids = left_behind(pipeline, 10)
+    link = pipeline.delivery().link
+    link.call("XACK", DAY.stream, GROUP, *ids[1:9])  # they stand in the stream between the two
+    let_idle(pipeline, [ids[0], ids[9]])
+    heir = pipeline.delivery()
+    interrupted(heir, monkeypatch, "XDEL", DAY.stream, *ids[:deleted])
+
+    entries, _ = heir.claim(HALF_A_MINUTE_MS, limit=5)
+
+    assert [entry_id for entry_id, _ in entries] == [ids[9]]
+    assert pipeline.pending() == 1
 
 
 def test_pending_entries_far_apart_are_all_found(pipeline: Pipeline) -> None:
