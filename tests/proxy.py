@@ -1,4 +1,4 @@
-"""A bad network between the services and one server."""
+"""A bad network between a client and one server."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -19,17 +20,18 @@ class Proxy:
     delay_s: how long each piece of a reply is held back
     """
 
-    def __init__(self, target_port: int) -> None:
+    def __init__(self, target: int | Path, *, at: Path | None = None) -> None:
+        """To a port, or to a socket in the file system; at a free port, or at such a socket."""
         self.delay_s = 0.0
         self.cuts = 0
         self.losses = 0
-        self._target = target_port
+        self._target = target
         self._cut_after = 0
         self._cuts_left = 0
         self._lose: bytes = b""
         self._lock = threading.Lock()
-        self._server = socket.create_server((HOST, 0))
-        self.port: int = self._server.getsockname()[1]
+        self._server = socket.create_server((HOST, 0)) if at is None else _listening(at)
+        self.port: int = self._server.getsockname()[1] if at is None else 0
         threading.Thread(target=self._accept, daemon=True).start()
 
     def cut_replies(self, count: int, *, after_bytes: int) -> None:
@@ -66,7 +68,7 @@ class Proxy:
             except OSError:
                 return
             try:
-                far = socket.create_connection((HOST, self._target))
+                far = _connected(self._target)
             except OSError:
                 near.close()
                 continue
@@ -88,6 +90,21 @@ class Proxy:
                 self.cuts += 1
                 return piece[: max(0, self._cut_after - passed)]
             return None
+
+
+def _listening(at: Path) -> socket.socket:
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(str(at))
+    server.listen()
+    return server
+
+
+def _connected(target: int | Path) -> socket.socket:
+    if isinstance(target, int):
+        return socket.create_connection((HOST, target))
+    far = socket.socket(socket.AF_UNIX)
+    far.connect(str(target))
+    return far
 
 
 class _Way:

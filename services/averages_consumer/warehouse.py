@@ -60,6 +60,17 @@ _POSTGRESQL_OPTIONS = {
     "tcp_user_timeout": 10_000,
     "application_name": "hourglass-averages-consumer",
 }
+#: What a statement may take, and half of it for a lock, where neither the URL nor the server says
+#: how long: well below what makes a worker count as stuck. A warehouse that is slow is away, and
+#: asked again.
+PATIENCE_MS = 20_000
+_LIMIT = sa.text(
+    "SELECT set_config(name, ms, true) "
+    "FROM (VALUES ('statement_timeout', :statement), ('lock_timeout', :lock)) AS limits (name, ms) "
+    "WHERE current_setting(name) = '0'"
+)
+#: Of the options that a URL may have for libpq.
+_SECRET_OPTIONS = ("password", "sslpassword", "oauth_client_secret")
 #: SQLite's answers that a person has to put right.
 _UNUSABLE_FILE = ("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_NOTADB", "SQLITE_PERM")
 
@@ -71,10 +82,14 @@ class WarehouseAway(HourglassError):
 class Warehouse:
     """A warehouse; safe to share between threads. Use it as a context manager, or `close` it."""
 
-    def __init__(self, url: str) -> None:
-        """Connects to nothing yet. Raises Misconfigured."""
+    def __init__(self, url: str, *, patience_ms: int = PATIENCE_MS) -> None:
+        """Connects to nothing yet. Raises Misconfigured.
+
+        patience_ms: how long PostgreSQL may work at a statement
+        """
         self._url = _parse(url)
-        self.shown = sa.make_url(url).render_as_string(hide_password=True)
+        self._limits = {"statement": str(patience_ms), "lock": str(patience_ms // 2)}
+        self.shown = _shown(sa.make_url(url))
         self._engine = _engine(self._url)
         self._upsert = _upsert(self._url.drivername)
 
@@ -185,6 +200,9 @@ class Warehouse:
     def _transaction(self) -> Generator[sa.Connection]:
         try:
             with self._engine.begin() as connection:
+                if self._url.drivername == _POSTGRESQL:
+                    # Not by the connection's options, which a pooler in between may refuse.
+                    connection.execute(_LIMIT, self._limits)
                 yield connection
         except SQLAlchemyError as error:
             raise WarehouseAway(
@@ -203,6 +221,19 @@ def _parse(url: str) -> sa.URL:
     if driver == _SQLITE and parsed.database in (None, "", ":memory:"):
         raise Misconfigured(f"a warehouse in memory ends with its process: {_URL_REMEDY}")
     return parsed.set(drivername=driver)
+
+
+def _shown(url: sa.URL) -> str:
+    """Without its secrets, wherever in it they stand."""
+    hidden = {name: "hidden" for name in _SECRET_OPTIONS if name in url.query}
+    return url.update_query_dict(hidden).render_as_string(hide_password=True)
+
+
+def _secrets(url: sa.URL) -> Iterator[str]:
+    if url.password:
+        yield str(url.password)
+    for name in _SECRET_OPTIONS:
+        yield from url.normalized_query.get(name, ())
 
 
 def _engine(url: sa.URL) -> sa.Engine:
@@ -264,7 +295,9 @@ def _remedy(error: BaseException | None) -> str:
 
 
 def _reason(error: SQLAlchemyError, url: sa.URL) -> str:
-    """What the driver says, on one line, without the password."""
+    """What the driver says, on one line, without a secret."""
     said = str(error.orig if isinstance(error, DBAPIError) else error)
     first = said.strip().partition("\n")[0]
-    return first.replace(str(url.password), "***") if url.password else first
+    for secret in filter(None, _secrets(url)):
+        first = first.replace(secret, "***")
+    return first

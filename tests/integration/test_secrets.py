@@ -154,16 +154,21 @@ def test_a_wrong_secret_is_not_shown(
     assert revealed([said], REDIS_SECRET) == []
 
 
-@pytest.mark.parametrize("wrong", ["secret", "host", "driver", "port"])
+@pytest.mark.parametrize("wrong", ["secret", "host", "driver", "port", "option", "key"])
 def test_a_wrong_warehouse_is_not_shown_with_its_password(
     redis_url: str, postgres: Postgres, wrong: str
 ) -> None:
     right = postgres.url()
+    without = right.replace(f":{quote(postgres.password, safe='')}@", "@")
+    assert postgres.password not in without
     url = {
         "secret": right.replace("postgres:", "postgres:wrong-"),
         "host": right.replace("?host=", "?host=/nowhere"),
         "driver": right.replace("postgresql:", "mysql:"),
         "port": right.replace("@/", "@localhost:port/"),
+        # The forms that libpq knows besides.
+        "option": f"{without}&password={quote(postgres.password + ' ', safe='')}",
+        "key": f"{without}&sslmode=require&sslpassword={quote(postgres.password, safe='')}",
     }[wrong]
     code, said = end_of(
         ["hourglassctl", "audit"], HOURGLASS_REDIS_URL=redis_url, HOURGLASS_WAREHOUSE_URL=url

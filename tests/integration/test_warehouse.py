@@ -6,20 +6,24 @@ import sqlite3
 import sys
 import time
 from collections.abc import Generator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy import event
 
 from averages_consumer.table import HourRow
-from averages_consumer.warehouse import Warehouse, WarehouseAway
+from averages_consumer.warehouse import PATIENCE_MS, Warehouse, WarehouseAway
 from hourglass.averages import HourlyAverage
 from hourglass.errors import Misconfigured
 from hourglass.keys import HOUR_MS
+from hourglass.runtime import STUCK_S
 from hourglassctl.embedded_postgres import Postgres
 from tests.at_once import at_once
+from tests.proxy import Proxy
+from tests.waiting import wait_until
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
 START_MS = int(START.timestamp()) * 1000
@@ -335,6 +339,100 @@ def test_a_refused_password_is_not_shown(postgres: Postgres) -> None:
     ):
         warehouse.create()
     assert "friend" not in str(refused.value)
+
+
+@pytest.mark.parametrize("option", ["password", "sslpassword"])
+def test_a_password_among_the_url_s_options_is_not_shown(option: str) -> None:
+    url = f"postgresql://me@localhost:1/database?{option}=open%20sesame&{option}=please"
+    with Warehouse(url) as warehouse, pytest.raises(WarehouseAway) as refused:
+        warehouse.create()
+    for word in ("sesame", "please"):
+        assert word not in warehouse.shown
+        assert word not in str(refused.value)
+    assert "me@localhost:1/database" in warehouse.shown
+
+
+def test_a_table_that_somebody_holds_locked_is_away_before_the_worker_counts_as_stuck(
+    postgres: Postgres,
+) -> None:
+    url = postgres.new_database()
+    with Warehouse(url) as warehouse, Warehouse(url, patience_ms=600) as hasty:
+        warehouse.create()
+        with locked_table(url):
+            for work in (lambda: hasty.upsert([average(0)], NOON), hasty.last_hour, hasty.create):
+                with pytest.raises(WarehouseAway, match="lock timeout"):
+                    work()
+        hasty.upsert([average(0)], NOON)
+        assert len(all_rows(warehouse)) == 1
+    assert PATIENCE_MS < STUCK_S * 1000 / 2
+
+
+def test_a_limit_that_the_url_gives_stands(postgres: Postgres) -> None:
+    url = postgres.new_database()
+    with Warehouse(f"{url}&options=-c%20lock_timeout%3D200ms") as warehouse:
+        warehouse.create()
+        began = time.monotonic()
+        with locked_table(url), pytest.raises(WarehouseAway, match="lock timeout"):
+            warehouse.upsert([average(0)], NOON)
+        assert time.monotonic() - began < PATIENCE_MS / 4000
+
+
+@contextmanager
+def locked_table(url: str) -> Generator[None]:
+    engine = sa.create_engine(sa.make_url(url).set(drivername="postgresql+psycopg"))
+    with engine.begin() as other:
+        other.exec_driver_sql("LOCK TABLE hourly_averages")
+        yield
+    engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("request_lost", "there"), [(b"INSERT INTO hourly_averages", 0), (b"COMMIT", 2)]
+)
+def test_a_connection_that_is_cut_in_a_transaction_leaves_all_of_it_or_nothing(
+    postgres: Postgres, tmp_path: Path, request_lost: bytes, there: int
+) -> None:
+    url = postgres.new_database()
+    server = Path(str(sa.make_url(url).query["host"]))
+    with (
+        Warehouse(url) as warehouse,
+        Proxy(server / ".s.PGSQL.5432", at=tmp_path / ".s.PGSQL.5432") as proxy,
+        Warehouse(url.replace(str(server), str(tmp_path))) as cut,
+    ):
+        cut.create()
+        proxy.lose_reply(request_lost)
+
+        with pytest.raises(WarehouseAway, match="does not answer"):
+            cut.upsert([average(0), average(1)], NOON)
+
+        assert proxy.losses == 1
+        wait_until(lambda: len(warehouse.hours()) == there)
+        cut.upsert([average(0), average(1)], NOON)
+        assert len(all_rows(warehouse)) == 2
+
+
+def test_a_full_disk_is_away_until_there_is_room_again(tmp_path: Path) -> None:
+    pages = {"most": 1 << 30}
+
+    def limit(connection: sqlite3.Connection, _record: object) -> None:
+        connection.execute(f"PRAGMA max_page_count = {pages['most']}")
+
+    url = f"sqlite:///{tmp_path}/warehouse.db"
+    with Warehouse(url) as warehouse:
+        warehouse.create()
+        warehouse.upsert([average(0)], NOON)
+    pages["most"] = 1  # no more than there are
+    event.listen(sa.Pool, "connect", limit)
+    try:
+        with Warehouse(url) as warehouse, pytest.raises(WarehouseAway, match="is full"):
+            warehouse.upsert([average(hour) for hour in range(1, 500)], NOON)
+        pages["most"] = 1 << 30
+        with Warehouse(url) as warehouse:
+            assert len(all_rows(warehouse)) == 1
+            warehouse.upsert([average(hour) for hour in range(1, 500)], NOON)
+            assert len(all_rows(warehouse)) == 500
+    finally:
+        event.remove(sa.Pool, "connect", limit)
 
 
 def test_an_unknown_connection_option_is_refused(postgres: Postgres) -> None:
