@@ -10,21 +10,11 @@ import pytest
 from redis.cluster import RedisCluster
 from redis.crc import key_slot
 
-import hourglass
 from hourglass.cluster import Cluster, Link
-from hourglass.groups import reap
-from hourglass.keys import GROUP
-from hourglass.readings import Rules
 from hourglass.scripts import Script
-from hourglassctl.quarantine import quarantined, redrive
-from tests.pipeline import DAY, NEXT_DAY, Pipeline, at, day_after, reading
+from tests.every_script import SCRIPTS, use_every_script
+from tests.pipeline import DAY, Pipeline, at, day_after, reading
 
-SERVICES = Path(hourglass.__file__).parent.parent
-SCRIPTS = {
-    path.stem: path
-    for path in SERVICES.glob("*/scripts/*.lua")
-    if path.stem not in ("prelude", "tally")  # parts of others
-}
 TEN_DAYS = [day_after(DAY, days) for days in range(10)]
 
 
@@ -71,19 +61,6 @@ def recording(run: Any, seen: dict[Path, set[int]]) -> Any:
         return run(self, script, keys, arguments)
 
     return recorded
-
-
-def use_every_script(pipeline: Pipeline) -> None:
-    """Two days, from the first reading to the audit."""
-    for day in (DAY, NEXT_DAY):
-        pipeline.produce(reading(at(0, day=day)), reading(at(1, day=day), temp_f=999.0))
-    pipeline.count(DAY, NEXT_DAY)
-    pipeline.drive(NEXT_DAY.end_ms)
-    pipeline.seal()
-    for item in list(quarantined(pipeline.cluster, pipeline.clock.look())):
-        redrive(pipeline.cluster, item, Rules(max_milli_f=1_000_000), pipeline.clock.look())
-    reap(pipeline.cluster, DAY.stream, GROUP, idle_ms=0)
-    assert pipeline.audit().published == 2
 
 
 @pytest.mark.parametrize("path", SCRIPTS.values(), ids=lambda path: path.name)

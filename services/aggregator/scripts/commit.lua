@@ -21,10 +21,11 @@ for i = 4, 5 do need(is_whole(ARGV[i]), 'the times must be whole numbers') end
 local stream, hours, quarantine = KEYS[1], KEYS[2], KEYS[3]
 local group, incarnation, consumer = ARGV[1], ARGV[2], ARGV[3]
 local stream_expires, records_expire = ARGV[4], ARGV[5]
-local batch = cmsgpack.unpack(ARGV[6])
-need(type(batch) == 'table', 'the batch must be ids, tallies, rejects')
+local batch = unpacked(ARGV[6])
 local ids, tallies, rejects, trace = batch[1], batch[2], batch[3], batch[4]
-need(is_flat(ids) and #ids > 0, 'the batch must be ids, tallies, rejects')
+need(is_flat(ids) and #ids > 0 and #ids <= 7000, 'the batch must be of 1 to 7,000 ids')
+for i = 2, #ids do need(ids[i] ~= ids[i - 1], 'each id must be there once') end
+need(not trace or type(trace) == 'string', 'the traceparent must be text')
 need_tallies(tallies, rejects)
 expect(stream, 'stream')
 expect(hours, 'hash')
@@ -44,8 +45,10 @@ if held ~= #ids then
   for _, entry in ipairs(redis.call('XPENDING', stream, group, ids[1], ids[#ids], 10000)) do
     holder[entry[1]] = entry[2]
   end
-  local pending, own = {}, 0
+  local pending, own, seen = {}, 0, {}
   for _, id in ipairs(ids) do
+    need(not seen[id], 'each id must be there once')
+    seen[id] = true
     if holder[id] then pending[#pending + 1] = id end
     if holder[id] == consumer then own = own + 1 end
   end

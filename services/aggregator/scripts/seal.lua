@@ -19,7 +19,9 @@
 --          published when all of its day's partitions have sealed it, and what comes after is late
 need(#KEYS == 27 and #ARGV == 6, 'seal takes 27 keys and 6 arguments')
 need(is_whole(ARGV[2]) and tonumber(ARGV[2]) <= 24, 'the hours due must be 0 to 24')
+need(ARGV[1] ~= '', 'the group must have a name')
 need(is_whole(ARGV[4]) and is_whole(ARGV[5]), 'the times must be whole numbers')
+need(ARGV[6] == '0' or ARGV[6] == '1', 'the day has begun elsewhere, 1, or not, 0')
 local stream, hours = KEYS[1], KEYS[2]
 local group, due, sealed_by, now, records_expire, begun =
   ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5], ARGV[6] == '1'

@@ -12,7 +12,10 @@
 --          If a failover loses the decision, and another one is taken before the producers have told
 --          the first, the lanes of both are known
 need(#KEYS == 2 and #ARGV == 3, 'divide takes 2 keys and 3 arguments')
-for i = 1, 2 do need(string.find(ARGV[i], '^[%d,]*$'), 'lanes must be numbers') end
+for i = 1, 2 do
+  need(ARGV[i] == '' or string.find(ARGV[i], '^[%d,]+$') and not string.find(',' .. ARGV[i] .. ',', ',,', 1, true),
+    'lanes must be numbers')
+end
 need(is_whole(ARGV[3]), 'the time must be a whole number')
 local key, hours = KEYS[1], KEYS[2]
 local proposed, used, records_expire = ARGV[1], ARGV[2], ARGV[3]

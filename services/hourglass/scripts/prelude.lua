@@ -8,16 +8,30 @@ end
 local function is_whole(text) return #text <= 16 and string.find(text, '^%d+$') ~= nil end
 
 -- Sums are kept as text: they may outgrow the 53 bits of a number here. No more digits than this, and
--- one can be added to another within the 64 bits of HINCRBY.
+-- one can be added to another within the 64 bits of HINCRBY, which knows neither '007' nor '-0'.
 local function is_sum(text)
-  return type(text) == 'string' and #text <= 19 and string.find(text, '^%-?%d+$') ~= nil
+  return text == '0' or type(text) == 'string' and #text <= 19
+    and string.find(text, '^%-?[1-9]%d*$') ~= nil
     and #text - (text:sub(1, 1) == '-' and 1 or 0) <= 18
 end
 
-local function is_count(value) return type(value) == 'number' and value >= 1 and value % 1 == 0 end
+-- So small that all counts of a batch add up to what is written without an exponent.
+local function is_count(value)
+  return type(value) == 'number' and value >= 1 and value <= 1e12 and value % 1 == 0
+end
+
+local function is_milli(value)
+  return type(value) == 'number' and value % 1 == 0 and math.abs(value) <= 1e15
+end
 
 -- Strings and numbers, without gaps.
 local function is_flat(list) return type(list) == 'table' and (pcall(table.concat, list)) end
+
+local function unpacked(text)
+  local good, value = pcall(cmsgpack.unpack, text)
+  need(good and type(value) == 'table', 'the batch must be an array in MessagePack')
+  return value
+end
 
 local function expect(key, kind)
   local found = redis.call('TYPE', key).ok

@@ -6,14 +6,21 @@
 -- a flood of bad readings takes less room there than here.
 local KEPT_WHOLE = 10000
 
+local function is_devices(list)
+  if not is_flat(list) or #list % 2 ~= 0 then return false end
+  for i = 2, #list, 2 do
+    if type(list[i]) ~= 'string' then return false end
+  end
+  return true
+end
+
 local function need_tallies(tallies, rejects)
   need(type(tallies) == 'table' and type(rejects) == 'table', 'the batch must have tallies and rejects')
   need(#tallies == #KEYS - 3, 'each tally must have its devices')
   for _, tally in ipairs(tallies) do
     need(type(tally) == 'table' and is_count(tally[2]) and is_sum(tally[3])
       and type(tally[1]) == 'number' and tally[1] >= 0 and tally[1] <= 23 and tally[1] % 1 == 0
-      and type(tally[4]) == 'number' and type(tally[5]) == 'number'
-      and is_flat(tally[6]) and #tally[6] % 2 == 0,
+      and is_milli(tally[4]) and is_milli(tally[5]) and tally[4] <= tally[5] and is_devices(tally[6]),
       'a tally must be hour, count, sum, min, max, devices')
   end
   for _, reject in ipairs(rejects) do
@@ -25,6 +32,9 @@ end
 -- What the hours of the tallies hold; refuses before anything has changed.
 local function records_of(hours, tallies)
   local records = {}
+  for _, total in ipairs(redis.call('HMGET', hours, 'acknowledged', 'quarantined')) do
+    need(not total or is_sum(total), 'hour records must be numbers')
+  end
   for i, tally in ipairs(tallies) do
     expect(KEYS[3 + i], 'hash')
     local h = string.format('%02d:', tally[1])

@@ -13,8 +13,7 @@ need(#KEYS >= 3 and #ARGV == 3, 'redrive takes 3 keys or more and 3 arguments')
 need(string.find(ARGV[1], '^%d+%-%d+$'), 'an id must be a time and a number')
 need(is_whole(ARGV[2]), 'the time must be a whole number')
 local stream, hours, quarantine = KEYS[1], KEYS[2], KEYS[3]
-local batch = cmsgpack.unpack(ARGV[3])
-need(type(batch) == 'table', 'the batch must be tallies, rejects')
+local batch = unpacked(ARGV[3])
 local tallies, rejects = batch[1], batch[2]
 need_tallies(tallies, rejects)
 expect(hours, 'hash')
@@ -24,7 +23,9 @@ local records = records_of(hours, tallies)
 
 local row = redis.call('XRANGE', quarantine, ARGV[1], ARGV[1])[1]
 if not row then return { 0 } end
+local readings = field(row[2], 'readings')
+need(readings and is_count(tonumber(readings)), quarantine .. ' must hold what a commit put there')
 redis.call('XDEL', quarantine, ARGV[1])
-redis.call('HINCRBY', hours, 'quarantined', -field(row[2], 'readings'))
+redis.call('HINCRBY', hours, 'quarantined', -readings)
 local late = count_all(hours, quarantine, tallies, records, rejects, ARGV[2])
 return { 1, late }

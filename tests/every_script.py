@@ -1,0 +1,31 @@
+"""Every script that there is, and a day's work that takes each of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import hourglass
+from hourglass.groups import reap
+from hourglass.keys import GROUP
+from hourglass.readings import Rules
+from hourglassctl.quarantine import quarantined, redrive
+from tests.pipeline import DAY, NEXT_DAY, Pipeline, at, reading
+
+SCRIPTS = {
+    path.stem: path
+    for path in Path(hourglass.__file__).parent.parent.glob("*/scripts/*.lua")
+    if path.stem not in ("prelude", "tally")  # parts of others
+}
+
+
+def use_every_script(pipeline: Pipeline) -> None:
+    """Two days, from the first reading to the audit."""
+    for day in (DAY, NEXT_DAY):
+        pipeline.produce(reading(at(0, day=day)), reading(at(1, day=day), temp_f=999.0))
+    pipeline.count(DAY, NEXT_DAY)
+    pipeline.drive(NEXT_DAY.end_ms)
+    pipeline.seal()
+    for item in list(quarantined(pipeline.cluster, pipeline.clock.look())):
+        redrive(pipeline.cluster, item, Rules(max_milli_f=1_000_000), pipeline.clock.look())
+    reap(pipeline.cluster, DAY.stream, GROUP, idle_ms=0)
+    assert pipeline.audit().published == 2
