@@ -80,7 +80,7 @@ check: $(STAMP) ## lint, format, types, the arrows between packages, the generat
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m hourglassctl.reference --check $(DOCUMENTS)
 	@$(BIN)/python -m charts.tools --check
-	@$(BIN)/python -m tools.vulnerabilities requirements-dev.lock
+	@$(BIN)/python -m tools.vulnerabilities requirements*.lock
 
 docs: $(STAMP) ## write the generated tables of the docs
 	@$(BIN)/python -m hourglassctl.reference $(DOCUMENTS)

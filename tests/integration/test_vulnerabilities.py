@@ -53,9 +53,9 @@ def osv() -> Generator[tuple[str, list[str]]]:
         server.shutdown()
 
 
-def audited(url: str, lock: str) -> subprocess.CompletedProcess[str]:
+def audited(url: str, *locks: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "tools.vulnerabilities", lock, "--osv-url", url],
+        [sys.executable, "-m", "tools.vulnerabilities", *locks, "--osv-url", url],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -85,3 +85,52 @@ def test_a_database_out_of_reach_is_said_in_one_line_and_is_no_failure() -> None
     assert ended.returncode == 0
     assert ended.stdout.startswith("vulnerabilities: not audited")
     assert len((ended.stdout + ended.stderr).splitlines()) == 1
+
+
+LOCKED = f"redis==7.0.0 --hash=sha256:{'0' * 64}\n"
+NOWHERE = "http://127.0.0.1:1/v1/query"
+
+
+@pytest.mark.parametrize("lock", [None, "redis\n", "redis==7.0.0\n", "redis = 7\n"])
+@pytest.mark.parametrize("reachable", [True, False])
+def test_a_lock_that_cannot_be_audited_fails_wherever_it_stands(
+    osv: tuple[str, list[str]],
+    tmp_path: Path,
+    lock: str | None,
+    reachable: bool,  # noqa: FBT001
+) -> None:
+    wrong, right = tmp_path / "wrong.lock", tmp_path / "right.lock"
+    right.write_text(LOCKED)
+    if lock is not None:
+        wrong.write_text(lock)
+
+    ended = audited(osv[0] if reachable else NOWHERE, str(right), str(wrong))
+
+    assert ended.returncode == 1
+    assert "pip-audit failed" in ended.stderr
+
+
+def test_a_database_that_answers_with_an_error_fails() -> None:
+    class Refuse(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_error(500)
+
+        def log_message(self, *_: Any, **__: Any) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refuse) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/"
+        ended = audited(url, "requirements-warehouse.lock")
+        server.shutdown()
+    assert ended.returncode == 1
+
+
+def test_every_lock_is_audited_by_the_check() -> None:
+    dry = subprocess.run(
+        ["make", "--dry-run", "check"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    (line,) = (each for each in dry.stdout.splitlines() if "tools.vulnerabilities" in each)
+    named = line.partition("tools.vulnerabilities ")[2].split()
+    asked = {path for pattern in named for path in ROOT.glob(pattern)}
+    assert asked == set(ROOT.glob("requirements*.lock"))
+    assert len(asked) >= 5
