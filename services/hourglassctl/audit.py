@@ -48,7 +48,8 @@ class Difference:
 class Audit:
     """The findings, and the totals over every hour that has a record.
 
-    gone: readings that producers were told were taken and that Redis does not have any more
+    gone: readings that producers were told were taken and that Redis does not have any more, and
+        did not count while it had them
     lost: readings that are there, or that nobody put aside, and that no hour has
     """
 
@@ -90,6 +91,7 @@ def compare(recounts: Iterable[Recount], publication: Publication) -> Audit:
     for each in recounts:
         audit.quarantined += each.quarantined
         _compare_told(audit, each)
+        _compare_uncounted(audit, each)
         _compare_raw(audit, each)
     for _, members in groupby(recounts, lambda each: each.partition.day):
         for record in joined_hours([each.records for each in members if each.records]):
@@ -115,6 +117,18 @@ def _compare_told(audit: Audit, recount: Recount) -> None:
                 hour="",
                 what=f"{recount.partition.stream}: {recount.gone} readings that producers were "
                 "told were taken are gone",
+            )
+        )
+
+
+def _compare_uncounted(audit: Audit, recount: Recount) -> None:
+    if recount.uncounted:
+        audit.gone += recount.uncounted
+        audit.differences.append(
+            Difference(
+                hour="",
+                what=f"{recount.partition.stream} is gone with {recount.uncounted} readings that "
+                "had not been counted: it was deleted, or expired",
             )
         )
 

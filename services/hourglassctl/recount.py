@@ -40,6 +40,8 @@ class Recount:
     unaccounted: acknowledged readings that are neither usable nor in quarantine
     gone: readings that producers were told were taken and that are not there, as far as each of
         them has been heard of since
+    uncounted: readings of producers that nobody had counted or put aside when the stream went; what
+        foreign writers gave is not known of a stream that is gone, and may hide some
     """
 
     partition: Partition
@@ -49,12 +51,13 @@ class Recount:
     quarantined: int = 0
     unaccounted: int = 0
     gone: int = 0
+    uncounted: int = 0
 
 
 def recount(cluster: Cluster, partition: Partition) -> Recount:
     """Safe on a live partition: the records and the point up to which they are compared are one
-    snapshot, and entries do not change; should something be taken out of quarantine meanwhile, it
-    begins anew. Raises Unreachable, Damaged."""
+    snapshot, and entries do not change; should something be taken out of quarantine meanwhile, or
+    the stream expire, it begins anew. Raises Unreachable, Damaged."""
     link = cluster.link(partition.stream)
     try:
         while (found := _recount(link, partition)) is None:
@@ -65,20 +68,26 @@ def recount(cluster: Cluster, partition: Partition) -> Recount:
 
 
 def _recount(link: Link, partition: Partition) -> Recount | None:
-    """None if something was taken out of quarantine meanwhile."""
+    """None if something was taken out of quarantine meanwhile, or the stream went."""
     keys = [partition.stream, partition.hours, partition.quarantine, partition.producers]
-    flat, producers, delivered, pending, mark = link.run(_SNAPSHOT, keys, [GROUP])
+    flat, producers, written, delivered, pending, mark = link.run(_SNAPSHOT, keys, [GROUP])
     fields = dict(zip(flat[::2], flat[1::2], strict=True))
     records = tuple(decode_hours(partition, fields))
     lost = sum(map(gone, producers))
     if not delivered:
-        return Recount(partition=partition, records=records, raw=None, gone=lost)
+        return Recount(
+            partition=partition,
+            records=records,
+            raw=None,
+            gone=lost,
+            uncounted=max(0, int(written) - int(fields.get(b"acknowledged", 0))),
+        )
     quarantined, whole, parts = _rejected(link, partition)
     raw, unaccounted = _count(link, partition, delivered, {*pending, *whole}, parts)
     if mark and link.run(_SNAPSHOT, keys, [GROUP])[-1] != mark:
         return None
     if link.call("EXISTS", partition.stream) == 0:  # it expired while being read
-        return Recount(partition=partition, records=records, raw=None, gone=lost)
+        return None
     return Recount(
         partition=partition,
         records=records,

@@ -98,7 +98,7 @@ def _losses(gone: Mapping[str, int]) -> Iterable[Trouble]:
                 code="readings-gone",
                 severity="warning",
                 text=f"{readings:,} readings of {stream} that producers were told were taken are "
-                "gone: hourglass audit names the hours.",
+                "gone: hourglass audit says how many of which partition.",
             )
 
 

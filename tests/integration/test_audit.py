@@ -19,7 +19,7 @@ from hourglass.keys import AVERAGES, AVERAGES_GROUP, GROUP, HOUR_MS, PUBLISHED
 from hourglass.settings import invoke
 from hourglassctl.__main__ import application
 from producer.batch import Batcher
-from tests.pipeline import DAY, NEXT_DAY, Pipeline, at, batch_of, publish, reading
+from tests.pipeline import DAY, NEXT_DAY, Pipeline, at, batch_of, publish, reading, tick
 from tests.replica import Copy
 
 
@@ -304,6 +304,41 @@ def test_readings_that_were_flushed_are_counted_exactly(pipeline: Pipeline) -> N
 
     found = pipeline.audit()
     assert (found.gone, found.lost, found.twice, found.counted) == (10, 0, 0, 7)
+
+
+def test_what_nobody_had_counted_when_its_partition_was_deleted_is_gone(
+    pipeline: Pipeline,
+) -> None:
+    pipeline.produce(*(reading(at(0, minute)) for minute in range(10)), reading(at(1), 999.0))
+    pipeline.count()
+    pipeline.produce(*(reading(at(2, minute)) for minute in range(7)))
+    pipeline.delivery().read(3, 1)
+    pipeline.produce(reading(at(0, day=NEXT_DAY)))
+    pipeline.count(NEXT_DAY)
+    assert pipeline.audit().differences == []
+
+    pipeline.cluster.call("DEL", DAY.stream)
+
+    found = pipeline.audit()
+    (difference,) = found.differences
+    assert f"{DAY.stream} is gone with 7 readings that had not been counted" in difference.what
+    assert (found.gone, found.lost, found.counted) == (7, 0, 11)
+
+
+def test_a_partition_that_expired_when_all_of_it_was_counted_is_clean(pipeline: Pipeline) -> None:
+    pipeline.produce(*(reading(at(0, minute)) for minute in range(10)), reading(at(1), 999.0))
+    pipeline.xadd(temp_f=50)
+    pipeline.pack(tick(at(2), 50.0, 999.0, 51.0))
+    pipeline.count()
+    pipeline.drive(at(3))
+    pipeline.seal()
+    pipeline.produce(reading(at(0), 60.0))
+    pipeline.count()
+
+    pipeline.cluster.call("DEL", DAY.stream)
+
+    found = pipeline.audit()
+    assert (found.differences, found.gone) == ([], 0)
 
 
 def test_what_a_producer_gave_up_though_it_was_stored_is_not_gone(pipeline: Pipeline) -> None:

@@ -4,7 +4,7 @@
 -- KEYS[1]  stream      KEYS[2] hour records      KEYS[3] quarantine      KEYS[4] producers
 -- ARGV     group
 -- Reply    {hour records as HGETALL, what each producer was told and has here, as in its hash,
---           the group's last delivered id, ids delivered and not acknowledged, a mark that changes
+--           the readings that all of them ever had here, the group's last delivered id, ids delivered and not acknowledged, a mark that changes
 --           when something is taken out of quarantine};
 --          an empty id if there is no stream, '0-0' if it has no such group
 -- Keeps    entries up to that id, those ids excepted, are just what the records counted or what
@@ -18,6 +18,8 @@ expect(KEYS[4], 'hash')
 local records = redis.call('HGETALL', hours)
 local producers = {}
 local known = redis.call('HGETALL', KEYS[4])
+local written = field(known, ':readings') or '0'
+need(is_sum(written), 'the producers hash must hold what producers put there')
 for i = 1, #known, 2 do
   if known[i]:sub(1, 1) ~= ':' then producers[#producers + 1] = known[i + 1] end
 end
@@ -27,7 +29,7 @@ if redis.call('EXISTS', KEYS[3]) == 1 then
   mark = string.format('%s %.0f', redis.call('HMGET', hours, 'incarnation')[1] or '',
     field(info, 'entries-added') - field(info, 'length'))
 end
-if not expect(stream, 'stream') then return { records, producers, '', {}, mark } end
+if not expect(stream, 'stream') then return { records, producers, written, '', {}, mark } end
 local delivered = '0-0'
 local pending = {}
 for _, info in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
@@ -40,4 +42,4 @@ for _, info in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
     end
   end
 end
-return { records, producers, delivered, pending, mark }
+return { records, producers, written, delivered, pending, mark }
