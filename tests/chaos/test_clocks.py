@@ -17,14 +17,22 @@ pytestmark = pytest.mark.chaos
 
 SPEED = 600.0
 EAGER = ("aggregator", "--lateness-s=0")
-#: A process that begins with this has a wall clock that leaps two hours to and fro.
+#: A process that begins with this has a wall clock that leaps two hours to and fro, however it asks
+#: for the time.
 RESTLESS = """
-import itertools, time
+import datetime, itertools, time
 
 wall, wall_ns = time.time, time.time_ns
 leaps = itertools.cycle([0, 7200, -7200])
+
+class Restless(datetime.datetime):
+    @classmethod
+    def now(cls, tz=None):
+        return cls.fromtimestamp(wall() + next(leaps), tz)
+
 time.time = lambda: wall() + next(leaps)
 time.time_ns = lambda: wall_ns() + next(leaps) * 10**9
+datetime.datetime = Restless
 """
 
 

@@ -52,18 +52,29 @@ def clock(cluster: TlsCluster, **environment: str) -> tuple[int, str]:
     return hourglass("clock", "show", **{**cluster.environment, **environment})
 
 
-@pytest.fixture(params=["certificate", "certificate, user and password"])
+@pytest.fixture(params=["certificate", "certificate, user and password", "user and password"])
 def credentials(request: pytest.FixtureRequest, cluster: TlsCluster) -> Generator[dict[str, str]]:
-    """What a client shows, and nodes that ask for it."""
+    """What a client shows, and nodes that ask for it and, without a certificate, for no less."""
     if request.param == "certificate":
         yield {}
         return
+    secret = {"HOURGLASS_REDIS_USERNAME": "meter", "HOURGLASS_REDIS_PASSWORD": PASSWORD}
     with cluster.nodes() as nodes:
         for node in nodes:
             node.execute_command(
                 "ACL SETUSER", "meter", "on", f">{PASSWORD}", "~*", "+@all", "-@admin"
             )
-        yield {"HOURGLASS_REDIS_USERNAME": "meter", "HOURGLASS_REDIS_PASSWORD": PASSWORD}
+        if request.param == "certificate, user and password":
+            yield secret
+            return
+        for node in nodes:
+            node.config_set("tls-auth-clients", "no")
+            # Whoever is nobody in particular may do nothing; but the administrator is, here.
+            node.execute_command("ACL SETUSER", "default", "resetkeys")
+        yield {**secret, "HOURGLASS_REDIS_CERT_FILE": "", "HOURGLASS_REDIS_KEY_FILE": ""}
+        for node in nodes:
+            node.execute_command("ACL SETUSER", "default", "allkeys")
+            node.config_set("tls-auth-clients", "yes")
 
 
 def test_the_pipeline_works_over_tls_on_every_shard(
