@@ -92,6 +92,14 @@ def test_a_producer_that_gave_some_up_has_what_it_was_told_was_taken() -> None:
         assert found.lost == lost
 
 
+def test_a_producer_that_was_killed_is_held_against_what_it_said_last() -> None:
+    stored = {"producer-1": hours(120)}
+    for told, lost in ((119, 0), (120, 0), (123, 3)):
+        evidence = Evidence(told={"producer-1": told}, stored=stored, counted=hours(120))
+        assert reckon(evidence).lost == lost
+    assert reckon(Evidence(told={"producer-1": 7})).lost == 7
+
+
 def test_what_the_drill_wrote_itself_is_expected_too() -> None:
     found = reckon(Evidence(foreign=hours(0, 7), counted=hours(0, 7)))
     assert (found.expected, found.lost, found.twice) == (7, 0, 0)
@@ -124,7 +132,8 @@ def reckoned(lost: int = 0, twice: int = 0) -> Reckoning:
 
 
 DONE = Happened(text="done")
-NAMED = Promise(text="audit names it", may_lose=MayLose.WHAT_AUDIT_NAMES, says="are gone")
+NAMED = Promise(text="audit names it", may_lose=MayLose.WHAT_AUDIT_NAMES, may_say="are gone")
+SAID = Promise(text="audit says it", may_lose=MayLose.WHAT_AUDIT_NAMES, says="are gone")
 AT_RISK = Promise(text="the rest is gone", may_lose=MayLose.WHAT_WAS_THERE)
 
 
@@ -153,6 +162,10 @@ def audit(*said: str, gone: int = 0, quarantined: int = 0) -> Audit:
         (NAMED, DONE, reckoned(twice=1), audit(), False),
         (AT_RISK, Happened(text="", at_risk=9), reckoned(lost=9), audit(), True),
         (AT_RISK, Happened(text="", at_risk=9), reckoned(lost=10), audit(), False),
+        (AT_RISK, Happened(text="", at_risk=9), reckoned(lost=8), audit(), False),
+        (SAID, DONE, reckoned(lost=5), audit("5 readings are gone", gone=5), True),
+        (SAID, DONE, reckoned(), audit(), False),
+        (SAID, DONE, reckoned(lost=5), audit("something differs", gone=5), False),
     ],
 )
 def test_a_promise_is_judged_by_exact_numbers(
@@ -214,7 +227,8 @@ def test_what_a_promise_rests_on_is_there(fault: object) -> None:
     from hourglassctl.drill.fault import Fault
 
     assert isinstance(fault, Fault)
-    assert (ROOT / fault.proof).exists(), fault.proof
+    file, _, function = fault.proof.partition("::")
+    assert re.search(rf"^def {function}\(", (ROOT / file).read_text("utf-8"), re.MULTILINE)
     files = [name for name in re.findall(r"`([^`]+)`", fault.rests_on) if "/" in name]
     for name in files:
         assert (ROOT / "services" / name).exists(), name

@@ -44,6 +44,7 @@ def gather(stage: Stage) -> tuple[Evidence, Audit]:
             stored.setdefault(producer, {}).update(hours)
     evidence = Evidence(
         ledgers=stage.ledgers,
+        told=_told(stage, partitions),
         generated=_generated(stage),
         stored=stored,
         foreign=stage.foreign,
@@ -61,6 +62,18 @@ def _generated(stage: Stage) -> dict[str, Hours]:
             end_ms = EXERCISE_START_MS + ledger.produced // stage.devices * PERIOD_MS
             given[name] = expected_hours([sensors], EXERCISE_START_MS, end_ms)
     return given
+
+
+def _told(stage: Stage, partitions: Sequence[Partition]) -> dict[str, int]:
+    """By each producer that was killed: what it was told, by the last batch that it could send to
+    each partition."""
+    told: dict[str, int] = {}
+    for partition in partitions:
+        for incarnation, said in stage.redis.call("HGETALL", partition.producers).items():
+            producer = incarnation.decode().partition(":")[0]
+            if producer in stage.services.names and producer not in stage.ledgers:
+                told[producer] = told.get(producer, 0) + int(said.split()[1])
+    return told
 
 
 def _stored(stage: Stage, day: Sequence[Partition]) -> dict[str, dict[int, Result]]:

@@ -29,6 +29,7 @@ class Evidence:
     """What can be found after a run, by hour start.
 
     ledgers: of the producers that ended by themselves
+    told: of those that were killed, the readings that they were told were taken, as they said last
     generated: what the devices of those with a whole ledger gave
     stored: by producer, the readings in the partitions, each device and time once
     foreign: good readings that the drill itself wrote
@@ -37,6 +38,7 @@ class Evidence:
     """
 
     ledgers: Mapping[str, Ledger] = field(default_factory=dict[str, Ledger])
+    told: Mapping[str, int] = field(default_factory=dict[str, int])
     generated: Mapping[str, Hours] = field(default_factory=dict[str, Hours])
     stored: Mapping[str, Hours] = field(default_factory=dict[str, Hours])
     foreign: Hours = field(default_factory=dict[int, Result])
@@ -59,12 +61,12 @@ def reckon(evidence: Evidence) -> Reckoning:
     that are stored must be counted, and be no fewer than it was told."""
     parts: list[Hours] = [evidence.foreign, *evidence.generated.values()]
     lost = twice = 0
-    for name in {*evidence.stored, *evidence.ledgers} - evidence.generated.keys():
+    told = {**evidence.told, **{name: each.taken for name, each in evidence.ledgers.items()}}
+    for name in {*evidence.stored, *told} - evidence.generated.keys():
         stored = evidence.stored.get(name, {})
         parts.append(stored)
-        if name in evidence.ledgers:
-            there = sum(each.count for each in stored.values())
-            lost += max(0, evidence.ledgers[name].taken - there)
+        there = sum(each.count for each in stored.values())
+        lost += max(0, told.get(name, 0) - there)
     expected = added(parts)
     wrong: list[int] = []
     nothing = Result(0, 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -48,7 +49,15 @@ def drill(faults: Sequence[Fault], settings: DrillSettings, console: Console) ->
             if not settings.json:
                 console.print(f"{fault.name}: {fault.what} …", soft_wrap=True)
             logs = Path(settings.logs) / fault.name if settings.logs else None
-            outcomes.append(perform(fault, rate=settings.rate, lanes=settings.lanes, logs=logs))
+            outcomes.append(
+                perform(
+                    fault,
+                    rate=settings.rate,
+                    lanes=settings.lanes,
+                    packed=settings.packed,
+                    logs=logs,
+                )
+            )
     if settings.json:
         print(json.dumps(as_data(outcomes)))
     else:
@@ -71,21 +80,29 @@ def table(outcomes: Sequence[Outcome]) -> Table:
     return shown
 
 
-def perform(fault: Fault, *, rate: int, lanes: int = 1, logs: Path | None = None) -> Outcome:
-    """One fault on a stage of its own. What keeps it from being judged breaks its promise."""
+def perform(
+    fault: Fault,
+    *,
+    rate: int,
+    lanes: int = 1,
+    packed: bool = False,
+    logs: Path | None = None,
+) -> Outcome:
+    """One fault on a stage of its own, where readings are packed if it or the caller wants it. What
+    keeps it from being judged breaks its promise."""
     happened = Happened(text="nothing")
     again_s = None
+    setting = replace(fault.setting, packed=packed or fault.setting.packed)
     try:
-        with Stage(fault.setting, rate=rate, lanes=lanes, logs=logs) as stage:
-            began, began_ms = time.monotonic(), stage.now_ms()
-            stage.await_flow(began_ms)
+        with Stage(setting, rate=rate, lanes=lanes, logs=logs) as stage:
+            stage.await_flow(stage.now_ms())
             time.sleep(BEFORE_S)
-            hurt, hurt_ms = time.monotonic(), stage.now_ms()
+            stage.hurt()
             happened = fault.act(stage)
-            again_s = stage.await_flow(hurt_ms) - hurt
+            again_s = stage.await_flow(stage.hurt_ms) - stage.hurt_at
             time.sleep(AFTER_S)
-            loaded_s = time.monotonic() - began
             stage.finish()
+            loaded_s = stage.retired_at - stage.began_at
             for name in stage.services.failed():
                 raise DrillFailed(f"{name} ended: {stage.last_words(name)}")
             evidence, audit = gather(stage)
@@ -103,7 +120,7 @@ def perform(fault: Fault, *, rate: int, lanes: int = 1, logs: Path | None = None
         )
     return Outcome(
         fault=fault.name,
-        happened=happened.text,
+        happened=f"{happened.text}; packed readings" if setting.packed else happened.text,
         again_s=again_s,
         lost=reckoning.lost,
         twice=reckoning.twice,

@@ -100,6 +100,7 @@ class Setting:
     database: a kind of warehouse; empty takes PostgreSQL where there is one, else SQLite
     takes_hours: whether many hours pass until it has happened, or a day's readings: in real time
         that would be long
+    packed: whether producers send many readings in an entry, instead of an entry for each
     """
 
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -109,6 +110,7 @@ class Setting:
     speed: float = SPEED
     database: str = ""
     takes_hours: bool = False
+    packed: bool = False
 
 
 def until_over(over_at: float) -> bool:
@@ -154,6 +156,11 @@ class Stage:
         self.unpredictable: set[str] = set()
         #: Pipeline time at which the last producer was told to stop.
         self.retired_ms = begin_ms
+        #: Monotonic times of the first reading, and of that.
+        self.began_at = self.retired_at = 0.0
+        #: When the damage was done: monotonic, and by the pipeline clock.
+        self.hurt_at = 0.0
+        self.hurt_ms = begin_ms
         self._resources = ExitStack()
         self._flow: list[tuple[float, int]] = []
         self._over = Event()
@@ -211,6 +218,7 @@ class Stage:
                 "HOURGLASS_WAREHOUSE_URL": url,
                 "HOURGLASS_DEVICES": str(self.devices),
                 "HOURGLASS_LANES": str(self._lanes),
+                **({"HOURGLASS_PACKED": "on"} if self.setting.packed else {}),
                 **self.setting.environment,
             },
         )
@@ -224,6 +232,7 @@ class Stage:
         for name in names:
             self.await_ready(name)
         self.set_clock(self._begin_ms, real_ms=self.redis.clock()[1] + HEAD_START_MS)
+        self.began_at = time.monotonic() + HEAD_START_MS / 1000
         Thread(target=self._watch, daemon=True).start()
 
     def _postgres(self) -> Postgres | None:
@@ -289,6 +298,11 @@ class Stage:
         self.speed = speed
         self.set_clock(instant.now_ms + ahead_ms, real_ms=instant.real_ms + HEAD_START_MS)
 
+    def hurt(self) -> None:
+        """The damage is done now; what was needed to do it has taken no part of the time that the
+        averages take to flow again."""
+        self.hurt_at, self.hurt_ms = time.monotonic(), self.now_ms()
+
     def hold(self, seconds: float = 0.0) -> None:
         """Leave things as bad as they are, for so long."""
         for _ in self.holding(seconds):
@@ -344,7 +358,7 @@ class Stage:
                 f"{name} catches up (a machine that is too slow wants a lower --rate)",
             )
         wait(lambda: HOUR_MS // 4 < self.now_ms() % HOUR_MS < HOUR_MS // 2, "the hour is half over")
-        self.retired_ms = self.now_ms()
+        self.retired_ms, self.retired_at = self.now_ms(), time.monotonic()
         for name in producers:
             self.services.signal(name, signal.SIGTERM)
         for name in producers:

@@ -46,6 +46,7 @@ def held_by(stage: Stage, name: str) -> int:
 
 def kill_producer(stage: Stage) -> Happened:
     time.sleep(_random.random())
+    stage.hurt()
     stage.services.kill("producer-1")
     stage.hold()
     stage.start("producer-3")
@@ -73,6 +74,7 @@ def kill_aggregator(stage: Stage) -> Happened:
     """In the middle of a batch."""
     name = "aggregator-1"
     held = stop_with_its_hands_full(stage, name)
+    stage.hurt()
     stage.services.kill(name)
     stage.hold()
     stage.start(name)
@@ -83,6 +85,7 @@ def kill_aggregator(stage: Stage) -> Happened:
 def kill_consumer(stage: Stage) -> Happened:
     stage.start("consumer-3", HOURGLASS_FAULT="load.after-commit:kill")
     wait(lambda: not stage.services.running("consumer-3"), "consumer-3 is killed")
+    stage.hurt()
     time.sleep(_random.random())
     stage.services.kill("consumer-1")
     stage.hold()
@@ -111,6 +114,7 @@ def kill_at_every_step(stage: Stage) -> Happened:
 def freeze_aggregator(stage: Stage) -> Happened:
     name = "aggregator-1"
     held = stop_with_its_hands_full(stage, name)
+    stage.hurt()
     wait(lambda: held_by(stage, name) == 0, "others claim what it holds")
     stage.hold(CLAIM_IDLE_S)
     stage.services.signal(name, signal.SIGCONT)
@@ -127,6 +131,7 @@ def scale(stage: Stage) -> Happened:
         stage.start(name)
     for name in more:
         stage.await_ready(name)
+    stage.hurt()
     for name in (first, *more):
         stage.services.signal(name, signal.SIGTERM)
     for name in (first, *more):
@@ -171,14 +176,15 @@ FAULTS = (
         act=kill_producer,
         rests_on="a batch is taken once, by its producer's sequence number: "
         "`producer/scripts/ingest.lua`",
-        proof="tests/chaos/test_fault_points.py",
+        proof="tests/chaos/test_fault_points.py::test_a_producer_is_killed",
     ),
     Fault(
         name="kill-aggregator",
         what="SIGKILL of an aggregator with readings in its hands",
         act=kill_aggregator,
         rests_on="to acknowledge and to count are one step: `aggregator/scripts/commit.lua`",
-        proof="tests/chaos/test_killed_aggregators.py",
+        proof="tests/chaos/test_killed_aggregators.py::"
+        "test_whoever_is_killed_every_reading_is_counted_once",
     ),
     Fault(
         name="kill-consumer",
@@ -187,22 +193,25 @@ FAULTS = (
         setting=Setting(takes_hours=True),
         rests_on="a row is upserted by its hour, then acknowledged: "
         "`averages_consumer/consumer.py`",
-        proof="tests/integration/test_averages_consumer.py",
+        proof="tests/integration/test_averages_consumer.py::"
+        "test_a_kill_between_commit_and_acknowledgement_loses_and_doubles_nothing",
     ),
     Fault(
         name="kill-at-every-step",
         what="SIGKILL before and after each step of each service",
         act=kill_at_every_step,
-        setting=Setting(takes_hours=True),
+        setting=Setting(takes_hours=True, packed=True),
         rests_on="each step is one script on one slot, and can be taken again",
-        proof="tests/chaos/test_fault_points.py",
+        proof="tests/chaos/test_fault_points.py::test_an_aggregator_is_killed",
     ),
     Fault(
         name="freeze-aggregator",
         what="SIGSTOP of an aggregator for longer than the claim time",
         act=freeze_aggregator,
+        setting=Setting(packed=True),
         rests_on="a commit counts only what is still pending: `aggregator/scripts/commit.lua`",
-        proof="tests/integration/test_commit.py",
+        proof="tests/chaos/test_stopped_and_scaled.py::"
+        "test_one_that_sleeps_over_its_batch_counts_nothing_twice",
     ),
     Fault(
         name="scale",
@@ -210,7 +219,8 @@ FAULTS = (
         act=scale,
         setting=Setting(aggregators=1),
         rests_on="a consumer is removed only with nothing pending: `hourglass/scripts/reap.lua`",
-        proof="tests/integration/test_claim.py",
+        proof="tests/chaos/test_stopped_and_scaled.py::"
+        "test_those_that_left_are_forgotten_and_those_that_come_go_on",
     ),
     Fault(
         name="deep-pending",
@@ -218,6 +228,7 @@ FAULTS = (
         act=deep_pending,
         setting=Setting(takes_hours=True),
         rests_on="the place in the pending list is kept from call to call: `aggregator/commit.py`",
-        proof="tests/integration/test_claim.py",
+        proof="tests/chaos/test_stopped_and_scaled.py::"
+        "test_what_a_dead_one_left_is_recovered_however_much_it_is",
     ),
 )

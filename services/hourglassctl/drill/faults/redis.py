@@ -121,20 +121,22 @@ FAULTS = (
         promise=Promise(
             text="what the failover loses, audit names to the reading; sums agree with the rest",
             may_lose=MayLose.WHAT_AUDIT_NAMES,
-            says="readings that producers were told were taken are gone",
+            may_say="readings that producers were told were taken are gone",
         ),
         rests_on="a partition and its companions share a shard and fail over together: "
         "`hourglass/keys.py`; what producers were told stands beside what is stored: "
         "`producer/scripts/ingest.lua`",
-        proof="tests/chaos/test_redis_away.py",
+        proof="tests/chaos/test_failover.py::"
+        "test_without_wait_audit_says_exactly_what_a_failover_lost",
     ),
     Fault(
         name="kill-master-wait",
         what="the same, and producers wait for one replica",
         act=kill_master,
-        setting=WITH_WAIT,
+        setting=replace(WITH_WAIT, packed=True),
         rests_on="a batch counts as taken once a replica has it: `producer/publisher.py`",
-        proof="tests/integration/test_ingest.py",
+        proof="tests/chaos/test_failover.py::"
+        "test_with_wait_nothing_that_was_taken_is_lost_when_a_master_is_killed",
     ),
     Fault(
         name="pause-master",
@@ -144,22 +146,25 @@ FAULTS = (
         setting=WITH_WAIT,
         rests_on="a batch is committed only over the connection that delivered it: "
         "`aggregator/commit.py`",
-        proof="tests/chaos/test_redis_away.py",
+        proof="tests/chaos/test_failover.py::"
+        "test_a_master_that_slept_over_the_node_time_out_has_no_say_any_more",
     ),
     Fault(
         name="restart-all",
         what="SIGKILL of all nodes at once, with appendfsync always",
         act=restart_all,
-        setting=Setting(redis={"appendfsync": "always"}),
+        setting=Setting(redis={"appendfsync": "always"}, packed=True),
         rests_on="Redis' append-only file; nothing is kept in a service: `hourglass/clock.py`",
-        proof="tests/chaos/test_redis_away.py",
+        proof="tests/chaos/test_failover.py::"
+        "test_all_nodes_are_restarted_at_once_and_have_what_they_had",
     ),
     Fault(
         name="move-slot",
         what="today's partition moves to another shard while it is in use",
         act=move_slot,
         rests_on="a redirected batch is dropped and delivered again: `hourglass/cluster.py`",
-        proof="tests/integration/test_embedded_cluster.py",
+        proof="tests/chaos/test_failover.py::"
+        "test_a_slot_moves_to_another_shard_and_back_while_it_is_in_use",
     ),
     Fault(
         name="redis-full",
@@ -167,14 +172,14 @@ FAULTS = (
         act=fill_up,
         rests_on="scripts that free or count run all the same (`flags=allow-oom`), producers keep "
         "their readings: `producer/buffer.py`",
-        proof="tests/chaos/test_redis_away.py",
+        proof="tests/chaos/test_full_redis.py::test_readings_wait_until_there_is_room_again",
     ),
     Fault(
         name="redis-slow",
         what="every command is delayed",
         act=slow_down,
         rests_on="an hour waits for what had arrived, however long: `aggregator/scripts/seal.lua`",
-        proof="tests/integration/test_seal.py",
+        proof="tests/chaos/test_bad_network.py::test_a_slow_redis_delays_and_loses_nothing",
     ),
     Fault(
         name="cut-connections",
@@ -182,14 +187,14 @@ FAULTS = (
         act=cut_connections,
         rests_on="a link never reconnects: what it delivered comes back by redelivery: "
         "`hourglass/cluster.py`",
-        proof="tests/integration/test_claim.py",
+        proof="tests/chaos/test_bad_network.py::test_connections_are_cut_in_the_middle_of_replies",
     ),
     Fault(
         name="lost-replies",
         what="replies get lost after the server did the work",
         act=lose_replies,
-        setting=Setting(environment={"HOURGLASS_FAULT": LOST_REPLIES}),
+        setting=Setting(environment={"HOURGLASS_FAULT": LOST_REPLIES}, packed=True),
         rests_on="a batch is taken once, an entry acknowledged once, an hour published once",
-        proof="tests/chaos/test_fault_points.py",
+        proof="tests/chaos/test_bad_network.py::test_a_reply_is_lost_after_the_server_did_the_work",
     ),
 )

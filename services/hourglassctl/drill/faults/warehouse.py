@@ -73,11 +73,15 @@ def slow(stage: Stage) -> Happened:
 
 
 RESTS = "an entry is acknowledged after the warehouse has its row: `averages_consumer/consumer.py`"
-PROOF = "tests/integration/test_averages_consumer.py"
 
 FAULTS = (
     Fault(
-        name="warehouse-down", what="the warehouse is down", act=down, rests_on=RESTS, proof=PROOF
+        name="warehouse-down",
+        what="the warehouse is down",
+        act=down,
+        rests_on=RESTS,
+        proof="tests/integration/test_averages_consumer.py::"
+        "test_while_the_warehouse_is_away_the_averages_wait_in_the_stream",
     ),
     Fault(
         name="warehouse-locked",
@@ -85,23 +89,31 @@ FAULTS = (
         act=locked,
         setting=SQLITE,
         rests_on=RESTS,
-        proof="tests/integration/test_warehouse.py",
+        proof="tests/integration/test_averages_consumer.py::"
+        "test_a_locked_file_delays_the_averages_and_loses_none",
     ),
     Fault(
-        name="warehouse-slow", what="the warehouse is slow", act=slow, rests_on=RESTS, proof=PROOF
+        name="warehouse-slow",
+        what="the warehouse is slow",
+        act=slow,
+        rests_on=RESTS,
+        proof="tests/integration/test_warehouse.py::"
+        "test_a_table_that_somebody_holds_locked_is_away_before_the_worker_counts_as_stuck",
     ),
     Fault(
         name="warehouse-full",
         what="the warehouse refuses writes",
         act=full,
         rests_on=RESTS,
-        proof=PROOF,
+        proof="tests/integration/test_warehouse.py::"
+        "test_a_full_disk_is_away_until_there_is_room_again",
     ),
     Fault(
         name="warehouse-cut",
         what="connections to the warehouse are cut, in transactions too",
         act=cut,
         rests_on="one row for an hour, upserted: `averages_consumer/warehouse.py`",
-        proof="tests/integration/test_warehouse.py",
+        proof="tests/integration/test_warehouse.py::"
+        "test_a_connection_that_is_cut_in_a_transaction_leaves_all_of_it_or_nothing",
     ),
 )
