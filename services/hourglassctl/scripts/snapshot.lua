@@ -4,8 +4,9 @@
 -- KEYS[1]  stream      KEYS[2] hour records      KEYS[3] quarantine      KEYS[4] producers
 -- ARGV     group
 -- Reply    {hour records as HGETALL, what each producer was told and has here, as in its hash,
---           the readings that all of them ever had here, the group's last delivered id, ids delivered and not acknowledged, a mark that changes
---           when something is taken out of quarantine};
+--           the readings that all of them ever had here, the group's last delivered id, ids
+--           delivered and not acknowledged, a mark that changes when something is taken out of
+--           quarantine};
 --          an empty id if there is no stream, '0-0' if it has no such group
 -- Keeps    entries up to that id, those ids excepted, are just what the records counted or what
 --          went to quarantine, however busy the partition is
@@ -20,6 +21,7 @@ local producers = {}
 local known = redis.call('HGETALL', KEYS[4])
 local written = field(known, ':readings') or '0'
 need(is_sum(written), 'the producers hash must hold what producers put there')
+need(is_sum(field(records, 'acknowledged') or '0'), 'hour records must be numbers')
 for i = 1, #known, 2 do
   if known[i]:sub(1, 1) ~= ':' then producers[#producers + 1] = known[i + 1] end
 end
