@@ -79,7 +79,7 @@ REDIS_CLUSTER_DEV = Group(
         "networkPolicy": group(
             "NetworkPolicy: clients in; the nodes among themselves.",
             enabled=flag(True, "Make one."),
-            clientsFrom=objects("Peers that may connect; empty for all."),
+            clientsFrom=objects("Peers that may connect, `helm test` besides; empty for all."),
         ),
         "podSecurityContext": value(
             {**RESTRICTED_POD, "runAsUser": 999, "runAsGroup": 999, "fsGroup": 999},

@@ -50,7 +50,13 @@ DEFAULTS_IN_PODS: Mapping[str, Any] = {
     # Kubernetes keeps it in the pod's status, where it outlives the log.
     "tally_file": "/dev/termination-log",
 }
-SCHEMAS: Mapping[str, Schema] = {"log_level": {"enum": ["debug", "info", "warning", "error"]}}
+PORT: Schema = {"type": "integer", "minimum": 1, "maximum": 65535}
+SCHEMAS: Mapping[str, Schema] = {
+    "log_level": {"enum": ["debug", "info", "warning", "error"]},
+    # Not 0, any that is free: a pod's ports are named beforehand.
+    "http_port": PORT,
+    "web_port": PORT,
+}
 
 RESTRICTED_POD = {
     "runAsNonRoot": True,
@@ -192,12 +198,12 @@ def resources(*, cpu: str, memory: str, limit: str) -> Value:
 NETWORK = group(
     "NetworkPolicy: in come the scrapes, out go names, Redis and what the service needs besides.",
     enabled=flag(True, "Make one."),
-    metricsFrom=objects("Peers that may scrape; empty for all."),
+    metricsFrom=objects("Peers that may scrape, `helm test` besides; empty for all."),
     redisTo=objects("Peers that Redis is at; empty for any at its ports."),
     redisPorts=value(
         [],
         "Ports of Redis nodes that redis.urls does not name.",
-        {"type": "array", "items": {"type": "integer", "minimum": 1, "maximum": 65535}},
+        {"type": "array", "items": PORT},
     ),
     extraIngress=objects("More ingress rules."),
     extraEgress=objects("More egress rules."),
@@ -267,7 +273,11 @@ KEDA = group(
         "Where the lag is.",
         serverAddress=text("", "Address of Prometheus; required. A template."),
         query=text("", "Query; empty takes max(hourglass_aggregate_lag) here. A template."),
-        lagPerReplica=whole(20_000, "Entries that one replica is given to work off.", least=1),
+        lagPerReplica=whole(
+            20_000,
+            "Entries that one replica is given to work off; a packed one holds many readings.",
+            least=1,
+        ),
         authenticationRef=text("", "Name of a TriggerAuthentication."),
         extraMetadata=value({}, "More of the trigger's metadata.", TEXTS_BY_NAME),
     ),
@@ -411,7 +421,7 @@ AVERAGES_CONSUMER = _service(
                 "", "Secret with a postgresql:// URL; empty for an SQLite file in /data."
             ),
             urlKey=text("url", "Key of the URL in it."),
-            port=whole(5432, "PostgreSQL's port, for the NetworkPolicy.", least=1, maximum=65535),
+            port=value(5432, "PostgreSQL's port, for the NetworkPolicy.", PORT),
             sqlite=group(
                 "The SQLite file; for one replica only.",
                 fileName=text("hourglass.db", "Its name.", pattern="^[^/]+$"),

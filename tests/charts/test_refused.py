@@ -38,6 +38,8 @@ WRONG: list[tuple[str, Mapping[str, Any], str]] = [
     ("producer", {"config": {"batchReadings": 9999}}, "batchReadings"),
     ("producer", {"config": {"logFormat": "xml"}}, "logFormat"),
     ("producer", {"config": {"httpPort": 65536}}, "httpPort"),
+    ("producer", {"config": {"httpPort": 0}}, "httpPort"),
+    ("averages-consumer", {"config": {"webPort": 0}}, "webPort"),
     ("producer", {"redis": {"urls": []}}, "urls"),
     ("producer", {"redis": {"urls": ["redis://u:p@h:1"]}}, "urls"),
     ("producer", {"redis": {"urls": ["no-port"]}}, "urls"),
@@ -84,6 +86,7 @@ WRONG: list[tuple[str, Mapping[str, Any], str]] = [
         "ingress.enabled",
     ),
     ("averages-consumer", {"ingress": {"hosts": ["h"]}}, "hosts"),
+    ("averages-consumer", {"config": {"webPort": 8080}}, "config.webPort"),
     (
         "averages-consumer",
         {"warehouse": {"existingSecret": "s", "sqlite": {"persistence": {"enabled": True}}}},

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.charts.helm import ROOT, SERVICES, Helm, containers, kinds, one, workload
+from tests.charts.helm import ALL, ROOT, SERVICES, Helm, containers, kinds, one, workload
 from tests.charts.scenarios import EXTRAS, TLS
 
 KEDA: Mapping[str, Any] = {"keda": {"enabled": True, "prometheus": {"serverAddress": "http://p"}}}
@@ -112,11 +112,21 @@ def test_the_network_opens_for_what_is_configured(newest: Helm) -> None:
     peer = {"namespaceSelector": {}}
     values = {"redisTo": [peer], "metricsFrom": [peer], "redisPorts": [7001]}
     ingress, egress = network(newest, "producer", {"networkPolicy": values})
-    assert ingress[0]["from"] == [peer]
+    assert ingress[0]["from"][:-1] == [peer]
     assert egress[1]["to"] == [peer]
     assert ports(egress)[-1] == 7001
     off = newest.render("producer", {"networkPolicy": {"enabled": False}})
     assert "NetworkPolicy" not in kinds(off)
+
+
+@pytest.mark.parametrize("chart", ALL)
+def test_peers_that_are_named_never_shut_out_the_charts_own_test(newest: Helm, chart: str) -> None:
+    key = "clientsFrom" if chart == "redis-cluster-dev" else "metricsFrom"
+    made = newest.render(chart, {"networkPolicy": {key: [{"podSelector": {}}]}})
+    ingress = one(made, "NetworkPolicy")["spec"]["ingress"]
+    admitted = ingress[0]["from"][-1]["podSelector"]["matchLabels"]
+    assert admitted.items() <= one(made, "Pod")["metadata"]["labels"].items()
+    assert admitted["app.kubernetes.io/name"] == f"{chart}-test"
 
 
 def test_a_disruption_budget_can_be_nothing_at_all(newest: Helm) -> None:

@@ -10,6 +10,9 @@
 {{- if and .Values.ingress.enabled (not .Values.config.web) -}}
 {{- fail "ingress.enabled is true and config.web is false: there is no page to lead to, switch one of them" -}}
 {{- end -}}
+{{- if and .Values.config.web (eq (int .Values.config.httpPort) (int .Values.config.webPort)) -}}
+{{- fail "config.httpPort and config.webPort are the same: the metrics and the web page need a port each" -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "averages-consumer.env" -}}

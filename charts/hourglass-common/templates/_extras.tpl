@@ -35,8 +35,7 @@ metadata:
   name: {{ include "hourglass.fullname" $ }}-test
   namespace: {{ $.Release.Namespace }}
   labels:
-    app.kubernetes.io/name: {{ include "hourglass.name" $ }}-test
-    app.kubernetes.io/instance: {{ $.Release.Name }}
+    {{- include "hourglass.testSelectorLabels" $ | nindent 4 }}
     {{- include "hourglass.descriptiveLabels" $ | nindent 4 }}
   annotations:
     helm.sh/hook: test

@@ -15,6 +15,12 @@ app.kubernetes.io/name: {{ include "hourglass.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
+{{/* Of the pod of `helm test`, which no Service and no PodDisruptionBudget must take for the workload's. */}}
+{{- define "hourglass.testSelectorLabels" -}}
+app.kubernetes.io/name: {{ include "hourglass.name" . }}-test
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
 {{- define "hourglass.labels" -}}
 {{ include "hourglass.selectorLabels" . }}
 {{ include "hourglass.descriptiveLabels" . }}

@@ -22,6 +22,17 @@ spec:
 {{- regexFind "[0-9]+$" . | default "6379" -}}
 {{- end -}}
 
+{{/* `from` of a rule: all, or the peers that are named and the pod of `helm test`. Called with a dict: root, peers. */}}
+{{- define "hourglass.admitted" -}}
+{{- with .peers -}}
+from:
+  {{- toYaml . | nindent 2 }}
+  - podSelector:
+      matchLabels:
+        {{- include "hourglass.testSelectorLabels" $.root | nindent 8 }}
+{{- end -}}
+{{- end -}}
+
 {{/*
 In: the metrics. Out: names and Redis. What the service needs besides: `ingress`, `egress`, YAML lists of rules.
 Called with a dict: root, ingress, egress.
@@ -46,10 +57,7 @@ spec:
     - ports:
         - port: http
           protocol: TCP
-      {{- with $policy.metricsFrom }}
-      from:
-        {{- toYaml . | nindent 8 }}
-      {{- end }}
+      {{- include "hourglass.admitted" (dict "root" $ "peers" $policy.metricsFrom) | nindent 6 }}
     {{- with .ingress }}
     {{- . | nindent 4 }}
     {{- end }}
