@@ -204,6 +204,19 @@ def test_a_slot_moves_while_it_is_in_use(embedded: EmbeddedCluster) -> None:
         assert client.get_node_from_key("moved").port == target.port
 
 
+def test_a_shard_that_fails_leaves_the_others_serving_and_the_cluster_not_whole(
+    embedded: EmbeddedCluster,
+) -> None:
+    failed, *others = embedded.nodes
+    failed.kill()
+    with formation.client(others[0].port) as client:
+        info = cast(Any, client).execute_command
+        wait_until(lambda: info("CLUSTER INFO")["cluster_slots_fail"] != "0")
+        assert state(client) == "ok"
+    with pytest.raises(ClusterNotFormed):
+        formation.await_whole([each.member for each in others], until=time.monotonic() + 0.1)
+
+
 def test_no_port_is_one_that_an_outgoing_connection_may_get() -> None:
     # Linux begins there with them, other systems later.
     assert max(port for pair in formation.free_ports(100) for port in pair) < 32_768

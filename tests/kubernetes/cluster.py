@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -88,17 +89,22 @@ def serves(group: str) -> bool:
     )
 
 
+#: Keeps a deleted pod from being replaced.
+HELD = "hourglass.test/held"
+
+
 @dataclass(frozen=True, slots=True)
 class Namespace:
-    """One namespace, and what is in it."""
+    """One namespace, and what is in it. `helm_binary`: what its releases are installed with."""
 
     name: str
+    helm_binary: str = "helm"
 
     def kubectl(self, *arguments: str, stdin: str = "") -> str:
         return kubectl("--namespace", self.name, *arguments, stdin=stdin)
 
     def helm(self, *arguments: str) -> str:
-        return run("helm", "--namespace", self.name, *arguments)
+        return run(self.helm_binary, "--namespace", self.name, *arguments)
 
     @property
     def exists(self) -> bool:
@@ -151,6 +157,20 @@ class Namespace:
             if "TooManyRequests" in str(error):
                 raise Refused(str(error)) from None
             raise
+
+    @contextmanager
+    def held(self, *pods: str) -> Generator[None]:
+        """Pods that are deleted meanwhile end, and others take their place only afterwards."""
+
+        def hold(finalizers: Sequence[str] | None) -> None:
+            patch = json.dumps({"metadata": {"finalizers": finalizers}})
+            self.kubectl("patch", "pod", *pods, "--type=merge", "--patch", patch)
+
+        hold([HELD])
+        try:
+            yield
+        finally:
+            hold(None)
 
     def http(self, pod: str, path: str, port: int = 8080) -> str:
         """What a pod answers, by way of the API server."""

@@ -30,10 +30,10 @@ class Story:
         self.measured.append((what, f"{seconds:.1f} s"))
 
     @contextmanager
-    def namespace(self, name: str) -> Generator[Namespace]:
+    def namespace(self, name: str, helm_binary: str = "helm") -> Generator[Namespace]:
         """A new one, removed in the end; KEEP=1 in the environment keeps it. What an error left
         is looked at before."""
-        namespace = Namespace(name)
+        namespace = Namespace(name, helm_binary)
         if namespace.exists:
             pytest.fail(
                 f"namespace {name} is there already: choose another NAMESPACE, or remove it with "

@@ -108,6 +108,9 @@ class Installation:
     def make(self, target: str, **variables: str) -> None:
         """`make up` or `make down`, from outside of any make."""
         outer = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+        helm = Path(self.namespace.helm_binary)
+        if helm.is_absolute():
+            outer["PATH"] = f"{helm.parent}{os.pathsep}{outer['PATH']}"
         told = {
             "NAMESPACE": self.namespace.name,
             "REGISTRY": self.images.registry,
@@ -151,12 +154,7 @@ class Installation:
         """Send the producers away, see that all they gave is counted, audit, call them back."""
         producers = self.replicas("producer")
         self.scale("producer", 0)
-        await_on_cluster(
-            lambda: all(
-                each["lag"] == each["pending"] == 0 for each in self.status()["partitions"]
-            ),
-            "not everything is counted",
-        )
+        await_on_cluster(self.is_counted, "not everything is counted")
         settlement = Settlement(self.ledger.total(), self.audit())
         self.scale("producer", producers)
         return settlement
@@ -170,7 +168,7 @@ class Installation:
             for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
                 del spec["containers"][0][probe]
         else:
-            spec = audit_job(self.images)["spec"]["template"]["spec"]
+            spec = audit_job(self.images, self.namespace)["spec"]["template"]["spec"]
         spec |= {"restartPolicy": "Never", "terminationGracePeriodSeconds": 0}
         for variable in spec["containers"][0]["env"]:
             if variable["name"] in OPERATOR_KEYS:
@@ -249,6 +247,17 @@ class Installation:
             for sample in family.samples
         ]
 
+    def pod_of_today(self) -> str:
+        """The Redis pod that holds the partition that is written to now."""
+        status = self.status()
+        today = "temps:" + status["clock"]["now"][:10].replace("-", "")
+        (shard,) = (each["shard"] for each in status["partitions"] if each["stream"] == today)
+        return shard.partition(".")[0]
+
+    def is_counted(self) -> bool:
+        """Whether no reading waits for an aggregator."""
+        return all(each["lag"] == each["pending"] == 0 for each in self.status()["partitions"])
+
     def total(self, app: str, name: str) -> float:
         """A metric's sum over pods and labels."""
         return sum(sample.value for sample in self.samples(app) if sample.name == name)
@@ -290,9 +299,10 @@ def await_on_cluster(predicate: Callable[[], T], message: str, timeout_s: float 
     return value
 
 
-def audit_job(images: Images) -> Manifest:
-    """deploy/verify/audit.yaml with the image filled in, as Skaffold does it."""
+def audit_job(images: Images, namespace: Namespace) -> Manifest:
+    """deploy/verify/audit.yaml with the image filled in, as Skaffold does it, and moved."""
     job: Manifest = yaml.safe_load((ROOT / "deploy/verify/audit.yaml").read_text())
+    job["metadata"]["namespace"] = namespace.name
     job["spec"]["template"]["spec"]["containers"][0]["image"] = images.of("hourglassctl")
     return job
 

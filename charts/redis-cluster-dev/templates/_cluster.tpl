@@ -24,6 +24,8 @@ redis.conf: |
   cluster-enabled yes
   cluster-config-file nodes.conf
   cluster-node-timeout {{ int .Values.nodeTimeoutMs }}
+  # A shard that is away takes its own slots with it and not everybody's.
+  cluster-require-full-coverage no
   # Clients are sent to names, because addresses change with every pod.
   cluster-preferred-endpoint-type hostname
   repl-diskless-sync-delay 0
