@@ -21,7 +21,8 @@ TAG ?= $(shell git describe --tags --always --dirty=-$(CHANGES) 2>/dev/null || e
 ENVIRONMENT ?= development
 NAMESPACE ?= hourglass
 REDIS_CHART := $(if $(filter development,$(ENVIRONMENT)),redis-cluster-dev)
-CHARTS ?= $(REDIS_CHART) producer aggregator averages-consumer
+ALL_CHARTS := $(REDIS_CHART) producer aggregator averages-consumer
+CHARTS ?= $(ALL_CHARTS)
 # Where the cluster pulls redis:8 from, if not from where it pulls everything.
 REDIS_REGISTRY ?=
 # With tables that are made from what the code declares.
@@ -104,7 +105,7 @@ images: ## build the images, and push them where REGISTRY is given (TAG, DOCKER_
 		echo $$name; \
 	done
 
-# The namespace is labelled by whoever makes it, and only then is it removed with the rest.
+# The namespace is labelled by whoever makes it, and only then is it removed, with the last of the charts.
 up: ## install everything on the cluster that kubectl reaches (NAMESPACE, REGISTRY, TAG, ENVIRONMENT, CHARTS, HELM_FLAGS)
 	@kubectl get namespace $(NAMESPACE) >/dev/null 2>&1 || { kubectl create namespace $(NAMESPACE) \
 		&& kubectl label namespace $(NAMESPACE) app.kubernetes.io/created-by=hourglass-make-up \
@@ -118,10 +119,10 @@ up: ## install everything on the cluster that kubectl reaches (NAMESPACE, REGIST
 			--values deploy/environments/$(ENVIRONMENT)/$$chart.yaml $$image $(HELM_FLAGS); \
 	done
 
-down: ## remove what `make up` installed, data included (NAMESPACE, ENVIRONMENT)
+down: ## remove what `make up` installed, data included (NAMESPACE, ENVIRONMENT, CHARTS)
 	@helm uninstall $(CHARTS) --namespace $(NAMESPACE) --ignore-not-found --wait --timeout 5m
-	@kubectl delete namespace --selector app.kubernetes.io/created-by=hourglass-make-up \
-		--field-selector metadata.name=$(NAMESPACE)
+	$(if $(filter-out $(CHARTS),$(ALL_CHARTS)),,@kubectl delete namespace \
+		--selector app.kubernetes.io/created-by=hourglass-make-up --field-selector metadata.name=$(NAMESPACE))
 
 drill: $(STAMP) ## break things on purpose and see what becomes of every reading (FAULTS="kill-master …", RATE=20000)
 	@$(BIN)/hourglass drill $(FAULTS) --rate $(RATE)

@@ -14,7 +14,18 @@ import pytest
 import yaml
 
 from charts.tools.__main__ import generated
-from tests.charts.helm import ALL, CHARTS, REDIS, ROOT, SERVICES, Helm, Refused, kinds, workload
+from tests.charts.helm import (
+    ALL,
+    CHARTS,
+    REDIS,
+    ROOT,
+    SERVICES,
+    Helm,
+    Refused,
+    containers,
+    kinds,
+    workload,
+)
 
 ENVIRONMENTS = ROOT / "deploy" / "environments"
 PROFILES = ROOT / "deploy" / "profiles"
@@ -106,6 +117,28 @@ def test_make_up_gives_helm_a_tag_that_looks_like_a_number_as_a_text(
     assert f'image: "hourglass/producer:{tag}"' in rendered
 
 
+@pytest.mark.parametrize(
+    ("variables", "times"),
+    [
+        ([], 1),
+        (["CHARTS=averages-consumer aggregator producer redis-cluster-dev"], 1),
+        (["CHARTS=producer"], 0),
+        (["ENVIRONMENT=production"], 1),
+        (["ENVIRONMENT=production", "CHARTS=aggregator producer"], 0),
+    ],
+    ids=str,
+)
+def test_make_down_removes_the_namespace_with_all_charts_only(
+    variables: list[str], times: int
+) -> None:
+    recipe = subprocess.run(
+        ["make", "--dry-run", "down", *variables],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "helm uninstall" in recipe.stdout
+    assert recipe.stdout.count("kubectl delete namespace") == times
+
+
 def test_the_development_environment_goes_without_a_trace(newest: Helm) -> None:
     for chart in ALL:
         file = ENVIRONMENTS / "development" / f"{chart}.yaml"
@@ -156,20 +189,58 @@ def test_skaffold_installs_what_is_there(
 
 
 def test_skaffold_verifies_in_the_cluster() -> None:
-    (case,) = skaffold()["verify"]
-    job_file = ROOT / case["executionMode"]["kubernetesCluster"]["jobManifestPath"]
-    job = yaml.safe_load(job_file.read_text(encoding="utf-8"))
-    (container,) = job["spec"]["template"]["spec"]["containers"]
-    assert container["name"] == case["container"]["name"]
-    assert container["args"] == case["container"]["args"] == ["audit"]
-    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    for pipeline in (skaffold(), *skaffold()["profiles"]):
+        for case in pipeline.get("verify", ()):
+            job = job_of(case)
+            (container,) = job["spec"]["template"]["spec"]["containers"]
+            assert container["name"] == case["container"]["name"]
+            assert container["args"] == case["container"]["args"] == ["audit"]
+            assert container["securityContext"]["readOnlyRootFilesystem"] is True
+            # Skaffold's own is that of the kubectl context, whatever its releases are in.
+            releases = pipeline["deploy"]["helm"]["releases"]
+            assert {release["namespace"] for release in releases} == {job["metadata"]["namespace"]}
+
+
+def job_of(case: dict[str, Any]) -> dict[str, Any]:
+    file = ROOT / case["executionMode"]["kubernetesCluster"]["jobManifestPath"]
+    return yaml.safe_load(file.read_text(encoding="utf-8"))
+
+
+def test_the_audit_of_another_redis_differs_by_where_it_is_and_who_may_ask() -> None:
+    (here,) = skaffold()["verify"]
+    (elsewhere,) = next(
+        each["verify"] for each in skaffold()["profiles"] if each["name"] == "external-redis"
+    )
+    jobs = job_of(here), job_of(elsewhere)
+    environments = [each["spec"]["template"]["spec"]["containers"][0].pop("env") for each in jobs]
+    assert jobs[0] == jobs[1]
+    values = yaml.safe_load((PROFILES / "external-redis.yaml").read_text("utf-8"))["redis"]
+    assert [each["name"] for each in environments[0]] == [each["name"] for each in environments[1]]
+    url, username, _ = environments[1]
+    assert url["value"] == f"redis://{values['urls'][0]}"
+    assert username["valueFrom"]["secretKeyRef"]["name"] == values["existingSecret"]
 
 
 def test_skaffold_forwards_ports_of_what_it_installs(newest: Helm) -> None:
+    releases = skaffold()["deploy"]["helm"]["releases"]
+    made = {
+        (each["kind"].lower(), each["metadata"]["name"]): each["spec"]
+        for release in releases
+        for each in newest.render(release["name"], *map(ROOT.joinpath, release["valuesFiles"]))
+        if each["kind"] in ("StatefulSet", "Deployment", "Service")
+    }
+    local: dict[int, str] = {}
     for forward in skaffold()["portForward"]:
-        made = workload(newest.render(forward["resourceName"]))
-        assert made["kind"].lower() == forward["resourceType"]
-        assert made["metadata"]["name"] == forward["resourceName"]
+        spec = made[forward["resourceType"], forward["resourceName"]]
+        offered = (
+            spec["ports"]
+            if forward["resourceType"] == "service"
+            else containers(spec["template"]["spec"])[0]["ports"]
+        )
+        assert forward["port"] in {each.get("port", each.get("containerPort")) for each in offered}
+        local[forward["localPort"]] = forward["resourceName"]
+    assert len(local) == len(skaffold()["portForward"])
+    assert local[8081] == "averages-consumer-page", "which is where the docs look for it"
 
 
 def test_no_profile_patches_by_number() -> None:
