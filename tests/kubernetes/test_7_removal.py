@@ -6,7 +6,13 @@ import pytest
 
 from tests.kubernetes.cluster import cluster_wide_of
 from tests.kubernetes.conftest import Story
-from tests.kubernetes.installation import OPERATOR, WORKLOADS, Installation, await_on_cluster
+from tests.kubernetes.installation import (
+    OPERATOR,
+    WORKLOADS,
+    Installation,
+    audit_job,
+    await_on_cluster,
+)
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(900)]
 
@@ -17,6 +23,20 @@ MADE_BY_MAKE = "app.kubernetes.io/created-by"
 def test_a_release_passes_its_own_test(installation: Installation, release: str) -> None:
     said = installation.namespace.helm("test", release, "--timeout", "3m")
     assert "Succeeded" in said
+
+
+def test_the_audit_is_a_job_of_the_auditors(installation: Installation) -> None:
+    namespace = installation.namespace
+    job = audit_job(installation.images, namespace)
+    name = job["metadata"]["name"]
+
+    def ended() -> set[str]:
+        conditions = namespace.get("job", name)["status"].get("conditions", ())
+        return {each["type"] for each in conditions} & {"Complete", "Failed"}
+
+    namespace.apply(job)
+    assert await_on_cluster(ended, "the audit does not end") == {"Complete"}
+    namespace.kubectl("delete", "job", name)
 
 
 def test_make_down_leaves_nothing_in_a_namespace_of_yours(
