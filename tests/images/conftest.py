@@ -12,6 +12,8 @@ import pytest
 from tests.images.engine import no_engine
 
 TAG = "test"
+SOURCE = "source.example/hourglass"
+REVISION = "0123456789abcdef0123456789abcdef01234567"
 _SIZES = pytest.StashKey[dict[str, int]]()
 
 
@@ -23,7 +25,7 @@ def images() -> Callable[[str], str]:
         pytest.skip(reason)
     outer = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     build = subprocess.run(
-        ["make", "images", f"TAG={TAG}", "REGISTRY="],
+        ["make", "images", f"TAG={TAG}", "REGISTRY=", f"SOURCE={SOURCE}", f"REVISION={REVISION}"],
         cwd=Path(__file__).parents[2],
         env=outer,
         stdout=subprocess.PIPE,
