@@ -4,16 +4,20 @@
 lab=../shared/lab/lab
 readonly CLUSTER_WITHIN_S=1800 # until Kubernetes is there
 readonly ADDONS_WITHIN_S=1500  # until Prometheus and KEDA are: what tests them is left out otherwise
+readonly EVERYTHING='the tests of the images, and every end-to-end test'
 
 lab_work='' lab_pid='' lab_was_up=''
+not_run='' # what was left out; the last line of all says so
 
 begin_lab() {
   if [ ! -x "$lab" ]; then
     echo ".ci/run: ../shared/lab is not here: images and charts will not be tried on a cluster (make e2e does)"
+    not_run=$EVERYTHING
     return
   fi
   if [ "$(id -u)" -ne 0 ]; then
     echo ".ci/run: ../shared/lab needs root: images and charts will not be tried on a cluster (make e2e does)"
+    not_run=$EVERYTHING
     return
   fi
   lab_work=$(mktemp -d)
@@ -52,13 +56,16 @@ on_the_lab() {
   [ -n "$lab_work" ] || return 0
   if ! has kube "$CLUSTER_WITHIN_S"; then
     tail -n 20 "$lab_work/log"
-    echo ".ci/run: END-TO-END NOT RUN: ../shared/lab has no cluster after $((SECONDS / 60)) minutes; see above"
+    not_run=$EVERYTHING
+    echo ".ci/run: ../shared/lab has no cluster after $((SECONDS / 60)) minutes; see above"
     return 0
   fi
   for part in monitoring scaling; do
     if ! has "$part" "$ADDONS_WITHIN_S"; then
       tail -n 5 "$lab_work/log"
-      echo ".ci/run: $part is not there after $((SECONDS / 60)) minutes: the end-to-end tests that need it are left out"
+      echo ".ci/run: $part is not there after $((SECONDS / 60)) minutes; see above"
+      not_run='the end-to-end tests of autoscaling'
+      [ "$part" = scaling ] || not_run+=' and of monitoring'
       stop_making
       break
     fi
@@ -77,8 +84,13 @@ on_the_lab() {
 stop_making() { kill -- "-$lab_pid" 2>/dev/null || true; }
 
 end_lab() {
-  [ -n "$lab_work" ] || return 0
-  stop_making
-  if [ -z "$lab_was_up" ]; then "$lab" down || true; fi
-  rm -rf "$lab_work"
+  local status=$?
+  if [ -n "$lab_work" ]; then
+    stop_making
+    if [ -z "$lab_was_up" ]; then "$lab" down || true; fi
+    rm -rf "$lab_work"
+  fi
+  if [ "$status" -eq 0 ] && [ -n "$not_run" ]; then
+    echo ".ci/run: what ran has passed. NOT RUN: $not_run."
+  fi
 }
