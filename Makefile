@@ -31,6 +31,8 @@ DOCUMENTS := README.md docs/metrics.md
 E2E_NAMESPACE = $(if $(filter file,$(origin NAMESPACE)),hourglass-e2e,$(NAMESPACE))
 # More for pytest: make e2e E2E='-k scaling'
 E2E ?=
+# Where the sources are, for a label of the images.
+SOURCE ?=
 REVISION ?= $(shell git rev-parse --verify --quiet HEAD 2>/dev/null)
 
 .DEFAULT_GOAL := help
@@ -96,7 +98,7 @@ lock: $(STAMP) ## resolve pyproject.toml into the lock files again
 	@$(COMPILE) --group warehouse --constraint requirements-dev.lock --output-file requirements-warehouse.lock
 	@$(COMPILE) --group peers --constraint requirements-dev.lock --output-file requirements-peers.lock
 
-images: ## build the images, and push them where REGISTRY is given (TAG, DOCKER_BUILD_FLAGS)
+images: ## build the images, and push them where REGISTRY is given (TAG, SOURCE, DOCKER_BUILD_FLAGS)
 	@set -e; for image in $(IMAGES); do \
 		name=$(if $(REGISTRY),$(REGISTRY)/)hourglass/$$image:$(TAG); \
 		DOCKER_BUILDKIT=1 docker build --target $$image --tag $$name --build-arg VERSION=$(TAG) \

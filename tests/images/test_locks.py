@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
 import pytest
+from uv import find_uv_bin
 
 ROOT = Path(__file__).parents[2]
+LOCKS = ("requirements.lock", "requirements-arrays.lock", "requirements-warehouse.lock")
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
@@ -30,9 +34,7 @@ def test_every_dependency_is_in_an_image() -> None:
     assert names([*groups["service"], *groups["arrays"], *groups["warehouse"]]) == declared
 
 
-@pytest.mark.parametrize(
-    "lock", ["requirements.lock", "requirements-arrays.lock", "requirements-warehouse.lock"]
-)
+@pytest.mark.parametrize("lock", LOCKS)
 def test_an_image_has_the_versions_that_the_tests_run_with(lock: str) -> None:
     assert pins(lock) - pins("requirements-dev.lock") == set()
 
@@ -45,3 +47,21 @@ def test_what_two_locks_share_is_the_same_in_both() -> None:
     }
 
     assert {pin for pin in service ^ warehouse if pin.partition("==")[0] in shared} == set()
+
+
+@pytest.mark.images
+@pytest.mark.parametrize("architecture", ["x86_64", "aarch64"])
+@pytest.mark.parametrize("lock", LOCKS)
+def test_every_pin_has_a_wheel_for_either_architecture(
+    lock: str, architecture: str, tmp_path: Path
+) -> None:
+    (python,) = re.findall(r"^ARG PYTHON_IMAGE=python:(\S+)-slim", DOCKERFILE, re.MULTILINE)
+    subprocess.run(
+        [
+            find_uv_bin(), "--no-config", "pip", "install", "--dry-run", "--quiet",
+            "--target", tmp_path, "--no-deps", "--only-binary", ":all:", "--require-hashes",
+            "--python-version", python, "--python-platform", f"{architecture}-unknown-linux-gnu",
+            "--requirement", ROOT / lock,
+        ],
+        check=True,
+    )  # fmt: skip
