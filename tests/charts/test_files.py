@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import subprocess
 import tarfile
 from collections.abc import Iterator
@@ -241,6 +242,22 @@ def test_skaffold_forwards_ports_of_what_it_installs(newest: Helm) -> None:
         local[forward["localPort"]] = forward["resourceName"]
     assert len(local) == len(skaffold()["portForward"])
     assert local[8081] == "averages-consumer-page", "which is where the docs look for it"
+
+
+@pytest.mark.parametrize("profile", ["", *(each["name"] for each in skaffold()["profiles"])])
+def test_skaffold_itself_takes_the_file(profile: str) -> None:
+    """Where there is one, of 2.15 or newer: it refuses what its schema does not know."""
+    binary = shutil.which("skaffold")
+    if binary is None:
+        pytest.skip("no skaffold on PATH")
+    read = subprocess.run(
+        [binary, "diagnose", "--yaml-only", "--profile", profile],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    whole = yaml.safe_load(read.stdout)
+    releases = dict(pipelines())[profile or "whole"]
+    taken = [each["name"] for each in whole["deploy"]["helm"]["releases"]]
+    assert taken == [each["name"] for each in releases]
 
 
 def test_no_profile_patches_by_number() -> None:
