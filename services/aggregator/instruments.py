@@ -107,7 +107,9 @@ DUE = Instrument(
 OVERDUE = Instrument(
     name="hourglass_hours_overdue",
     kind="gauge",
-    help="Hours that are due and wait for readings to be counted before they can be sealed.",
+    help="Hours that are due and not published: they wait for readings to be counted, for a shard "
+    "that does not answer, or for temps:averages to take them. One that a later hour has overtaken "
+    "waits no more.",
     unit="hours",
     across="max",
 )
@@ -196,10 +198,10 @@ class Instruments:
     def sealed(self, hours: int) -> None:
         self._sealed.inc(hours)
 
-    def due(self, hours: int, *, waiting: int) -> None:
-        """`waiting`: those of them that are not sealed."""
+    def due(self, hours: int, *, overdue: int) -> None:
+        """`overdue`: those of them that are not published."""
         self._due.set(hours)
-        self._overdue.set(waiting)
+        self._overdue.set(overdue)
 
     def published(self, delay_s: float, exemplar: Mapping[str, str] | None = None) -> None:
         self._published.inc()

@@ -16,6 +16,7 @@ class SealedHours:
     records: one per sealed hour, hours without readings included
     waiting: hours that are due and cannot be sealed yet
     begun: there have been readings, or hours were sealed without any
+    known: it was asked, all of it; else the hours that are due wait, whatever they may hold
     lanes: those of the day, as its plain partition tells
     """
 
@@ -23,6 +24,7 @@ class SealedHours:
     records: tuple[HourRecord, ...]
     waiting: int = 0
     begun: bool = True
+    known: bool = True
     lanes: tuple[Partition, ...] = ()
 
     @property
@@ -43,7 +45,12 @@ def joined(members: Sequence[SealedHours]) -> SealedHours:
     hours = joined_hours([each.records for each in members]) if whole else []
     records = tuple(record for record in hours if record.sealed)
     due = max(len(each.records) + each.waiting for each in members)
-    return SealedHours(partition=day, records=records, waiting=due - len(records))
+    return SealedHours(
+        partition=day,
+        records=records,
+        waiting=due - len(records),
+        known=all(each.known for each in members),
+    )
 
 
 def publishable(sealed: Iterable[SealedHours], *, after_ms: int) -> list[HourRecord]:
@@ -67,3 +74,16 @@ def publishable(sealed: Iterable[SealedHours], *, after_ms: int) -> list[HourRec
             if record.count:
                 ready.append(record)
     return ready
+
+
+def unpublished(sealed: Iterable[SealedHours], *, after_ms: int) -> int:
+    """How many of these days' hours are due and start after `after_ms`: those that wait, and those
+    with readings that are sealed."""
+    found = 0
+    for each in sealed:
+        by_hour = {record.start_ms: record for record in each.records}
+        starts = map(each.partition.hour_start_ms, range(HOURS))
+        open_hours = [start_ms for start_ms in starts if start_ms not in by_hour]
+        found += sum(start_ms > after_ms for start_ms in open_hours[: each.waiting])
+        found += sum(r.start_ms > after_ms for r in each.records if r.count)
+    return found

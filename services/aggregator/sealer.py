@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
 from opentelemetry.trace import Span, SpanKind, Tracer
 
 from aggregator.instruments import Instruments
-from aggregator.order import SealedHours, joined, publishable
+from aggregator.order import SealedHours, joined, publishable, unpublished
 from hourglass.averages import HourlyAverage, HourRecord
 from hourglass.clock import Instant, PipelineClock
 from hourglass.cluster import Cluster
-from hourglass.errors import Damaged
+from hourglass.errors import Damaged, Unreachable
 from hourglass.keys import (
     AVERAGES,
     AVERAGES_KEPT,
@@ -33,6 +32,7 @@ from hourglass.keys import (
     REVISIONS,
     TOO_LATE,
     Partition,
+    days_alive,
     iso,
 )
 from hourglass.lanes import written_to
@@ -40,7 +40,14 @@ from hourglass.partitions import candidates
 from hourglass.publication import frontier_ms
 from hourglass.records import decode_reported
 from hourglass.scripts import Script
-from hourglass.telemetry import context_of, exemplar, is_off, links_to, messaging, traceparent
+from hourglass.telemetry import (
+    context_of,
+    exemplar,
+    is_off,
+    links_to,
+    messaging,
+    traceparent_of,
+)
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +57,22 @@ _PUBLISH = Script.load("aggregator", "publish")
 #: A partition that is sealed and published throughout is looked at again this often, in case a
 #: failover has undone some of it.
 SETTLED_S = 15.0
+
+
+@dataclass(slots=True)
+class Obstacles:
+    """What one step met: it asks nobody twice who did not answer, because that takes its time."""
+
+    damaged: dict[Partition, Damaged] = field(default_factory=dict[Partition, Damaged])
+    silent: dict[str, Unreachable] = field(default_factory=dict[str, Unreachable])
+
+    def tell(self) -> None:
+        """Raises Unreachable or Damaged, unless there were none."""
+        said = "; ".join(map(str, [*self.silent.values(), *self.damaged.values()]))
+        if self.silent:
+            raise Unreachable(said)
+        if self.damaged:
+            raise Damaged(said)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -67,38 +90,68 @@ class Sealer:
     _frontier_ms: int = -1
 
     def step(self) -> None:
-        """Seal what is due, then publish in order. Raises Unreachable, and then changes nothing
-        that the next step does not find; Damaged, after it has done what can be done without the
-        partition that is."""
-        # The partitions first, the clock second: whoever sets the clock back for a replay does so
-        # before writing a partition, so no partition is ever judged by the clock before its own.
-        partitions = candidates(self.cluster, self.clock.look())
-        instant = self.clock.refresh()
-        frontier = frontier_ms(self.cluster)
+        """Seal what is due, then publish in order, each as far as Redis lets it. Raises Unreachable
+        or Damaged, after it has done and shown what there is without what it met; the next step
+        finds the rest."""
+        try:
+            # The partitions first, the clock second: whoever sets the clock back for a replay does
+            # so before writing a partition, so no partition is ever judged by the clock before its
+            # own.
+            partitions = candidates(self.cluster, self.clock.look())
+            instant = self.clock.refresh()
+            frontier = frontier_ms(self.cluster)
+        except (Unreachable, Damaged):
+            self._show_unknown(self.clock.look())
+            raise
         self._see_frontier(-1 if frontier is None else frontier)
-        damage: list[Damaged] = []
-        sealed = [
-            self._seal_day(day, members, instant, damage)
-            for day, members in groupby(partitions, lambda each: each.day)
+        met = Obstacles()
+        days = [(day, list(members)) for day, members in groupby(partitions, lambda each: each.day)]
+        asked = [
+            self._seal_day(day, members, instant, met)
+            for day, members in days
             if not self._is_settled(day)
         ]
-        self.metrics.due(
-            sum(len(each.records) + each.waiting for each in sealed)
-            + HOURS * sum(map(self._is_settled, partitions)),
-            waiting=sum(each.waiting for each in sealed),
-        )
+        # What was settled when it was last seen holds nothing back while it cannot be seen.
+        sealed = [each for each in asked if each.known or each.partition not in self._settled]
+        try:
+            self._publish_all(sealed, instant)
+        finally:
+            self._settle(sealed)
+            self._show(sealed, settled=len(days) - len(sealed))
+            self._forget_all_but([day for day, _ in days])
+        met.tell()
+
+    def _publish_all(self, sealed: Sequence[SealedHours], instant: Instant) -> None:
         for record in publishable(sealed, after_ms=self._frontier_ms):
             if not self._publish(record, instant):
                 break
         for each in sealed:
             self._report_the_rest(each, instant)
+
+    def _settle(self, sealed: Sequence[SealedHours]) -> None:
+        for each in sealed:
             if each.complete and self._is_published(each):
                 self._settled[each.partition] = time.monotonic() + SETTLED_S
-        self._settled = {p: until for p, until in self._settled.items() if p in partitions}
-        oldest = min((partition.day_ms for partition in partitions), default=0)
-        self._reported = {record for record in self._reported if record.start_ms >= oldest}
-        if damage:
-            raise Damaged("; ".join(map(str, damage)))
+            elif each.known:
+                self._settled.pop(each.partition, None)
+
+    def _show(self, sealed: Sequence[SealedHours], *, settled: int) -> None:
+        """`settled`: days besides, all of whose hours are published."""
+        self.metrics.due(
+            sum(len(each.records) + each.waiting for each in sealed) + HOURS * settled,
+            overdue=unpublished(sealed, after_ms=self._frontier_ms),
+        )
+
+    def _show_unknown(self, instant: Instant) -> None:
+        """While not even the days can be asked for, every hour waits that the calendar has beyond
+        the frontier as it was last seen."""
+        days = [day for day in days_alive(instant.now_ms) if day not in self._settled]
+        self._show([self._unknown(day, instant) for day in days], settled=len(self._settled))
+
+    def _forget_all_but(self, days: Sequence[Partition]) -> None:
+        self._settled = {day: until for day, until in self._settled.items() if day in days}
+        oldest_ms = min((day.day_ms for day in days), default=0)
+        self._reported = {each for each in self._reported if each.start_ms >= oldest_ms}
 
     def _is_published(self, sealed: SealedHours) -> bool:
         return all(each.start_ms <= self._frontier_ms for each in sealed.records if each.count)
@@ -114,28 +167,35 @@ class Sealer:
         self._frontier_ms = frontier_ms
 
     def _seal_day(
-        self,
-        day: Partition,
-        listed: Iterable[Partition],
-        instant: Instant,
-        damage: list[Damaged],
+        self, day: Partition, listed: Iterable[Partition], instant: Instant, met: Obstacles
     ) -> SealedHours:
         """Seal what is due in every partition of `day`, the `listed` ones and its own. One that is
-        damaged waits."""
+        damaged, or whose shard does not answer, waits."""
 
         def seal(partition: Partition, *, begun: bool = False) -> SealedHours:
+            shard = ""
             try:
-                return self._seal(partition, instant, begun=begun)
+                shard = self.cluster.shard_of(partition.stream)
+                if partition not in met.damaged and shard not in met.silent:
+                    return self._seal(partition, instant, begun=begun)
             except Damaged as error:
-                damage.append(error)
-                waiting = self._due(partition, instant)
-                return SealedHours(partition=partition, records=(), waiting=waiting)
+                met.damaged[partition] = error
+            except Unreachable as error:
+                met.silent[shard] = error
+            return self._unknown(partition, instant)
 
         plain = seal(day)
         members = [plain, *map(seal, sorted({*listed, *plain.lanes} - {day}))]
         if any(each.begun for each in members):
             members = [each if each.begun else seal(each.partition, begun=True) for each in members]
         return joined(members)
+
+    def _unknown(self, partition: Partition, instant: Instant) -> SealedHours:
+        """Of a partition that cannot be asked: what is due waits."""
+        waiting = self._due(partition, instant)
+        return SealedHours(
+            partition=partition, records=(), waiting=waiting, begun=False, known=False
+        )
 
     def _due(self, partition: Partition, instant: Instant) -> int:
         """How many of its hours are over."""
@@ -196,10 +256,12 @@ class Sealer:
             },
         ).end()
 
-    def _publishing(self, record: HourRecord) -> AbstractContextManager[Span]:
-        """The span of a publication, in the trace of its hour; linked to those of further lanes."""
+    def _publishing(self, record: HourRecord) -> Span:
+        """The span of a publication, in the trace of its hour; linked to those of further lanes.
+        It is ended, and so exported, if the hour was published, or may have been: of nothing
+        there is no span."""
         counted, *elsewhere = record.trace.split() or [""]
-        return self.tracer.start_as_current_span(
+        return self.tracer.start_span(
             f"send {AVERAGES}",
             context=context_of(counted),
             kind=SpanKind.PRODUCER,
@@ -212,8 +274,9 @@ class Sealer:
 
     def _publish(self, record: HourRecord, instant: Instant) -> bool:
         """False if the frontier is not where this process saw it: then nothing was done."""
-        with self._publishing(record) as span:
-            average = HourlyAverage.of(record, traceparent=traceparent())
+        span = self._publishing(record)
+        average = HourlyAverage.of(record, traceparent=traceparent_of(span))
+        try:
             outcome = self.cluster.run(
                 _PUBLISH,
                 [AVERAGES, FRONTIER, PUBLISHED, REVISIONS, TOO_LATE],
@@ -227,8 +290,9 @@ class Sealer:
                     *(part for pair in average.fields().items() for part in pair),
                 ],
             )
-            span.set_attribute("hourglass.outcome", outcome.decode())
-            trace_of_it = exemplar()
+        except Unreachable:
+            _end(span, "unknown")
+            raise
         if outcome == b"moved":
             return False
         self._reported.add(record)
@@ -236,6 +300,8 @@ class Sealer:
         hour = iso(record.start_ms)
         match outcome:
             case b"published":
+                _end(span, "published")
+                trace_of_it = exemplar(span)
                 due_ms = instant.deadline(record.start_ms + HOUR_MS)
                 self.metrics.published((instant.real_ms - due_ms) / 1000, trace_of_it)
                 log.info(
@@ -246,10 +312,18 @@ class Sealer:
                 )
             case b"revised":
                 self.metrics.revised()
-                log.warning("hour %s was sealed anew with another result: not published", hour)
+                log.warning(
+                    "hour %s was sealed anew with another result: not published",
+                    hour,
+                    extra={"hour": hour},
+                )
             case b"too late":
                 self.metrics.too_late()
-                log.warning("hour %s got its readings after a later one was published", hour)
+                log.warning(
+                    "hour %s got its readings after a later one was published",
+                    hour,
+                    extra={"hour": hour},
+                )
             case _:
                 pass
         return True
@@ -261,3 +335,8 @@ class Sealer:
             behind = record.count and record.start_ms <= self._frontier_ms
             if behind and record not in self._reported:
                 self._publish(record, instant)
+
+
+def _end(span: Span, outcome: str) -> None:
+    span.set_attribute("hourglass.outcome", outcome)
+    span.end()

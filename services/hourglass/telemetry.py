@@ -25,19 +25,24 @@ MOST_LINKS = 64
 #: Of whoever is given no tracer.
 NO_TRACER: Tracer = NoOpTracer()
 
-_PROTOCOL = "OTEL_EXPORTER_OTLP_PROTOCOL"
+#: Of traces alone, which wins, and of all signals:
+#: https://opentelemetry.io/docs/specs/otel/protocol/exporter/
+_ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+_PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+_DISABLED = "OTEL_SDK_DISABLED"
 
 
 def tracer(service: str, instance: str = "") -> tuple[Tracer, Callable[[], None]]:
     """A tracer, and what flushes it at the end.
 
     Spans are exported where OTEL_EXPORTER_OTLP_ENDPOINT points, over HTTP, or over gRPC where
-    OTEL_EXPORTER_OTLP_PROTOCOL is grpc; without the endpoint the tracer records nothing. `instance`
-    is the process's name among its replicas. Raises Misconfigured.
+    OTEL_EXPORTER_OTLP_PROTOCOL is grpc; the variables of the same name for traces win. Without an
+    endpoint, or with OTEL_SDK_DISABLED, the tracer records nothing. `instance` is the process's
+    name among its replicas. Raises Misconfigured.
     """
-    if not os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
+    if not any(map(os.environ.get, _ENDPOINTS)) or _is_true(_DISABLED):
         return NO_TRACER, lambda: None
-    exporter = _exporter(os.environ.get(_PROTOCOL, "http/protobuf"))
+    exporter = _exporter()
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -56,7 +61,13 @@ def tracer(service: str, instance: str = "") -> tuple[Tracer, Callable[[], None]
     return provider.get_tracer("hourglass"), lambda: _within(FLUSH_S, provider.shutdown)
 
 
-def _exporter(protocol: str) -> Any:
+def _is_true(variable: str) -> bool:
+    return os.environ.get(variable, "").strip().lower() == "true"
+
+
+def _exporter() -> Any:
+    named = next((each for each in _PROTOCOLS if os.environ.get(each)), None)
+    protocol = os.environ[named] if named else "http/protobuf"
     try:
         match protocol:
             case "grpc":
@@ -65,12 +76,12 @@ def _exporter(protocol: str) -> Any:
                 from opentelemetry.exporter.otlp.proto.http import trace_exporter as otlp
             case _:
                 raise Misconfigured(
-                    f"{_PROTOCOL} is {protocol!r}: give http/protobuf, the default, or grpc"
+                    f"{named} is {protocol!r}: give http/protobuf, the default, or grpc"
                 )
     except ImportError:
         extra = "otlp-grpc" if protocol == "grpc" else "otlp"
         raise Misconfigured(
-            "OTEL_EXPORTER_OTLP_ENDPOINT is set and no exporter is installed: "
+            "OpenTelemetry's OTLP endpoint is set and no exporter is installed: "
             f"install hourglass[{extra}] or unset it"
         ) from None
     return otlp.OTLPSpanExporter()
@@ -114,11 +125,6 @@ def traceparent_of(span: Span) -> str:
     carrier: dict[str, str] = {}
     TraceContextTextMapPropagator().inject(carrier, trace.set_span_in_context(span))
     return carrier.get("traceparent", "")
-
-
-def traceparent() -> str:
-    """The current span as a W3C traceparent; empty if nothing is being traced."""
-    return traceparent_of(trace.get_current_span())
 
 
 def exemplar(span: Span | None = None) -> dict[str, str] | None:

@@ -19,6 +19,7 @@ SPEED = 600.0
 MINUTES = range(0, 60, 20)
 KEYS = (NEXT_DAY.stream, NEXT_DAY.hours, NEXT_DAY.quarantine, NEXT_DAY.devices(0))
 REMEDY = "rename or delete it"
+OVERDUE = "hourglass_hours_overdue"
 
 
 def damage(pipeline: Pipeline, key: str) -> None:
@@ -110,6 +111,24 @@ def test_whatever_it_is_the_aggregator_outlasts_it(
 
     wait_until(lambda: len(pipeline.averages()) == 1, message="the hour is never published")
     running.await_ready(name)
+
+
+def test_an_hour_that_temps_averages_does_not_take_is_overdue(
+    pipeline: Pipeline, running: Services
+) -> None:
+    damage(pipeline, AVERAGES)
+    pipeline.produce(reading(at(0)))
+    pipeline.drive(at(1))
+
+    name = running.aggregator()
+    wait_until(
+        lambda: running.metric(name, OVERDUE) == 1, message="sealed, not published, not overdue"
+    )
+    assert pipeline.record(0).sealed
+
+    repair(pipeline, AVERAGES)
+    wait_until(lambda: running.metric(name, OVERDUE) == 0, message="overdue for ever")
+    assert len(pipeline.averages()) == 1
 
 
 def test_a_producer_keeps_its_readings_until_the_key_is_gone(

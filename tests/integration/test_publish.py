@@ -5,6 +5,9 @@ from __future__ import annotations
 from threading import Thread
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import aggregator.sealer as sealer_module
 from aggregator.sealer import Sealer
@@ -286,3 +289,24 @@ def test_an_hour_that_begins_after_a_later_one_was_published_is_too_late(
     assert pipeline.cluster.call("ZRANGE", TOO_LATE, 0, -1) == [b"%d:1:73000" % at(23)]
     found = pipeline.audit()
     assert (found.clean, found.too_late) == (True, 1)
+
+
+def test_only_what_was_published_has_a_span(pipeline: Pipeline) -> None:
+    spans = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+
+    def step() -> list[str]:
+        """The spans of a step of a process that knows of nothing."""
+        spans.clear()
+        sealer = pipeline.sealer()
+        sealer.tracer = provider.get_tracer("test")
+        sealer.step()
+        return sorted(each.name for each in spans.get_finished_spans())
+
+    produce_hours(pipeline, 0, 1)
+    pipeline.count()
+    pipeline.drive(at(2))
+
+    assert step() == [*[f"seal {DAY.stream}"] * 2, *[f"send {AVERAGES}"] * 2]
+    assert step() == []

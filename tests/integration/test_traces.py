@@ -178,9 +178,19 @@ def test_a_dead_collector_never_holds_up_the_exit(embedded: EmbeddedCluster, ans
                 assert seconds < 10, "the exporter's own patience is ten seconds"
 
 
-def test_without_an_endpoint_entries_carry_no_trace(pipeline: Pipeline, redis_url: str) -> None:
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {},
+        {"OTEL_SDK_DISABLED": "true", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"},
+    ],
+    ids=["no endpoint", "disabled"],
+)
+def test_where_traces_are_off_entries_carry_none(
+    pipeline: Pipeline, redis_url: str, environment: dict[str, str]
+) -> None:
     pipeline.use_wall_clock()
-    with services(redis_url) as running:
+    with services(redis_url, **environment) as running:
         running.producer()
         running.await_ready("producer")
         taken = "hourglass_readings_taken_total"
@@ -188,6 +198,26 @@ def test_without_an_endpoint_entries_carry_no_trace(pipeline: Pipeline, redis_ur
         for stream in pipeline.cluster.call("ZRANGE", PARTITIONS, 0, -1):
             for _, fields in pipeline.cluster.call("XRANGE", stream, "-", "+"):
                 assert fields.keys() == {b"device", b"ts", b"temp_f"}
+
+
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+def test_the_variables_for_traces_alone_will_do_and_win(
+    pipeline: Pipeline, redis_url: str, protocol: str
+) -> None:
+    made = {"grpc": collector_over_grpc, "http/protobuf": collector_over_http}[protocol]
+    pipeline.use_wall_clock()
+    with made() as collector:
+        # Of all signals' endpoint it is the root, of traces' the address itself.
+        path = "" if protocol == "grpc" else "/v1/traces"
+        environment = {
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"{collector.endpoint}{path}",
+            "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": protocol,
+            "OTEL_EXPORTER_OTLP_PROTOCOL": "carrier pigeon",
+            "OTEL_BSP_SCHEDULE_DELAY": "100",
+        }
+        with services(redis_url, **environment) as running:
+            running.producer()
+            wait_until(lambda: collector.spans, 30, "no span came")
 
 
 @pytest.mark.parametrize("protocol", ["http/json", "carrier pigeon"])

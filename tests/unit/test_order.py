@@ -9,7 +9,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aggregator.order import SealedHours, joined, publishable
+from aggregator.order import SealedHours, joined, publishable, unpublished
 from hourglass.averages import HourRecord
 from hourglass.keys import DAY_MS, HOUR_MS, HOURS, Partition
 
@@ -220,3 +220,26 @@ def test_a_lane_that_waits_holds_back_its_day_and_the_next() -> None:
     ready = publishable([joined(members), sealed(DAY_2, 5)], after_ms=BEFORE_ALL_MS)
 
     assert [each.start_ms for each in ready] == [DAY_1.hour_start_ms(hour) for hour in range(3)]
+
+
+def test_an_hour_with_readings_is_unpublished_until_the_frontier_has_passed_it() -> None:
+    day = sealed(DAY_1, 5, waiting=2, silent=frozenset({4}))
+
+    counts = [
+        unpublished([day], after_ms=after_ms)
+        for after_ms in (BEFORE_ALL_MS, *map(DAY_1.hour_start_ms, range(7)))
+    ]
+
+    # Hours 0 to 3 are sealed with readings, 4 without; 5 and 6 wait.
+    assert counts == [6, 5, 4, 3, 2, 2, 1, 0]
+
+
+def test_of_a_day_that_could_not_be_asked_no_hour_beyond_the_frontier_is_published() -> None:
+    unknown = SealedHours(partition=DAY_1, records=(), waiting=24, known=False)
+
+    assert unpublished([unknown], after_ms=DAY_1.hour_start_ms(20)) == 3
+    assert publishable([unknown, sealed(DAY_2, 2)], after_ms=DAY_1.hour_start_ms(20)) == []
+    assert len(publishable([unknown, sealed(DAY_2, 2)], after_ms=DAY_1.hour_start_ms(23))) == 2
+    assert not joined(
+        [sealed(DAY_1, 2), SealedHours(partition=LANES[0], records=(), known=False)]
+    ).known

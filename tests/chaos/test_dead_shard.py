@@ -1,0 +1,142 @@
+"""A shard is dead: what is due waits and is counted as waiting, and hours of other days are
+published as far as nothing earlier may still come."""
+
+from __future__ import annotations
+
+from itertools import count
+
+import pytest
+
+import aggregator.sealer as sealer_module
+from hourglass.errors import Unreachable
+from hourglass.keys import AVERAGES, CLOCK, PARTITIONS, Partition
+from hourglassctl.embedded import EmbeddedCluster, Node
+from tests.pipeline import DAY, Pipeline, at, day_after, reading
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.chaos
+
+OVERDUE = "hourglass_hours_overdue"
+
+
+def alone(pipeline: Pipeline) -> Partition:
+    """A day whose shard holds neither the day after it nor what the whole pipeline needs."""
+    for each in (day_after(DAY, days) for days in count()):
+        others = (PARTITIONS, CLOCK, AVERAGES, day_after(each).stream)
+        if pipeline.master_of(each.stream) not in map(pipeline.master_of, others):
+            return each
+    raise AssertionError
+
+
+def produce(pipeline: Pipeline, day: Partition, *hours: int) -> None:
+    pipeline.produce(*(reading(at(hour, day=day)) for hour in hours))
+    pipeline.count(day)
+
+
+def kill(pipeline: Pipeline, embedded: EmbeddedCluster, key: str) -> Node:
+    node = embedded.node_at(pipeline.master_of(key))
+    node.kill()
+    return node
+
+
+def seals(pipeline: Pipeline) -> bool:
+    try:
+        pipeline.cluster.refresh_topology()
+        pipeline.seal()
+    except Unreachable:
+        return False
+    return True
+
+
+def published(pipeline: Pipeline) -> list[int]:
+    return [average.start_ms for average in pipeline.averages()]
+
+
+def test_a_dead_shard_whose_day_is_published_holds_up_no_other(embedded: EmbeddedCluster) -> None:
+    with Pipeline(embedded.url) as pipeline:
+        yesterday = alone(pipeline)
+        today = day_after(yesterday)
+        pipeline.drive(today.day_ms)
+        produce(pipeline, yesterday, 23)
+        produce(pipeline, today, 0, 1)
+        pipeline.drive(at(1, day=today))
+        pipeline.seal()
+
+        kill(pipeline, embedded, yesterday.stream)
+        pipeline.drive(at(2, day=today))
+        with pytest.raises(Unreachable):
+            pipeline.seal()
+
+        assert published(pipeline) == [at(23, day=yesterday), at(0, day=today), at(1, day=today)]
+        assert pipeline.metric(OVERDUE) == 0
+
+
+def test_a_day_that_ended_in_silence_is_remembered_as_published(
+    embedded: EmbeddedCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sealer_module, "SETTLED_S", 0.0)
+    with Pipeline(embedded.url) as pipeline:
+        yesterday = alone(pipeline)
+        today = day_after(yesterday)
+        pipeline.drive(today.day_ms)
+        produce(pipeline, yesterday, 20)
+        produce(pipeline, today, 0)
+        sealer = pipeline.sealer()
+        sealer.step()
+
+        kill(pipeline, embedded, yesterday.stream)
+        pipeline.drive(at(1, day=today))
+        with pytest.raises(Unreachable):
+            pipeline.seal()
+        assert published(pipeline) == [at(20, day=yesterday)]
+
+        with pytest.raises(Unreachable):
+            sealer.step()
+        assert published(pipeline) == [at(20, day=yesterday), at(0, day=today)]
+
+
+@pytest.mark.embedded(persistence=True)
+def test_hours_of_a_dead_shard_are_overdue_and_not_overtaken(embedded: EmbeddedCluster) -> None:
+    with Pipeline(embedded.url) as pipeline:
+        yesterday = alone(pipeline)
+        today = day_after(yesterday)
+        pipeline.drive(at(22, day=yesterday))
+        produce(pipeline, yesterday, 21, 22, 23)
+        produce(pipeline, today, 0)
+        pipeline.seal()
+        assert pipeline.metric(OVERDUE) == 0
+
+        shard = kill(pipeline, embedded, yesterday.stream)
+        pipeline.drive(at(1, day=today))
+        for _ in range(2):
+            with pytest.raises(Unreachable):
+                pipeline.seal()
+        assert published(pipeline) == [at(21, day=yesterday)]
+        assert pipeline.metric(OVERDUE) == 3
+
+        shard.restart()
+        wait_until(lambda: seals(pipeline), message="the shard does not come back")
+        assert published(pipeline)[1:] == [
+            at(22, day=yesterday), at(23, day=yesterday), at(0, day=today)
+        ]  # fmt: skip
+        assert pipeline.metric(OVERDUE) == 0
+
+
+@pytest.mark.parametrize("key", [PARTITIONS, CLOCK, AVERAGES])
+def test_hours_come_due_while_the_shard_of_what_all_days_need_is_dead(
+    embedded: EmbeddedCluster, key: str
+) -> None:
+    with Pipeline(embedded.url) as pipeline:
+        produce(pipeline, DAY, 0)
+        pipeline.drive(at(1))
+        sealer = pipeline.sealer()
+        sealer.step()
+        assert published(pipeline) == [at(0)]
+        assert pipeline.metric(OVERDUE) == 0
+
+        pipeline.run_clock(at(3, 0, 1), 1.0)
+        kill(pipeline, embedded, key)
+        with pytest.raises(Unreachable):
+            sealer.step()
+
+        assert pipeline.metric(OVERDUE) == 2
