@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from hourglass.cluster import Cluster
+from hourglass.errors import Unreachable
 from hourglass.instruments import Instrument
 
 UP = Instrument(
@@ -17,7 +19,7 @@ UP = Instrument(
     help="1 if every shard answered this process when it last looked, 0 if one did not, or before "
     "the first look. Streams' series are absent while Redis is away; this one never is.",
     unit="1",
-    across="min",
+    across="each",
 )
 SHARD_UP = Instrument(
     name="hourglass_redis_shard_up",
@@ -40,12 +42,20 @@ class ShardGauges(Collector):
 
     def look(self, cluster: Cluster, beat: Callable[[], None]) -> None:
         """Ask one master after the other; one that is away is a fact and no error. `beat` is called
-        before each, because a silent one takes its time."""
+        before each, because a silent one takes its time.
+
+        Where one is silent its replica may have taken over, which this process need not have met:
+        the next look is at the masters that the cluster names by then.
+        """
         masters = cluster.masters()
         self._answers = {master: self._answers.get(master, False) for master in masters}
         for master in masters:
             beat()
             self._answers = {**self._answers, master: cluster.answers(master)}
+        if not all(self._answers.values()):
+            beat()
+            with suppress(Unreachable):  # the last known masters are as good as any
+                cluster.refresh_topology()
 
     def collect(self) -> list[GaugeMetricFamily]:
         up, shard_up = UP.family(), SHARD_UP.family()

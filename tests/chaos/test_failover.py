@@ -8,9 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from hourglass.errors import Severed
 from hourglass.keys import AVERAGES, HOUR_MS, Partition
+from hourglass.shards import ShardGauges
 from hourglassctl import formation
 from hourglassctl.embedded import EmbeddedCluster, Node
 from tests.pipeline import DAY, Pipeline, at, day_after
@@ -254,3 +256,26 @@ def test_a_slot_moves_to_another_shard_and_back_while_it_is_in_use(
 
 def is_master(node: Node) -> bool:
     return bool(tell(node, "ROLE")[0] == b"master")
+
+
+@failing_over
+def test_a_master_whose_replica_has_taken_over_is_not_called_down(
+    pipeline: Pipeline, embedded: EmbeddedCluster
+) -> None:
+    """Not even by a process that meets the shard nowhere else."""
+    registry = CollectorRegistry()
+    gauges = ShardGauges(registry)
+
+    def all_up() -> bool:
+        gauges.look(pipeline.cluster, lambda: None)
+        return registry.get_sample_value("hourglass_redis_up") == 1
+
+    assert all_up()
+    master = pipeline.cluster.shard_of(DAY.stream)
+    embedded.node_at(int(master.rpartition(":")[2])).kill()
+    assert not all_up()
+    shard = {"shard": master}
+    assert registry.get_sample_value("hourglass_redis_shard_up", shard) == 0
+
+    wait_until(all_up, message="a shard that has failed over is called down")
+    assert registry.get_sample_value("hourglass_redis_shard_up", shard) is None

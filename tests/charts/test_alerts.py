@@ -65,7 +65,7 @@ def test_promtool_takes_the_plain_rules(promtool: str) -> None:
 def test_the_plain_rules_fire_and_keep_silent_as_the_charts_do(
     chart: str, promtool: str, tmp_path: Path
 ) -> None:
-    """They ask for no namespace: of the cases one namespace is left."""
+    """They ask for no namespace, and tell of it: of the cases one is left."""
     shutil.copy(PLAIN_RULES, tmp_path / "rules.yaml")
     # As texts: 0x20 is twenty zeros more, and no number.
     cases = yaml.load((CASES / f"{chart}.yaml").read_text("utf-8"), Loader=yaml.BaseLoader)
@@ -73,15 +73,17 @@ def test_the_plain_rules_fire_and_keep_silent_as_the_charts_do(
         test["input_series"] = [
             each for each in test["input_series"] if 'namespace="elsewhere"' not in each["series"]
         ]
-        for case in test.get("alert_rule_test", []):
-            for alert in case["exp_alerts"]:
-                alert["exp_labels"].pop("namespace", None)
         for case in test.get("promql_expr_test", []):
             for sample in case["exp_samples"]:
                 sample["value"] = float(sample["value"])
     cases["tests"] = [test for test in cases["tests"] if test["input_series"]]
     (tmp_path / "cases.yaml").write_text(yaml.safe_dump(cases), encoding="utf-8")
     run(promtool, "test", "rules", tmp_path / "cases.yaml")
+
+
+def test_the_plain_rules_tell_installations_apart(promtool: str, tmp_path: Path) -> None:
+    shutil.copy(PLAIN_RULES, tmp_path / "rules.yaml")
+    run(promtool, "test", "rules", shutil.copy(CASES / "two-installations.yaml", tmp_path))
 
 
 @pytest.mark.parametrize("chart", SERVICES)
