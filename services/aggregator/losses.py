@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 from hourglass.clock import Instant
 from hourglass.cluster import Cluster
 from hourglass.errors import Damaged
+from hourglass.gauges import Latest
 from hourglass.instruments import Instrument
 from hourglass.ledgers import gone_of
 from hourglass.partitions import candidates
@@ -48,16 +49,15 @@ class LossGauges(Collector):
     """Exports the last look; unknown is not zero."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._gone: Mapping[str, int] = {}
+        self._gone = Latest[Mapping[str, int]]({})
         registry.register(self)
 
     def look(self, cluster: Cluster, instant: Instant) -> None:
         """As `look`; while Redis is away nothing is known. Raises Unreachable."""
-        self._gone = {}
-        self._gone = look(cluster, instant)
+        self._gone.renew(lambda: look(cluster, instant))
 
     def collect(self) -> list[GaugeMetricFamily]:
         family = GONE.family()
-        for stream, readings in self._gone.items():
+        for stream, readings in self._gone.value.items():
             family.add_metric((stream,), readings)
         return [family]

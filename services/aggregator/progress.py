@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 from hourglass.averages import mean_milli_f
 from hourglass.clock import Instant
 from hourglass.cluster import Cluster
+from hourglass.gauges import Latest
 from hourglass.instruments import Instrument
 from hourglass.keys import HOUR_MS, Partition
 from hourglass.partitions import lanes_of
@@ -120,17 +121,16 @@ class ProgressGauges(Collector):
 
     def __init__(self, registry: CollectorRegistry, *, period_s: float) -> None:
         self._period_ms = period_s * 1000
-        self._progress: Progress | None = None
+        self._progress = Latest[Progress | None](None)
         registry.register(self)
 
     def look(self, cluster: Cluster, instant: Instant, *, settling_ms: int) -> None:
         """As `look`; while Redis is away nothing is known. Raises Unreachable."""
-        self._progress = None
-        self._progress = look(cluster, instant, settling_ms=settling_ms)
+        self._progress.renew(lambda: look(cluster, instant, settling_ms=settling_ms))
 
     def collect(self) -> list[GaugeMetricFamily]:
         average, readings, completeness = (each.family() for each in PROGRESS_INSTRUMENTS)
-        if (progress := self._progress) is not None:
+        if (progress := self._progress.value) is not None:
             readings.add_metric((), progress.count)
             if progress.count:
                 mean = mean_milli_f(progress.sum_milli_f, progress.count)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from threading import Lock
+from typing import Generic, TypeVar
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from hourglass.errors import HourglassError
 from hourglass.instruments import Instrument
 from hourglass.survey import StreamState
 
@@ -154,8 +156,33 @@ PARTITION_INSTRUMENTS = (
     HOURS_LEFT,
 )
 
-#: A survey is made every few seconds; one older than this tells nothing of now.
+#: A look is taken every few seconds; one older than this tells nothing of now.
 FRESH_S = 15.0
+
+Seen = TypeVar("Seen")
+
+
+class Latest(Generic[Seen]):
+    """What the last look found, for FRESH_S; nothing once a look has failed. A scrape that comes
+    while somebody looks finds what was there before."""
+
+    def __init__(self, nothing: Seen, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._nothing = nothing
+        self._monotonic = monotonic
+        self._seen = (nothing, float("-inf"))
+
+    def renew(self, look: Callable[[], Seen]) -> None:
+        """Raises what `look` raises."""
+        try:
+            self._seen = (look(), self._monotonic() + FRESH_S)
+        except HourglassError:
+            self._seen = (self._nothing, float("-inf"))
+            raise
+
+    @property
+    def value(self) -> Seen:
+        seen, fresh_until = self._seen
+        return seen if self._monotonic() < fresh_until else self._nothing
 
 
 class StreamGauges(Collector):
