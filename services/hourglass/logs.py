@@ -15,7 +15,7 @@ from hourglass.errors import Misconfigured
 from hourglass.settings import LogFormat
 
 #: What a line may say of its event besides the message, given as `extra`.
-FACTS = ("partition", "hour", "consumer", "trace_id")
+FACTS = ("worker", "partition", "hour", "consumer", "trace_id")
 #: Of one kind of line so many in so many seconds; the others are counted, and told with the next.
 BURST, PERIOD_S = 50, 10.0
 
@@ -24,7 +24,10 @@ class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created, UTC)
         stamp = f"{at:%H:%M:%S}.{at.microsecond // 1000:03d}"
-        line = f"{stamp} {record.levelname.lower():7} {record.getMessage()}"
+        message = record.getMessage()
+        # Without what the message says anyway.
+        facts = " ".join(f"{k}={v}" for k, v in _facts(record).items() if v not in message)
+        line = f"{stamp} {record.levelname.lower():7} {message}{f' [{facts}]' if facts else ''}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
@@ -60,7 +63,8 @@ def set_up_logging(log_format: LogFormat, level: str, **fixed: str) -> None:
 
 
 def _facts(record: logging.LogRecord) -> dict[str, str]:
-    facts = {name: str(vars(record)[name]) for name in FACTS if name in vars(record)}
+    given = {name: str(vars(record).get(name, "")) for name in FACTS}
+    facts = {name: fact for name, fact in given.items() if fact}
     context = trace.get_current_span().get_span_context()
     if context.is_valid and "trace_id" not in facts:
         facts["trace_id"] = trace.format_trace_id(context.trace_id)
@@ -68,15 +72,17 @@ def _facts(record: logging.LogRecord) -> dict[str, str]:
 
 
 class Repeats(logging.Filter):
-    """Lets BURST lines of a kind pass in PERIOD_S; a kind is what was written in one place."""
+    """Lets BURST lines of a kind pass in PERIOD_S; a kind is what was written in one place, and of
+    one worker where the line is about one."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._monotonic = monotonic
-        self._seen: dict[tuple[str, int, str], tuple[float, int]] = {}
+        self._seen: dict[tuple[str, int, str, str], tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        kind = (record.name, record.levelno, str(record.msg))
+        worker = str(vars(record).get("worker", ""))
+        kind = (record.name, record.levelno, str(record.msg), worker)
         now = self._monotonic()
         since, count = self._seen.get(kind, (now, 0))
         if now - since >= PERIOD_S:

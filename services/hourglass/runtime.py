@@ -146,12 +146,12 @@ class Service:
     def trouble(self, worker: str, what: str) -> None:
         """`worker` cannot do its job for now; logged when it begins, not again while it lasts."""
         if worker not in self._troubles:
-            log.warning("%s: %s", worker, what)
+            log.warning("%s: %s", worker, what, extra={"worker": worker})
         self._troubles[worker] = what
 
     def well(self, worker: str) -> None:
         if self._troubles.pop(worker, None) is not None and worker != "start":
-            log.info("%s: well again", worker)
+            log.info("%s: well again", worker, extra={"worker": worker})
 
     def note(self, worker: str, what: str) -> None:
         """What /readyz tells of the work of `worker` besides, ready or not."""
@@ -183,9 +183,9 @@ class Service:
         self._port = probes.port
         return probes.port
 
-    def run(self) -> int:
+    def run(self, *, drained: Callable[[], None] = lambda: None) -> int:
         """Wait until a signal, a failed worker or a finished one sets `stop`; drain; return the
-        exit status."""
+        exit status. `drained` is called when the workers are done and /metrics still answers."""
         self._heed_signals()
         collect_seldom()
         self.well("start")
@@ -199,6 +199,7 @@ class Service:
         for thread in self._workers:
             if thread.is_alive():
                 log.warning("worker %s did not finish in time; its batch comes back", thread.name)
+        drained()
         self.resources.close()
         if isinstance(self._failure, HourglassError):
             raise self._failure

@@ -77,8 +77,9 @@ class Flow:
         if due.skipped:
             self._metrics.dropped(due.skipped, Loss.SKIPPED)
             log.warning("the clock leapt: %d readings skipped", due.skipped)
-        if lost := line.buffer.put(due.items):
-            self._metrics.dropped(lost * line.layout.readings, Loss.BUFFER_FULL)
+        if lost := line.buffer.put(due.items) * line.layout.readings:
+            self._metrics.dropped(lost, Loss.BUFFER_FULL)
+            log.warning("the buffer of the %s is full: %d readings dropped", line.name, lost)
 
     def send(self, line: Line) -> None:
         """Buffer → batches → partition; the next batch is made while Redis takes the last one."""
@@ -92,6 +93,13 @@ class Flow:
         self._service.silence(line.name)
         if all(line.buffer.drained for line in self._lines):
             self._service.stop.set()
+
+    def give_up_the_rest(self) -> None:
+        """At the end: what no loop could get rid of, because Redis is silent and a batch is still
+        in its hands, is given up with what this run gave up before."""
+        self._metrics.give_up_the_rest()
+        if stopped := self._metrics.stopped:
+            log.warning("stopped before Redis had taken all: %d readings dropped", stopped)
 
     def _show_buffered(self) -> None:
         self._metrics.buffered(sum(len(line.buffer) * line.layout.readings for line in self._lines))
@@ -117,6 +125,12 @@ class Flow:
                     self._service.well(line.name)
                     if outcome is Outcome.EXPIRED:
                         self._metrics.dropped(batch.count, Loss.EXPIRED)
+                        log.warning(
+                            "%d readings of %s are older than it lives: dropped",
+                            batch.count,
+                            batch.partition.stream,
+                            extra={"partition": batch.partition.stream},
+                        )
                     else:
                         self._metrics.taken(
                             batch.count, batch.entries, duplicate=outcome is Outcome.DUPLICATE
@@ -124,7 +138,15 @@ class Flow:
             except (Unreachable, Damaged) as error:
                 match self._give_up(line, publisher.first.partition, error):
                     case Loss.REFUSED:
-                        self._metrics.dropped(publisher.give_up_first(), Loss.REFUSED)
+                        stream = publisher.first.partition.stream
+                        refused = publisher.give_up_first()
+                        self._metrics.dropped(refused, Loss.REFUSED)
+                        log.warning(
+                            "%s refused to its end: %d readings dropped",
+                            stream,
+                            refused,
+                            extra={"partition": stream},
+                        )
                     case Loss.STOPPED:
                         self._metrics.dropped(publisher.give_up(), Loss.STOPPED)
                         return

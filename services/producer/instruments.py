@@ -108,6 +108,8 @@ class Instruments:
         self._devices = DEVICES.gauge(registry)
         self._batch = BATCH.histogram(registry)
         self.tally = {"produced": 0, "taken": 0, "dropped": 0}
+        #: Of those dropped, because the process was told to stop.
+        self.stopped = 0
         self._lock = Lock()
 
     def devices(self, count: int) -> None:
@@ -128,6 +130,9 @@ class Instruments:
     def dropped(self, count: int, reason: Loss) -> None:
         self._dropped.labels(reason).inc(count)
         self._add("dropped", count)
+        if reason is Loss.STOPPED:
+            with self._lock:
+                self.stopped += count
 
     def give_up_the_rest(self) -> None:
         """At the end: a silent Redis may still hold a batch, with more waiting behind it."""

@@ -56,7 +56,26 @@ def test_json_lines_carry_the_facts(capsys: pytest.CaptureFixture[str]) -> None:
     assert (line["hour"], line["trace_id"]) == ("2025-01-01T00:00:00Z", "ab")
 
 
-def test_readable_lines_are_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+def test_readable_lines_tell_the_facts_that_the_message_does_not(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     set_up_logging(LogFormat.TEXT, "info")
-    log.info("published %s", "it", extra={"hour": "2025-01-01T00:00:00Z"})
-    assert capsys.readouterr().err.endswith(" info    published it\n")
+    hour = "2025-01-01T00:00:00Z"
+    log.info("published %s", hour, extra={"hour": hour, "trace_id": ""})
+    log.info("published it", extra={"hour": hour, "trace_id": "ab"})
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.endswith(f" info    published {hour}")
+    assert second.endswith(f" info    published it [hour={hour} trace_id=ab]")
+
+
+def test_the_troubles_of_one_worker_do_not_silence_those_of_another() -> None:
+    repeats = Repeats(Clock())
+
+    def trouble(worker: str) -> bool:
+        args = (worker, "Redis does not answer")
+        record = log.makeRecord(log.name, logging.WARNING, "", 0, "%s: %s", args, None)
+        record.worker = worker
+        return repeats.filter(record)
+
+    assert [trouble("sealer") for _ in range(BURST + 1)][-1] is False
+    assert trouble("temps:20250101")

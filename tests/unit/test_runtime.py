@@ -85,6 +85,13 @@ def drains() -> int:
     return service.run()
 
 
+def reckons_at_the_end() -> int:
+    service = a_service()
+    port = service.serve_probes()
+    service.worker("reader", lambda: waits_for_its_batch(service))
+    return service.run(drained=lambda: say(f"drained: /metrics {asked(port, '/metrics')[0]}"))
+
+
 def fails() -> int:
     service = a_service()
 
@@ -160,6 +167,7 @@ PROGRAMS: dict[str, Callable[[], int]] = {
     program.__name__: program
     for program in (
         drains,
+        reckons_at_the_end,
         fails,
         cannot_be_served,
         is_stuck,
@@ -278,6 +286,18 @@ def test_while_it_drains_it_is_live_and_unready(start: Start) -> None:
     assert asked(port, "/livez")[0] == 200
     running.let_go_on()
     assert running.end() == 0
+
+
+def test_the_last_reckoning_comes_after_the_workers_and_can_be_scraped(start: Start) -> None:
+    running = start(reckons_at_the_end)
+    running.hear("^working")
+    running.tell(signal.SIGTERM)
+    running.hear("^told to stop")
+    running.let_go_on()
+
+    assert running.end() == 0
+    order = ["^batch finished", "^drained: /metrics 200", "^closed: the second resource"]
+    assert running.order(*order) == order
 
 
 def test_told_twice_it_still_finishes_its_batch(start: Start) -> None:
