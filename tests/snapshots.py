@@ -61,9 +61,15 @@ def state(stream: str = DAY.stream, group: str = GROUP, **changes: Any) -> Strea
         "lag_readings": 0,
         "pending": 0,
         "consumers": 2,
+        "idle_ms": 300,
         "expires_ms": DAY.end_ms + DAY.end_ms - DAY.day_ms,
     }
     return StreamState(stream=stream, group=group, shard="10.0.0.1:6379", **{**values, **changes})
+
+
+def averages_state(**changes: Any) -> StreamState:
+    values: dict[str, Any] = {"length": 9, "lag_readings": None, "expires_ms": None}
+    return state(AVERAGES, AVERAGES_GROUP, **{**values, **changes})
 
 
 def survey(
@@ -71,6 +77,7 @@ def survey(
     at: Instant | None = None,
     records: Sequence[HourRecord] | None = None,
     partition: StreamState | None = None,
+    averages: StreamState | None = None,
     frontier_hour: int | None = 8,
     quarantined: Mapping[str, int] | None = None,
     **changes: Any,
@@ -82,7 +89,7 @@ def survey(
             partitions=[
                 PartitionView(DAY, partition or state(), hours if records is None else records)
             ],
-            averages=state(AVERAGES, AVERAGES_GROUP, length=9, expires_ms=None),
+            averages=averages or averages_state(),
             last=average(8),
             frontier_ms=None if frontier_hour is None else DAY.hour_start_ms(frontier_hour),
         ),

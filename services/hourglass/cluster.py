@@ -66,6 +66,11 @@ def _refusal(error: exceptions.ResponseError, about: object = "") -> HourglassEr
     return None
 
 
+def _shaping(command: Sequence[object]) -> dict[str, bool]:
+    """What redis-py's own method for the command tells its parser."""
+    return {"parse_detail": True} if command[0] == "XPENDING" and len(command) > 3 else {}
+
+
 class Link:
     """One connection to the shard that holds a key. Not for several threads.
 
@@ -166,7 +171,7 @@ class Cluster:
         has its ResponseError as reply, unless the user may not give it: Unsuitable."""
         with self._reaching(), cast(Any, self._client.pipeline()) as pipeline:
             for command in commands:
-                pipeline.execute_command(*command)
+                pipeline.execute_command(*command, **_shaping(command))
             replies = pipeline.execute(raise_on_error=False)
             for reply in replies:
                 if isinstance(reply, (*_TRANSIENT, exceptions.NoPermissionError)):

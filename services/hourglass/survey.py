@@ -26,6 +26,8 @@ class StreamState:
     memory_bytes: what the stream takes in Redis, estimated from samples
     last_delivered: the id of the last entry that the group was given; None without a group
     oldest_pending: the id of the first entry that is pending; None if none is
+    held_ms: how long ago that one was last delivered; None if none is pending
+    idle_ms: since one of the group's consumers gave a sign of life; None if there is no consumer
     """
 
     stream: str
@@ -40,6 +42,8 @@ class StreamState:
     memory_bytes: int | None = None
     last_delivered: bytes | None = None
     oldest_pending: bytes | None = None
+    held_ms: int | None = None
+    idle_ms: int | None = None
 
     @property
     def waits(self) -> bool:
@@ -49,13 +53,14 @@ class StreamState:
 
 def survey(cluster: Cluster, streams: Sequence[str], group: str) -> list[StreamState]:
     """The state of each of `streams` that exists, in one round trip to each shard."""
-    commands: list[tuple[str, ...]] = []
+    commands: list[tuple[str | int, ...]] = []
     for stream in streams:
         commands += [
             ("XLEN", stream),
             ("XINFO GROUPS", stream),
             ("PEXPIRETIME", stream),
-            ("XPENDING", stream, group),
+            ("XPENDING", stream, group, "-", "+", 1),
+            ("XINFO CONSUMERS", stream, group),
             ("MEMORY USAGE", stream),
         ]
         if partition := Partition.named(stream):
@@ -64,11 +69,14 @@ def survey(cluster: Cluster, streams: Sequence[str], group: str) -> list[StreamS
     replies = iter(cluster.pipeline(commands))
     states: list[StreamState] = []
     for stream in streams:
-        length, groups, expires, pending, memory = islice(replies, 5)
+        length, groups, expires, pending, consumers, memory = islice(replies, 6)
         books = [*islice(replies, 2)] if Partition.named(stream) else []
         if isinstance(groups, Exception) or isinstance(length, Exception) or expires == -2:
             continue
         info = _group(groups, group)
+        # Of no group there are none.
+        first = next(iter([] if isinstance(pending, Exception) else pending), None)
+        idle = [] if isinstance(consumers, Exception) else [each["idle"] for each in consumers]
         states.append(
             StreamState(
                 stream=stream,
@@ -82,7 +90,9 @@ def survey(cluster: Cluster, streams: Sequence[str], group: str) -> list[StreamS
                 lag_readings=_lag_readings(length, info, books),
                 memory_bytes=None if isinstance(memory, Exception) else memory,
                 last_delivered=None if info is None else info["last-delivered-id"],
-                oldest_pending=None if isinstance(pending, Exception) else pending["min"],
+                oldest_pending=None if first is None else first["message_id"],
+                held_ms=None if first is None else first["time_since_delivered"],
+                idle_ms=min(idle, default=None),
             )
         )
     return states

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from hourglass.keys import AVERAGES_GROUP, GROUP
-from hourglassctl.status import Consumer, process_of, together
+from averages_consumer.web import troubles
+from hourglass.keys import AVERAGES, AVERAGES_GROUP, GROUP, HOUR_MS
+from hourglassctl.status import Consumer, gather, process_of, together
 from tests.pipeline import DAY, Pipeline, at, reading
 from tests.services import services
 from tests.waiting import PATIENCE_S, wait_until
@@ -86,6 +87,67 @@ def test_readings_that_redis_lost_are_told_and_are_of_the_past(
     told = [each["text"] for each in found["troubles"] if each["code"] == "readings-gone"]
     assert [text.partition(" that ")[0] for text in told] == [f"2 readings of {DAY.stream}"]
     assert found["healthy"] is True
+
+
+def codes(pipeline: Pipeline) -> list[str]:
+    return [each.code for each in gather(pipeline.cluster, pipeline.clock).troubles]
+
+
+def test_an_aggregator_that_is_gone_reads_nothing(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its group knows it all the while."""
+    monkeypatch.setattr(troubles, "PATIENCE_MS", 2_000)
+    pipeline.run_clock(at(5), 1)
+    pipeline.produce(reading(at(5)), reading(at(5, 0, 1)))
+    gone = pipeline.delivery()
+    assert gone.read(1, 1)
+    assert "nobody-reads" not in codes(pipeline)
+    wait_until(lambda: "nobody-reads" in codes(pipeline), message="the dead reader is missed")
+
+    other = pipeline.delivery()
+    assert other.read(1, 1)
+    assert "nobody-reads" not in codes(pipeline)
+    monkeypatch.setattr(troubles, "STUCK_MS", 2_000)
+    assert "pending-stuck" in codes(pipeline)
+
+
+def test_averages_that_nobody_loads_are_told(
+    pipeline: Pipeline, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline.produce(reading(at(0)))
+    pipeline.count()
+    pipeline.drive(at(1))
+    pipeline.seal()
+    assert codes(pipeline) == ["averages-not-loaded"]
+    done = status(redis_url)
+    assert done.returncode == 1
+    assert "1 average waits to be loaded" in done.stdout
+
+    monkeypatch.setattr(troubles, "PATIENCE_MS", 2_000)
+    call = pipeline.cluster.call
+    call("XGROUP CREATE", AVERAGES, AVERAGES_GROUP, "0")
+    read = ("XREADGROUP", "GROUP", AVERAGES_GROUP, "loader-0a1b2c3d", "STREAMS", AVERAGES, ">")
+    assert call(*read)
+    assert codes(pipeline) == []
+
+    def held_by_one_that_lives() -> bool:
+        call(*read)  # it asks for more, and cannot write what it has
+        return codes(pipeline) == ["averages-not-loaded"]
+
+    wait_until(held_by_one_that_lives, message="an average that is held is missed")
+    call("XACK", AVERAGES, AVERAGES_GROUP, f"{at(0)}-0")
+    assert codes(pipeline) == []
+
+
+def test_readings_that_expire_soon_uncounted_are_told(pipeline: Pipeline) -> None:
+    pipeline.run_clock(at(5), 1)
+    pipeline.produce(reading(at(5)))
+    assert "readings-at-risk" not in codes(pipeline)
+    pipeline.cluster.call("PEXPIRE", DAY.stream, HOUR_MS)
+    assert "readings-at-risk" in codes(pipeline)
+    pipeline.count()
+    assert "readings-at-risk" not in codes(pipeline)
 
 
 def test_the_last_averages_are_shown(pipeline: Pipeline, redis_url: str) -> None:

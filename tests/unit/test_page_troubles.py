@@ -14,10 +14,19 @@ from averages_consumer.web.snapshot import (
     hours_due,
     still_due,
 )
-from averages_consumer.web.troubles import PATIENCE_MS, troubles
+from averages_consumer.web.troubles import PATIENCE_MS, STUCK_MS, troubles
 from hourglass.clock import Mode
 from hourglass.keys import DAY_MS, HOUR_MS
-from tests.snapshots import DAY, NOW_MS, instant, record, snapshot, state, survey
+from tests.snapshots import (
+    DAY,
+    NOW_MS,
+    averages_state,
+    instant,
+    record,
+    snapshot,
+    state,
+    survey,
+)
 
 HOUR_9_MS = DAY.hour_start_ms(9)
 
@@ -35,7 +44,10 @@ WRONG: Mapping[str, dict[str, Any]] = {
     "quarantine": {"survey": survey(quarantined={"temps:20241225": 1})},
     "late": {"survey": survey(records=[record(9, late=3)])},
     "lag-unknown": {"survey": survey(partition=state(lag=None))},
-    "nobody-reads": {"survey": survey(partition=state(consumers=0, lag=1))},
+    "nobody-reads": {"survey": survey(partition=state(consumers=0, idle_ms=None, lag=1))},
+    "pending-stuck": {"survey": survey(partition=state(pending=1, held_ms=STUCK_MS + 1))},
+    "readings-at-risk": {"survey": survey(partition=state(lag=1, expires_ms=NOW_MS + HOUR_MS))},
+    "averages-not-loaded": {"survey": survey(averages=averages_state(lag=2, idle_ms=None))},
     "never-expires": {"survey": survey(partition=state(expires_ms=None))},
 }
 
@@ -110,6 +122,39 @@ def test_silence_is_an_hour_without_readings_unless_the_clock_stands(
 
 def test_a_partition_that_is_counted_to_its_end_needs_no_reader() -> None:
     assert codes(snapshot(survey=survey(partition=state(consumers=0, lag=0)))) == []
+
+
+@pytest.mark.parametrize(
+    "left",
+    [{"lag": 1}, {"lag": None}, {"pending": 1, "held_ms": 40_000}],
+    ids=["not delivered", "unknown", "pending"],
+)
+def test_consumers_that_are_gone_are_not_taken_for_readers(left: dict[str, Any]) -> None:
+    """The group knows them until somebody removes them."""
+    gone = {**left, "consumers": 2, "idle_ms": PATIENCE_MS + 1}
+
+    assert "nobody-reads" in codes(snapshot(survey=survey(partition=state(**gone))))
+    assert codes(snapshot(survey=survey(averages=averages_state(**gone)))) == [
+        "averages-not-loaded"
+    ]
+    alive = {**gone, "idle_ms": PATIENCE_MS}
+    assert "nobody-reads" not in codes(snapshot(survey=survey(partition=state(**alive))))
+    assert codes(snapshot(survey=survey(averages=averages_state(**alive)))) == []
+
+
+def test_averages_that_a_consumer_holds_because_the_warehouse_is_away() -> None:
+    held = averages_state(pending=2, held_ms=PATIENCE_MS + 1)
+
+    assert codes(snapshot(survey=survey(averages=held))) == ["averages-not-loaded"]
+
+
+def test_an_average_that_was_just_published_may_wait() -> None:
+    """Before Redis 7.2 a consumer that waits for the next average gives no sign of life."""
+    at = instant(HOUR_9_MS + PATIENCE_MS - 1)
+    waits = averages_state(lag=1, idle_ms=HOUR_MS)
+    seen = {"averages_at_ms": at.real_ms, "rows_at_ms": at.real_ms, "instant": at}
+
+    assert codes(snapshot(**seen, survey=survey(at=at, averages=waits, records=[record(8)]))) == []
 
 
 def test_a_pipeline_without_readings_is_told_of_and_is_no_error() -> None:

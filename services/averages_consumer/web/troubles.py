@@ -8,11 +8,18 @@ from averages_consumer.web.documents import Trouble
 from averages_consumer.web.snapshot import Snapshot, Survey
 from hourglass.clock import Mode
 from hourglass.keys import HOUR_MS, iso
-from hourglass.survey import StreamState
+from hourglass.overview import Overview
+from hourglass.survey import StreamState, hours_left
 
 #: An hour is published some seconds after it is due, and a device gives a reading every second;
 #: what takes longer than this, in real time, is worth a look.
 PATIENCE_MS = 60_000
+
+#: Others take an entry over that its consumer does not finish; who holds one for longer than this, in
+#: real time, holds up the hours behind it.
+STUCK_MS = 300_000
+#: Readings that nobody has counted and that expire sooner than this are at risk, as the alert has it.
+AT_RISK_H = 6.0
 
 _ORDER = {"error": 0, "warning": 1, "info": 2}
 
@@ -20,8 +27,10 @@ _ORDER = {"error": 0, "warning": 1, "info": 2}
 def troubles(snapshot: Snapshot) -> list[Trouble]:
     found = [*_sources(snapshot), *_of_this_process(snapshot)]
     if snapshot.survey is not None:
+        overview = snapshot.survey.overview
         found += [*_hours(snapshot, snapshot.survey), *_readings(snapshot.survey)]
-        for partition in snapshot.survey.overview.partitions:
+        found += [*_at_risk(overview), *_averages(snapshot, overview)]
+        for partition in overview.partitions:
             found += _partition(partition.state)
     return sorted(found, key=lambda trouble: _ORDER[trouble.severity])
 
@@ -129,6 +138,42 @@ def _readings(survey: Survey) -> Iterator[Trouble]:
         )
 
 
+def _at_risk(overview: Overview) -> Iterator[Trouble]:
+    left = hours_left(overview.instant, [each.state for each in overview.partitions])
+    if left is not None and left < AT_RISK_H:
+        yield _error(
+            "readings-at-risk",
+            f"Readings that nobody has counted expire in {left:.1f} hours, and are lost then: "
+            "see that aggregators run.",
+        )
+
+
+def _averages(snapshot: Snapshot, overview: Overview) -> Iterator[Trouble]:
+    """Of those that wait, once they have done so for longer than loading takes."""
+    state, frontier_ms = overview.averages, overview.frontier_ms
+    if state is None or frontier_ms is None or not state.waits:
+        return
+    is_old = snapshot.instant.is_due(frontier_ms + HOUR_MS, PATIENCE_MS)
+    if is_old and (_deserted(state) or (state.held_ms or 0) > PATIENCE_MS):
+        yield _error(
+            "averages-not-loaded",
+            f"{_to_load(state)} to be loaded: does an averages consumer run, and reach the "
+            "warehouse?",
+        )
+
+
+def _to_load(state: StreamState) -> str:
+    if state.lag is None:
+        return "Averages wait"
+    waiting = state.lag + state.pending
+    return f"{_count(waiting, 'average')} wait{'s' if waiting == 1 else ''}"
+
+
+def _deserted(state: StreamState) -> bool:
+    """Whether no consumer has given a sign of life for longer than one takes that has work."""
+    return state.idle_ms is None or state.idle_ms > PATIENCE_MS
+
+
 def _partition(state: StreamState) -> Iterator[Trouble]:
     if state.lag is None:
         yield _warning(
@@ -136,10 +181,17 @@ def _partition(state: StreamState) -> Iterator[Trouble]:
             f"Redis cannot tell the lag of {state.stream}: unknown, which is not zero.",
             state.stream,
         )
-    if not state.consumers and (state.lag != 0 or state.pending):
+    if state.waits and _deserted(state):
         yield _warning(
             "nobody-reads",
             f"Nobody reads {state.stream}: do the aggregators run?",
+            state.stream,
+        )
+    elif state.held_ms is not None and state.held_ms > STUCK_MS:
+        yield _warning(
+            "pending-stuck",
+            f"An entry of {state.stream} has been held for {state.held_ms // 60_000} minutes and "
+            "is not counted: /readyz of the aggregators says why.",
             state.stream,
         )
     if state.expires_ms is None:
