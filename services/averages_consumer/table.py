@@ -126,7 +126,7 @@ def row_of(average: HourlyAverage, loaded_at: datetime) -> dict[str, Any]:
         "devices": average.devices,
         "late": average.late,
         "sealed_by": average.sealed_by,
-        "trace_id": _trace_id(average.traceparent),
+        "trace_id": trace_id_of(average.traceparent),
         "entry_id": average.entry_id,
         "loaded_at": to_the_second(loaded_at),
         "revision": 0,
@@ -159,7 +159,8 @@ def revised(row: HourRow, record: HourRecord) -> HourRow | None:
     )
 
 
-def _trace_id(traceparent: str) -> str | None:
+def trace_id_of(traceparent: str) -> str | None:
+    """None if it is no traceparent."""
     found = _TRACEPARENT.match(traceparent)
     return found[1] if found else None
 

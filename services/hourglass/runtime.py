@@ -185,7 +185,8 @@ class Service:
 
     def run(self, *, drained: Callable[[], None] = lambda: None) -> int:
         """Wait until a signal, a failed worker or a finished one sets `stop`; drain; return the
-        exit status. `drained` is called when the workers are done and /metrics still answers."""
+        exit status. `drained` is called when the workers are done and /metrics still answers;
+        not after a failure, which is what is told then."""
         self._heed_signals()
         collect_seldom()
         self.well("start")
@@ -199,7 +200,8 @@ class Service:
         for thread in self._workers:
             if thread.is_alive():
                 log.warning("worker %s did not finish in time; its batch comes back", thread.name)
-        drained()
+        if self._failure is None:
+            drained()
         self.resources.close()
         if isinstance(self._failure, HourglassError):
             raise self._failure

@@ -99,6 +99,16 @@ def test_an_hour_is_shown_as_it_was_published() -> None:
     assert last.in_warehouse
 
 
+@pytest.mark.parametrize("only_in_warehouse", [False, True])
+def test_an_hour_leads_to_its_trace(*, only_in_warehouse: bool) -> None:
+    trace_id = "0af7651916cd43dd8448eb211c80319c"
+    traced = average(8, traceparent=f"00-{trace_id}-b7ad6b7169203331-01")
+    seen = snapshot(averages=[] if only_in_warehouse else [traced], rows=[row(traced)])
+
+    assert [each.trace_id for each in view.averages(seen, PERIOD_S).hours] == [trace_id]
+    assert view.averages(snapshot(), PERIOD_S).hours[0].trace_id is None
+
+
 def test_an_hour_with_readings_missing_is_incomplete() -> None:
     seen = snapshot(averages=[average(0, count=1800, sum_milli_f=0)])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Generator
+from dataclasses import replace
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -179,12 +180,27 @@ def test_the_table_has_what_the_chart_has(page: Page) -> None:
         f"2025-01-01 {hour:02d}:00" for hour in (8, 7, 6, 5, 3, 2, 1, 0)
     ]
     assert cells[2] == [
-        "2025-01-01 06:00", "57.5", "37.0", "72.0", "75 %", "5,400", "2", "0", "yes"
+        "2025-01-01 06:00", "57.5", "37.0", "72.0", "75 %", "5,400", "2", "0", "yes", "–",  # noqa: RUF001
     ]  # fmt: skip
 
 
 def index_of(page: Page, hour_ms: int) -> int:
     return list(plotted(page)["average"]).index(iso(hour_ms))
+
+
+def test_an_hours_trace_is_short_and_a_click_takes_all_of_it(
+    page: Page, pipeline: Pipeline
+) -> None:
+    trace_id = "0af7651916cd43dd8448eb211c80319c"
+    pipeline.publish(replace(unlike(9), traceparent=f"00-{trace_id}-b7ad6b7169203331-01"))
+
+    cell = page.locator("#hours tbody tr").first.locator(".trace")
+    expect(cell).to_have_text(trace_id)
+    box = cell.bounding_box()
+    assert box
+    assert box["width"] < 150
+    cell.click()
+    assert page.evaluate("getSelection().toString()").strip() == trace_id
 
 
 @pytest.mark.usefixtures("reader")

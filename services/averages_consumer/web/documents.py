@@ -48,6 +48,10 @@ class Hour(Struct, frozen=True, kw_only=True):
             "in the warehouse since.",
         ),
     ]
+    trace_id: Annotated[
+        str | None,
+        Meta(description="Trace that sealed the hour; null where traces are off."),
+    ] = None
 
 
 class Averages(Struct, frozen=True, kw_only=True):

@@ -15,10 +15,10 @@ from hourglass.survey import StreamState, hours_left
 #: what takes longer than this, in real time, is worth a look.
 PATIENCE_MS = 60_000
 
-#: Others take an entry over that its consumer does not finish; who holds one for longer than this, in
-#: real time, holds up the hours behind it.
+#: Others take an entry over that its consumer does not finish; who holds one for longer than this,
+#: in real time, holds up the hours behind it.
 STUCK_MS = 300_000
-#: Readings that nobody has counted and that expire sooner than this are at risk, as the alert has it.
+#: Uncounted readings that expire sooner than this are at risk, as the alert has it.
 AT_RISK_H = 6.0
 
 _ORDER = {"error": 0, "warning": 1, "info": 2}

@@ -7,7 +7,7 @@ from datetime import date, datetime
 from math import floor
 from typing import Literal, cast
 
-from averages_consumer.table import HourRow, moment
+from averages_consumer.table import HourRow, moment, trace_id_of
 from averages_consumer.web.documents import (
     Averages,
     Clock,
@@ -90,6 +90,7 @@ def hour_of_entry(
         completeness=completeness(average.count, expected_readings(average.devices, period_s)),
         in_warehouse=loaded is not None,
         revision=0,
+        trace_id=trace_id_of(average.traceparent),
     )
 
 
@@ -105,6 +106,7 @@ def hour_of_row(row: HourRow, period_s: float) -> Hour:
         completeness=completeness(row.observations, expected_readings(row.devices, period_s)),
         in_warehouse=True,
         revision=row.revision,
+        trace_id=row.trace_id,
     )
 
 

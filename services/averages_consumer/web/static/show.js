@@ -49,6 +49,7 @@ export function showAverages({ hours }) {
     count(each.devices),
     [count(each.late), each.late > 0 ? "odd" : ""],
     each.revision ? [`revision ${count(each.revision)}`, "odd"] : each.in_warehouse ? "yes" : ["not yet", "odd"],
+    [each.trace_id ?? "–", each.trace_id ? "trace" : ""],
   ]);
   fill("hours", rows);
 }
