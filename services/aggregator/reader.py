@@ -107,19 +107,23 @@ class Reader:
 
     def _tell(self, partition: Partition, found: Found, instant: Instant) -> None:
         stream = partition.stream
+        facts = {"partition": stream}
         match found:
             case Found.ABSENT if instant.now_ms < partition.day_ms + RETENTION_MS:
                 log.warning(
                     "partition %s is gone before any of its readings expired: somebody deleted it, "
                     "and what was not counted yet is lost",
                     stream,
+                    extra=facts,
                 )
             case Found.ABSENT:
-                log.info("partition %s is over", stream)
+                log.info("partition %s is over", stream, extra=facts)
             case Found.RECOUNT:
                 self.metrics.recounted()
                 log.warning(
-                    "the group of %s was destroyed: counting again from its first entry", stream
+                    "the group of %s was destroyed: counting again from its first entry",
+                    stream,
+                    extra=facts,
                 )
             case Found.REMADE:
                 self.metrics.remade()
@@ -127,6 +131,7 @@ class Reader:
                     "partition %s was deleted and made anew: its readings add to those that had "
                     "been counted",
                     stream,
+                    extra=facts,
                 )
             case _:
                 pass

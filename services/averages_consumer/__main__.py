@@ -16,7 +16,7 @@ from hourglass.gauges import StreamGauges
 from hourglass.groups import gone_after_ms, reap
 from hourglass.keys import AVERAGES, AVERAGES_GROUP
 from hourglass.runtime import Service
-from hourglass.settings import add_command, application, invoke, secret
+from hourglass.settings import LogFormat, add_command, application, invoke, secret
 from hourglass.survey import survey
 from hourglass.telemetry import tracer
 
@@ -42,6 +42,7 @@ def consume(settings: AveragesConsumerSettings) -> None:
         metrics=metrics,
         tracer=spans,
         claim_idle_ms=settings.claim_idle_ms,
+        out=None if settings.log_format is LogFormat.JSON else sys.stdout,
     )
 
     if settings.revisions:

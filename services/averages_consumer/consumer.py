@@ -23,13 +23,14 @@ from redis.exceptions import ResponseError
 from averages_consumer.gaps import Gaps
 from averages_consumer.instruments import Instruments
 from averages_consumer.report import line
+from averages_consumer.table import trace_id_of
 from averages_consumer.warehouse import Warehouse, WarehouseAway
 from hourglass.averages import HourlyAverage
 from hourglass.cluster import Cluster, Link
 from hourglass.errors import Damaged, Unreachable, Unsuitable
 from hourglass.faults import reach
 from hourglass.groups import group_is_gone
-from hourglass.keys import AVERAGES, AVERAGES_GROUP
+from hourglass.keys import AVERAGES, AVERAGES_GROUP, iso
 from hourglass.telemetry import context_of, exemplar, links_to, messaging
 
 log = logging.getLogger(__name__)
@@ -75,7 +76,8 @@ class Consumer:
     metrics: Instruments
     tracer: Tracer
     claim_idle_ms: int
-    out: TextIO = field(default_factory=lambda: sys.stdout)
+    #: Where what was loaded is printed; None logs it instead.
+    out: TextIO | None = field(default_factory=lambda: sys.stdout)
     #: Set once it has reached both the warehouse and the stream.
     begun: Event = field(default_factory=Event)
     _cursor: bytes = b"0-0"
@@ -229,15 +231,24 @@ class Consumer:
         for entry_id, error in invalid.items():
             if entry_id not in self._told:
                 self.metrics.invalid()
-                log.error("entry %s is no average: %s", entry_id.decode(), error)
+                log.error(
+                    "entry %s is no average: %s",
+                    entry_id.decode(),
+                    error,
+                    extra={"consumer": self.host.name},
+                )
         self._told.update(averages, invalid)
 
     def _tell_loaded(self, average: HourlyAverage) -> None:
         self.metrics.loaded(average)
-        self.tell(line(average))
+        self.tell(line(average), average.start_ms, trace_id_of(average.traceparent))
 
-    def tell(self, what: str) -> None:
-        print(what, file=self.out, flush=True)
+    def tell(self, what: str, hour_ms: int, trace_id: str | None) -> None:
+        if self.out:
+            print(what, file=self.out, flush=True)
+        else:
+            facts = {"consumer": self.host.name, "hour": iso(hour_ms), "trace_id": trace_id or ""}
+            log.info("%s", what, extra=facts)
 
     def _look_for_gaps(self) -> None:
         if time.monotonic() >= self._next_gaps:

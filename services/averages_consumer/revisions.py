@@ -37,7 +37,7 @@ class Revisions:
     clock: PipelineClock
     warehouse: Warehouse
     metrics: Instruments
-    tell: Callable[[str], None]
+    tell: Callable[[str, int, str | None], None]
     _before: Mapping[int, HourRecord] = field(default_factory=dict[int, HourRecord])
     _next_expired: float = 0.0
 
@@ -82,4 +82,4 @@ class Revisions:
         ]
         for row in self.warehouse.revise(wanted, datetime.now(UTC)) if wanted else ():
             self.metrics.revised()
-            self.tell(revision_line(row))
+            self.tell(revision_line(row), row.start_ms, row.trace_id)

@@ -23,7 +23,6 @@ _SEALED, _EMPTY, _OPEN, _NONE = "█", "·", "▒", " "
 
 def screen(overview: Overview, *, title: str) -> Group:
     """The clock, the partitions and the averages."""
-    shards = sorted({view.state.shard for view in overview.partitions})
     table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
     for name, justify in (
         ("partition", "left"),
@@ -40,7 +39,7 @@ def screen(overview: Overview, *, title: str) -> Group:
         state = view.state
         table.add_row(
             state.stream,
-            f"#{shards.index(state.shard) + 1}",
+            state.shard,
             f"{state.length:,}",
             "unknown" if state.lag is None else f"{state.lag:,}",
             f"{state.pending:,}",

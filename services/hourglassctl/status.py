@@ -48,7 +48,8 @@ class Consumer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """Everything at one instant. `producers`: of the newest partition, by name."""
+    """Everything at one instant. `producers`: those that have written to the newest day, by name;
+    of when they did last there is no record."""
 
     survey: Survey
     consumers: Sequence[Consumer]
@@ -157,7 +158,8 @@ def _averages(newest: Iterable[tuple[bytes, Mapping[bytes, bytes]]]) -> Iterable
 def as_screen(status: Status, period_s: float) -> Group:
     """One screen: the worst first where something is wrong."""
     parts: list[RenderableType] = [screen(status.survey.overview, title="live partitions")]
-    parts += [Text(hour_line(status.progress, period_s)), _people(status), _last(status)]
+    parts += [Text(hour_line(status.progress, period_s)), Text(producers_line(status))]
+    parts += [_people(status), _last(status)]
     if status.troubles:
         lines = [
             Text.assemble(
@@ -195,11 +197,15 @@ def _people(status: Status) -> Table:
         table.add_row(
             each.group, each.name, f"{each.pending:,}", f"{each.idle_ms / 1000:.1f} s ago"
         )
-    if status.producers:
-        table.add_row("producers", ", ".join(status.producers), "", "")
-    if not status.consumers and not status.producers:
+    if not status.consumers:
         table.add_row("nobody", "", "", "")
     return table
+
+
+def producers_line(status: Status) -> str:
+    partitions = status.survey.overview.partitions
+    day = partitions[-1].partition.day.stream if partitions else "any day"
+    return f"producers that have written to {day}: {', '.join(status.producers) or 'none'}"
 
 
 def _last(status: Status) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sqlite3
 from collections.abc import Generator, Sequence
@@ -310,6 +311,20 @@ def test_a_span_covers_each_batch_and_links_to_the_one_that_published_it(
     (span,) = spans.get_finished_spans()
     assert span.name == f"process {AVERAGES}"
     assert [f"{link.context.trace_id:032x}" for link in span.links] == [rows(warehouse)[0].trace_id]
+
+
+def test_with_json_logs_what_was_loaded_is_logged_and_not_printed(
+    file_url: str, averages: Averages, running: Services
+) -> None:
+    averages.publish(range(1))
+
+    start(running, file_url, "--log-format", "json")
+
+    wait_until(lambda: "Average temperature" in running.said(NAME))
+    logged = [json.loads(line) for line in running.said(NAME).splitlines()]
+    (line,) = (each for each in logged if each["message"].startswith("Average temperature"))
+    assert (line["hour"], line["consumer"]) == ("2025-01-01T00:00:00Z", NAME)
+    assert lines(running) == []
 
 
 def test_hours_trimmed_before_they_were_loaded_are_reported(

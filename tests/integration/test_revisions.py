@@ -44,7 +44,11 @@ def revisions(pipeline: Pipeline, warehouse: Warehouse, told: list[str]) -> Revi
 
 def another(pipeline: Pipeline, warehouse: Warehouse, told: list[str]) -> Revisions:
     metrics = Instruments(CollectorRegistry())
-    return Revisions(pipeline.cluster, pipeline.clock, warehouse, metrics, told.append)
+
+    def tell(what: str, _hour_ms: int, _trace_id: str | None) -> None:
+        told.append(what)
+
+    return Revisions(pipeline.cluster, pipeline.clock, warehouse, metrics, tell)
 
 
 @pytest.fixture(autouse=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -41,7 +42,10 @@ def test_a_pipeline_that_is_well(pipeline: Pipeline, redis_url: str, tmp_path: P
             lambda: (running.metric("counter", counted) or 0) > 5, message="nothing is counted"
         )
         wait_until(lambda: status(redis_url).returncode == 0, message="it does not become healthy")
-        assert status(redis_url).stdout.rstrip().endswith("\nhealthy")
+        screen = status(redis_url).stdout
+        assert screen.rstrip().endswith("\nhealthy")
+        assert re.search(r"producers that have written to temps:\d{8}: porch\n", screen)
+        assert re.search(r"temps:\d{8} +127\.0\.0\.1:\d+ ", screen), "no shard's address"
         found = document(redis_url)
         assert found["healthy"] is True
         at_work = {(each["group"], each["process"]) for each in found["consumers"]}

@@ -40,6 +40,12 @@ def test_the_page_has_each_fault_as_the_drill_tells_it() -> None:
     assert told == [(each.name, each.what) for each in FAULTS.values() if each.name in measured]
 
 
+def test_a_fault_has_a_row_or_is_named_as_not_measured() -> None:
+    _, _, behind = PAGE.read_text("utf-8").partition("Not measured yet:")
+    owed = re.findall(r"`([\w-]+)`", behind)
+    assert sorted([*(name.strip("`") for name, *_ in rows()), *owed]) == sorted(FAULTS)
+
+
 def test_the_page_names_alerts_that_there_are_with_their_runbooks() -> None:
     existing = alerts()
     for fault, _, first, after, _ in rows():

@@ -131,13 +131,13 @@ def test_a_partition_that_is_counted_to_its_end_needs_no_reader() -> None:
 )
 def test_consumers_that_are_gone_are_not_taken_for_readers(left: dict[str, Any]) -> None:
     """The group knows them until somebody removes them."""
-    gone = {**left, "consumers": 2, "idle_ms": PATIENCE_MS + 1}
+    gone: dict[str, Any] = {**left, "consumers": 2, "idle_ms": PATIENCE_MS + 1}
 
     assert "nobody-reads" in codes(snapshot(survey=survey(partition=state(**gone))))
     assert codes(snapshot(survey=survey(averages=averages_state(**gone)))) == [
         "averages-not-loaded"
     ]
-    alive = {**gone, "idle_ms": PATIENCE_MS}
+    alive: dict[str, Any] = {**gone, "idle_ms": PATIENCE_MS}
     assert "nobody-reads" not in codes(snapshot(survey=survey(partition=state(**alive))))
     assert codes(snapshot(survey=survey(averages=averages_state(**alive)))) == []
 
@@ -152,7 +152,7 @@ def test_an_average_that_was_just_published_may_wait() -> None:
     """Before Redis 7.2 a consumer that waits for the next average gives no sign of life."""
     at = instant(HOUR_9_MS + PATIENCE_MS - 1)
     waits = averages_state(lag=1, idle_ms=HOUR_MS)
-    seen = {"averages_at_ms": at.real_ms, "rows_at_ms": at.real_ms, "instant": at}
+    seen: dict[str, Any] = {"averages_at_ms": at.real_ms, "rows_at_ms": at.real_ms, "instant": at}
 
     assert codes(snapshot(**seen, survey=survey(at=at, averages=waits, records=[record(8)]))) == []
 

@@ -158,6 +158,8 @@ def _panel(panel: Panel, *, width: int) -> stat.Panel | table.Panel | timeseries
         target = prometheus.Dataquery().expr(expression(query)).datasource(SOURCE)
         if panel.kind == "table":
             target = target.instant().format(PromQueryFormat.TABLE)
+        elif "_seconds_bucket" in query:
+            target = target.exemplar(True)  # the dots that lead from a latency to its trace
         made = made.with_target(target.legend_format(legend))
     return made
 
