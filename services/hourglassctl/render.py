@@ -23,6 +23,8 @@ _SEALED, _EMPTY, _OPEN, _NONE = "█", "·", "▒", " "
 
 def screen(overview: Overview, *, title: str) -> Group:
     """The clock, the partitions and the averages."""
+    shards = sorted({view.state.shard for view in overview.partitions})
+    legend = ", ".join(f"#{number} {shard}" for number, shard in enumerate(shards, start=1))
     table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
     for name, justify in (
         ("partition", "left"),
@@ -39,7 +41,7 @@ def screen(overview: Overview, *, title: str) -> Group:
         state = view.state
         table.add_row(
             state.stream,
-            state.shard,
+            f"#{shards.index(state.shard) + 1}",
             f"{state.length:,}",
             "unknown" if state.lag is None else f"{state.lag:,}",
             f"{state.pending:,}",
@@ -52,6 +54,7 @@ def screen(overview: Overview, *, title: str) -> Group:
     return Group(
         Text(clock_line(overview.instant)),
         table,
+        *([Text(f"shards: {legend}")] if legend else []),
         Text(averages_line(overview)),
         Text(hours_left_line(_hours_left(overview))),
     )

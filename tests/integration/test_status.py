@@ -45,7 +45,7 @@ def test_a_pipeline_that_is_well(pipeline: Pipeline, redis_url: str, tmp_path: P
         screen = status(redis_url).stdout
         assert screen.rstrip().endswith("\nhealthy")
         assert re.search(r"producers that have written to temps:\d{8}: porch\n", screen)
-        assert re.search(r"temps:\d{8} +127\.0\.0\.1:\d+ ", screen), "no shard's address"
+        assert re.search(r"shards: #1 127\.0\.0\.1:\d+", screen), "no shard's address"
         found = document(redis_url)
         assert found["healthy"] is True
         at_work = {(each["group"], each["process"]) for each in found["consumers"]}
