@@ -77,7 +77,7 @@ def test_a_monitor_finds_the_pods_and_their_port(
 def test_an_alert_asks_for_metrics_of_its_service_in_its_namespace(helm: Helm, chart: str) -> None:
     """And may look at those of the others besides."""
     found = alerts(helm, chart)
-    of_any = set[str]().union(*map(exported, SERVICES))
+    of_any = exported(*SERVICES)
     assert len(found) >= 3
     for rule in found:
         names = METRIC.findall(rule["expr"])
