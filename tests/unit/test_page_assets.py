@@ -19,7 +19,7 @@ def test_the_page_names_only_files_that_are_there_and_none_from_elsewhere() -> N
     imported = {
         f"assets/{name}"
         for asset in FILES.values()
-        for name in re.findall(r'from "\./([^"]+)"', asset.body.decode())
+        for name in re.findall(r'(?:from |import\()"\./([^"]+)"', asset.body.decode())
     }
 
     files = {name.removeprefix("assets/") for name in named | imported if name[:4] != "api/"}
