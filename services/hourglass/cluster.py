@@ -208,10 +208,7 @@ class Cluster:
         with self._reaching():
             # RedisCluster forgets the nodes it was given for those it found, which may all be gone.
             nodes = cast(Any, self._client).nodes_manager
-            try:
-                nodes.initialize(additional_startup_nodes_info=self._seeds)
-            except IndexError as error:  # redis-py's way to say that it found no master at all
-                raise Unreachable("the cluster has no master at the moment") from error
+            nodes.initialize(additional_startup_nodes_info=self._seeds)
 
     def shard_of(self, key: str) -> str:
         """`host:port` of the master that holds `key`."""
@@ -280,6 +277,10 @@ def reaching(about: object = "", traffic: Traffic | None = None) -> Generator[No
         if traffic:
             traffic.unanswered(error)
         raise Unreachable(f"Redis does not answer: {error}") from error
+    except IndexError as error:
+        # redis-py's way to say, whatever it was asked, that it then looked for masters and found
+        # none: while a cluster forms anew, no node holds slots.
+        raise Unreachable("the cluster has no master at the moment") from error
     except exceptions.ResponseError as error:
         if refusal := _refusal(error, about):
             raise refusal from error

@@ -1,0 +1,45 @@
+"""While a cluster forms anew, its nodes answer and none of them holds slots."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+
+import pytest
+
+from hourglass.cluster import Cluster
+from hourglass.connecting import connect
+from hourglass.errors import Unreachable
+from hourglass.scripts import Script
+from hourglassctl import formation
+from hourglassctl.embedded import EmbeddedCluster
+
+SCRIPT = Script.load("aggregator", "open")
+ASKED: list[Callable[[Cluster], object]] = [
+    lambda cluster: cluster.call("GET", "key"),
+    lambda cluster: cluster.pipeline([("GET", "key"), ("GET", "other")]),
+    lambda cluster: cluster.run(SCRIPT, ["key"], []),
+    lambda cluster: cluster.clock(),
+    lambda cluster: cluster.refresh_topology(),
+    lambda cluster: cluster.link("key"),
+    lambda cluster: cluster.keys("*"),
+]
+
+
+@pytest.mark.embedded(masters=1)
+@pytest.mark.parametrize(
+    "ask", ASKED, ids=["call", "pipeline", "run", "clock", "topology", "link", "keys"]
+)
+def test_redis_is_away_whatever_it_is_asked(
+    embedded: EmbeddedCluster, ask: Callable[[Cluster], object]
+) -> None:
+    with closing(connect(embedded.url)) as cluster:
+        with formation.client(embedded.ports[0]) as node:
+            node.execute_command("CLUSTER FLUSHSLOTS")
+        for _ in range(2):  # the second time nothing is known of any master any more
+            try:
+                ask(cluster)
+            except Unreachable:
+                continue
+        with pytest.raises(Unreachable):
+            cluster.call("GET", "key")
