@@ -248,11 +248,9 @@ class Installation:
         ]
 
     def pod_of_today(self) -> str:
-        """The Redis pod that holds the partition that is written to now."""
-        status = self.status()
-        today = "temps:" + status["clock"]["now"][:10].replace("-", "")
-        (shard,) = (each["shard"] for each in status["partitions"] if each["stream"] == today)
-        return shard.partition(".")[0]
+        """The Redis pod that holds the newest partition, which was the last to be written to."""
+        newest = max(self.status()["partitions"], key=lambda each: each["stream"])
+        return newest["shard"].partition(".")[0]
 
     def is_counted(self) -> bool:
         """Whether no reading waits for an aggregator."""
