@@ -3,6 +3,7 @@ published as far as nothing earlier may still come."""
 
 from __future__ import annotations
 
+import time
 from itertools import count
 
 import pytest
@@ -12,6 +13,7 @@ from hourglass.errors import Unreachable
 from hourglass.keys import AVERAGES, CLOCK, PARTITIONS, Partition
 from hourglassctl.embedded import EmbeddedCluster, Node
 from tests.pipeline import DAY, Pipeline, at, day_after, reading
+from tests.services import services
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.chaos
@@ -140,3 +142,21 @@ def test_hours_come_due_while_the_shard_of_what_all_days_need_is_dead(
             sealer.step()
 
         assert pipeline.metric(OVERDUE) == 2
+
+
+@pytest.mark.embedded(node_timeout_ms=2_000)
+def test_a_search_for_shards_in_vain_takes_no_memory(embedded: EmbeddedCluster) -> None:
+    with Pipeline(embedded.url) as pipeline, services(embedded.url) as running:
+        for day in (DAY, day_after(DAY), day_after(DAY, 2)):
+            produce(pipeline, day, 0)
+        running.aggregator()
+        running.await_ready("aggregator")
+        before_mib = running.rss_mib("aggregator")
+        for node in embedded.nodes[:2]:
+            node.kill()
+
+        sizes_mib: list[float] = []
+        for _ in range(30):
+            time.sleep(0.5)
+            sizes_mib.append(running.rss_mib("aggregator"))
+    assert max(sizes_mib) < 2 * before_mib
