@@ -205,8 +205,9 @@ def test_the_series_of_a_partition_that_is_gone_and_the_count_of_a_consumer_go(
             f'hourglass_stream_group_messages_pending{{group="{GROUP}",stream="{DAY.stream}"}}'
         )
         consumers = f'hourglass_stream_group_consumers{{group="{GROUP}",stream="{DAY.stream}"}}'
+        # With the name that claims for the aggregator there may be three.
         wait_until(
-            lambda: running.metric("aggregator", consumers) == 2, message="not two consumers"
+            lambda: (running.metric("aggregator", consumers) or 0) >= 2, message="not two consumers"
         )
         assert running.metric("aggregator", pending) is not None
         # It gives no sign of life, holds nothing once its entry has been claimed, and is removed;
