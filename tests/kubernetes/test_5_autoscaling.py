@@ -110,7 +110,8 @@ def test_when_the_backlog_is_gone_one_aggregator_is_left(
     assert by_lag
     monitored.scale("producer", 0)
     began = time.monotonic()
-    await_on_cluster(lambda: lag(monitored, prometheus) == 0, "the backlog stays")
+    # As long as it takes aggregators that are held back, on whatever machine.
+    await_on_cluster(lambda: lag(monitored, prometheus) == 0, "the backlog stays", 600.0)
     assert len(around_midnight(monitored)) == 2, "the older day has expired"
     story.measure("backlog worked off", time.monotonic() - began)
     await_aggregators(monitored, 1)
