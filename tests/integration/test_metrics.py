@@ -216,7 +216,10 @@ def test_the_series_of_a_partition_that_is_gone_and_the_count_of_a_consumer_go(
             lambda: running.metric("aggregator", consumers) in {0, 1}, message="it is still there"
         )
         pipeline.cluster.call("UNLINK", DAY.stream)
-        wait_until(
-            lambda: DAY.stream not in running.get("aggregator", "/metrics")[1],
-            message="it is shown",
-        )
+
+        def shown() -> set[str]:
+            lines = running.get("aggregator", "/metrics")[1].splitlines()
+            return {line.partition("{")[0] for line in lines if f'"{DAY.stream}"' in line}
+
+        # What its producers have lost with it is told for as long as they are remembered.
+        wait_until(lambda: shown() == {"hourglass_readings_gone"}, message="more is shown")
