@@ -6,6 +6,8 @@ RATE ?= 20000
 KEEP ?= 0
 ONLY ?=
 WRITE ?= 0
+# Tests at a time. Most wait for processes of theirs, so a few more than there are cores.
+WORKERS ?= 3
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -61,7 +63,8 @@ demo: $(STAMP) ## run the whole pipeline on an embedded Redis Cluster (DAYS=10, 
 	@$(BIN)/hourglass demo --days $(DAYS) $(if $(filter 1,$(KEEP)),--keep)
 
 test: $(STAMP) ## run every test that needs no container engine
-	@$(BIN)/python -m pytest -m "not images and not kubernetes"
+	@$(BIN)/python -m pytest -m "not images and not kubernetes" \
+		--numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-images: $(STAMP) ## build the images and test them, where Docker answers
 	@$(BIN)/python -m pytest -m images

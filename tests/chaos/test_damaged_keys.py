@@ -124,7 +124,7 @@ def test_an_hour_that_temps_averages_does_not_take_is_overdue(
     wait_until(
         lambda: running.metric(name, OVERDUE) == 1, message="sealed, not published, not overdue"
     )
-    assert pipeline.record(0).sealed
+    wait_until(lambda: pipeline.record(0).sealed, message="not sealed")
 
     repair(pipeline, AVERAGES)
     wait_until(lambda: running.metric(name, OVERDUE) == 0, message="overdue for ever")
