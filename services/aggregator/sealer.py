@@ -221,6 +221,7 @@ class Sealer:
                 self.name,
                 instant.now_ms,
                 instant.expiry(partition.end_ms + RECORDS_KEPT_MS),
+                instant.deadline(instant.now_ms - instant.now_ms % HOUR_MS + HOUR_MS),
                 int(begun),
             ],
         )

@@ -46,6 +46,23 @@ def blocks_of(names: Iterable[bytes]) -> dict[bytes, int]:
     return blocks
 
 
+def unseen(before: Blocks, since: Blocks) -> dict[bytes, int]:
+    """The blocks of the names that are seen in `before` and not in `since`."""
+    left = ((block, seen & ~since.get(block, 0)) for block, seen in before.items())
+    return {block: bits for block, bits in left if bits}
+
+
+def names_in(blocks: Blocks) -> Iterator[bytes]:
+    """The names that `blocks_of` makes these blocks of, each once, by block and number."""
+    for block in sorted(blocks):
+        base, _, first = block.rpartition(b"-")
+        seen = blocks[block]
+        while seen:
+            bit = (seen & -seen).bit_length() - 1
+            yield b"%s-%d" % (base, int(first) + bit) if bit else block
+            seen &= seen - 1
+
+
 def blocks_of_range(base: bytes, first: int, seen: int) -> Iterator[tuple[bytes, int]]:
     """As `blocks_of`, of the names `base-first` and on; bit i of `seen` is number `first` + i."""
     number = first - first % BLOCK

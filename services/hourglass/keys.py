@@ -112,7 +112,8 @@ class Partition:
         return f"{{{self.stream}}}:quarantine"
 
     def devices(self, hour: int) -> str:
-        """The devices seen in `hour` (0 to 23); gone once the hour is sealed."""
+        """The devices seen in `hour` (0 to 23); once it is sealed they are kept until the next one
+        is, or is over, to tell who has fallen silent since."""
         return f"{{{self.stream}}}:devices:{hour:02d}"
 
     @property

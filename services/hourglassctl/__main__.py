@@ -135,7 +135,7 @@ def run_status(settings: StatusSettings) -> None:
         clock = PipelineClock(cluster)
         if settings.watch:
             watch(cluster, clock, settings)
-        status = gather(cluster, clock)
+        status = gather(cluster, clock, period_s=settings.period_s)
     if settings.json:
         print(json.dumps(as_document(status, settings.period_s)))
     else:
@@ -148,7 +148,7 @@ def watch(cluster: Cluster, clock: PipelineClock, settings: StatusSettings) -> N
     with Live(console=out, auto_refresh=False, screen=out.is_terminal) as live:
         while True:
             try:
-                status = gather(cluster, clock)
+                status = gather(cluster, clock, period_s=settings.period_s)
                 if settings.json:
                     print(json.dumps(as_document(status, settings.period_s)), flush=True)
                 else:

@@ -24,6 +24,8 @@ from hourglass.cluster import Cluster
 from hourglass.keys import AVERAGES, AVERAGES_GROUP, GROUP, HOUR_MS, iso
 from hourglass.readings import MILLI, degrees
 from hourglassctl.render import as_data, screen
+from hourglassctl.silence import Silence, silence_line, silent
+from hourglassctl.silence import look as look_for_silence
 
 #: What these tell of is over: somebody should look, and the pipeline is well.
 OF_THE_PAST = frozenset(
@@ -55,6 +57,7 @@ class Status:
     consumers: Sequence[Consumer]
     producers: Sequence[str]
     progress: Progress
+    silence: Silence
     averages: Sequence[HourlyAverage]
     troubles: Sequence[Trouble]
 
@@ -63,17 +66,24 @@ class Status:
         return all(each.code in OF_THE_PAST for each in self.troubles)
 
 
-def gather(cluster: Cluster, clock: PipelineClock) -> Status:
-    """A few round trips, however many partitions live. Raises Unreachable, Damaged, Unsuitable."""
+def gather(cluster: Cluster, clock: PipelineClock, *, period_s: float) -> Status:
+    """A few round trips, however many partitions live. Raises Unreachable, Damaged, Unsuitable.
+
+    period_s: between two readings of a device; 0 if devices have none in common
+    """
     found = survey(cluster, clock)
     overview = found.overview
     instant = overview.instant
     newest = cluster.call("XREVRANGE", AVERAGES, "+", "-", "COUNT", AVERAGES_SHOWN)
+    silence = look_for_silence(
+        cluster, overview, settling_ms=SETTLING_MS, period_ms=period_s * 1000
+    )
     return Status(
         survey=found,
         consumers=_consumers(cluster, [each.state.stream for each in overview.partitions]),
         producers=_producers(cluster, found),
         progress=look_at_hour(cluster, instant, settling_ms=SETTLING_MS),
+        silence=silence,
         averages=list(_averages(newest)),
         troubles=[
             *troubles(
@@ -87,6 +97,7 @@ def gather(cluster: Cluster, clock: PipelineClock) -> Status:
                     },
                 )
             ),
+            *silent(silence),
             *_losses(look_for_losses(cluster, instant)),
         ],
     )
@@ -158,7 +169,8 @@ def _averages(newest: Iterable[tuple[bytes, Mapping[bytes, bytes]]]) -> Iterable
 def as_screen(status: Status, period_s: float) -> Group:
     """One screen: the worst first where something is wrong."""
     parts: list[RenderableType] = [screen(status.survey.overview, title="live partitions")]
-    parts += [Text(hour_line(status.progress, period_s)), Text(producers_line(status))]
+    parts += [Text(hour_line(status.progress, period_s)), Text(silence_line(status.silence))]
+    parts += [Text(producers_line(status))]
     parts += [_people(status), _last(status)]
     if status.troubles:
         lines = [
@@ -238,6 +250,11 @@ def as_document(status: Status, period_s: float) -> dict[str, Any]:
             if progress.count
             else None,
             "completeness": progress.completeness(period_s * 1000),
+            "silent_devices": {
+                "count": status.silence.count,
+                "first_names": list(status.silence.names),
+                "unknown": status.silence.unknown or None,
+            },
         },
         "consumers": [
             {

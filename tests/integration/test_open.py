@@ -35,6 +35,21 @@ def test_the_group_begins_with_the_first_entry(pipeline: Pipeline) -> None:
     assert entry_id == first
 
 
+def test_devices_are_counted_anew_with_records_that_are_lost_with_their_group(
+    pipeline: Pipeline,
+) -> None:
+    pipeline.produce(reading(at(0)), reading(at(0), device="attic"), reading(at(1)))
+    pipeline.count()
+    pipeline.drive(at(1))
+    pipeline.seal()
+
+    pipeline.cluster.call("DEL", DAY.hours)
+    destroy_group(pipeline)
+    pipeline.count()
+
+    assert [pipeline.record(hour).devices for hour in (0, 1)] == [2, 1]
+
+
 def test_a_destroyed_group_makes_open_hours_count_from_zero(pipeline: Pipeline) -> None:
     pipeline.produce(reading(at(0), 40.0), reading(at(0), 60.0, device="attic"))
     pipeline.xadd(temp_f="warm")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from averages_consumer.web.collector import survey as look
-from hourglass.devices import device_names
+from hourglass.devices import BLOCK, device_names
 from hourglass.keys import GROUP, HOUR_MS, Partition
 from hourglass.readings import MILLI, MOST_PACKED, Reason, Rules
 from hourglass.survey import survey
@@ -180,6 +180,9 @@ def test_a_hundred_thousand_devices_are_counted_exactly(pipeline: Pipeline) -> N
     pipeline.seal()
 
     assert amount(pipeline, 0) == (99_999, 4_999_950, 99_999)
+    assert pipeline.cluster.call("HLEN", DAY.devices(0)) == -(-99_999 // BLOCK)
+    pipeline.drive(at(2))
+    pipeline.seal()
     assert pipeline.cluster.call("EXISTS", DAY.devices(0)) == 0
 
 

@@ -203,6 +203,65 @@ def test_a_sealed_record_never_changes(pipeline: Pipeline) -> None:
         assert getattr(after, name) == getattr(before, name), name
 
 
+def known(pipeline: Pipeline) -> list[int]:
+    """The hours of DAY whose devices are known by name."""
+    exist = pipeline.cluster.pipeline([("EXISTS", DAY.devices(hour)) for hour in range(24)])
+    return [hour for hour, exists in enumerate(exist) if exists]
+
+
+def test_the_devices_of_an_hour_are_known_until_the_next_one_is_sealed(pipeline: Pipeline) -> None:
+    pipeline.produce(*(reading(at(hour)) for hour in range(4)))
+    pipeline.count()
+
+    pipeline.drive(at(1))
+    pipeline.seal()
+    assert known(pipeline) == [0, 1, 2, 3]
+
+    pipeline.drive(at(3))
+    pipeline.seal()
+    assert known(pipeline) == [2, 3]
+
+
+def test_an_hour_without_readings_forgets_the_devices_before_it_too(pipeline: Pipeline) -> None:
+    pipeline.produce(reading(at(0)))
+    pipeline.count()
+    pipeline.drive(at(2))
+
+    pipeline.seal()
+
+    assert known(pipeline) == []
+
+
+@pytest.mark.parametrize(("hour", "now_ms"), [(3, at(4, 20)), (23, at(0, 20, day=NEXT_DAY))])
+def test_they_are_known_no_longer_than_the_hour_after_takes(
+    pipeline: Pipeline, hour: int, now_ms: int
+) -> None:
+    pipeline.produce(reading(at(hour)))
+    pipeline.count()
+    instant = pipeline.drive(now_ms)
+
+    pipeline.seal()
+
+    life_ms = pipeline.cluster.call("PEXPIRETIME", DAY.devices(hour)) - instant.real_ms
+    # A driven clock stands while the sealer's real time goes on.
+    assert life_ms == pytest.approx(40 * 60_000, abs=5_000)
+
+
+def test_a_late_reading_is_of_no_device_of_its_hour(pipeline: Pipeline) -> None:
+    pipeline.produce(reading(at(0)))
+    pipeline.count()
+    pipeline.drive(at(1))
+    pipeline.seal()
+    key = DAY.devices(0)
+    before = pipeline.cluster.pipeline([("HGETALL", key), ("PEXPIRETIME", key)])
+
+    pipeline.produce(reading(at(0), device="late"))
+    pipeline.count()
+
+    assert pipeline.cluster.pipeline([("HGETALL", key), ("PEXPIRETIME", key)]) == before
+    assert pipeline.record(0).devices == 1
+
+
 def test_a_stream_that_somebody_made_empty_stops_nobody(pipeline: Pipeline) -> None:
     pipeline.cluster.call("XGROUP CREATE", DAY.stream, "somebody", "$", "MKSTREAM")
     pipeline.cluster.call("EXPIRE", DAY.stream, 60)

@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis.cluster import RedisCluster
 
 from averages_consumer.web import troubles
 from hourglass.keys import AVERAGES, AVERAGES_GROUP, GROUP, HOUR_MS
+from hourglassctl import silence
+from hourglassctl.silence import Silence, silent
 from hourglassctl.status import Consumer, gather, process_of, together
-from tests.pipeline import DAY, Pipeline, at, reading
+from tests.pipeline import DAY, NEXT_DAY, Pipeline, at, reading
 from tests.services import services
 from tests.waiting import PATIENCE_S, wait_until
 
@@ -94,7 +97,7 @@ def test_readings_that_redis_lost_are_told_and_are_of_the_past(
 
 
 def codes(pipeline: Pipeline) -> list[str]:
-    return [each.code for each in gather(pipeline.cluster, pipeline.clock).troubles]
+    return [each.code for each in gather(pipeline.cluster, pipeline.clock, period_s=1).troubles]
 
 
 def test_an_aggregator_that_is_gone_reads_nothing(
@@ -152,6 +155,150 @@ def test_readings_that_expire_soon_uncounted_are_told(pipeline: Pipeline) -> Non
     assert "readings-at-risk" in codes(pipeline)
     pipeline.count()
     assert "readings-at-risk" not in codes(pipeline)
+
+
+PORCHES = [f"porch-{number}" for number in range(8)]
+
+
+def give(pipeline: Pipeline, ts_ms: int, *devices: str) -> None:
+    """A reading of each, counted."""
+    pipeline.produce(*(reading(ts_ms, device=each) for each in devices))
+    pipeline.count(*pipeline.partitions())
+
+
+def pass_to(pipeline: Pipeline, now_ms: int) -> None:
+    """The hours before are sealed."""
+    pipeline.drive(now_ms)
+    pipeline.seal()
+
+
+def told(pipeline: Pipeline, *, period_s: float = 1.0) -> Silence:
+    status = gather(pipeline.cluster, pipeline.clock, period_s=period_s)
+    assert bool(status.silence.count) == ("devices-silent" in [t.code for t in status.troubles])
+    return status.silence
+
+
+def test_who_has_fallen_silent_is_named_over_midnight_and_lanes(
+    redis: RedisCluster,  # noqa: ARG001
+    redis_url: str,
+) -> None:
+    with Pipeline(redis_url, lanes=3) as pipeline:
+        give(pipeline, at(22), "gone-for-long")
+        give(pipeline, at(23), *PORCHES)
+        # The next day is shared out to others: each device that changes its lane is still the same.
+        there = [reading(at(0, day=NEXT_DAY), device=each) for each in PORCHES if each[-1] != "4"]
+        pipeline.writer("other", lanes=2).produce(*there)
+        pipeline.count(*pipeline.partitions())
+        assert len(pipeline.partitions()) == 3 + 2
+        pass_to(pipeline, at(0, 2, day=NEXT_DAY))
+
+        done = status(redis_url)
+        assert done.returncode == 1
+        assert re.search(
+            r"warning +1 device of the hour before gave no reading in this one yet: porch-4\.",
+            done.stdout,
+        )
+        assert "devices of the hour before that are silent in it: 1\n" in done.stdout
+        assert document(redis_url)["hour_in_progress"]["silent_devices"] == {
+            "count": 1,
+            "first_names": ["porch-4"],
+            "unknown": None,
+        }
+        give(pipeline, at(0, 1, day=NEXT_DAY), "porch-4")
+        assert told(pipeline) == Silence(count=0)
+
+
+def test_who_was_silent_all_the_hour_before_is_not_told_again(pipeline: Pipeline) -> None:
+    give(pipeline, at(0), *PORCHES)
+    give(pipeline, at(1), *PORCHES[1:])
+    pass_to(pipeline, at(1, 30))
+    assert told(pipeline) == Silence(count=1, names=("porch-0",))
+
+    give(pipeline, at(2), *PORCHES[1:])
+    pass_to(pipeline, at(2, 30))
+    assert told(pipeline) == Silence(count=0)
+
+
+def test_of_many_only_the_first_are_named(pipeline: Pipeline) -> None:
+    give(pipeline, at(0), "attic", *PORCHES, "\x1b[31mred")
+    pass_to(pipeline, at(1, 30))
+    found = told(pipeline)
+    assert found == Silence(count=10, names=("?[31mred", "attic", *PORCHES[:3]))
+    (trouble,) = silent(found)
+    assert "10 devices" in trouble.text
+    assert "porch-2 and 5 more." in trouble.text
+
+
+@pytest.mark.parametrize(("now_ms", "period_s"), [(at(1, 1), 1.0), (at(1, 5), 300.0)])
+def test_nobody_is_called_silent_before_everybody_has_had_a_turn(
+    pipeline: Pipeline, now_ms: int, period_s: float
+) -> None:
+    give(pipeline, at(0), "porch")
+    pass_to(pipeline, now_ms)
+    assert told(pipeline, period_s=period_s) == Silence(unknown="the hour has only begun")
+
+    pass_to(pipeline, now_ms + 60_000)
+    assert told(pipeline, period_s=period_s).names == ("porch",)
+
+
+def test_who_is_silent_is_unknown_while_counting_is_behind(
+    pipeline: Pipeline, redis_url: str
+) -> None:
+    behind = Silence(unknown="counting is behind")
+    give(pipeline, at(0), *PORCHES)
+    pipeline.produce(*(reading(at(1), device=each) for each in PORCHES[1:]))
+    pass_to(pipeline, at(1, 30))
+    assert told(pipeline) == behind
+    screen = status(redis_url).stdout
+    assert "that are silent in it: unknown, counting is behind\n" in screen
+    assert document(redis_url)["hour_in_progress"]["silent_devices"]["count"] is None
+
+    slow = pipeline.delivery()
+    held = slow.read(10, 1)
+    assert told(pipeline) == behind
+
+    pipeline.commit(slow, held)
+    pass_to(pipeline, at(1, 31))
+    # What is on its way now is of later than what could tell.
+    pipeline.produce(reading(at(1, 31)))
+    assert told(pipeline).names == ("porch-0",)
+
+
+def test_who_is_silent_is_unknown_before_the_hour_before_is_sealed(pipeline: Pipeline) -> None:
+    give(pipeline, at(0), "porch")
+    pipeline.drive(at(1, 30))
+    assert told(pipeline) == Silence(unknown="counting is behind")
+
+
+def test_who_is_silent_is_unknown_where_devices_have_no_period_in_common(
+    pipeline: Pipeline,
+) -> None:
+    give(pipeline, at(0), "porch")
+    pass_to(pipeline, at(1, 30))
+    assert told(pipeline, period_s=0).unknown == "devices have no period in common"
+
+
+@pytest.mark.parametrize("hour", [0, 1])
+def test_who_is_silent_is_unknown_where_the_names_are_gone(pipeline: Pipeline, hour: int) -> None:
+    give(pipeline, at(0), *PORCHES)
+    give(pipeline, at(1), *PORCHES)
+    pass_to(pipeline, at(1, 30))
+    assert told(pipeline).count == 0
+
+    pipeline.cluster.call("DEL", DAY.devices(hour))
+    assert told(pipeline).unknown == "which devices were seen is not known any more"
+
+
+def test_a_fleet_of_too_many_names_is_not_compared(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give(pipeline, at(0), "attic", "porch")
+    give(pipeline, at(1), "porch")
+    pass_to(pipeline, at(1, 30))
+    assert told(pipeline).names == ("attic",)
+
+    monkeypatch.setattr(silence, "MOST_BLOCKS", 2)
+    assert told(pipeline).unknown == "there are too many names to compare"
 
 
 def test_the_last_averages_are_shown(pipeline: Pipeline, redis_url: str) -> None:

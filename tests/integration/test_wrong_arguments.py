@@ -46,7 +46,14 @@ WRONG: Mapping[str, Mapping[int, Iterable[str]]] = {
     },
     "open": {1: ("",), 2: NUMBERS, 3: NUMBERS},
     "commit": {4: NUMBERS, 5: NUMBERS},
-    "seal": {1: ("",), 2: (*NUMBERS, "25"), 4: NUMBERS, 5: NUMBERS, 6: ("", "2", "yes")},
+    "seal": {
+        1: ("",),
+        2: (*NUMBERS, "25"),
+        4: NUMBERS,
+        5: NUMBERS,
+        6: NUMBERS,
+        7: ("", "2", "yes"),
+    },
     "publish": {
         1: (*NUMBERS, "1"),
         2: (*NUMBERS, "0"),

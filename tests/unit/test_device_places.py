@@ -5,7 +5,16 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hourglass.devices import BLOCK, MOST_NUMBERS, blocks_of, blocks_of_range, device_names, place
+from hourglass.devices import (
+    BLOCK,
+    MOST_NUMBERS,
+    blocks_of,
+    blocks_of_range,
+    device_names,
+    names_in,
+    place,
+    unseen,
+)
 
 bases = st.sampled_from([b"", b"a", b"a-", b"a-1", b"1", b"pod-0", b"\xff"]) | st.binary(max_size=6)
 numbers = st.integers(0, 3 * BLOCK) | st.integers(0, MOST_NUMBERS - 1)
@@ -41,6 +50,25 @@ def test_a_block_is_called_by_its_first_name(name: bytes) -> None:
 
     assert place(block) == (block, 0)
     assert 0 <= bit < BLOCK
+
+
+@given(seen=st.lists(names))
+def test_blocks_give_back_the_names_they_were_made_of(seen: list[bytes]) -> None:
+    assert sorted(names_in(blocks_of(seen))) == sorted(set(seen))
+
+
+@given(before=st.sets(names), since=st.sets(names))
+def test_who_is_unseen_was_seen_before_and_not_since(before: set[bytes], since: set[bytes]) -> None:
+    silent = unseen(blocks_of(before), blocks_of(since))
+
+    assert set(names_in(silent)) == before - since
+    assert bits(silent) == len(before - since)
+
+
+def test_names_come_by_their_number_within_a_block() -> None:
+    seen = [b"b", b"a-1030", b"a-10", b"a-9", b"a-0"]
+
+    assert list(names_in(blocks_of(seen))) == [b"a-0", b"a-9", b"a-10", b"a-1030", b"b"]
 
 
 @given(base=bases, first=st.integers(0, 2 * BLOCK + 1), seen=st.integers(0, 1 << 2 * BLOCK))

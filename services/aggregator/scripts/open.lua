@@ -59,8 +59,9 @@ for hour = 0, 23 do
     redis.call('HDEL', hours, h .. 'barrier')
     if recount then
       redis.call('HDEL', hours, h .. 'count', h .. 'sum', h .. 'min', h .. 'max', h .. 'devices')
-      redis.call('DEL', KEYS[4 + hour])
     end
+    -- Devices that no record counts would be missing from those counted anew.
+    if recount or not incarnation then redis.call('DEL', KEYS[4 + hour]) end
   elseif recount then
     local count, sum = unpack(redis.call('HMGET', hours, h .. 'count', h .. 'sum'))
     redis.call('HSET', hours, h .. 'late', minus(count or '0'), h .. 'late_sum', minus(sum or '0'))

@@ -4,8 +4,8 @@
 -- KEYS[1]  stream      KEYS[2] hour records      KEYS[3] where the lanes of a day stand
 -- KEYS[4…] the devices seen, a hash of block -> bits for each hour from 0 to 23
 -- ARGV     group, how many hours are due (the first so many: 0 to 24), who seals,
---          pipeline time in ms, real time in ms at which the records expire,
---          1 if the day has begun in another of its partitions, else 0
+--          pipeline time in ms, real time in ms at which the records expire, and at which the hour in
+--          progress ends, 1 if the day has begun in another of its partitions, else 0
 -- Reply    {hours sealed by this call, hours due and not sealed yet,
 --           {hour, count, sum, min, max, devices, late, late sum, late min, late max, sealed by, trace}
 --           for each sealed hour,
@@ -16,15 +16,17 @@
 --          up to it is pending. A partition whose stream is gone, or is no stream any more, has
 --          nothing left to wait for; one whose records are gone waits until it has been opened again.
 --          Where a day has begun, a partition without readings is sealed like the others: an hour is
---          published when all of its day's partitions have sealed it, and what comes after is late
-need(#KEYS == 27 and #ARGV == 6, 'seal takes 27 keys and 6 arguments')
+--          published when all of its day's partitions have sealed it, and what comes after is late.
+--          The devices of the last hour sealed stay to be compared with those seen since: until the next
+--          one is sealed, and no longer than the hour in progress takes
+need(#KEYS == 27 and #ARGV == 7, 'seal takes 27 keys and 7 arguments')
 need(is_whole(ARGV[2]) and tonumber(ARGV[2]) <= 24, 'the hours due must be 0 to 24')
 need(ARGV[1] ~= '', 'the group must have a name')
-need(is_whole(ARGV[4]) and is_whole(ARGV[5]), 'the times must be whole numbers')
-need(ARGV[6] == '0' or ARGV[6] == '1', 'the day has begun elsewhere, 1, or not, 0')
+for i = 4, 6 do need(is_whole(ARGV[i]), 'the times must be whole numbers') end
+need(ARGV[7] == '0' or ARGV[7] == '1', 'the day has begun elsewhere, 1, or not, 0')
 local stream, hours = KEYS[1], KEYS[2]
-local group, due, sealed_by, now, records_expire, begun =
-  ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5], ARGV[6] == '1'
+local group, due, sealed_by, now, records_expire, devices_expire, begun =
+  ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7] == '1'
 for hour = 0, 23 do expect(KEYS[4 + hour], 'hash') end
 local recorded = expect(hours, 'hash')
 local lanes = lanes_at(KEYS[3])
@@ -59,7 +61,9 @@ for hour = 0, 23 do
       redis.call('HSET', hours, h .. 'barrier', barrier)
     end
     if counted_up_to(barrier) then
-      redis.call('UNLINK', KEYS[4 + hour])
+      if hour > 0 then redis.call('UNLINK', KEYS[3 + hour]) end
+      -- Shortened on purpose: nobody adds to a sealed hour's devices.
+      redis.call('PEXPIREAT', KEYS[4 + hour], devices_expire)
       redis.call('HSET', hours, h .. 'sealed', now, h .. 'sealed_by', sealed_by)
       sealed_now[#sealed_now + 1] = hour
       sealed = true
