@@ -27,10 +27,11 @@ from hourglassctl.render import as_data, screen
 from hourglassctl.silence import Silence, silence_line, silent
 from hourglassctl.silence import look as look_for_silence
 
-#: What these tell of is over: somebody should look, and the pipeline is well.
-OF_THE_PAST = frozenset(
-    {"hours-revised", "hours-too-late", "late", "no-readings", "quarantine", "readings-gone"}
-)
+#: What these tell of is over, or is the devices' own: somebody should look, and the pipeline is well.
+NO_FAULT_OF_ITS = frozenset({
+    "devices-silent", "hours-revised", "hours-too-late", "late", "no-readings", "quarantine",
+    "readings-gone",
+})  # fmt: skip
 #: The hour in progress is looked at as it was this long ago, so that what is on its way is in.
 SETTLING_MS = 5_000
 AVERAGES_SHOWN = 5
@@ -63,7 +64,7 @@ class Status:
 
     @property
     def healthy(self) -> bool:
-        return all(each.code in OF_THE_PAST for each in self.troubles)
+        return all(each.code in NO_FAULT_OF_ITS for each in self.troubles)
 
 
 def gather(cluster: Cluster, clock: PipelineClock, *, period_s: float) -> Status:
