@@ -67,7 +67,7 @@ test: $(STAMP) ## run every test that needs no container engine
 		--numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-images: $(STAMP) ## build the images and test them, where Docker answers
-	@$(BIN)/python -m pytest -m images
+	@$(BIN)/python -m pytest -m images tests/images
 
 e2e: $(STAMP) ## build and push the images, install everything on the cluster that kubectl reaches, break it, audit
 	@set -e; for tool in $(if $(IMAGES),docker) kubectl helm; do \
@@ -77,7 +77,7 @@ e2e: $(STAMP) ## build and push the images, install everything on the cluster th
 	kubectl version >/dev/null 2>&1 || { echo "make e2e: kubectl reaches no cluster" >&2; exit 1; }
 	@$(MAKE) --no-print-directory images TAG=$(TAG)
 	@REGISTRY=$(REGISTRY) TAG=$(TAG) REDIS_REGISTRY=$(REDIS_REGISTRY) NAMESPACE=$(E2E_NAMESPACE) KEEP=$(KEEP) \
-		$(BIN)/python -m pytest -m kubernetes $(E2E)
+		$(BIN)/python -m pytest -m kubernetes tests/kubernetes $(E2E)
 
 check: $(STAMP) ## lint, format, types, the arrows between packages, the generated docs, vulnerabilities
 	@$(BIN)/ruff check
