@@ -18,7 +18,7 @@ from tests.kubernetes.conftest import Story
 from tests.kubernetes.installation import SPEED, Installation, await_on_cluster
 from tests.kubernetes.prometheus import Prometheus
 
-pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(1500)]
 
 #: An hour each half minute, so that no partition expires before its backlog is worked off.
 SLOW = 120
