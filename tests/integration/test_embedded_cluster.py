@@ -176,6 +176,8 @@ def test_all_nodes_restarted_at_once_have_their_keys_and_replicas_again(
     with connect(embedded) as client:
         for number in range(100):
             client.set(f"key {number}", number)
+        # Whichever of two comes up first may be the master from then on.
+        client.execute_command("WAIT", 1, 10_000, target_nodes=RedisCluster.PRIMARIES)
     before = [node.pid for node in embedded.nodes]
 
     embedded.restart()

@@ -35,9 +35,11 @@ def test_an_average_is_not_waited_for_longer_than_it_takes_to_come(
     pipeline: Pipeline, feed: Feed
 ) -> None:
     assert feed.next(1) == News([], anew=True)
-    Thread(target=pipeline.publish, args=(average(0),)).start()
+    publishing = Thread(target=pipeline.publish, args=(average(0),))
+    publishing.start()
 
     assert feed.next(60_000) == News([average(0)])
+    publishing.join()
 
 
 def test_a_stream_that_was_deleted_and_begun_anew_is_told_from_its_first_entry(
