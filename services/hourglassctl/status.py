@@ -27,7 +27,8 @@ from hourglassctl.render import as_data, screen
 from hourglassctl.silence import Silence, silence_line, silent
 from hourglassctl.silence import look as look_for_silence
 
-#: What these tell of is over, or is the devices' own: somebody should look, and the pipeline is well.
+#: What these tell of is over, or is the devices' own: somebody should look, and the pipeline is
+#: well.
 NO_FAULT_OF_ITS = frozenset({
     "devices-silent", "hours-revised", "hours-too-late", "late", "no-readings", "quarantine",
     "readings-gone",
