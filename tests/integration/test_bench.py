@@ -30,8 +30,6 @@ def test_everything_is_measured_and_nothing_goes_amiss():
     assert missing in ([], ["packed beside RedisTimeSeries"])
     figures = {each["work"]: each["median"] for each in findings if each["kind"] == "figure"}
     assert figures.pop("back-pressure: lost") == 0
-    # A quick run may be over before its lag is looked at.
-    assert figures.pop("back-pressure: lag") >= 0
     assert [work for work, median in figures.items() if median <= 0] == []
     (scaling,) = [each for each in findings if each["kind"] == "table" and "shards" in each["head"]]
     assert len(scaling["rows"]) == 24

@@ -55,7 +55,7 @@ def end_to_end(rig: Rig) -> Iterator[Figure]:
 def backpressure(rig: Rig) -> Iterator[Figure]:
     """A producer that writes faster than the aggregator counts. It takes few entries at a time, so
     that one is slow enough; what waits, waits in Redis."""
-    count = 5 * rig.scale.readings
+    count = rig.scale.flood
     mib: list[float] = []
     lags: list[float] = []
     with (

@@ -63,15 +63,17 @@ class Scale:
     """How much is measured.
 
     repeats: of each figure; readings: in each of them; day: readings of the audited day;
-    pending: readings to recover; hours: simulated hours that are watched live; live_s: how long a
-    live stream or an idle service is watched; most_load: readings a second of the live stream;
-    sweep: readings at each point of a curve
+    pending: readings to recover; flood: readings written faster than they are counted;
+    hours: simulated hours that are watched live; live_s: how long a live stream or an idle service
+    is watched; most_load: readings a second of the live stream; sweep: readings at each point of a
+    curve
     """
 
     repeats: int = 5
     readings: int = 200_000
     day: int = 864_000
     pending: int = 100_000
+    flood: int = 1_000_000
     hours: int = 60
     live_s: float = 10.0
     most_load: float = math.inf
@@ -87,6 +89,7 @@ QUICK = Scale(
     readings=4_000,
     day=4_000,
     pending=3_000,
+    flood=100_000,  # not over before its lag is looked at
     hours=3,
     live_s=1.0,
     most_load=2_000.0,
