@@ -52,11 +52,12 @@ SETTLING_MS = 60_000
 class Progress:
     """What one hour amounts to so far.
 
-    elapsed_ms: of the hour, in event time
+    start_ms, elapsed_ms: of the hour, in event time
     devices: that have given readings in it
     devices_before: in the hour before it
     """
 
+    start_ms: int
     elapsed_ms: int
     count: int
     sum_milli_f: int
@@ -96,6 +97,7 @@ def look(cluster: Cluster, instant: Instant, *, settling_ms: int) -> Progress:
     now = [_numbers(next(replies), 3) for _ in here]
     counts, totals, devices = zip(*now, strict=True)
     return Progress(
+        start_ms=start_ms,
         elapsed_ms=then_ms - start_ms,
         count=sum(counts),
         sum_milli_f=sum(totals),

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+from aggregator.progress import Progress
 from averages_consumer.web.documents import Trouble
 from hourglass.averages import HourRecord
 from hourglass.cluster import Cluster
@@ -41,25 +42,23 @@ class Silence:
     unknown: str = ""
 
 
-def look(cluster: Cluster, overview: Overview, *, settling_ms: int, period_ms: float) -> Silence:
-    """In the hour that was in progress `settling_ms` of real time ago, over all lanes.
+def look(cluster: Cluster, overview: Overview, progress: Progress, *, period_ms: float) -> Silence:
+    """In the hour that `progress` is of, over all lanes.
 
     Three round trips to each shard at most. Raises Unreachable.
 
     period_ms: between two readings of a device; 0 if devices have none in common
     """
-    instant = overview.instant
-    then_ms = instant.spec.now(instant.real_ms - settling_ms)
-    start_ms = then_ms - then_ms % HOUR_MS
+    start_ms = progress.start_ms
     before, now = _hour(overview, start_ms - HOUR_MS), _hour(overview, start_ms)
     if not period_ms:
         return Silence(unknown="devices have no period in common")
     settled_ms = start_ms + period_ms + SETTLED_MS
-    if then_ms < settled_ms:
+    if start_ms + progress.elapsed_ms < settled_ms:
         return Silence(unknown="the hour has only begun")
     day = Partition.containing(start_ms)
     today = [each.state for each in overview.partitions if each.partition.day == day]
-    waiting_ms = oldest_waiting_ms(cluster, instant, today)
+    waiting_ms = oldest_waiting_ms(cluster, overview.instant, today)
     is_behind = waiting_ms is not None and waiting_ms < settled_ms
     if is_behind or not all(record.sealed for _, record in before):
         return Silence(unknown="counting is behind")

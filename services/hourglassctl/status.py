@@ -77,14 +77,13 @@ def gather(cluster: Cluster, clock: PipelineClock, *, period_s: float) -> Status
     overview = found.overview
     instant = overview.instant
     newest = cluster.call("XREVRANGE", AVERAGES, "+", "-", "COUNT", AVERAGES_SHOWN)
-    silence = look_for_silence(
-        cluster, overview, settling_ms=SETTLING_MS, period_ms=period_s * 1000
-    )
+    progress = look_at_hour(cluster, instant, settling_ms=SETTLING_MS)
+    silence = look_for_silence(cluster, overview, progress, period_ms=period_s * 1000)
     return Status(
         survey=found,
         consumers=_consumers(cluster, [each.state.stream for each in overview.partitions]),
         producers=_producers(cluster, found),
-        progress=look_at_hour(cluster, instant, settling_ms=SETTLING_MS),
+        progress=progress,
         silence=silence,
         averages=list(_averages(newest)),
         troubles=[
@@ -171,8 +170,11 @@ def _averages(newest: Iterable[tuple[bytes, Mapping[bytes, bytes]]]) -> Iterable
 def as_screen(status: Status, period_s: float) -> Group:
     """One screen: the worst first where something is wrong."""
     parts: list[RenderableType] = [screen(status.survey.overview, title="live partitions")]
-    parts += [Text(hour_line(status.progress, period_s)), Text(silence_line(status.silence))]
-    parts += [Text(producers_line(status))]
+    parts += [
+        Text(hour_line(status.progress, period_s)),
+        Text(silence_line(status.silence)),
+        Text(producers_line(status)),
+    ]
     parts += [_people(status), _last(status)]
     if status.troubles:
         lines = [
