@@ -73,7 +73,8 @@ class Flow:
 
     def _sense(self, line: Line, instant: Instant) -> None:
         due = line.devices.due(instant.spec, instant.now_ms)
-        self._metrics.produced(len(due.items) * line.layout.readings)
+        # Those skipped, too: what was produced is taken or dropped in the end, whatever happens.
+        self._metrics.produced(len(due.items) * line.layout.readings + due.skipped)
         if due.skipped:
             self._metrics.dropped(due.skipped, Loss.SKIPPED)
             log.warning("the clock leapt: %d readings skipped", due.skipped)

@@ -24,7 +24,8 @@ class Loss(StrEnum):
 PRODUCED = Instrument(
     name="hourglass_readings_produced_total",
     kind="counter",
-    help="Readings the devices of this process have given.",
+    help="Readings the devices of this process have given, those skipped included: what is taken "
+    "and what is dropped adds up to them in the end.",
     unit="readings",
 )
 TAKEN = Instrument(
@@ -110,39 +111,49 @@ class Instruments:
         self.tally = {"produced": 0, "taken": 0, "dropped": 0}
         #: Of those dropped, because the process was told to stop.
         self.stopped = 0
+        self._closed = False
         self._lock = Lock()
 
     def devices(self, count: int) -> None:
         self._devices.set(count)
 
     def produced(self, count: int) -> None:
-        self._produced.inc(count)
-        self._add("produced", count)
+        if self._add("produced", count):
+            self._produced.inc(count)
 
     def taken(self, count: int, entries: int, *, duplicate: bool) -> None:
+        if not self._add("taken", count):
+            return
         self._taken.inc(count)
         self._batch.observe(count)
         self._entries.inc(entries)
-        self._add("taken", count)
         if duplicate:
             self._duplicates.inc(count)
 
     def dropped(self, count: int, reason: Loss) -> None:
+        if not self._add("dropped", count):
+            return
         self._dropped.labels(reason).inc(count)
-        self._add("dropped", count)
         if reason is Loss.STOPPED:
             with self._lock:
                 self.stopped += count
 
     def give_up_the_rest(self) -> None:
-        """At the end: a silent Redis may still hold a batch, with more waiting behind it."""
-        self.dropped(
-            self.tally["produced"] - self.tally["taken"] - self.tally["dropped"], Loss.STOPPED
-        )
+        """At the end: a silent Redis may still hold a batch, with more waiting behind it. A worker
+        that hears of its batch after all is heard no more: its readings have been told of here."""
+        with self._lock:
+            rest = self.tally["produced"] - self.tally["taken"] - self.tally["dropped"]
+            self.tally["dropped"] += rest
+            self.stopped += rest
+            self._closed = True
+        self._dropped.labels(Loss.STOPPED).inc(rest)
 
-    def _add(self, name: str, count: int) -> None:
+    def _add(self, name: str, count: int) -> bool:
+        """False if the tally is closed."""
         with self._lock:  # several threads count
-            self.tally[name] += count
+            if not self._closed:
+                self.tally[name] += count
+            return not self._closed
 
     def buffered(self, count: int) -> None:
         self._buffered.set(count)

@@ -21,6 +21,7 @@ BUFFERED = "hourglass_readings_buffered"
 TAKEN = "hourglass_readings_taken_total"
 RETRIED = "hourglass_batches_retried_total"
 FULL = 'hourglass_readings_dropped_total{reason="buffer_full"}'
+SKIPPED = 'hourglass_readings_dropped_total{reason="skipped"}'
 COUNTED = "hourglass_readings_counted_total"
 
 
@@ -131,6 +132,23 @@ def test_a_full_buffer_drops_the_oldest_and_counts_them(embedded: EmbeddedCluste
         # One gap, where the dropped ones were; what came before and after it is complete.
         assert sorted(steps)[-2:] == [1000, 1000 * (1 + tally["dropped"])]
         assert min(steps) == 1000
+
+
+def test_a_producer_that_slept_tells_what_it_skipped(embedded: EmbeddedCluster) -> None:
+    with Pipeline(embedded.url) as pipeline, services(embedded.url) as running:
+        pipeline.run_clock(at(0), SPEED)
+        name = running.producer("porch", "--buffer-readings", "1000")
+        reaches(running, name, TAKEN, 1)
+
+        running.pause(name)
+        asleep_ms = pipeline.clock.refresh().now_ms
+        wait_until(lambda: pipeline.clock.refresh().now_ms > asleep_ms + 2_000_000)
+        running.resume(name)
+        reaches(running, name, SKIPPED, 1)
+
+        tally = tally_at_the_end(running, name)
+        assert tally["dropped"] >= 900
+        assert tally["produced"] == tally["taken"] + tally["dropped"]
 
 
 @pytest.mark.embedded(persistence=True)

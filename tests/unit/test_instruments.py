@@ -45,3 +45,22 @@ def test_every_reason_has_its_series() -> None:
         ("hourglass_readings_quarantined_total", str(Reason.IMPLAUSIBLE)): 1,
         ("hourglass_readings_dropped_total", "skipped"): 3,
     }
+
+
+def test_a_tally_adds_up_whatever_a_worker_still_tells_after_the_end() -> None:
+    registry = CollectorRegistry()
+    metrics = producer.instruments.Instruments(registry)
+    metrics.produced(10)
+    metrics.taken(3, 3, duplicate=False)
+    metrics.dropped(2, Loss.STOPPED)
+    metrics.give_up_the_rest()
+
+    # The last of the batch that Redis would not answer for.
+    metrics.dropped(4, Loss.STOPPED)
+    metrics.taken(5, 5, duplicate=False)
+
+    assert metrics.tally == {"produced": 10, "taken": 3, "dropped": 7}
+    assert metrics.stopped == 7
+    stopped = {"reason": "stopped"}
+    assert registry.get_sample_value("hourglass_readings_dropped_total", stopped) == 7
+    assert registry.get_sample_value("hourglass_readings_taken_total") == 3
