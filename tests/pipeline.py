@@ -26,7 +26,7 @@ from hourglass.connecting import connect
 from hourglass.errors import Unreachable
 from hourglass.keys import AVERAGES, DAY_MS, GROUP, HOUR_MS, RECORDS_KEPT_MS, Partition
 from hourglass.partitions import Days, recorded
-from hourglass.readings import MILLI, Reading, Rules
+from hourglass.readings import MILLI, Entry, Reading, Rules
 from hourglass.records import decode_hours
 from hourglassctl.audit import Audit
 from hourglassctl.inspection import audit
@@ -181,6 +181,14 @@ class Pipeline:
         self._resources.callback(link.close)
         consumer = name or f"consumer-{next(self._names)}"
         return Delivery(link, partition, opened.incarnation, consumer, self._metrics)
+
+    @staticmethod
+    def claim(
+        delivery: Delivery, idle_ms: int, *, limit: int
+    ) -> tuple[Sequence[Entry], frozenset[bytes]]:
+        """What others have held for so long, and of that what is to be given up."""
+        claimed = delivery.claims.take(idle_ms, limit=limit)
+        return (claimed.entries, claimed.undeliverable) if claimed else ([], frozenset())
 
     def commit(
         self,

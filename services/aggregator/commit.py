@@ -14,8 +14,8 @@ from typing import Any
 
 from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Tracer
 
+from aggregator.claims import Claimed, Claims
 from aggregator.instruments import Instruments
-from aggregator.recovery import Pending, plan
 from aggregator.roster import Roster, flat
 from aggregator.window import Fold, fold
 from hourglass.clock import Instant
@@ -34,11 +34,6 @@ from hourglass.telemetry import (
 )
 
 _COMMIT = Script.load("aggregator", "commit", library="tally")
-
-#: How far into the pending list one look goes.
-_LOOK = 1000
-#: Nothing is idle for so long.
-_NEVER_MS = 1 << 52
 
 
 @dataclass(slots=True)
@@ -70,8 +65,12 @@ class Delivery:
     metrics: Instruments
     roster: Roster = field(default_factory=Roster)
     tracer: Tracer = NO_TRACER
-    _cursor: bytes = b"-"
+    claims: Claims = field(init=False)
     _submitted: _Submitted | None = None
+    _next: Claimed | None = None
+
+    def __post_init__(self) -> None:
+        self.claims = Claims(self.link, self.partition, self.consumer, self.metrics)
 
     def read(self, count: int, block_ms: int | None) -> Sequence[Entry]:
         """New entries, at most `count`; waits for them up to `block_ms`."""
@@ -91,54 +90,20 @@ class Delivery:
         reply = self.link.receive()
         return reply[0][1] if reply else []
 
-    def claim(self, idle_ms: int, *, limit: int) -> tuple[Sequence[Entry], frozenset[bytes]]:
-        """Entries others have held for `idle_ms`, and the ids among them to give up undecoded.
-
-        The cursor is kept from call to call, so that the whole pending list is passed through
-        however many entries at its head are not idle yet.
-        """
-        stream = self.partition.stream
-        while True:
-            look = self.link.call(
-                "XPENDING", stream, GROUP, "IDLE", idle_ms, self._cursor, "+", _LOOK
-            )  # fmt: skip
-            claim = plan([Pending(row[0], row[3]) for row in look], limit=limit)
-            if claim is None:
-                if self._cursor == b"-":
-                    self._give_a_sign_of_life()
-                    return [], frozenset()
-                self._cursor = b"-"
-                continue
-            claimed = self.link.call(
-                "XCLAIM", stream, GROUP, f"{self.consumer}-claims", idle_ms,
-                *claim.ids[: claim.marked], "RETRYCOUNT", claim.tries, "JUSTID",
-            )  # fmt: skip
-            ids = claim.ids if claim.marked == 1 else claimed
-            if claimed and (entries := self._pending_entries(ids)):
-                self._cursor = b"(" + entries[-1][0]
-                self.metrics.reclaimed(len(entries))
-                return entries, claim.undeliverable
-            self._cursor = b"(" + claim.ids[0]  # somebody was quicker, or it was deleted
-
-    def _give_a_sign_of_life(self) -> None:
-        """To wait for entries is none; to look for something to claim is one."""
-        self.link.call(
-            "XAUTOCLAIM", self.partition.stream, GROUP, self.consumer, _NEVER_MS, "-",
-            "COUNT", 1, "JUSTID",
-        )  # fmt: skip
-
-    def _pending_entries(self, ids: Sequence[bytes]) -> Sequence[Entry]:
-        """Those of the pending entries `ids` that one reading of the stream finds, the first at
-        least unless it is gone; what is missing among them was deleted, and is acknowledged."""
-        stream, wanted = self.partition.stream, frozenset(ids)
-        found = self.link.call("XRANGE", stream, ids[0], ids[-1], "COUNT", len(ids))
-        entries = [entry for entry in found if entry[0] in wanted]
-        present = {entry_id for entry_id, _ in entries}
-        last = entries[-1][0] if entries else ids[0]
-        passed = ids[: ids.index(last) + 1] if len(found) == len(ids) else ids
-        if deleted := [entry_id for entry_id in passed if entry_id not in present]:
-            self.link.call("XACK", stream, GROUP, *deleted)
-        return entries
+    def recover(self, rules: Rules, instant: Instant, *, idle_ms: int, limit: int) -> bool:
+        """Count entries that others have held for `idle_ms`, of which those that were tried `limit`
+        times are given up undecoded; meanwhile the server prepares the next ones. False if there
+        are none, or somebody else is at it. Raises as `settle`."""
+        batch, self._next = self._next or self.claims.take(idle_ms, limit=limit), None
+        if batch is None:
+            return False
+        ahead = batch.untried and not self.claims.is_wary
+        if ahead:
+            self.claims.request(idle_ms)
+        self.submit(batch.entries, rules, instant, batch.undeliverable)
+        if ahead:
+            self._next = self.claims.receive(limit)
+        return self.settle()
 
     def commit(
         self,

@@ -178,12 +178,13 @@ class Reader:
 
     def _recover(self, delivery: Delivery) -> bool:
         """Count what others left behind; False if there is nothing, or somebody is at it."""
-        entries, undeliverable = delivery.claim(
-            self.settings.claim_idle_ms, limit=self.settings.delivery_limit
-        )
         instant = self.clock.look()
-        whole = delivery.commit(entries, self._rules(instant), instant, undeliverable)
-        return bool(entries) and whole
+        return delivery.recover(
+            self._rules(instant),
+            instant,
+            idle_ms=self.settings.claim_idle_ms,
+            limit=self.settings.delivery_limit,
+        )
 
     def _rules(self, instant: Instant) -> Rules:
         settings = self.settings

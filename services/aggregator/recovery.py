@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 #: Tries after which an entry is handled alone.
 ALONE_AFTER = 3
+#: The count of an entry that was delivered once and is taken over now.
+_FIRST_AGAIN = 2
 
 
 class Pending(NamedTuple):
@@ -37,6 +39,11 @@ class Claim:
     tries: int
     undeliverable: frozenset[bytes] = frozenset()
 
+    @property
+    def untried(self) -> bool:
+        """Nobody is known to have died of any of them."""
+        return self.tries == _FIRST_AGAIN
+
 
 def plan(pending: Sequence[Pending], *, limit: int) -> Claim | None:
     """What to take over of the idle entries `pending`, in order of id; None if there are none.
@@ -52,7 +59,7 @@ def plan(pending: Sequence[Pending], *, limit: int) -> Claim | None:
     if tried >= ALONE_AFTER:
         return Claim((pending[0].id,), 1, tried + 1)
     if tried == 1:
-        return Claim(_leading(pending, lambda deliveries: deliveries == 1), 1, 2)
+        return Claim(_leading(pending, lambda deliveries: deliveries == 1), 1, _FIRST_AGAIN)
     ids = _leading(pending, lambda deliveries: deliveries < ALONE_AFTER)
     return Claim(ids, len(ids), tried + 1)
 

@@ -11,6 +11,8 @@ from hourglass.devices import blocks_of
 
 #: The hours in progress; an old one that is told of again costs a look-up at worst.
 _HOURS_KEPT = 3
+#: More hours are kept as long as their names are no more than these.
+_NAMES_KEPT = 100_000
 
 
 @dataclass(slots=True)
@@ -41,6 +43,8 @@ class Roster:
                 known.blocks[block] = known.blocks.get(block, 0) | bits
             known.names |= tally.devices
         for hour in sorted(self._hours)[:-_HOURS_KEPT]:
+            if sum(len(each.names) for each in self._hours.values()) <= _NAMES_KEPT:
+                break
             del self._hours[hour]
 
 

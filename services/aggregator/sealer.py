@@ -57,6 +57,9 @@ _PUBLISH = Script.load("aggregator", "publish")
 #: A partition that is sealed and published throughout is looked at again this often, in case a
 #: failover has undone some of it.
 SETTLED_S = 15.0
+#: What was found to leave nothing to do is looked at again this often before another hour is over:
+#: a day may begin late.
+CALM_S = 1.0
 
 
 @dataclass(slots=True)
@@ -88,6 +91,24 @@ class Sealer:
     _settled: dict[Partition, float] = field(default_factory=dict[Partition, float])
     _reported: set[HourRecord] = field(default_factory=set[HourRecord])
     _frontier_ms: int = -1
+    _calm_until: float = 0.0
+    _calm_ms: int = -1
+
+    def tick(self) -> None:
+        """A step, unless the last one, not long ago, left nothing to do, and no hour has come due
+        since. Raises as `step`."""
+        if time.monotonic() >= self._calm_until or self._has_come_due():
+            self.step()
+
+    def _has_come_due(self) -> bool:
+        try:
+            return self._due_ms(self.clock.refresh()) != self._calm_ms
+        except (Unreachable, Damaged):
+            return True  # the step says so
+
+    def _due_ms(self, instant: Instant) -> int:
+        """Every hour that ends by then is due."""
+        return instant.passed_ms(self.lateness_ms) // HOUR_MS * HOUR_MS
 
     def step(self) -> None:
         """Seal what is due, then publish in order, each as far as Redis lets it. Raises Unreachable
@@ -120,6 +141,8 @@ class Sealer:
             self._show(sealed, settled=len(days) - len(sealed))
             self._forget_all_but([day for day, _ in days])
         met.tell()
+        if all(not each.waiting and self._is_published(each) for each in sealed):
+            self._calm_until, self._calm_ms = time.monotonic() + CALM_S, self._due_ms(instant)
 
     def _publish_all(self, sealed: Sequence[SealedHours], instant: Instant) -> None:
         for record in publishable(sealed, after_ms=self._frontier_ms):
@@ -199,10 +222,8 @@ class Sealer:
 
     def _due(self, partition: Partition, instant: Instant) -> int:
         """How many of its hours are over."""
-        return sum(
-            instant.is_due(partition.hour_start_ms(hour) + HOUR_MS, self.lateness_ms)
-            for hour in range(HOURS)
-        )
+        hours = (self._due_ms(instant) - partition.day_ms) // HOUR_MS
+        return min(HOURS, max(0, hours))
 
     def _seal(self, partition: Partition, instant: Instant, *, begun: bool) -> SealedHours:
         """Seal what is due in one partition; `begun`: its day has begun in another one."""

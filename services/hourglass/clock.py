@@ -79,12 +79,22 @@ class ClockSpec:
             case Mode.DRIVEN:
                 return real_now_ms + at_ms - self.origin_ms
 
-    def is_due(self, at_ms: int, *, lateness_ms: int, real_now_ms: int) -> bool:
-        """Whether `at_ms` has passed, and `lateness_ms` of real time after it.
+    def passed_ms(self, *, lateness_ms: int, real_now_ms: int) -> int:
+        """The latest pipeline time that has passed, and `lateness_ms` of real time after it; -1 if
+        there is none.
 
-        Under a driven clock the lateness is nil: the replayer writes first, then moves the clock.
+        What a running clock begins with has passed at its origin: readings by the clock before it
+        may be on their way. Under a driven clock the lateness is nil: the replayer writes first,
+        then moves the clock.
         """
-        return self.now(real_now_ms - lateness_ms) >= at_ms
+        then_ms = real_now_ms - lateness_ms
+        if self.mode is Mode.RUNNING and then_ms < self.origin_real_ms:
+            return -1
+        return self.now(then_ms)
+
+    def is_due(self, at_ms: int, *, lateness_ms: int, real_now_ms: int) -> bool:
+        """Whether `at_ms` has passed, and `lateness_ms` of real time after it."""
+        return self.passed_ms(lateness_ms=lateness_ms, real_now_ms=real_now_ms) >= at_ms
 
     def continues(self, earlier: ClockSpec) -> bool:
         """Whether a clock that followed `earlier` only went on, instead of being set anew."""
@@ -153,6 +163,9 @@ class Instant:
         """As `deadline`, but never in the past, where setting it would delete what it is set on."""
         deadline = self.deadline(at_ms)
         return deadline if deadline > self.real_ms + _SOON_MS else self.real_ms + RESPITE_MS
+
+    def passed_ms(self, lateness_ms: int) -> int:
+        return self.spec.passed_ms(lateness_ms=lateness_ms, real_now_ms=self.real_ms)
 
     def is_due(self, at_ms: int, lateness_ms: int) -> bool:
         return self.spec.is_due(at_ms, lateness_ms=lateness_ms, real_now_ms=self.real_ms)

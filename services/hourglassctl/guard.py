@@ -11,11 +11,17 @@ from types import TracebackType
 from typing import Self
 
 # The guard reads a pipe that its owner holds open. When the owner's end closes, even by SIGKILL, it
-# removes the directory and kills the group, itself included. The second rm is for a file that a
-# child made while the first one was listing.
-_WATCH = """read -r _
-rm -rf "$1" 2>/dev/null || rm -rf "$1"
-kill -KILL 0"""
+# removes the directory and kills the group, itself included; so it does when it is told to end, as
+# by a pkill that finds it by its name. The second rm is for a file that a child made while the
+# first one was listing.
+_WATCH = """end() {
+  rm -rf "$1" 2>/dev/null || rm -rf "$1"
+  kill -KILL 0
+}
+trap 'end "$1"' HUP INT TERM
+read -r _
+end "$1"
+"""
 
 
 class Guard:

@@ -10,8 +10,10 @@ from redis.exceptions import ResponseError
 from aggregator.commit import Delivery
 from hourglass.groups import reap
 from hourglass.keys import GROUP
+from hourglass.readings import Rules
 from hourglassctl.quarantine import quarantined
 from tests.pipeline import DAY, Pipeline, at, reading
+from tests.waiting import wait_until
 
 HALF_A_MINUTE_MS = 30_000
 
@@ -38,20 +40,20 @@ def test_idle_entries_of_a_dead_consumer_are_claimed_and_counted_once(pipeline: 
     let_idle(pipeline, ids[:7])
     heir = pipeline.delivery()
 
-    entries, given_up = heir.claim(HALF_A_MINUTE_MS, limit=5)
+    entries, given_up = pipeline.claim(heir, HALF_A_MINUTE_MS, limit=5)
     pipeline.commit(heir, entries)
 
     assert [entry_id for entry_id, _ in entries] == ids[:7]
     assert given_up == frozenset()
     assert (pipeline.record(0).count, pipeline.pending()) == (7, 3)
-    assert heir.claim(HALF_A_MINUTE_MS, limit=5) == ([], frozenset())
+    assert pipeline.claim(heir, HALF_A_MINUTE_MS, limit=5) == ([], frozenset())
 
 
 def test_two_heirs_count_every_entry_once(pipeline: Pipeline) -> None:
     let_idle(pipeline, left_behind(pipeline, 100))
     heirs = [pipeline.delivery(), pipeline.delivery()]
 
-    claims = [heir.claim(0, limit=50) for heir in heirs]
+    claims = [pipeline.claim(heir, 0, limit=50) for heir in heirs]
     for heir, (entries, _) in zip(heirs, claims, strict=True):
         pipeline.commit(heir, entries)
 
@@ -65,7 +67,7 @@ def test_claiming_reaches_the_end_of_a_long_list_whose_head_is_not_idle(
     ids = left_behind(pipeline, 20_000)
     let_idle(pipeline, ids[-50:])
 
-    entries, _ = pipeline.delivery().claim(HALF_A_MINUTE_MS, limit=5)
+    entries, _ = pipeline.claim(pipeline.delivery(), HALF_A_MINUTE_MS, limit=5)
 
     assert [entry_id for entry_id, _ in entries] == ids[-50:]
 
@@ -79,7 +81,9 @@ def test_claiming_passes_through_the_whole_list_though_its_head_is_idle_again(
     rounds: list[list[bytes]] = []
     for _ in range(4):
         let_idle(pipeline, ids)
-        rounds.append([entry_id for entry_id, _ in heir.claim(HALF_A_MINUTE_MS, limit=9)[0]])
+        rounds.append(
+            [entry_id for entry_id, _ in pipeline.claim(heir, HALF_A_MINUTE_MS, limit=9)[0]]
+        )
 
     assert rounds == [ids[:1000], ids[1000:2000], ids[2000:], ids[:1000]]
 
@@ -103,7 +107,7 @@ def test_only_what_kills_whoever_decodes_it_is_given_up(pipeline: Pipeline) -> N
 def work_until_dead(pipeline: Pipeline, heir: Delivery, poison: bytes) -> None:
     """Claim and commit, and be killed by the poison as a process would be."""
     while True:
-        entries, given_up = heir.claim(0, limit=5)
+        entries, given_up = pipeline.claim(heir, 0, limit=5)
         if not entries or any(entry_id == poison not in given_up for entry_id, _ in entries):
             return
         pipeline.commit(heir, entries, given_up=given_up)
@@ -163,11 +167,11 @@ def deliveries(pipeline: Pipeline) -> list[int]:
 def test_of_what_nobody_has_tried_only_the_first_is_marked_and_then_all(pipeline: Pipeline) -> None:
     let_idle(pipeline, left_behind(pipeline, 4))
 
-    pipeline.delivery(name="first").claim(HALF_A_MINUTE_MS, limit=5)
+    pipeline.claim(pipeline.delivery(name="first"), HALF_A_MINUTE_MS, limit=5)
     assert owners(pipeline) == ["first-claims", "gone", "gone", "gone"]
     assert deliveries(pipeline) == [2, 1, 1, 1]
 
-    pipeline.delivery(name="second").claim(0, limit=5)
+    pipeline.claim(pipeline.delivery(name="second"), 0, limit=5)
     assert set(owners(pipeline)) == {"second-claims"}
     assert deliveries(pipeline) == [3, 3, 3, 3]
 
@@ -175,8 +179,8 @@ def test_of_what_nobody_has_tried_only_the_first_is_marked_and_then_all(pipeline
 def test_who_finds_that_another_has_counted_it_all_counts_nothing(pipeline: Pipeline) -> None:
     let_idle(pipeline, left_behind(pipeline, 10))
     quick, slow = pipeline.delivery(), pipeline.delivery()
-    seen, _ = slow.claim(HALF_A_MINUTE_MS, limit=5)
-    also_seen, _ = quick.claim(HALF_A_MINUTE_MS, limit=5)
+    seen, _ = pipeline.claim(slow, HALF_A_MINUTE_MS, limit=5)
+    also_seen, _ = pipeline.claim(quick, HALF_A_MINUTE_MS, limit=5)
 
     assert (len(seen), len(also_seen)) == (10, 9)
     assert pipeline.commit(quick, also_seen)
@@ -191,23 +195,25 @@ def test_pending_entries_that_were_deleted_hold_up_no_hour(pipeline: Pipeline) -
     pipeline.cluster.call("XDEL", DAY.stream, ids[0], ids[4], ids[9])
     heir = pipeline.delivery()
 
-    while entries := heir.claim(HALF_A_MINUTE_MS, limit=5)[0]:
+    while entries := pipeline.claim(heir, HALF_A_MINUTE_MS, limit=5)[0]:
         pipeline.commit(heir, entries)
 
     assert (pipeline.pending(), pipeline.record(0).count) == (0, 7)
 
 
-def interrupted(heir: Delivery, monkeypatch: pytest.MonkeyPatch, *command: str | bytes) -> None:
+def interrupted(
+    pipeline: Pipeline, heir: Delivery, monkeypatch: pytest.MonkeyPatch, *command: str | bytes
+) -> None:
     """Somebody gives this command between the heir's claim and its reading of what it claimed."""
-    call = heir.link.call
+    send = heir.link.send
 
-    def interrupt(*own: str | bytes | int) -> Any:
-        reply = call(*own)
-        if own[0] == "XCLAIM":
-            call(*command)
-        return reply
+    def interrupt(*own: str | bytes | int) -> None:
+        if own[0] == "XRANGE":
+            wait_until(lambda: f"{heir.consumer}-claims" in owners(pipeline))
+            pipeline.cluster.call(*command)
+        send(*own)
 
-    monkeypatch.setattr(heir.link, "call", interrupt)
+    monkeypatch.setattr(heir.link, "send", interrupt)
 
 
 @pytest.mark.parametrize("tried", [False, True])
@@ -218,12 +224,12 @@ def test_a_partition_that_goes_while_it_is_claimed_from_is_to_be_opened_again(
 ) -> None:
     let_idle(pipeline, left_behind(pipeline, 10))
     if tried:
-        pipeline.delivery().claim(HALF_A_MINUTE_MS, limit=5)
+        pipeline.claim(pipeline.delivery(), HALF_A_MINUTE_MS, limit=5)
     heir = pipeline.delivery()
-    interrupted(heir, monkeypatch, "DEL", DAY.stream)
+    interrupted(pipeline, heir, monkeypatch, "DEL", DAY.stream)
 
     with pytest.raises(ResponseError, match=r"^NOGROUP"):
-        heir.claim(0, limit=5)
+        pipeline.claim(heir, 0, limit=5)
 
 
 @pytest.mark.parametrize("deleted", [1, 3])
@@ -235,9 +241,9 @@ def test_entries_that_are_deleted_while_they_are_claimed_are_passed_over(
     link.call("XACK", DAY.stream, GROUP, *ids[1:9])  # they stand in the stream between the two
     let_idle(pipeline, [ids[0], ids[9]])
     heir = pipeline.delivery()
-    interrupted(heir, monkeypatch, "XDEL", DAY.stream, *ids[:deleted])
+    interrupted(pipeline, heir, monkeypatch, "XDEL", DAY.stream, *ids[:deleted])
 
-    entries, _ = heir.claim(HALF_A_MINUTE_MS, limit=5)
+    entries, _ = pipeline.claim(heir, HALF_A_MINUTE_MS, limit=5)
 
     assert [entry_id for entry_id, _ in entries] == [ids[9]]
     assert pipeline.pending() == 1
@@ -256,7 +262,62 @@ def test_pending_entries_far_apart_are_all_found(pipeline: Pipeline) -> None:
     let_idle(pipeline, left)
     heir = pipeline.delivery()
 
-    while entries := heir.claim(HALF_A_MINUTE_MS, limit=5)[0]:
+    while entries := pipeline.claim(heir, HALF_A_MINUTE_MS, limit=5)[0]:
         pipeline.commit(heir, entries)
 
     assert (pipeline.pending(), pipeline.record(0).count) == (0, len(left))
+
+
+def recover(pipeline: Pipeline, heir: Delivery) -> bool:
+    return heir.recover(Rules(), pipeline.clock.look(), idle_ms=HALF_A_MINUTE_MS, limit=5)
+
+
+def test_whatever_lies_between_all_that_was_left_behind_is_counted_once(pipeline: Pipeline) -> None:
+    pipeline.produce(*(reading(at(0, 0, each % 60)) for each in range(9_000)))
+    holder = pipeline.delivery()
+    held = [entry_id for _ in range(9) for entry_id, _ in holder.read(1000, 1)]
+    counted, deleted = held[1500:4200], [held[0], *held[4900:5100], held[8999]]
+    for start in range(0, len(counted), 900):
+        pipeline.cluster.call("XACK", DAY.stream, GROUP, *counted[start : start + 900])
+    let_idle(pipeline, sorted({*held} - {*counted}))
+    pipeline.cluster.call("XDEL", DAY.stream, *deleted)
+    heir = pipeline.delivery()
+
+    while recover(pipeline, heir):
+        pass
+
+    left = len(held) - len(counted) - len(deleted)
+    assert (pipeline.pending(), pipeline.record(0).count) == (0, left)
+
+
+def test_two_that_recover_at_once_count_every_entry_once(pipeline: Pipeline) -> None:
+    let_idle(pipeline, left_behind(pipeline, 6_000))
+    heirs = [pipeline.delivery(), pipeline.delivery()]
+
+    while pipeline.pending():
+        for heir in heirs:
+            recover(pipeline, heir)
+
+    assert pipeline.record(0).count == 6_000
+
+
+@pytest.mark.parametrize(
+    ("suspects", "counted_at_once"),
+    [(slice(0, 10), 1), (slice(3, 10), 3), (slice(0, 1), 1)],
+)
+def test_nothing_is_marked_while_somebody_may_die_of_what_is_counted_or_of_that(
+    pipeline: Pipeline, suspects: slice, counted_at_once: int
+) -> None:
+    ids = left_behind(pipeline, 10)
+    let_idle(pipeline, ids)
+    idle = ("IDLE", 60_000, "RETRYCOUNT", 3, "JUSTID")
+    pipeline.delivery().link.call("XCLAIM", DAY.stream, GROUP, "gone", 0, *ids[suspects], *idle)
+    tries = deliveries(pipeline)
+    heir = pipeline.delivery()
+
+    recover(pipeline, heir)
+    assert deliveries(pipeline) == tries[counted_at_once:]
+
+    while recover(pipeline, heir):
+        pass
+    assert (pipeline.pending(), pipeline.record(0).count) == (0, 10)

@@ -55,8 +55,8 @@ def test_an_entry_delivered_again_counts_once(pipeline: Pipeline) -> None:
     pipeline.delivery().read(10, 1)
     second, third = pipeline.delivery(), pipeline.delivery()
 
-    claimed_first, _ = second.claim(0, limit=9)
-    claimed_again, _ = third.claim(0, limit=9)
+    claimed_first, _ = pipeline.claim(second, 0, limit=9)
+    claimed_again, _ = pipeline.claim(third, 0, limit=9)
     assert len(claimed_first) == len(claimed_again) == 10
     pipeline.commit(second, claimed_first)
     pipeline.commit(third, claimed_again)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from redis.cluster import RedisCluster
 from hourglassctl import formation
 from hourglassctl.embedded import ClusterNotFormed, EmbeddedCluster
 from hourglassctl.formation import HOST
+from hourglassctl.guard import Guard
 from tests.waiting import wait_until
 
 
@@ -93,6 +95,17 @@ def test_a_killed_owner_takes_servers_and_files_with_it() -> None:
         lambda: not any(answers(int(port)) for port in ports), message="a server still answers"
     )
     wait_until(lambda: not Path(log).parent.parent.exists(), message="its files are still there")
+
+
+def test_a_guard_that_is_told_to_end_takes_its_group_with_it() -> None:
+    with Guard("hourglass-test-") as guard:
+        child = subprocess.Popen(["sleep", "1000"], process_group=guard.group)
+        (guard.directory / "file").touch()
+
+        os.kill(guard.group, signal.SIGTERM)
+
+        assert child.wait(10) == -signal.SIGKILL
+        assert not guard.directory.exists()
 
 
 def test_a_port_that_somebody_took_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:

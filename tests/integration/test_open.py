@@ -259,7 +259,7 @@ def test_whoever_read_before_a_recount_counts_its_devices_again(pipeline: Pipeli
     with pytest.raises(ResponseError, match="NOGROUP"):
         pipeline.commit(old, old.read(10, 1))
     heir = pipeline.delivery()
-    pipeline.commit(heir, heir.claim(0, limit=5)[0])
+    pipeline.commit(heir, pipeline.claim(heir, 0, limit=5)[0])
     pipeline.drive(at(1))
     pipeline.seal()
 

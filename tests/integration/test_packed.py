@@ -326,7 +326,7 @@ def test_any_mix_by_many_hands_adds_up(pipeline: Pipeline, seed: int) -> None:
         entries = delivery.read(random.randint(1, 12), 1)
         if random.random() < 0.7:
             pipeline.commit(delivery, entries)
-            pipeline.commit(delivery, delivery.claim(0, limit=1_000)[0])
+            pipeline.commit(delivery, pipeline.claim(delivery, 0, limit=1_000)[0])
 
     records = pipeline.records()
     assert {hour: record.count for hour, record in records.items()} == mix.count

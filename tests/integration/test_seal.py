@@ -133,7 +133,7 @@ def test_an_hour_does_not_wait_for_what_was_deleted_in_a_dead_consumers_hands(
     pipeline.seal()
     assert sealed(pipeline) == []
 
-    assert pipeline.delivery().claim(0, limit=5) == ([], frozenset())
+    assert pipeline.claim(pipeline.delivery(), 0, limit=5) == ([], frozenset())
     pipeline.seal()
 
     assert sealed(pipeline) == [0]

@@ -60,7 +60,7 @@ def test_what_was_read_ahead_when_a_process_dies_is_counted_by_another(pipeline:
 
     pair.hand.link.close()
     heir = pipeline.delivery()
-    while entries := heir.claim(0, limit=5)[0]:
+    while entries := pipeline.claim(heir, 0, limit=5)[0]:
         pipeline.commit(heir, entries)
     pipeline.count()
 
@@ -125,7 +125,7 @@ def test_two_pairs_and_a_thief_count_every_reading_once(
     for pair in pairs:
         pair.hand.link.close()
     heir = pipeline.delivery()
-    while entries := heir.claim(0, limit=99)[0]:
+    while entries := pipeline.claim(heir, 0, limit=99)[0]:
         pipeline.commit(heir, entries)
     pipeline.count()
 

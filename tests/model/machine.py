@@ -188,7 +188,9 @@ class Machine(RuleBasedStateMachine):
         if worker.delivery:
             day = self._day(worker)
             tries = self._pending(worker.partition)
-            found = self._done(worker, lambda delivery: delivery.claim(0, limit=DELIVERY_LIMIT))
+            found = self._done(
+                worker, lambda delivery: self.pipeline.claim(delivery, 0, limit=DELIVERY_LIMIT)
+            )
             assert (found is None) == (not day.has_group)
             if found is None:
                 worker.drop()

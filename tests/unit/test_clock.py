@@ -93,6 +93,16 @@ def test_before_a_running_clock_starts_it_stands_and_nothing_is_due(
     assert not spec.is_due(spec.origin_ms, lateness_ms=lateness_ms, real_now_ms=real_ms)
 
 
+@given(spec=running, behind_ms=st.integers(0, 100 * HOUR_MS), lateness_ms=st.integers(0, 10_000))
+def test_what_lies_before_the_start_of_a_running_clock_waits_the_lateness_from_there(
+    spec: ClockSpec, behind_ms: int, lateness_ms: int
+) -> None:
+    at_ms, due_ms = max(0, spec.origin_ms - behind_ms), spec.origin_real_ms + lateness_ms
+
+    assert not spec.is_due(at_ms, lateness_ms=lateness_ms, real_now_ms=due_ms - 1)
+    assert spec.is_due(at_ms, lateness_ms=lateness_ms, real_now_ms=due_ms)
+
+
 @given(spec=running, span_ms=spans_ms)
 def test_real_undoes_now_within_one_tick(spec: ClockSpec, span_ms: int) -> None:
     real_ms = spec.origin_real_ms + span_ms

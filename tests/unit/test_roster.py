@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aggregator import roster as roster_module
 from aggregator.roster import Roster, flat
 from aggregator.window import Tally
 from hourglass.devices import blocks_of
@@ -45,18 +47,16 @@ def test_nothing_is_known_before_it_is_committed() -> None:
     assert roster.news(0, tally) == roster.news(0, tally) == {b"a": 1}
 
 
-def test_an_hour_long_past_is_told_again_at_worst() -> None:
+@pytest.mark.parametrize(("names_kept", "told_again"), [(0, [0, 1]), (4, [0]), (5, [])])
+def test_an_hour_long_past_is_told_again_where_there_are_many_names(
+    monkeypatch: pytest.MonkeyPatch, names_kept: int, told_again: list[int]
+) -> None:
+    monkeypatch.setattr(roster_module, "_NAMES_KEPT", names_kept)
     roster, tally = Roster(), Tally(devices=frozenset({b"a"}))
     for hour in range(5):
         roster.know({hour: tally})
 
-    assert [bool(roster.news(hour, tally)) for hour in range(5)] == [
-        True,
-        True,
-        False,
-        False,
-        False,
-    ]
+    assert [hour for hour in range(5) if roster.news(hour, tally)] == told_again
 
 
 def test_bits_travel_lowest_first() -> None:

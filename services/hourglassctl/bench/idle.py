@@ -6,6 +6,8 @@ import time
 from collections.abc import Iterator
 from functools import partial
 
+from hourglass.clock import ClockSpec
+from hourglass.keys import Partition
 from hourglassctl.bench.figures import Figure, Target
 from hourglassctl.bench.rig import Rig, readings, wait_for
 
@@ -24,7 +26,9 @@ def idle(rig: Rig) -> Iterator[Figure]:
         shares: list[float] = []
         resident: list[float] = []
         with rig.shards() as shards:
-            shards.publish(readings(10))
+            shards.clock.set(ClockSpec())  # as in life; a driven one would stand
+            today = Partition.containing(shards.clock.look().now_ms)
+            shards.publish(readings(10, from_ms=today.day_ms))
             for repeat in range(max(1, rig.scale.repeats // 2)):
                 with shards.processes() as processes:
                     name = f"{service.replace('_', '-')}-{repeat}"

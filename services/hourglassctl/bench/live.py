@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
 from itertools import islice
+from statistics import median
 from typing import Any
 
 from hourglass.averages import HourlyAverage, HourRecord
@@ -21,7 +22,7 @@ from hourglassctl.bench.rig import (
     Amiss,
     Rig,
     Shards,
-    bare_reading_ceiling,
+    rate,
     readings,
     wait_for,
 )
@@ -43,10 +44,11 @@ _SMALL_BATCH = 10
 
 
 def end_to_end(rig: Rig) -> Iterator[Figure]:
-    """Produced to counted, and hour's end to published, at half of what one aggregator could read
-    if it did nothing else."""
+    """Produced to counted, and hour's end to published, at half of what a producer and an
+    aggregator carry side by side on this machine."""
     with rig.shards() as shards:
-        load = _half_of_the_ceiling(rig, shards)
+        load = min(_carried(rig, shards) / 2, rig.scale.most_load)
+        shards.empty()
         yield from _counted(rig, shards, load)
         shards.empty()
         yield from _published(rig, shards, load)
@@ -106,13 +108,24 @@ def backpressure(rig: Rig) -> Iterator[Figure]:
     )  # fmt: skip
 
 
-def _half_of_the_ceiling(rig: Rig, shards: Shards) -> float:
+def _carried(rig: Rig, shards: Shards) -> float:
+    """Readings a second that are written, as fast as that goes, and counted."""
     count = rig.scale.readings
-    shards.publish(readings(count))
-    with closing(shards.cluster.link(DAY.stream)) as link:
-        ceiling = bare_reading_ceiling(link, DAY.stream, count)
-    shards.empty()
-    return min(ceiling / 2, rig.scale.most_load)
+    with shards.processes() as processes:
+        processes.start("aggregator", "aggregator")
+        wait_for(lambda: processes.ready("aggregator"), "the aggregator is not ready")
+        shards.publish(readings(1000), name="first")
+        wait_for(lambda: shards.counted(DAY) == 1000, "nothing is counted")
+
+        def carry() -> int:
+            before = shards.counted(DAY)
+            taken = shards.publish(readings(count))
+            wait_for(
+                lambda: shards.counted(DAY) == before + taken, "not all is counted", every_s=0.01
+            )
+            return taken
+
+        return median(rate(count, carry) for _ in range(rig.scale.repeats))
 
 
 def _start(shards: Shards, processes: Processes, speed: float, *producer: str) -> ClockSpec:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 
-from aggregator.hands import Hands
+from aggregator.commit import Delivery
 from aggregator.reader import open_partition
 from hourglass.cluster import Link
 from hourglass.keys import GROUP
@@ -111,12 +111,10 @@ def recovery(rig: Rig) -> Iterator[Figure]:
 def _recover(shards: Shards, incarnation: bytes) -> int:
     with closing(shards.cluster.link(DAY.stream)) as link:
         instant = shards.clock.look()
-        hands = Hands.over(link, DAY, incarnation, "heir", shards.metrics)
-        while True:
-            entries, undeliverable = hands.hand.claim(1, limit=_TRIES)
-            if not entries:
-                return shards.counted(DAY)
-            hands.hand.commit(entries, Rules(), instant, undeliverable)
+        heir = Delivery(link, DAY, incarnation, "heir", shards.metrics)
+        while heir.recover(Rules(), instant, idle_ms=1, limit=_TRIES):
+            pass
+        return shards.counted(DAY)
 
 
 def audit(rig: Rig) -> Iterator[Figure]:

@@ -227,7 +227,7 @@ FAULTS = (
         what="a pending list of 100,000 entries that nobody works on",
         act=deep_pending,
         setting=Setting(takes_hours=True),
-        rests_on="the place in the pending list is kept from call to call: `aggregator/commit.py`",
+        rests_on="the place in the pending list is kept from call to call: `aggregator/claims.py`",
         proof="tests/chaos/test_stopped_and_scaled.py::"
         "test_what_a_dead_one_left_is_recovered_however_much_it_is",
     ),

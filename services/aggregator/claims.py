@@ -1,0 +1,142 @@
+"""What others left behind in a partition: looked for, taken over and read, batch by batch.
+
+The batches are asked for ahead: while one is counted, the server reads the next and looks for the
+one after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from aggregator.instruments import Instruments
+from aggregator.recovery import Claim, Pending, plan
+from hourglass.cluster import Link
+from hourglass.keys import GROUP, Partition
+from hourglass.readings import Entry
+
+#: How far into the pending list one look goes.
+_LOOK = 1000
+#: Nothing is idle for so long.
+_NEVER_MS = 1 << 52
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """Entries to count, and the ids among them to give up undecoded.
+
+    untried: nobody has died of any of them, as far as is known
+    """
+
+    entries: Sequence[Entry]
+    undeliverable: frozenset[bytes]
+    untried: bool
+
+
+@dataclass(slots=True)
+class Claims:
+    """One consumer's way through the pending list of one partition.
+
+    It goes on from call to call, so that the whole list is passed through however many entries at
+    its head are not idle yet. What `request` asks for, `receive` returns in its turn.
+    """
+
+    link: Link
+    partition: Partition
+    consumer: str
+    metrics: Instruments
+    _cursor: bytes = b"-"
+    #: Found by the last look, and not taken over yet.
+    _found: Claim | None = None
+    _deleted: list[bytes] = field(default_factory=list[bytes])
+
+    def take(self, idle_ms: int, *, limit: int) -> Claimed | None:
+        """The next entries that others have held for `idle_ms`; None if there are none. `limit` is
+        how often an entry may be tried. Raises Severed, ResponseError."""
+        while self._found or self._look_around(idle_ms, limit):
+            self.request(idle_ms)
+            claimed = self.receive(limit)
+            self._acknowledge_deleted()
+            if claimed:
+                return claimed
+        self._give_a_sign_of_life()
+        return None
+
+    @property
+    def is_wary(self) -> bool:
+        """The next entries may be the death of whoever decodes them, so they are not taken over
+        before it is known that it was not for those at hand."""
+        return self._found is not None and not self._found.untried
+
+    def request(self, idle_ms: int) -> None:
+        """Ask for the entries that were found last, and look for those that follow them."""
+        self._acknowledge_deleted()
+        if claim := self._found:
+            stream = self.partition.stream
+            self.link.send(
+                "XCLAIM", stream, GROUP, f"{self.consumer}-claims", idle_ms,
+                *claim.ids[: claim.marked], "RETRYCOUNT", claim.tries, "JUSTID",
+            )  # fmt: skip
+            self.link.send("XRANGE", stream, claim.ids[0], claim.ids[-1], "COUNT", len(claim.ids))
+        self._look(idle_ms)
+
+    def receive(self, limit: int) -> Claimed | None:
+        """What was asked for; None if nothing was found before, or somebody was quicker, or it is
+        deleted. What it leaves of that is found again when the list has been passed through."""
+        claim, self._found = self._found, None
+        claimed = self._receive(claim) if claim else None
+        self._find(limit)
+        return claimed
+
+    def _receive(self, claim: Claim) -> Claimed | None:
+        """What one reading of the stream finds of it, the first entry at least unless that is gone.
+        What is missing was deleted, and is to be acknowledged."""
+        marked: Sequence[bytes] = self.link.receive()
+        found: Sequence[Entry] = self.link.receive()
+        if not marked:
+            return None
+        ids = claim.ids if claim.marked == 1 else marked
+        wanted = frozenset(ids)
+        entries = [entry for entry in found if entry[0] in wanted]
+        present = {entry_id for entry_id, _ in entries}
+        if len(found) == len(claim.ids):  # other entries lie between; there may be more of these
+            ids = ids[: ids.index(entries[-1][0] if entries else ids[0]) + 1]
+        self._deleted = [entry_id for entry_id in ids if entry_id not in present]
+        if not entries:
+            return None
+        self.metrics.reclaimed(len(entries))
+        return Claimed(entries, claim.undeliverable, claim.untried)
+
+    def _look_around(self, idle_ms: int, limit: int) -> bool:
+        """Look from the cursor on, and then from the start; whether there is anything."""
+        while True:
+            from_the_start = self._cursor == b"-"
+            self._look(idle_ms)
+            self._find(limit)
+            if self._found or from_the_start:
+                return self._found is not None
+            self._cursor = b"-"
+
+    def _look(self, idle_ms: int) -> None:
+        self.link.send(
+            "XPENDING", self.partition.stream, GROUP, "IDLE", idle_ms, self._cursor, "+", _LOOK
+        )
+
+    def _find(self, limit: int) -> None:
+        """What the last look saw; the next one goes on behind it."""
+        look = [Pending(row[0], row[3]) for row in self.link.receive()]
+        self._found = plan(look, limit=limit)
+        if self._found:
+            self._cursor = b"(" + self._found.ids[-1]
+
+    def _acknowledge_deleted(self) -> None:
+        if deleted := self._deleted:
+            self._deleted = []
+            self.link.call("XACK", self.partition.stream, GROUP, *deleted)
+
+    def _give_a_sign_of_life(self) -> None:
+        """To wait for entries is none; to look for something to claim is one."""
+        self.link.call(
+            "XAUTOCLAIM", self.partition.stream, GROUP, self.consumer, _NEVER_MS, "-",
+            "COUNT", 1, "JUSTID",
+        )  # fmt: skip
