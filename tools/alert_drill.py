@@ -76,7 +76,7 @@ class Watch:
     def lasts(self, _over_at: float) -> bool:
         """While there is more to see. Raises Known."""
         if self._stage.speed != 1.0:
-            self._stage.set_speed(1.0)
+            slow_down_after(self._stage)
         if time.monotonic() >= self._next_look:
             if self._enough(self.seen()):
                 raise Known
@@ -147,6 +147,19 @@ def slow_down(stage: Stage) -> None:
     wait(lambda: stage.now_ms() >= soon_ms, "the hour is nearly over")
     stage.set_speed(1.0)
     wait(lambda: stage.now_ms() >= FAULT_MS, "the hour is over but for a minute")
+
+
+def slow_down_after(stage: Stage) -> None:
+    """To the speed of life, after what has happened in haste: in an hour that is whole but for what
+    a change of speed leaves out, which is little from the warm-up's speed on."""
+    stage.set_speed(WARM_UP_SPEED)
+    began_ms = stage.now_ms() // HOUR_MS * HOUR_MS + HOUR_MS
+    wait(
+        lambda: stage.now_ms() >= began_ms + SETTLED_MS * WARM_UP_SPEED,
+        "another hour has begun",
+        within_s=2 * HOUR_MS / 1000 / WARM_UP_SPEED,
+    )
+    stage.set_speed(1.0)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from hourglass.runtime import Service
 from hourglass.settings import add_command, application, invoke
 from hourglass.telemetry import tracer
 
-FOLLOW_S = 0.5
+FOLLOW_S = 1.0
 SURVEY_S = 2.0
 UNLISTED_S = 60.0
 LOSSES_S = 5.0
@@ -50,7 +50,7 @@ def aggregate(settings: AggregatorSettings) -> None:
     )
     claim_idle_s = settings.claim_idle_ms / 1000
     service.every(FOLLOW_S, "followers", followers.step)
-    service.every(settings.seal_every_ms / 1000, "sealer", sealer.tick)
+    service.every(lambda: sealer.rest_s(settings.seal_every_ms / 1000), "sealer", sealer.tick)
     service.every(UNLISTED_S, "unlisted", followers.find_unlisted)
     service.every(SURVEY_S, "survey", lambda: followers.survey(gauges))
     service.every(

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from aggregator.instruments import Instruments
-from aggregator.recovery import Claim, Pending, plan
+from aggregator.recovery import Claim, plan
 from hourglass.cluster import Link
 from hourglass.keys import GROUP, Partition
 from hourglass.readings import Entry
@@ -96,16 +96,24 @@ class Claims:
         if not marked:
             return None
         ids = claim.ids if claim.marked == 1 else marked
-        wanted = frozenset(ids)
-        entries = [entry for entry in found if entry[0] in wanted]
-        present = {entry_id for entry_id, _ in entries}
-        if len(found) == len(claim.ids):  # other entries lie between; there may be more of these
-            ids = ids[: ids.index(entries[-1][0] if entries else ids[0]) + 1]
-        self._deleted = [entry_id for entry_id in ids if entry_id not in present]
+        entries = found
+        if [entry_id for entry_id, _ in found] != ids:
+            entries = self._pick(found, ids, full=len(found) == len(claim.ids))
         if not entries:
             return None
         self.metrics.reclaimed(len(entries))
         return Claimed(entries, claim.undeliverable, claim.untried)
+
+    def _pick(self, found: Sequence[Entry], ids: Sequence[bytes], *, full: bool) -> Sequence[Entry]:
+        """The entries with these ids; there may be more of them behind a full reading, because
+        others lie between."""
+        wanted = frozenset(ids)
+        entries = [entry for entry in found if entry[0] in wanted]
+        present = {entry_id for entry_id, _ in entries}
+        if full:
+            ids = ids[: ids.index(entries[-1][0] if entries else ids[0]) + 1]
+        self._deleted = [entry_id for entry_id in ids if entry_id not in present]
+        return entries
 
     def _look_around(self, idle_ms: int, limit: int) -> bool:
         """Look from the cursor on, and then from the start; whether there is anything."""
@@ -124,8 +132,7 @@ class Claims:
 
     def _find(self, limit: int) -> None:
         """What the last look saw; the next one goes on behind it."""
-        look = [Pending(row[0], row[3]) for row in self.link.receive()]
-        self._found = plan(look, limit=limit)
+        self._found = plan(self.link.receive(), limit=limit)
         if self._found:
             self._cursor = b"(" + self._found.ids[-1]
 

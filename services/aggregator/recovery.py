@@ -7,10 +7,9 @@ given up at the limit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import takewhile
-from typing import NamedTuple
+from typing import Any, TypeAlias
 
 #: Tries after which an entry is handled alone.
 ALONE_AFTER = 3
@@ -18,11 +17,8 @@ ALONE_AFTER = 3
 _FIRST_AGAIN = 2
 
 
-class Pending(NamedTuple):
-    """One idle entry of the pending list."""
-
-    id: bytes
-    deliveries: int
+#: An idle entry as XPENDING lists it: id, consumer, how long it has been idle, deliveries.
+Pending: TypeAlias = Sequence[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +30,7 @@ class Claim:
     that a try has failed, and claims them all. Those in `undeliverable` go to quarantine.
     """
 
-    ids: tuple[bytes, ...]
+    ids: Sequence[bytes]
     marked: int
     tries: int
     undeliverable: frozenset[bytes] = frozenset()
@@ -52,17 +48,19 @@ def plan(pending: Sequence[Pending], *, limit: int) -> Claim | None:
     """
     if not pending:
         return None
-    tried = pending[0].deliveries
+    ids, deliveries = [entry[0] for entry in pending], [entry[3] for entry in pending]
+    tried = deliveries[0]
     if tried >= limit:
-        ids = _leading(pending, lambda deliveries: deliveries >= limit)
-        return Claim(ids, len(ids), tried + 1, frozenset(ids))
+        given_up = ids[: _leading(deliveries, range(limit, max(deliveries) + 1))]
+        return Claim(given_up, len(given_up), tried + 1, frozenset(given_up))
     if tried >= ALONE_AFTER:
-        return Claim((pending[0].id,), 1, tried + 1)
+        return Claim(ids[:1], 1, tried + 1)
     if tried == 1:
-        return Claim(_leading(pending, lambda deliveries: deliveries == 1), 1, _FIRST_AGAIN)
-    ids = _leading(pending, lambda deliveries: deliveries < ALONE_AFTER)
+        return Claim(ids[: _leading(deliveries, range(1, 2))], 1, _FIRST_AGAIN)
+    ids = ids[: _leading(deliveries, range(ALONE_AFTER))]
     return Claim(ids, len(ids), tried + 1)
 
 
-def _leading(pending: Sequence[Pending], belongs: Callable[[int], bool]) -> tuple[bytes, ...]:
-    return tuple(entry.id for entry in takewhile(lambda e: belongs(e.deliveries), pending))
+def _leading(deliveries: Sequence[int], like: range) -> int:
+    """How many at the beginning are like these."""
+    return next((at for at, each in enumerate(deliveries) if each not in like), len(deliveries))

@@ -59,7 +59,11 @@ _PUBLISH = Script.load("aggregator", "publish")
 SETTLED_S = 15.0
 #: What was found to leave nothing to do is looked at again this often before another hour is over:
 #: a day may begin late.
-CALM_S = 1.0
+CALM_S = 2.0
+#: While an hour that is due waits, most likely for a batch on its way.
+_WAITING_S = 0.1
+#: An hour that comes due sooner than that is seen then.
+_SOON_S = 0.01
 
 
 @dataclass(slots=True)
@@ -93,12 +97,24 @@ class Sealer:
     _frontier_ms: int = -1
     _calm_until: float = 0.0
     _calm_ms: int = -1
+    _hour_waits: bool = False
 
     def tick(self) -> None:
         """A step, unless the last one, not long ago, left nothing to do, and no hour has come due
         since. Raises as `step`."""
         if time.monotonic() >= self._calm_until or self._has_come_due():
             self.step()
+
+    def rest_s(self, most_s: float) -> float:
+        """How long to wait before the next tick: `most_s`, or less where an hour waits, or one
+        comes due before."""
+        if self._hour_waits:
+            return min(most_s, _WAITING_S)
+        instant = self.clock.look()
+        due_ms = instant.spec.due_ms(self._due_ms(instant) + HOUR_MS, lateness_ms=self.lateness_ms)
+        if due_ms is None:
+            return most_s
+        return min(most_s, max(_SOON_S, (due_ms - instant.real_ms) / 1000))
 
     def _has_come_due(self) -> bool:
         try:
@@ -114,6 +130,7 @@ class Sealer:
         """Seal what is due, then publish in order, each as far as Redis lets it. Raises Unreachable
         or Damaged, after it has done and shown what there is without what it met; the next step
         finds the rest."""
+        self._hour_waits = False
         try:
             # The partitions first, the clock second: whoever sets the clock back for a replay does
             # so before writing a partition, so no partition is ever judged by the clock before its
@@ -141,7 +158,8 @@ class Sealer:
             self._show(sealed, settled=len(days) - len(sealed))
             self._forget_all_but([day for day, _ in days])
         met.tell()
-        if all(not each.waiting and self._is_published(each) for each in sealed):
+        self._hour_waits = any(each.waiting for each in sealed)
+        if not self._hour_waits and all(map(self._is_published, sealed)):
             self._calm_until, self._calm_ms = time.monotonic() + CALM_S, self._due_ms(instant)
 
     def _publish_all(self, sealed: Sequence[SealedHours], instant: Instant) -> None:

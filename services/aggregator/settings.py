@@ -39,7 +39,7 @@ class AggregatorSettings(ServiceSettings):
         50, "How long entries may wait to be read together.", unit="ms", minimum=0
     )
     seal_every_ms: int = option(
-        250, "How often to look for hours to seal and publish.", unit="ms", minimum=10
+        500, "How often to look for hours to seal and publish.", unit="ms", minimum=10
     )
     period_s: float = option(
         1.0,

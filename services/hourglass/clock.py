@@ -92,6 +92,17 @@ class ClockSpec:
             return -1
         return self.now(then_ms)
 
+    def due_ms(self, at_ms: int, *, lateness_ms: int) -> int | None:
+        """The real time from which `passed_ms` is `at_ms` or more; None under a driven clock, which
+        says nothing of when."""
+        match self.mode:
+            case Mode.WALL:
+                return at_ms + lateness_ms
+            case Mode.RUNNING:
+                return max(self.origin_real_ms, self.real(at_ms, 0)) + lateness_ms
+            case Mode.DRIVEN:
+                return None
+
     def is_due(self, at_ms: int, *, lateness_ms: int, real_now_ms: int) -> bool:
         """Whether `at_ms` has passed, and `lateness_ms` of real time after it."""
         return self.passed_ms(lateness_ms=lateness_ms, real_now_ms=real_now_ms) >= at_ms

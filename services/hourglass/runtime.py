@@ -116,7 +116,9 @@ class Service:
         self._workers.append(thread)
         return thread
 
-    def every(self, seconds: float, name: str, step: Callable[[], object]) -> None:
+    def every(
+        self, seconds: float | Callable[[], float], name: str, step: Callable[[], object]
+    ) -> None:
         """A worker that takes `step` every `seconds`, also while Redis is away or a key damaged."""
 
         def loop() -> None:
@@ -127,8 +129,9 @@ class Service:
                     self.well(name)
                 except (Unreachable, Damaged) as error:
                     self.trouble(name, str(error))
-                self.beat(name, rest_s=seconds)
-                if self.stop.wait(seconds):
+                rest_s = seconds() if callable(seconds) else seconds
+                self.beat(name, rest_s=rest_s)
+                if self.stop.wait(rest_s):
                     return
 
         self.worker(name, loop)

@@ -8,6 +8,8 @@ import pytest
 
 from aggregator import sealer as sealer_module
 from aggregator.sealer import Sealer
+from hourglass.clock import ClockSpec, Mode
+from hourglass.cluster import Cluster
 from tests.pipeline import NEXT_DAY, Pipeline, at, reading
 from tests.waiting import wait_until
 
@@ -25,6 +27,10 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[Sealer]:
     monkeypatch.setattr(Sealer, "step", counted)
     monkeypatch.setattr(sealer_module, "CALM_S", inf)
     return taken
+
+
+def not_where_it_is(_cluster: Cluster) -> int:
+    return at(0) + 1
 
 
 def published(pipeline: Pipeline) -> list[int]:
@@ -74,11 +80,46 @@ def test_what_another_was_quicker_with_is_asked_for_again(
     pipeline.drive(at(2))
     sealer = pipeline.sealer()
     with monkeypatch.context() as patched:
-        # Not where it is any more.
-        patched.setattr(sealer_module, "frontier_ms", lambda _cluster: at(0) + 1)
+        patched.setattr(sealer_module, "frontier_ms", not_where_it_is)
         sealer.tick()
     sealer.tick()
     assert (len(steps), published(pipeline)) == (3, [at(0), at(1)])
+
+
+def test_the_next_tick_comes_when_the_next_hour_is_due(pipeline: Pipeline) -> None:
+    since_ms = pipeline.clock.look().real_ms - 60_000
+    pipeline.clock.set(
+        ClockSpec(mode=Mode.RUNNING, origin_ms=at(1) - 61_000, origin_real_ms=since_ms)
+    )
+    sealer = pipeline.sealer(lateness_ms=500)
+    sealer.tick()
+
+    # A second until the hour is over, and the lateness.
+    assert 1.0 < sealer.rest_s(3600) <= 1.5
+    assert sealer.rest_s(0.25) == 0.25
+
+
+def test_a_clock_that_may_be_moved_at_any_time_is_looked_at_as_often_as_told(
+    pipeline: Pipeline,
+) -> None:
+    pipeline.drive(at(1))
+    sealer = pipeline.sealer()
+    sealer.tick()
+
+    assert sealer.rest_s(3600) == 3600
+
+
+def test_an_hour_that_waits_is_looked_at_soon(pipeline: Pipeline) -> None:
+    pipeline.produce(reading(at(0)))
+    pipeline.open()
+    pipeline.drive(at(1))
+    sealer = pipeline.sealer()
+    sealer.tick()
+    assert sealer.rest_s(3600) < 1
+
+    pipeline.count()
+    sealer.tick()
+    assert sealer.rest_s(3600) == 3600
 
 
 def test_a_clock_that_is_set_back_is_no_reason_to_rest(

@@ -86,18 +86,20 @@ def test_from_a_row_one_gets_to_the_readings_it_is_made_of(
             f"process {AVERAGES}",
         }
 
-        def followed() -> tuple[str, str, dict[str, Received]] | None:
-            """An hour, its trace, and what that has, by name. Of an hour that was loaded together
-            with others, the load is in a trace of its own."""
-            for hour, trace_id in rows(database):
-                found = {
-                    each.span.name: each for each in collector.spans if each.trace_id == trace_id
-                }
-                if found.keys() == wanted:
-                    return hour, trace_id, found
-            return None
+        def followed() -> list[tuple[str, str, dict[str, Received]]]:
+            """Hours, their traces, and what these have, by name. Of an hour that was loaded
+            together with others, the load is in a trace of its own."""
+            traces = [
+                (
+                    hour,
+                    trace_id,
+                    {s.span.name: s for s in collector.spans if s.trace_id == trace_id},
+                )
+                for hour, trace_id in rows(database)
+            ]
+            return [each for each in traces if each[2].keys() == wanted]
 
-        hour, trace_id, found = wait_until(followed, 60, f"not all of {wanted} came")
+        hour, trace_id, found = wait_until(followed, 60, f"not all of {wanted} came")[0]
         seal, load = found[f"seal {DAY.stream}"], found[f"process {AVERAGES}"]
         counted = found[f"process {DAY.stream}"]
         # Both aggregators may have tried, and one of them came first.

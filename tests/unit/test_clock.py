@@ -103,6 +103,28 @@ def test_what_lies_before_the_start_of_a_running_clock_waits_the_lateness_from_t
     assert spec.is_due(at_ms, lateness_ms=lateness_ms, real_now_ms=due_ms)
 
 
+@given(
+    spec=st.one_of(wall, running),
+    span_ms=st.integers(-HOUR_MS, 1000 * HOUR_MS),
+    lateness_ms=st.integers(0, 10_000),
+)
+def test_it_is_known_when_something_comes_due(
+    spec: ClockSpec, span_ms: int, lateness_ms: int
+) -> None:
+    at_ms = max(0, spec.origin_ms + span_ms)
+    due_ms = spec.due_ms(at_ms, lateness_ms=lateness_ms)
+
+    assert due_ms is not None
+    slack_ms = 2 + int(1 / spec.speed)  # as above, of rounding
+    assert spec.is_due(at_ms, lateness_ms=lateness_ms, real_now_ms=due_ms + slack_ms)
+    assert not spec.is_due(at_ms, lateness_ms=lateness_ms, real_now_ms=due_ms - slack_ms)
+
+
+@given(spec=driven, at_ms=times_ms)
+def test_a_driven_clock_does_not_know_when_it_is_moved(spec: ClockSpec, at_ms: int) -> None:
+    assert spec.due_ms(at_ms, lateness_ms=0) is None
+
+
 @given(spec=running, span_ms=spans_ms)
 def test_real_undoes_now_within_one_tick(spec: ClockSpec, span_ms: int) -> None:
     real_ms = spec.origin_real_ms + span_ms

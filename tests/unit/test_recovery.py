@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aggregator.recovery import ALONE_AFTER, Pending, plan
+from aggregator.recovery import ALONE_AFTER, plan
 from aggregator.settings import AggregatorSettings
 
 LOWEST_LIMIT = ALONE_AFTER + 1
@@ -20,8 +21,17 @@ pending_lists = st.lists(st.integers(1, 10)).map(
 )
 
 
-def entry(number: int, deliveries: int) -> Pending:
-    return Pending(b"%d-0" % number, deliveries)
+class Row(NamedTuple):
+    """As XPENDING lists an entry."""
+
+    id: bytes
+    consumer: bytes
+    idle_ms: int
+    deliveries: int
+
+
+def entry(number: int, deliveries: int) -> Row:
+    return Row(b"%d-0" % number, b"gone", 60_000, deliveries)
 
 
 def number_of(entry_id: bytes) -> int:
@@ -85,7 +95,7 @@ def test_nothing_pending_is_nothing_to_claim() -> None:
 
 @given(pending=pending_lists, limit=limits)
 def test_a_claim_starts_at_the_first_entry_and_takes_at_least_that(
-    pending: list[Pending], limit: int
+    pending: list[Row], limit: int
 ) -> None:
     claim = plan(pending, limit=limit)
 
@@ -97,7 +107,7 @@ def test_a_claim_starts_at_the_first_entry_and_takes_at_least_that(
 
 
 @given(pending=pending_lists, limit=limits)
-def test_an_entry_below_the_limit_is_never_given_up(pending: list[Pending], limit: int) -> None:
+def test_an_entry_below_the_limit_is_never_given_up(pending: list[Row], limit: int) -> None:
     claim = plan(pending, limit=limit)
     deliveries = {each.id: each.deliveries for each in pending}
 
@@ -106,9 +116,7 @@ def test_an_entry_below_the_limit_is_never_given_up(pending: list[Pending], limi
 
 
 @given(pending=pending_lists, limit=limits)
-def test_an_entry_at_the_limit_is_never_handed_to_a_decoder(
-    pending: list[Pending], limit: int
-) -> None:
+def test_an_entry_at_the_limit_is_never_handed_to_a_decoder(pending: list[Row], limit: int) -> None:
     claim = plan(pending, limit=limit)
 
     if claim is not None:
@@ -117,7 +125,7 @@ def test_an_entry_at_the_limit_is_never_handed_to_a_decoder(
 
 
 @given(pending=pending_lists, limit=limits)
-def test_a_suspect_is_decoded_alone(pending: list[Pending], limit: int) -> None:
+def test_a_suspect_is_decoded_alone(pending: list[Row], limit: int) -> None:
     claim = plan(pending, limit=limit)
 
     if claim is not None:

@@ -45,15 +45,25 @@ if held ~= #ids then
   for _, entry in ipairs(redis.call('XPENDING', stream, group, ids[1], ids[#ids], 10000)) do
     holder[entry[1]] = entry[2]
   end
-  local pending, own, seen = {}, 0, {}
-  for _, id in ipairs(ids) do
-    need(not seen[id], 'each id must be there once')
-    seen[id] = true
-    if holder[id] then pending[#pending + 1] = id end
-    if holder[id] == consumer then own = own + 1 end
+  local gone, own = 0, 0
+  for i = 1, #ids do
+    local by = holder[ids[i]]
+    if not by then gone = gone + 1
+    else
+      if by == consumer then own = own + 1 end
+      holder[ids[i]] = false
+    end
   end
   if held > own then return { -1 } end
-  if #pending < #ids then return { 0, pending } end
+  if gone > 0 then
+    local pending, seen = {}, {}
+    for _, id in ipairs(ids) do
+      need(not seen[id], 'each id must be there once')
+      seen[id] = true
+      if holder[id] ~= nil then pending[#pending + 1] = id end
+    end
+    return { 0, pending }
+  end
 end
 
 local records = records_of(hours, tallies)

@@ -61,7 +61,9 @@ def hours(rig: Rig) -> Iterator[Curve]:
         for number in rig.repeated(numbers):
             shards.empty()
             made = [
-                reading._replace(ts_ms=DAY.day_ms + index % number * HOUR_MS)
+                reading._replace(
+                    ts_ms=DAY.day_ms + index % number * HOUR_MS + reading.ts_ms % HOUR_MS
+                )
                 for index, reading in enumerate(readings(rig.scale.sweep))
             ]
             shards.publish(made)
