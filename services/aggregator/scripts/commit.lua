@@ -48,10 +48,11 @@ if held ~= #ids then
   local gone, own = 0, 0
   for i = 1, #ids do
     local by = holder[ids[i]]
-    if not by then gone = gone + 1
-    else
+    if by then
       if by == consumer then own = own + 1 end
       holder[ids[i]] = false
+    else
+      gone = gone + 1
     end
   end
   if held > own then return { -1 } end
