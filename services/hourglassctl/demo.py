@@ -73,7 +73,7 @@ def demo(days: int, *, lanes: int, keep: bool, console: Console) -> bool:
             verdict = rehearsal.run()
         for name, value in verdict.lines():
             console.print(f"{name:34}{value:>12}", highlight=False, soft_wrap=True)
-        console.print("every reading was counted once" if verdict.good else "IT DOES NOT ADD UP")
+        console.print(verdict.outcome, soft_wrap=True)
         if keep:
             console.print(f"HOURGLASS_REDIS_URL={server.url}", soft_wrap=True, highlight=False)
             console.print(f"HOURGLASS_WAREHOUSE_URL={warehouse_url}", soft_wrap=True)

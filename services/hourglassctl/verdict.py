@@ -34,6 +34,18 @@ class Verdict:
             and not (self.lost or self.twice or self.differences)
         )
 
+    @property
+    def outcome(self) -> str:
+        """In a line."""
+        if self.good:
+            return "every reading was counted once"
+        if self.late and not (self.lost or self.twice or self.differences):
+            return (
+                "nothing is lost, but readings came too late for their hours: the machine was too "
+                "busy for hours that pass so fast; run it again when it has less to do"
+            )
+        return "IT DOES NOT ADD UP"
+
     def lines(self) -> Sequence[tuple[str, str]]:
         """What to show: names and values."""
         return [

@@ -42,6 +42,16 @@ def test_a_late_reading_is_neither_lost_nor_counted() -> None:
     assert (found.lost, found.late, found.exact_sums) == (0, 1, 1)
 
 
+def test_an_hour_whose_readings_all_came_late_is_told_apart_from_a_loss() -> None:
+    late = verdict({HOUR: Result(10, 500)}, {HOUR + HOUR_MS: 10})
+    lost = verdict({HOUR: Result(10, 500)}, {HOUR + HOUR_MS: 9})
+    assert not late.good
+    assert not lost.good
+    assert late.outcome.startswith("nothing is lost, but readings came too late")
+    assert lost.outcome == "IT DOES NOT ADD UP"
+    assert verdict(WANT).outcome == "every reading was counted once"
+
+
 def test_a_difference_in_the_audit_is_not_good() -> None:
     assert not verdict(WANT, audit=Audit(differences=[Difference(hour="", what="odd")])).good
 
