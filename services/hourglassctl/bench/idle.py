@@ -40,19 +40,20 @@ def idle(rig: Rig) -> Iterator[Figure]:
                     shares.append(100 * (processes.cpu_s(name) - before) / rig.scale.live_s)
                     resident.append(processes.rss_mib(name))
         shown = service.replace("_", "-")
-
-        def target(bound: float, service: str = service) -> Target | None:
-            return Target(bound=bound, at_most=True) if service == "aggregator" else None
-
         yield Figure(
             work=f"idle {shown}: processor", how=how, unit="% of a core", values=shares,
-            target=target(1),
+            target=_target(service, 1),
         )  # fmt: skip
         yield Figure(
             work=f"idle {shown}: memory", how=how, unit="MiB resident", values=resident,
-            target=target(60),
+            target=_target(service, 60),
         )  # fmt: skip
         yield Figure(
             work=f"{shown}: start to ready", how="from exec to /readyz", unit="s", values=started,
-            target=target(1),
+            target=_target(service, 1),
         )  # fmt: skip
+
+
+def _target(service: str, bound: float) -> Target | None:
+    """There is one for the aggregator alone."""
+    return Target(bound=bound, at_most=True) if service == "aggregator" else None

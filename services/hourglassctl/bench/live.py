@@ -41,6 +41,8 @@ _TICKS_AN_HOUR = 100
 _LATENESS_S = 5.0
 #: Entries at a time that keep an aggregator from counting half of what a producer writes.
 _SMALL_BATCH = 10
+#: Readings before those that are measured.
+_FIRST = 1000
 
 
 def end_to_end(rig: Rig) -> Iterator[Figure]:
@@ -64,10 +66,7 @@ def backpressure(rig: Rig) -> Iterator[Figure]:
         rig.shards() as shards,
         shards.processes(HOURGLASS_BATCH_ENTRIES=str(_SMALL_BATCH)) as processes,
     ):
-        processes.start("aggregator", "aggregator")
-        wait_for(lambda: processes.ready("aggregator"), "the aggregator is not ready")
-        shards.publish(readings(1000), name="first")
-        wait_for(lambda: shards.counted(DAY) == 1000, "nothing is counted")
+        _start_counting(shards, processes)
 
         def look() -> int:
             mib.append(processes.rss_mib("aggregator"))
@@ -83,7 +82,7 @@ def backpressure(rig: Rig) -> Iterator[Figure]:
         started = time.perf_counter()
         shards.publish(watched())
         written_s = time.perf_counter() - started
-        all_told = count + 1000
+        all_told = count + _FIRST
         wait_for(lambda: look() == all_told, "not all is counted", within_s=600, every_s=0.1)
         counted_s = time.perf_counter() - started
         raw = recount(shards.cluster, DAY).raw or {}
@@ -112,10 +111,7 @@ def _carried(rig: Rig, shards: Shards) -> float:
     """Readings a second that are written, as fast as that goes, and counted."""
     count = rig.scale.readings
     with shards.processes() as processes:
-        processes.start("aggregator", "aggregator")
-        wait_for(lambda: processes.ready("aggregator"), "the aggregator is not ready")
-        shards.publish(readings(1000), name="first")
-        wait_for(lambda: shards.counted(DAY) == 1000, "nothing is counted")
+        _start_counting(shards, processes)
 
         def carry() -> int:
             before = shards.counted(DAY)
@@ -126,6 +122,14 @@ def _carried(rig: Rig, shards: Shards) -> float:
             return taken
 
         return median(rate(count, carry) for _ in range(rig.scale.repeats))
+
+
+def _start_counting(shards: Shards, processes: Processes) -> None:
+    """An aggregator, which has counted the first readings of DAY."""
+    processes.start("aggregator", "aggregator")
+    wait_for(lambda: processes.ready("aggregator"), "the aggregator is not ready")
+    shards.publish(readings(_FIRST), name="first")
+    wait_for(lambda: shards.counted(DAY) == _FIRST, "nothing is counted")
 
 
 def _start(shards: Shards, processes: Processes, speed: float, *producer: str) -> ClockSpec:
