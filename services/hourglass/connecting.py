@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import redis
 from redis import exceptions
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
+from redis.connection import Connection, SSLConnection
 from redis.retry import Retry
 
 from hourglass.address import Address, Tls
@@ -59,13 +61,19 @@ def connect(
             "ssl_keyfile": files.key_file,
         }
     _check_server(address, options)
+
+    def connected(connection: Connection) -> None:
+        if traffic:
+            traffic.connected(connection)
+        _hear(connection)
+
     with reaching():
         return Cluster(
             RedisCluster(
                 startup_nodes=[ClusterNode(host, port) for host, port in address.nodes],
                 require_full_coverage=False,
                 retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), RETRIES),
-                redis_connect_func=traffic.connected if traffic else None,
+                redis_connect_func=connected,
                 **options,
             ),
             address.nodes,
@@ -73,12 +81,29 @@ def connect(
         )
 
 
+def _connected(connection: Connection) -> None:
+    connection.on_connect()
+    _hear(connection)
+
+
+def _hear(connection: Connection) -> None:
+    """Read a first reply from a new connection over TLS, and with it the session tickets that a
+    server sends unasked: bytes that wait on a new connection are taken for a broken one."""
+    has_heard = connection.username or connection.password  # the reply to AUTH
+    if has_heard or not isinstance(connection, SSLConnection):
+        return
+    connection.send_command("PING")
+    with suppress(exceptions.ResponseError):  # a refusal is a reply as well
+        connection.read_response()
+
+
 def _check_server(address: Address, options: Mapping[str, Any]) -> None:
     """Ask the first node that answers whether it can serve; the cluster client's own errors do
     not tell a server without cluster mode from one that is away."""
+    options = {**options, "retry": Retry(NoBackoff(), 0), "redis_connect_func": _connected}
     reason = ""
     for host, port in address.nodes:
-        with redis.Redis(host=host, port=port, retry=Retry(NoBackoff(), 0), **options) as node:
+        with redis.Redis(host=host, port=port, **options) as node:
             try:
                 info = node.info("server")
                 enabled = node.info("cluster").get("cluster_enabled")

@@ -6,11 +6,16 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Generator
+from contextlib import closing
 from datetime import timedelta
 
 import pytest
+from redis.connection import SSLConnection
 
+from hourglass.address import Tls
+from hourglass.connecting import connect
 from tests.services import services
 from tests.tls_cluster import Authority, NoTls, TlsCluster, tls_cluster
 from tests.users import PASSWORD
@@ -93,6 +98,24 @@ def test_the_pipeline_works_over_tls_on_every_shard(
         )
     with cluster.nodes() as nodes:
         assert min(node.dbsize() for node in nodes) > 0
+
+
+def test_session_tickets_are_not_taken_for_a_broken_connection(
+    cluster: TlsCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shake_hands = SSLConnection.connect
+
+    def until_the_tickets_are_there(connection: SSLConnection) -> None:
+        known = connection.is_connected
+        shake_hands(connection)
+        if not known:
+            time.sleep(0.05)
+
+    monkeypatch.setattr(SSLConnection, "connect", until_the_tickets_are_there)
+    file = cluster.client_file
+    tls = Tls(ca_file=cluster.authority.ca_file, cert_file=file, key_file=file)
+    with closing(connect(cluster.url, tls)) as client:
+        assert len(client.shards()) == 3
 
 
 def test_a_server_that_somebody_else_has_signed_for_is_not_trusted(
