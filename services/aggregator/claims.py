@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 from aggregator.instruments import Instruments
 from aggregator.recovery import Claim, plan
 from hourglass.cluster import Link
-from hourglass.keys import GROUP, Partition
+from hourglass.keys import GROUP, Partition, order_of
 from hourglass.readings import Entry
 
 #: How far into the pending list one look goes.
@@ -72,47 +73,48 @@ class Claims:
         """Ask for the entries that were found last, and look for those that follow them."""
         self._acknowledge_deleted()
         if claim := self._found:
-            stream = self.partition.stream
+            stream, ids = self.partition.stream, claim.ids
             self.link.send(
                 "XCLAIM", stream, GROUP, f"{self.consumer}-claims", idle_ms,
-                *claim.ids[: claim.marked], "RETRYCOUNT", claim.tries, "JUSTID",
+                *(ids[:1] if claim.untried else ids), "RETRYCOUNT", claim.tries,
             )  # fmt: skip
-            self.link.send("XRANGE", stream, claim.ids[0], claim.ids[-1], "COUNT", len(claim.ids))
+            if claim.untried:
+                self.link.send("XRANGE", stream, ids[0], ids[-1], "COUNT", len(ids))
         self._look(idle_ms)
 
     def receive(self, limit: int) -> Claimed | None:
         """What was asked for; None if nothing was found before, or somebody was quicker, or it is
         deleted. What it leaves of that is found again when the list has been passed through."""
         claim, self._found = self._found, None
-        claimed = self._receive(claim) if claim else None
+        entries: Sequence[Entry] = self._receive(claim) if claim else ()
         self._find(limit)
-        return claimed
-
-    def _receive(self, claim: Claim) -> Claimed | None:
-        """What one reading of the stream finds of it, the first entry at least unless that is gone.
-        What is missing was deleted, and is to be acknowledged."""
-        marked: Sequence[bytes] = self.link.receive()
-        found: Sequence[Entry] = self.link.receive()
-        if not marked:
-            return None
-        ids = claim.ids if claim.marked == 1 else marked
-        entries = found
-        if [entry_id for entry_id, _ in found] != ids:
-            entries = self._pick(found, ids, full=len(found) == len(claim.ids))
-        if not entries:
+        if claim is None or not entries:
             return None
         self.metrics.reclaimed(len(entries))
         return Claimed(entries, claim.undeliverable, claim.untried)
 
-    def _pick(self, found: Sequence[Entry], ids: Sequence[bytes], *, full: bool) -> Sequence[Entry]:
-        """The entries with these ids; there may be more of them behind a full reading, because
-        others lie between."""
+    def _receive(self, claim: Claim) -> Sequence[Entry]:
+        """The entries that were claimed; of untried ones those that one reading of the stream finds
+        behind the first, if that was claimed. What it finds to be deleted is to be acknowledged:
+        else it would hold up its hour."""
+        claimed: Sequence[Entry] = self.link.receive()
+        if not claim.untried:
+            return claimed
+        found: Sequence[Entry] = self.link.receive()
+        if [entry_id for entry_id, _ in found] != claim.ids:
+            found = self._pick(found, claim.ids)
+        return found if claimed else []
+
+    def _pick(self, found: Sequence[Entry], ids: Sequence[bytes]) -> Sequence[Entry]:
+        """The entries with these ids among as many from the first on, wherever they lie."""
         wanted = frozenset(ids)
         entries = [entry for entry in found if entry[0] in wanted]
         present = {entry_id for entry_id, _ in entries}
-        if full:
-            ids = ids[: ids.index(entries[-1][0] if entries else ids[0]) + 1]
-        self._deleted = [entry_id for entry_id in ids if entry_id not in present]
+        seen = ids
+        if len(found) == len(ids):  # others lie between, and more of these may lie behind
+            last = order_of(found[-1][0])
+            seen = takewhile(lambda entry_id: order_of(entry_id) <= last, ids)
+        self._deleted = [entry_id for entry_id in seen if entry_id not in present]
         return entries
 
     def _look_around(self, idle_ms: int, limit: int) -> bool:

@@ -23,15 +23,14 @@ Pending: TypeAlias = Sequence[Any]
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Take over `ids`, of which the first `marked` are claimed with `tries` as their count.
+    """Take over `ids`, with `tries` as the count of those that are claimed.
 
     To claim an entry costs Redis more than to read and to count it, and no right to count hangs on
-    it. So of entries that nobody has tried yet only the first is claimed: who finds it marked knows
-    that a try has failed, and claims them all. Those in `undeliverable` go to quarantine.
+    it. So of `untried` entries only the first is claimed: who finds it marked knows that a try has
+    failed, and claims them all. Those in `undeliverable` go to quarantine.
     """
 
     ids: Sequence[bytes]
-    marked: int
     tries: int
     undeliverable: frozenset[bytes] = frozenset()
 
@@ -52,13 +51,12 @@ def plan(pending: Sequence[Pending], *, limit: int) -> Claim | None:
     tried = deliveries[0]
     if tried >= limit:
         given_up = ids[: _leading(deliveries, range(limit, max(deliveries) + 1))]
-        return Claim(given_up, len(given_up), tried + 1, frozenset(given_up))
+        return Claim(given_up, tried + 1, frozenset(given_up))
     if tried >= ALONE_AFTER:
-        return Claim(ids[:1], 1, tried + 1)
+        return Claim(ids[:1], tried + 1)
     if tried == 1:
-        return Claim(ids[: _leading(deliveries, range(1, 2))], 1, _FIRST_AGAIN)
-    ids = ids[: _leading(deliveries, range(ALONE_AFTER))]
-    return Claim(ids, len(ids), tried + 1)
+        return Claim(ids[: _leading(deliveries, range(1, 2))], _FIRST_AGAIN)
+    return Claim(ids[: _leading(deliveries, range(ALONE_AFTER))], tried + 1)
 
 
 def _leading(deliveries: Sequence[int], like: range) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 from hourglass.averages import HourlyAverage
 from hourglass.cluster import Link
-from hourglass.keys import AVERAGES
+from hourglass.keys import AVERAGES, order_of
 
 _NOTHING = b"0-0"
 
@@ -47,7 +47,7 @@ class Feed:
             return News(self._decoded(reply[0][1]))
         newest = self._link.call("XREVRANGE", AVERAGES, "+", "-", "COUNT", 1)
         # Deleted, or taken back by a failover: what is published next has an id that was passed.
-        went_back = _order(newest[0][0] if newest else _NOTHING) < _order(self._last)
+        went_back = order_of(newest[0][0] if newest else _NOTHING) < order_of(self._last)
         return self._all() if went_back else News()
 
     def _all(self) -> News:
@@ -64,8 +64,3 @@ class Feed:
             except ValueError:  # the averages consumer says so, and counts it
                 continue
         return averages
-
-
-def _order(entry_id: bytes) -> tuple[int, int]:
-    ms, _, sequence = entry_id.partition(b"-")
-    return int(ms), int(sequence)

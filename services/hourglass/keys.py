@@ -147,6 +147,12 @@ def days_alive(now_ms: int, *, kept_ms: int = RETENTION_MS) -> Iterator[Partitio
         day += DAY_MS
 
 
+def order_of(entry_id: bytes) -> tuple[int, int]:
+    """What a stream's entries are in the order of: the id's milliseconds and sequence number."""
+    ms, _, sequence = entry_id.partition(b"-")
+    return int(ms), int(sequence)
+
+
 def iso(ts_ms: int) -> str:
     """`ts_ms` as ISO 8601 in UTC, to the second."""
     return f"{datetime.fromtimestamp(ts_ms / 1000, UTC):%Y-%m-%dT%H:%M:%SZ}"

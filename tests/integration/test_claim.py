@@ -202,31 +202,33 @@ def test_pending_entries_that_were_deleted_hold_up_no_hour(pipeline: Pipeline) -
 
 
 def interrupted(
-    pipeline: Pipeline, heir: Delivery, monkeypatch: pytest.MonkeyPatch, *command: str | bytes
+    pipeline: Pipeline,
+    heir: Delivery,
+    monkeypatch: pytest.MonkeyPatch,
+    before: str,
+    *command: str | bytes,
 ) -> None:
-    """Somebody gives this command between the heir's claim and its reading of what it claimed."""
+    """Somebody gives this command before the heir gives `before`: XCLAIM, after it has looked for
+    what it may claim, or XRANGE, after it has claimed."""
     send = heir.link.send
 
     def interrupt(*own: str | bytes | int) -> None:
-        if own[0] == "XRANGE":
-            wait_until(lambda: f"{heir.consumer}-claims" in owners(pipeline))
+        if own[0] == before:
+            if before == "XRANGE":
+                wait_until(lambda: f"{heir.consumer}-claims" in owners(pipeline))
             pipeline.cluster.call(*command)
         send(*own)
 
     monkeypatch.setattr(heir.link, "send", interrupt)
 
 
-@pytest.mark.parametrize("tried", [False, True])
+@pytest.mark.parametrize("before", ["XCLAIM", "XRANGE"])
 def test_a_partition_that_goes_while_it_is_claimed_from_is_to_be_opened_again(
-    pipeline: Pipeline,
-    monkeypatch: pytest.MonkeyPatch,
-    tried: bool,  # noqa: FBT001
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, before: str
 ) -> None:
     let_idle(pipeline, left_behind(pipeline, 10))
-    if tried:
-        pipeline.claim(pipeline.delivery(), HALF_A_MINUTE_MS, limit=5)
     heir = pipeline.delivery()
-    interrupted(pipeline, heir, monkeypatch, "DEL", DAY.stream)
+    interrupted(pipeline, heir, monkeypatch, before, "DEL", DAY.stream)
 
     with pytest.raises(ResponseError, match=r"^NOGROUP"):
         pipeline.claim(heir, 0, limit=5)
@@ -241,12 +243,51 @@ def test_entries_that_are_deleted_while_they_are_claimed_are_passed_over(
     link.call("XACK", DAY.stream, GROUP, *ids[1:9])  # they stand in the stream between the two
     let_idle(pipeline, [ids[0], ids[9]])
     heir = pipeline.delivery()
-    interrupted(pipeline, heir, monkeypatch, "XDEL", DAY.stream, *ids[:deleted])
+    interrupted(pipeline, heir, monkeypatch, "XRANGE", "XDEL", DAY.stream, *ids[:deleted])
 
     entries, _ = pipeline.claim(heir, HALF_A_MINUTE_MS, limit=5)
 
     assert [entry_id for entry_id, _ in entries] == [ids[9]]
     assert pipeline.pending() == 1
+
+
+@pytest.mark.parametrize("tried", [(), ("RETRYCOUNT", "2")])
+def test_what_its_slow_holder_counts_while_it_is_claimed_takes_no_other_along(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, tried: tuple[str, ...]
+) -> None:
+    ids = left_behind(pipeline, 10)
+    link = pipeline.delivery().link
+    link.call("XACK", DAY.stream, GROUP, *ids[1:9])  # they stand in the stream between the two
+    idle = ("IDLE", 60_000, *tried, "JUSTID")
+    link.call("XCLAIM", DAY.stream, GROUP, "gone", 0, ids[0], ids[9], *idle)
+    heir = pipeline.delivery()
+    interrupted(pipeline, heir, monkeypatch, "XCLAIM", "XACK", DAY.stream, GROUP, ids[0])
+
+    while entries := pipeline.claim(heir, HALF_A_MINUTE_MS, limit=5)[0]:
+        pipeline.commit(heir, entries)
+
+    assert (pipeline.pending(), pipeline.record(0).count) == (0, 1)
+
+
+def test_many_that_were_trimmed_away_cost_one_look_for_a_thousand(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = left_behind(pipeline, 3000)
+    let_idle(pipeline, ids)
+    pipeline.cluster.call("XTRIM", DAY.stream, "MAXLEN", 1)
+    heir = pipeline.delivery()
+    send, looks = heir.link.send, list[str]()
+
+    def watched(*command: str | bytes | int) -> None:
+        if command[0] == "XPENDING":
+            looks.append("look")
+        send(*command)
+
+    monkeypatch.setattr(heir.link, "send", watched)
+    entries, _ = pipeline.claim(heir, HALF_A_MINUTE_MS, limit=5)
+
+    assert [entry_id for entry_id, _ in entries] == ids[-1:]
+    assert len(looks) <= 8
 
 
 def test_pending_entries_far_apart_are_all_found(pipeline: Pipeline) -> None:

@@ -72,7 +72,7 @@ class Partition:
             cursor = 0
             if claim is not None:
                 held = [number_of(each) for each in claim.ids]
-                for number in held[: claim.marked]:
+                for number in held[: 1 if claim.untried else None]:
                     self.pending[number] = claim.tries
                 cursor = held[-1] + 1
                 self._decode(held, {number_of(each) for each in claim.undeliverable})
@@ -101,7 +101,7 @@ def test_a_claim_starts_at_the_first_entry_and_takes_at_least_that(
 
     if pending:
         assert claim is not None
-        assert 1 <= claim.marked <= len(claim.ids)
+        assert claim.ids
         assert list(claim.ids) == [each.id for each in pending[: len(claim.ids)]]
         assert claim.tries == pending[0].deliveries + 1
 
@@ -138,7 +138,7 @@ def test_entries_that_were_delivered_once_are_taken_over_together(size: int, lim
     claim = plan([entry(number, 1) for number in range(size)], limit=limit)
 
     assert claim is not None
-    assert (len(claim.ids), claim.marked, claim.undeliverable) == (size, 1, frozenset())
+    assert (len(claim.ids), claim.untried, claim.undeliverable) == (size, True, frozenset())
 
 
 @given(size=st.integers(1, 1000), limit=limits)
@@ -147,7 +147,7 @@ def test_once_a_try_has_failed_every_entry_of_the_next_is_marked(size: int, limi
     claim = plan(tried, limit=limit)
 
     assert claim is not None
-    assert (len(claim.ids), claim.marked, claim.tries) == (size, size, 3)
+    assert (len(claim.ids), claim.untried, claim.tries) == (size, False, 3)
 
 
 @given(
