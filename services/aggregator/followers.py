@@ -11,9 +11,11 @@ from threading import Thread
 from aggregator.reader import Reader
 from hourglass.clock import PipelineClock
 from hourglass.cluster import Cluster
+from hourglass.errors import Unreachable
 from hourglass.gauges import StreamGauges
 from hourglass.groups import reap
-from hourglass.keys import GROUP, Partition
+from hourglass.keys import GROUP, Partition, days_alive
+from hourglass.obstacles import with_each
 from hourglass.partitions import candidates, decide, enter, unlisted
 from hourglass.runtime import Service
 from hourglass.survey import hours_left, hours_left_line, oldest_waiting_ms, survey
@@ -32,19 +34,24 @@ class Followers:
     _threads: dict[Partition, Thread] = field(default_factory=dict[Partition, Thread])
 
     def step(self) -> None:
-        """Raises Unreachable."""
+        """Raises Unreachable, after it has started whatever can be read while a shard is away."""
         self._threads = {p: thread for p, thread in self._threads.items() if thread.is_alive()}
-        unread = [
-            partition
-            for partition in candidates(self.cluster, self.clock.look())
-            if partition not in self._threads
-        ]
-        exist = self.cluster.pipeline([("EXISTS", partition.stream) for partition in unread])
-        for partition, exists in zip(unread, exist, strict=True):
-            if exists:
-                self._threads[partition] = self.service.worker(
-                    partition.stream, lambda partition=partition: self.reader.follow(partition)
-                )
+        instant = self.clock.look()
+        index_is_away: Unreachable | None = None
+        try:
+            known = candidates(self.cluster, instant)
+        except Unreachable as error:
+            known, index_is_away = list(days_alive(instant.now_ms)), error
+        unread = [partition for partition in known if partition not in self._threads]
+        with_each(self.cluster, unread, self._follow)
+        if index_is_away:
+            raise index_is_away
+
+    def _follow(self, partition: Partition) -> None:
+        if self.cluster.call("EXISTS", partition.stream):
+            self._threads[partition] = self.service.worker(
+                partition.stream, lambda: self.reader.follow(partition)
+            )
 
     def find_unlisted(self) -> None:
         """Enter the lanes that the index has lost into it again. Raises Unreachable."""
@@ -63,9 +70,13 @@ class Followers:
         return sorted(self._threads)
 
     def reap(self, idle_ms: int) -> None:
-        """Remove the consumers that are gone and hold nothing, from every partition read here."""
-        for partition in self.partitions:
-            reap(self.cluster, partition.stream, GROUP, idle_ms)
+        """Remove the consumers that are gone and hold nothing, from every partition read here.
+        Raises Unreachable or Damaged."""
+        with_each(
+            self.cluster,
+            self.partitions,
+            lambda partition: reap(self.cluster, partition.stream, GROUP, idle_ms),
+        )
 
     def survey(self, gauges: StreamGauges) -> None:
         """Show what lives now, whether it is read here yet or not. Raises Unreachable."""

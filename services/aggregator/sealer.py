@@ -36,6 +36,7 @@ from hourglass.keys import (
     iso,
 )
 from hourglass.lanes import written_to
+from hourglass.obstacles import Obstacles
 from hourglass.partitions import candidates
 from hourglass.publication import frontier_ms
 from hourglass.records import decode_reported
@@ -64,22 +65,6 @@ CALM_S = 2.0
 _WAITING_S = 0.1
 #: An hour that comes due sooner than that is seen then.
 _SOON_S = 0.01
-
-
-@dataclass(slots=True)
-class Obstacles:
-    """What one step met: it asks nobody twice who did not answer, because that takes its time."""
-
-    damaged: dict[Partition, Damaged] = field(default_factory=dict[Partition, Damaged])
-    silent: dict[str, Unreachable] = field(default_factory=dict[str, Unreachable])
-
-    def tell(self) -> None:
-        """Raises Unreachable or Damaged, unless there were none."""
-        said = "; ".join(map(str, [*self.silent.values(), *self.damaged.values()]))
-        if self.silent:
-            raise Unreachable(said)
-        if self.damaged:
-            raise Damaged(said)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -214,16 +199,10 @@ class Sealer:
         damaged, or whose shard does not answer, waits."""
 
         def seal(partition: Partition, *, begun: bool = False) -> SealedHours:
-            shard = ""
-            try:
-                shard = self.cluster.shard_of(partition.stream)
-                if partition not in met.damaged and shard not in met.silent:
-                    return self._seal(partition, instant, begun=begun)
-            except Damaged as error:
-                met.damaged[partition] = error
-            except Unreachable as error:
-                met.silent[shard] = error
-            return self._unknown(partition, instant)
+            sealed = met.attempt(
+                self.cluster, partition, lambda each: self._seal(each, instant, begun=begun)
+            )
+            return sealed or self._unknown(partition, instant)
 
         plain = seal(day)
         members = [plain, *map(seal, sorted({*listed, *plain.lanes} - {day}))]

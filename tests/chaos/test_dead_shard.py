@@ -22,10 +22,13 @@ OVERDUE = "hourglass_hours_overdue"
 
 
 def alone(pipeline: Pipeline) -> Partition:
-    """A day whose shard holds neither the day after it nor what the whole pipeline needs."""
+    """A day whose shard holds neither the day after it nor what the whole pipeline needs; nor is
+    the day after it on the index's."""
+    shard = pipeline.master_of
     for each in (day_after(DAY, days) for days in count()):
-        others = (PARTITIONS, CLOCK, AVERAGES, day_after(each).stream)
-        if pipeline.master_of(each.stream) not in map(pipeline.master_of, others):
+        today = shard(day_after(each).stream)
+        others = [today, *map(shard, (PARTITIONS, CLOCK, AVERAGES))]
+        if shard(each.stream) not in others and today != shard(PARTITIONS):
             return each
     raise AssertionError
 
@@ -122,6 +125,23 @@ def test_hours_of_a_dead_shard_are_overdue_and_not_overtaken(embedded: EmbeddedC
             at(22, day=yesterday), at(23, day=yesterday), at(0, day=today)
         ]  # fmt: skip
         assert pipeline.metric(OVERDUE) == 0
+
+
+@pytest.mark.embedded(masters=4)  # the index and the clock on two of them
+@pytest.mark.parametrize("dead", ["a calendar day's", "the index's"])
+def test_an_aggregator_that_starts_meanwhile_counts_what_it_can_reach(
+    embedded: EmbeddedCluster, dead: str
+) -> None:
+    with Pipeline(embedded.url) as pipeline, services(embedded.url) as running:
+        yesterday = alone(pipeline)
+        today = day_after(yesterday)
+        key = yesterday.stream if dead == "a calendar day's" else PARTITIONS
+        pipeline.drive(at(1, day=today))
+        pipeline.produce(reading(at(0, day=today)))
+
+        kill(pipeline, embedded, key)
+        running.aggregator()
+        wait_until(lambda: pipeline.record(0, today).count == 1, message="it is not counted")
 
 
 @pytest.mark.parametrize("key", [PARTITIONS, CLOCK, AVERAGES])

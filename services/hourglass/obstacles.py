@@ -1,0 +1,55 @@
+"""Doing something with many partitions, as far as Redis lets it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from hourglass.cluster import Cluster
+from hourglass.errors import Damaged, Unreachable
+from hourglass.keys import Partition
+
+Result = TypeVar("Result")
+
+
+@dataclass(slots=True)
+class Obstacles:
+    """What one round met. It asks no shard twice that did not answer: that takes its time."""
+
+    damaged: dict[Partition, Damaged] = field(default_factory=dict[Partition, Damaged])
+    silent: dict[str, Unreachable] = field(default_factory=dict[str, Unreachable])
+
+    def attempt(
+        self, cluster: Cluster, partition: Partition, act: Callable[[Partition], Result]
+    ) -> Result | None:
+        """What `act` makes of `partition`; None if it is damaged, or its shard does not answer."""
+        shard = ""
+        try:
+            shard = cluster.shard_of(partition.stream)
+            if partition not in self.damaged and shard not in self.silent:
+                return act(partition)
+        except Damaged as error:
+            self.damaged[partition] = error
+        except Unreachable as error:
+            self.silent[shard] = error
+        return None
+
+    def tell(self) -> None:
+        """Raises Unreachable or Damaged, unless there were none."""
+        said = "; ".join(map(str, [*self.silent.values(), *self.damaged.values()]))
+        if self.silent:
+            raise Unreachable(said)
+        if self.damaged:
+            raise Damaged(said)
+
+
+def with_each(
+    cluster: Cluster, partitions: Iterable[Partition], act: Callable[[Partition], object]
+) -> None:
+    """Do `act` with each of `partitions`. Raises Unreachable or Damaged, after it has done it with
+    all the others."""
+    met = Obstacles()
+    for partition in partitions:
+        met.attempt(cluster, partition, act)
+    met.tell()
