@@ -321,7 +321,7 @@ def _service(
                 "Traces.",
                 endpoint=text(
                     "",
-                    "OTLP endpoint over HTTP; empty sends none. The image needs the otlp extra.",
+                    "OTLP endpoint over HTTP; empty sends none.",
                     pattern="^(https?://.+)?$",
                 ),
             ),

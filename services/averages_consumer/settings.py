@@ -14,7 +14,7 @@ class AveragesConsumerSettings(ServiceSettings):
     warehouse_url: str = option(
         "sqlite:///hourglass.db",
         "The warehouse, an SQLAlchemy URL: sqlite:///FILE, or "
-        "postgresql://user:password@host/database (install hourglass[postgres] for it).",
+        "postgresql://user:password@host/database (which takes psycopg[binary]).",
         secret=True,
     )
     warehouse_url_file: str | None = option(

@@ -247,7 +247,7 @@ def _engine(url: sa.URL) -> sa.Engine:
         return sa.create_engine(url, connect_args=options, pool_pre_ping=True, hide_parameters=True)
     except ImportError as error:
         raise Misconfigured(
-            f"the driver for PostgreSQL is not installed ({error}): install hourglass[postgres]"
+            f"the driver for PostgreSQL is not installed ({error}): pip install 'psycopg[binary]'"
         ) from None
 
 

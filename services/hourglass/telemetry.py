@@ -79,10 +79,10 @@ def _exporter() -> Any:
                     f"{named} is {protocol!r}: give http/protobuf, the default, or grpc"
                 )
     except ImportError:
-        extra = "otlp-grpc" if protocol == "grpc" else "otlp"
+        transport = "grpc" if protocol == "grpc" else "http"
         raise Misconfigured(
-            "OpenTelemetry's OTLP endpoint is set and no exporter is installed: "
-            f"install hourglass[{extra}] or unset it"
+            "OpenTelemetry's OTLP endpoint is set and no exporter is installed: pip install "
+            f"opentelemetry-exporter-otlp-proto-{transport}, or unset it"
         ) from None
     return otlp.OTLPSpanExporter()
 

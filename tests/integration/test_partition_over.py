@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 
 import pytest
 
+from hourglass.keys import DAY_MS, PARTITIONS
 from tests.pipeline import DAY, Pipeline, at, day_after, reading
 from tests.services import services
 from tests.waiting import wait_until
@@ -22,6 +24,10 @@ SERIES = (
 OVER = f"partition {DAY.stream} is over"
 #: By when DAY's readings have expired, or are about to.
 TODAY = day_after(DAY, 2)
+#: When neither the calendar nor, by itself, the index knows of DAY any more.
+LONG_AFTER = day_after(DAY, 9)
+RUNBOOK = Path(__file__).resolve().parents[2] / "docs" / "runbooks" / "HourglassReadingsAtRisk.md"
+MORE_TIME = re.findall(r"^redis-cli -c (.*)$", RUNBOOK.read_text(encoding="utf-8"), re.MULTILINE)
 WATCHED_S = 1.0
 #: A loop that does not wait uses about all of it.
 IDLE_SHARE = 0.3
@@ -71,3 +77,20 @@ def test_readings_of_other_days_go_on_being_counted(pipeline: Pipeline, redis_ur
         # A partition that comes back, by a foreign writer's hand, is read again.
         pipeline.xadd(ts=at(2), temp_f=73)
         wait_until(lambda: pipeline.record(2).count + pipeline.record(2).late == 1)
+
+
+def test_one_that_was_given_more_time_is_counted_and_published(
+    pipeline: Pipeline, redis_url: str
+) -> None:
+    pipeline.produce(reading(at(0)))
+    real_ms = pipeline.clock.look().real_ms
+    pipeline.cluster.call("ZADD", PARTITIONS, real_ms, DAY.stream)  # its last moment
+    for command in MORE_TIME:
+        pipeline.cluster.call(*command.replace("$until", str(real_ms + DAY_MS)).split())
+
+    pipeline.drive(at(1, day=LONG_AFTER))
+    pipeline.produce(reading(at(0, day=LONG_AFTER)))
+    with services(redis_url) as running:
+        running.aggregator()
+        wait_until(lambda: len(pipeline.averages()) == 2, message="one of them is forgotten")
+    assert pipeline.averages()[0].start_ms == DAY.day_ms

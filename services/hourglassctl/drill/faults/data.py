@@ -181,7 +181,7 @@ FAULTS = (
         rests_on="the partition is counted again from its first entry: "
         "`aggregator/scripts/open.lua`",
         proof="tests/integration/test_open.py::"
-        "test_a_running_aggregator_recounts_when_when_its_group_is_destroyed",
+        "test_a_running_aggregator_recounts_when_its_group_is_destroyed",
     ),
     Fault(
         name="partition-deleted",
