@@ -112,10 +112,12 @@ def _place(start_ms: int) -> tuple[Partition, int]:
 
 
 def _numbers(reply: Any, expected: int) -> Sequence[int]:
-    """Zeros for what is missing, or stands in a key of another type: the sealer says so."""
-    if isinstance(reply, Exception):
+    """Zeros for what is missing, is no number, or stands in a key of another type: the partition's
+    reader says so."""
+    try:
+        return [int(value or 0) for value in reply]
+    except (TypeError, ValueError):  # an error in a reply is not to be iterated over
         return [0] * expected
-    return [int(value or 0) for value in reply]
 
 
 class ProgressGauges(Collector):

@@ -78,7 +78,8 @@ class Sealer:
     metrics: Instruments
     tracer: Tracer
     _settled: dict[Partition, float] = field(default_factory=dict[Partition, float])
-    _reported: set[HourRecord] = field(default_factory=set[HourRecord])
+    #: Count and sum of each hour (its start in ms) as the publisher was shown them.
+    _shown: dict[int, tuple[int, int]] = field(default_factory=dict[int, tuple[int, int]])
     _frontier_ms: int = -1
     _calm_until: float = 0.0
     _calm_ms: int = -1
@@ -177,7 +178,7 @@ class Sealer:
     def _forget_all_but(self, days: Sequence[Partition]) -> None:
         self._settled = {day: until for day, until in self._settled.items() if day in days}
         oldest_ms = min((day.day_ms for day in days), default=0)
-        self._reported = {each for each in self._reported if each.start_ms >= oldest_ms}
+        self._shown = {start: shown for start, shown in self._shown.items() if start >= oldest_ms}
 
     def _is_published(self, sealed: SealedHours) -> bool:
         return all(each.start_ms <= self._frontier_ms for each in sealed.records if each.count)
@@ -189,7 +190,7 @@ class Sealer:
         if frontier_ms < self._frontier_ms:
             log.warning("the averages' shard went back: publishing again from the hour records")
             self._settled.clear()
-            self._reported.clear()
+            self._shown.clear()
         self._frontier_ms = frontier_ms
 
     def _seal_day(
@@ -314,7 +315,7 @@ class Sealer:
             raise
         if outcome == b"moved":
             return False
-        self._reported.add(record)
+        self._shown[record.start_ms] = record.count, record.sum_milli_f
         self._frontier_ms = max(self._frontier_ms, record.start_ms)
         hour = iso(record.start_ms)
         match outcome:
@@ -351,8 +352,9 @@ class Sealer:
         """Show the publisher the hours behind the frontier that this process has not shown it yet:
         it alone knows which of them are a revision, or came too late."""
         for record in sealed.records:
+            shown = self._shown.get(record.start_ms)
             behind = record.count and record.start_ms <= self._frontier_ms
-            if behind and record not in self._reported:
+            if behind and shown != (record.count, record.sum_milli_f):
                 self._publish(record, instant)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from hourglass.averages import HourRecord
+from hourglass.errors import Damaged
 from hourglass.keys import HOURS, Partition
 
 #: In the order in which the seal script reports them, after the hour itself.
@@ -15,7 +16,8 @@ REPORTED = (
 
 
 def decode_hours(partition: Partition, fields: Mapping[bytes, bytes]) -> list[HourRecord]:
-    """A record for each hour that has been counted, sealed or come late to, in order."""
+    """A record for each hour that has been counted, sealed or come late to, in order. Raises
+    Damaged."""
     records: list[HourRecord] = []
     for hour in range(HOURS):
         values = [fields.get(f"{hour:02d}:{name}".encode()) for name in REPORTED]
@@ -26,7 +28,7 @@ def decode_hours(partition: Partition, fields: Mapping[bytes, bytes]) -> list[Ho
 
 
 def decode_reported(partition: Partition, row: Sequence[int | bytes | None]) -> HourRecord:
-    """A record from one row of the seal script's reply."""
+    """A record from one row of the seal script's reply. Raises Damaged."""
     hour, *values = row
     texts = [value if isinstance(value, bytes) else None for value in values]
     return _record(partition, int(hour or 0), texts, sealed=True)
@@ -35,20 +37,28 @@ def decode_reported(partition: Partition, row: Sequence[int | bytes | None]) -> 
 def _record(
     partition: Partition, hour: int, values: Sequence[bytes | None], *, sealed: bool
 ) -> HourRecord:
-    count, total, least, most, devices, late, late_sum, late_min, late_max, sealed_by, trace = (
-        values
-    )
+    *texts, sealed_by, trace = values
+    numbers: list[int | None] = []
+    for name, text in zip(REPORTED, texts, strict=False):
+        try:
+            numbers.append(None if text is None else int(text))
+        except ValueError:
+            raise Damaged(
+                f"{partition.hours} holds no number in {hour:02d}:{name}: put one there, "
+                "or delete the key to have the partition counted anew"
+            ) from None
+    count, total, least, most, devices, late, late_sum, late_min, late_max = numbers
     return HourRecord(
         start_ms=partition.hour_start_ms(hour),
-        count=int(count or 0),
-        sum_milli_f=int(total or 0),
-        min_milli_f=int(least or 0),
-        max_milli_f=int(most or 0),
-        devices=int(devices or 0),
-        late=int(late or 0),
-        late_sum_milli_f=int(late_sum or 0),
-        late_min_milli_f=None if late_min is None else int(late_min),
-        late_max_milli_f=None if late_max is None else int(late_max),
+        count=count or 0,
+        sum_milli_f=total or 0,
+        min_milli_f=least or 0,
+        max_milli_f=most or 0,
+        devices=devices or 0,
+        late=late or 0,
+        late_sum_milli_f=late_sum or 0,
+        late_min_milli_f=late_min,
+        late_max_milli_f=late_max,
         sealed=sealed,
         sealed_by=(sealed_by or b"").decode(errors="replace"),
         trace=(trace or b"").decode(errors="replace"),

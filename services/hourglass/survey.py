@@ -112,7 +112,10 @@ def _lag_readings(length: int, info: Mapping[str, Any] | None, books: Sequence[A
         lag, pending, read = info["lag"], info["pending"], info["entries-read"] or 0
     if lag is None or not books or any(isinstance(book, Exception) for book in books):
         return None
-    written, readings, acknowledged = (int(number or 0) for book in books for number in book)
+    try:
+        written, readings, acknowledged = (int(number or 0) for book in books for number in book)
+    except ValueError:  # the aggregators say so
+        return None
     foreign = max(0, read + lag - written)
     waiting = lag + pending
     return max(waiting, readings + foreign - acknowledged) if waiting else 0

@@ -4,6 +4,7 @@ once, the others go on, and what waited for it comes when it is gone."""
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
@@ -18,6 +19,8 @@ pytestmark = pytest.mark.chaos
 SPEED = 600.0
 MINUTES = range(0, 60, 20)
 KEYS = (NEXT_DAY.stream, NEXT_DAY.hours, NEXT_DAY.quarantine, NEXT_DAY.devices(0))
+#: Takes entries over at once, and gives them up as soon as may be.
+HASTY = ("--claim-idle-ms", "100", "--delivery-limit", "4")
 REMEDY = "rename or delete it"
 OVERDUE = "hourglass_hours_overdue"
 
@@ -68,6 +71,39 @@ def test_yesterday_is_published_and_today_follows_when_its_key_is_gone(
     assert running.said(name).count(f"{key} is a string") == said.count(f"{key} is a string") <= 2
     wait_until(lambda: counted(pipeline) == len(today), message="today is never counted")
     assert pipeline.audit().differences == []
+
+
+@pytest.mark.parametrize("name", ["00:count", "00:late_min"])
+def test_records_that_are_no_numbers_cost_no_reading_its_hour(
+    pipeline: Pipeline, running: Services, name: str
+) -> None:
+    pipeline.drive(at(0, 1, day=NEXT_DAY))
+    pipeline.produce(*(reading(at(hour)) for hour in range(HOURS)), reading(NEXT_DAY.day_ms, 70))
+    aggregator = running.aggregator("aggregator", *HASTY)
+    wait_until(lambda: counted(pipeline) == 1, message="today is never counted")
+    kept = pipeline.cluster.call("HGET", NEXT_DAY.hours, name)
+
+    pipeline.cluster.call("HSET", NEXT_DAY.hours, name, "many")
+    for minute in MINUTES:
+        pipeline.produce(reading(at(0, minute, day=NEXT_DAY), 70))
+        # Longer than it takes to try an entry as often as it may be tried.
+        wait_until(lambda: says_why(running, aggregator, name), message="it is not said")
+        time.sleep(2)
+    wait_until(lambda: len(pipeline.averages()) == HOURS, message="yesterday is never published")
+    assert running.get(aggregator, "/livez")[0] == 200
+
+    mend = ("HDEL", NEXT_DAY.hours, name) if kept is None else ("HSET", NEXT_DAY.hours, name, kept)
+    pipeline.cluster.call(*mend)
+    wait_until(lambda: counted(pipeline) == 1 + len(MINUTES), message="today is never counted")
+    pipeline.drive(at(1, day=NEXT_DAY))
+    wait_until(lambda: len(pipeline.averages()) == HOURS + 1, message="today is never published")
+    assert pipeline.averages()[-1].count == 1 + len(MINUTES)
+    assert pipeline.audit().differences == []
+
+
+def says_why(running: Services, aggregator: str, name: str) -> bool:
+    status, said = running.get(aggregator, "/readyz")
+    return status == 503 and f"{NEXT_DAY.hours} holds no number in {name}" in said
 
 
 def counted(pipeline: Pipeline) -> int:

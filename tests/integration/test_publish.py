@@ -156,6 +156,9 @@ def test_the_stream_keeps_exactly_five_days_and_the_memory_ten(pipeline: Pipelin
     ]
     assert pipeline.cluster.call("ZCARD", PUBLISHED) == PUBLISHED_KEPT
 
+    pipeline.sealer("one that has seen nothing yet").step()
+    assert pipeline.cluster.call("EXISTS", TOO_LATE, REVISIONS) == 0
+
 
 def day_published(pipeline: Pipeline, hours: int) -> Sealer:
     """A sealer that has published DAY's first hours, each with a reading of its own."""

@@ -14,7 +14,9 @@
 -- Keeps    no key without TTL: the group is never made with MKSTREAM, and a stream that a foreign
 --          writer left without TTL gets one. On a recount every reading is delivered again, so
 --          open hours start from nothing; a sealed hour keeps its record, and its late count starts
---          at minus what it had counted, which the readings delivered again bring back to the truth
+--          at minus what it had counted, which the readings delivered again bring back to the truth.
+--          A partition whose records cannot be added to is not opened, so that nobody reads what cannot
+--          be counted, and no entry is taken for one that its readers die of
 need(#KEYS == 27 and #ARGV == 3, 'open takes 27 keys and 3 arguments')
 need(ARGV[1] ~= '', 'the group must have a name')
 need(is_whole(ARGV[2]) and is_whole(ARGV[3]), 'the times must be whole numbers')
@@ -24,6 +26,13 @@ expect(hours, 'hash')
 expect(quarantine, 'stream')
 for hour = 0, 23 do expect(KEYS[4 + hour], 'hash') end
 if not expect(stream, 'stream') then return { 'absent', '' } end
+local NUMBERS = { acknowledged = true, quarantined = true, count = true, sum = true, min = true, max = true,
+  devices = true, late = true, late_sum = true, late_min = true, late_max = true }
+local records = redis.call('HGETALL', hours)
+for i = 1, #records, 2 do
+  local name = records[i]
+  if NUMBERS[string.match(name, '^%d%d:(.*)$') or name] then need_number(records[i + 1], hours, name) end
+end
 
 local function minus(sum)
   if sum == '0' then return sum end -- Redis takes no '-0' for an integer

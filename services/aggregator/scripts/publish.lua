@@ -9,9 +9,9 @@
 -- ARGV     start of the hour in ms, count, sum, the frontier that this hour is known to come next after
 --          (empty if there was none), entries kept on the stream, members kept in each set,
 --          then the entry's fields and values
--- Reply    'published'; 'known' (it was, with this result); 'moved' (the frontier is another one:
---          nothing was done); 'revised' or 'too late' when that is noted for the first time, 'known'
---          when it had been
+-- Reply    'published'; 'known' (it was, with this result, or it is older than anything remembered);
+--          'moved' (the frontier is another one: nothing was done); 'revised' or 'too late' when that
+--          is noted for the first time, 'known' when it had been
 -- Keeps    the frontier and the stream move in one step, and the frontier only forward, from where the
 --          caller saw it: after a failover that took it back no hour is passed over. What is
 --          published is known here alone, so a failover takes both back together
@@ -49,4 +49,6 @@ end
 local first = redis.call('ZRANGEBYSCORE', published, hour, hour)[1]
 if first == member then return 'known' end
 if first then return note(revisions) and 'revised' or 'known' end
+local oldest = redis.call('ZRANGE', published, 0, 0, 'WITHSCORES')[2]
+if redis.call('ZCARD', published) >= remembered and tonumber(hour) < tonumber(oldest) then return 'known' end
 return note(too_late) and 'too late' or 'known'

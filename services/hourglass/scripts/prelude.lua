@@ -15,6 +15,12 @@ local function is_sum(text)
     and #text - (text:sub(1, 1) == '-' and 1 or 0) <= 18
 end
 
+-- A number of the hour records, or none yet: nothing can be added to anything else.
+local function need_number(value, hours, name)
+  need(not value or is_sum(value), hours .. ' holds no number in ' .. name
+    .. ': put one there, or delete the key to have the partition counted anew')
+end
+
 -- So small that all counts of a batch add up to what is written without an exponent.
 local function is_count(value)
   return type(value) == 'number' and value >= 1 and value <= 1e12 and value % 1 == 0

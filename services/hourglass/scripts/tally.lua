@@ -32,15 +32,16 @@ end
 -- What the hours of the tallies hold; refuses before anything has changed.
 local function records_of(hours, tallies)
   local records = {}
-  for _, total in ipairs(redis.call('HMGET', hours, 'acknowledged', 'quarantined')) do
-    need(not total or is_sum(total), 'hour records must be numbers')
+  for _, name in ipairs({ 'acknowledged', 'quarantined' }) do
+    need_number(redis.call('HGET', hours, name), hours, name)
   end
   for i, tally in ipairs(tallies) do
     expect(KEYS[3 + i], 'hash')
     local h = string.format('%02d:', tally[1])
-    local record = redis.call('HMGET', hours, h .. 'sealed', h .. 'min', h .. 'max', h .. 'count',
-      h .. 'sum', h .. 'late', h .. 'late_sum', h .. 'late_min', h .. 'late_max', h .. 'devices')
-    for each = 2, 10 do need(not record[each] or is_sum(record[each]), 'hour records must be numbers') end
+    local names = { h .. 'sealed', h .. 'min', h .. 'max', h .. 'count', h .. 'sum', h .. 'late',
+      h .. 'late_sum', h .. 'late_min', h .. 'late_max', h .. 'devices' }
+    local record = redis.call('HMGET', hours, unpack(names))
+    for each = 2, #names do need_number(record[each], hours, names[each]) end
     records[i] = record
   end
   return records

@@ -21,7 +21,7 @@ local producers = {}
 local known = redis.call('HGETALL', KEYS[4])
 local written = field(known, ':readings') or '0'
 need(is_sum(written), 'the producers hash must hold what producers put there')
-need(is_sum(field(records, 'acknowledged') or '0'), 'hour records must be numbers')
+need_number(field(records, 'acknowledged'), hours, 'acknowledged')
 for i = 1, #known, 2 do
   if known[i]:sub(1, 1) ~= ':' then producers[#producers + 1] = known[i + 1] end
 end
