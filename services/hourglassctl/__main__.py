@@ -42,6 +42,7 @@ from hourglassctl.drill.run import drill
 from hourglassctl.embedded import EmbeddedCluster
 from hourglassctl.export import opened, write
 from hourglassctl.inspection import audit
+from hourglassctl.interrupts import interruptible
 from hourglassctl.render import audit_lines, backfill_as_data, backfill_lines, clock_line
 from hourglassctl.replay import DataSet, refuse_what_is_there, replay
 from hourglassctl.settings import (
@@ -145,8 +146,10 @@ def run_status(settings: StatusSettings) -> None:
 
 def watch(cluster: Cluster, clock: PipelineClock, settings: StatusSettings) -> NoReturn:
     """Look again every WATCH_S, also while Redis is away, until Ctrl-C."""
-    with Live(console=out, auto_refresh=False, screen=out.is_terminal) as live:
+    screen = Live(console=out, auto_refresh=False, screen=out.is_terminal)
+    with interruptible() as check, screen as live:
         while True:
+            check()
             try:
                 status = gather(cluster, clock, period_s=settings.period_s)
                 if settings.json:
@@ -254,8 +257,8 @@ def run_replay(settings: ReplaySettings) -> None:
 
 def show_averages(settings: ShowAveragesSettings) -> None:
     """Show the averages of the last five days, one line each."""
-    with reached(settings) as (cluster, _):
-        for line in shown(cluster, follow=settings.follow, as_json=settings.json):
+    with reached(settings) as (cluster, _), interruptible() as check:
+        for line in shown(cluster, check, follow=settings.follow, as_json=settings.json):
             print(line, flush=True)
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Generator
-from contextlib import ExitStack, contextmanager
-from types import FrameType
+from contextlib import ExitStack
 
 from rich.console import Console
 
@@ -15,6 +12,7 @@ from hourglass.connecting import connect
 from hourglassctl.embedded import EmbeddedCluster
 from hourglassctl.formation import free_ports
 from hourglassctl.guard import Guard
+from hourglassctl.interrupts import interruptible
 from hourglassctl.processes import Processes
 from hourglassctl.rehearsal import (
     AGGREGATORS,
@@ -31,7 +29,7 @@ from hourglassctl.view import View
 
 def demo(days: int, *, lanes: int, keep: bool, console: Console) -> bool:
     """Run it; return whether every reading was counted once. Leaves no process and no file."""
-    with interruptible(), ExitStack() as resources:
+    with interruptible() as check, ExitStack() as resources:
         server = resources.enter_context(EmbeddedCluster())
         cluster = connect(server.url)
         resources.callback(cluster.close)
@@ -69,6 +67,7 @@ def demo(days: int, *, lanes: int, keep: bool, console: Console) -> bool:
                 processes=processes,
                 ports=ports,
                 warehouse=warehouse,
+                check=check,
             )
             verdict = rehearsal.run()
         for name, value in verdict.lines():
@@ -86,22 +85,3 @@ def demo(days: int, *, lanes: int, keep: bool, console: Console) -> bool:
                 rehearsal.view = view
                 rehearsal.go_on()
     return verdict.good
-
-
-@contextmanager
-def interruptible() -> Generator[None]:
-    """SIGTERM and SIGHUP end the demo the way Ctrl-C does; a second one does not stop the
-    clearing away."""
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        for each in numbers:
-            signal.signal(each, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, interrupt) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

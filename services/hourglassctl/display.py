@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 
 from averages_consumer.report import line
@@ -20,13 +20,16 @@ _BLOCK_MS = 500
 _RETRY_S = 0.2
 
 
-def shown(cluster: Cluster, *, follow: bool, as_json: bool) -> Iterator[str]:
-    """A line for each average on the stream; with `follow` also for each that comes, for ever.
+def shown(
+    cluster: Cluster, check: Callable[[], None], *, follow: bool, as_json: bool
+) -> Iterator[str]:
+    """A line for each average on the stream; with `follow` also for each that comes, until `check`
+    raises.
 
     Raises Unreachable. Once it follows, it tries again instead, and shows no average twice.
     """
     say = as_line_of_json if as_json else line
-    for average in _averages(cluster, follow=follow):
+    for average in _averages(cluster, check, follow=follow):
         yield say(average)
 
 
@@ -46,13 +49,16 @@ def as_line_of_json(average: HourlyAverage) -> str:
     )
 
 
-def _averages(cluster: Cluster, *, follow: bool) -> Iterator[HourlyAverage]:
+def _averages(
+    cluster: Cluster, check: Callable[[], None], *, follow: bool
+) -> Iterator[HourlyAverage]:
     known: Sequence[HourlyAverage] | None = None
     while True:
         try:
             with closing(cluster.link(AVERAGES)) as link:
                 feed = Feed(link)
                 while known is None or follow:
+                    check()
                     news = feed.next(_BLOCK_MS)
                     before = known or ()
                     known = news.added_to(before, AVERAGES_KEPT)

@@ -62,7 +62,7 @@ class RehearsalFailed(HourglassError):
 
 @dataclass(slots=True, kw_only=True)
 class Rehearsal:
-    """One run, on a cluster and with processes of its own."""
+    """One run, on a cluster and with processes of its own; `check` raises when it is to end."""
 
     days: int
     view: View
@@ -71,6 +71,7 @@ class Rehearsal:
     processes: Processes
     ports: dict[str, int]
     warehouse: Warehouse
+    check: Callable[[], None]
 
     @property
     def end_ms(self) -> int:
@@ -97,6 +98,7 @@ class Rehearsal:
         for name in PRODUCERS:
             self.processes.start(name, "producer", "--http-port", str(self.ports[name]))
         while True:
+            self.check()
             self.view.show(look(self.cluster, self.clock.refresh()))
             time.sleep(1.0)
 
@@ -141,6 +143,7 @@ class Rehearsal:
 
     def _watch_until(self, done: Callable[[Overview], bool]) -> None:
         while True:
+            self.check()
             seen = look(self.cluster, self.clock.refresh())
             self.view.show(seen)
             self._check_processes()

@@ -12,7 +12,6 @@ from rich.console import Console
 from rich.table import Table
 
 from hourglass.errors import HourglassError, Misconfigured
-from hourglassctl.demo import interruptible
 from hourglassctl.drill.evidence import gather
 from hourglassctl.drill.fault import Fault
 from hourglassctl.drill.reckoning import reckon
@@ -27,6 +26,7 @@ from hourglassctl.drill.report import (
     rows,
 )
 from hourglassctl.drill.stage import DrillFailed, Stage
+from hourglassctl.interrupts import interruptible
 from hourglassctl.settings import DrillSettings
 
 #: Of load before a fault, so that there is something to damage.
@@ -44,8 +44,9 @@ def drill(faults: Sequence[Fault], settings: DrillSettings, console: Console) ->
     if document and (not document.exists() or rewritten(document.read_text("utf-8"), "") is None):
         raise Misconfigured(f"{document} has no place between drill:begin and drill:end: --write")
     outcomes: list[Outcome] = []
-    with interruptible():
+    with interruptible() as check:
         for fault in faults:
+            check()
             if not settings.json:
                 console.print(f"{fault.name}: {fault.what} …", soft_wrap=True)
             logs = Path(settings.logs) / fault.name if settings.logs else None
