@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,6 +56,9 @@ class Delivery:
     Two of them on one link take turns: while one's batch is folded, the server reads the other's;
     while that arrives, it commits the first. So replies are taken in the order of sending:
     `request`, `submit`, `receive`, `settle`.
+
+    renewed: rules and time by a clock that has just been read. Before a reading is refused as being
+        too far in the future it is asked for: whoever sent it may have heard of a leap sooner
     """
 
     link: Link
@@ -65,6 +68,7 @@ class Delivery:
     metrics: Instruments
     roster: Roster = field(default_factory=Roster)
     tracer: Tracer = NO_TRACER
+    renewed: Callable[[], tuple[Rules, Instant]] | None = None
     claims: Claims = field(init=False)
     _submitted: _Submitted | None = None
     _next: Claimed | None = None
@@ -128,6 +132,9 @@ class Delivery:
             return
         span = self._span(entries)
         folded = fold(self.partition, entries, rules, undeliverable)
+        if self.renewed and any(each.reason is Reason.FAR_FUTURE for each in folded.rejects):
+            rules, instant = self.renewed()
+            folded = fold(self.partition, entries, rules, undeliverable)
         self._submitted = _Submitted(
             entries, folded, rules, instant, undeliverable, time.perf_counter(), span
         )

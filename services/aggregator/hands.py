@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -36,13 +36,17 @@ class Hands:
         metrics: Instruments,
         *,
         tracer: Tracer = NO_TRACER,
+        renewed: Callable[[], tuple[Rules, Instant]] | None = None,
     ) -> Self:
         """Both as consumers of `partition`, named after `name`."""
         roster = Roster()
-        return cls(
-            Delivery(link, partition, incarnation, f"{name}-1", metrics, roster, tracer),
-            Delivery(link, partition, incarnation, f"{name}-2", metrics, roster, tracer),
+        hand, other = (
+            Delivery(
+                link, partition, incarnation, f"{name}-{each}", metrics, roster, tracer, renewed
+            )
+            for each in (1, 2)
         )
+        return cls(hand, other)
 
     def read(self, count: int, block_ms: int | None) -> Sequence[Entry]:
         """New entries, at most `count`; waits for them up to `block_ms`."""

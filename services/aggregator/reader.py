@@ -6,6 +6,7 @@ import logging
 import time
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
@@ -141,7 +142,10 @@ class Reader:
         stop, count = self.service.stop, self.settings.batch_entries
         name = f"{self.service.name}-{uuid.uuid4().hex[:8]}"
         link = self.cluster.link(partition.stream)
-        hands = Hands.over(link, partition, incarnation, name, self.metrics, tracer=self.tracer)
+        hands = Hands.over(
+            link, partition, incarnation, name, self.metrics,
+            tracer=self.tracer, renewed=self._renewed,
+        )  # fmt: skip
         recoverer = hands.hand
         try:
             entries: Sequence[Entry] = []
@@ -185,6 +189,12 @@ class Reader:
             idle_ms=self.settings.claim_idle_ms,
             limit=self.settings.delivery_limit,
         )
+
+    def _renewed(self) -> tuple[Rules, Instant]:
+        with suppress(Unreachable, Damaged):  # then by the time that is known
+            self.clock.refresh()
+        instant = self.clock.look()
+        return self._rules(instant), instant
 
     def _rules(self, instant: Instant) -> Rules:
         settings = self.settings

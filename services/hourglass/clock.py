@@ -20,6 +20,7 @@ between two readings from the process's monotonic clock, so that a pod's wall cl
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -182,6 +183,15 @@ class Instant:
         return self.spec.is_due(at_ms, lateness_ms=lateness_ms, real_now_ms=self.real_ms)
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What a refresh found; real time is the monotonic clock and `offset_ms`."""
+
+    spec: ClockSpec
+    offset_ms: int
+    asked_ms: int
+
+
 class PipelineClock:
     """The pipeline clock of one process; safe to share between threads.
 
@@ -193,30 +203,35 @@ class PipelineClock:
     ) -> None:
         self._source = source
         self._monotonic = monotonic
-        self._spec_and_offset: tuple[ClockSpec, int] | None = None
+        self._lock = threading.Lock()
+        self._known: _Known | None = None
 
     def refresh(self) -> Instant:
         """Read the spec and Redis' TIME; raises Unreachable."""
+        asked_ms = self._monotonic_ms()
         fields, real_ms = self._source.clock()
         spec = ClockSpec.decode(fields)
-        if self._spec_and_offset and not spec.continues(self._spec_and_offset[0]):
-            log.warning(
-                "the pipeline clock was set anew: %s, %s", spec.mode, iso(spec.now(real_ms))
-            )
-        self._spec_and_offset = (spec, real_ms - self._monotonic_ms())
+        with self._lock:
+            known = self._known
+            if known is None or known.asked_ms <= asked_ms:  # else another thread knows better
+                if known and not spec.continues(known.spec):
+                    log.warning(
+                        "the pipeline clock was set anew: %s, %s", spec.mode, iso(spec.now(real_ms))
+                    )
+                self._known = _Known(spec, real_ms - self._monotonic_ms(), asked_ms)
         return Instant(spec, real_ms)
 
     def look(self) -> Instant:
         """The time by the last refresh and the monotonic clock; refreshes if there was none."""
-        if self._spec_and_offset is None:
+        known = self._known
+        if known is None:
             return self.refresh()
-        spec, offset = self._spec_and_offset
-        return Instant(spec, self._monotonic_ms() + offset)
+        return Instant(known.spec, self._monotonic_ms() + known.offset_ms)
 
     def set(self, spec: ClockSpec) -> None:
         """Make `spec` the clock of every service."""
         self._source.set_clock({} if spec.mode is Mode.WALL else spec.fields())
-        self._spec_and_offset = None
+        self._known = None
         self.refresh()
 
     def _monotonic_ms(self) -> int:

@@ -91,6 +91,22 @@ def test_the_pipeline_clock_leaps_ahead_and_nothing_is_lost(
     assert pipeline.record(4).count == 0
 
 
+def test_readings_that_come_before_the_news_of_a_leap_are_counted(
+    pipeline: Pipeline, running: Services
+) -> None:
+    pipeline.run_clock(at(0), 1.0)
+    pipeline.produce(reading(at(0)))
+    running.aggregator("aggregator", "--seal-every-ms=60000")  # and looks at the clock as seldom
+    wait_until(lambda: counted(pipeline) == (1, 0), message="it is not counted")
+
+    pipeline.run_clock(at(9), 1.0)
+    pipeline.produce(reading(at(9)))
+    pipeline.xadd(ts=at(12), temp_f=73, device="ahead")
+
+    wait_until(lambda: pipeline.record(9).count == 1, message="it is not counted")
+    wait_until(lambda: len(list(quarantined(pipeline.cluster, pipeline.clock.look()))) == 1)
+
+
 def check_nothing_amiss(pipeline: Pipeline, running: Services) -> None:
     assert running.terminate("porch")[0] == 0
     tally = json.loads(running.output("porch").read_text())
