@@ -6,6 +6,7 @@ RATE ?= 20000
 KEEP ?= 0
 ONLY ?=
 WRITE ?= 0
+TIME_SERIES ?=
 # Tests at a time. Most wait for processes of theirs, so a few more than there are cores.
 WORKERS ?= 3
 
@@ -138,8 +139,8 @@ alert-drill: $(STAMP) ## see which alert tells of which fault, and when (needs p
 screenshot: $(STAMP) ## take the README's pictures of the web page (needs Chromium)
 	@$(BIN)/python -m tests.web.screenshot docs/images
 
-bench: $(STAMP) ## measure the pipeline beside its limits (WRITE=1 writes docs/benchmarks.md, ONLY=ingest,audit)
-	@$(BIN)/hourglass bench $(if $(ONLY),--only $(ONLY)) $(if $(filter 1,$(WRITE)),--write docs/benchmarks.md)
+bench: $(STAMP) ## measure the pipeline beside its limits (WRITE=1 writes docs/benchmarks.md, ONLY=ingest,audit, TIME_SERIES=…/redistimeseries.so)
+	@$(BIN)/hourglass bench $(if $(ONLY),--only $(ONLY)) $(if $(filter 1,$(WRITE)),--write docs/benchmarks.md) $(if $(TIME_SERIES),--time-series $(TIME_SERIES))
 
 peers: $(STAMP) ## install what bench compares with, besides
 	@$(PIP) install --require-hashes -r requirements-peers.lock

@@ -21,8 +21,7 @@ from hourglass.traffic import Traffic
 
 OLDEST_REDIS = (7, 0)
 
-#: A routed call is tried this often again before the caller hears of it; with the time-out of five
-#: seconds that stays far below the time after which a worker counts as stuck.
+#: A routed call is tried this often again before the caller hears of it.
 RETRIES = 2
 
 

@@ -138,7 +138,7 @@ class Service:
 
     def beat(self, worker: str, *, rest_s: float = 0.0) -> None:
         """A sign of life from `worker`; without another for STUCK_S, after the rest it is taking,
-        the service is not live."""
+        the service is not live, unless Redis is silent."""
         self._beats[worker] = time.monotonic() + rest_s
 
     def silence(self, worker: str) -> None:
@@ -166,6 +166,10 @@ class Service:
         return [f"{worker}: {what}" for worker, what in sorted(self._troubles.copy().items())]
 
     def live_troubles(self) -> Sequence[str]:
+        # While Redis is silent workers wait for it, and in turn for each other's search for its
+        # masters, longer than any limit; to be started again would not help.
+        if self._shards.one_is_silent:
+            return []
         now = time.monotonic()
         return [
             f"{worker} gave no sign of life for {now - beat:.0f} s"

@@ -57,6 +57,11 @@ class ShardGauges(Collector):
             with suppress(Unreachable):  # the last known masters are as good as any
                 cluster.refresh_topology()
 
+    @property
+    def one_is_silent(self) -> bool:
+        """Whether a master did not answer when it was asked last."""
+        return not all(self._answers.values())
+
     def collect(self) -> list[GaugeMetricFamily]:
         up, shard_up = UP.family(), SHARD_UP.family()
         answers = self._answers

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
 from hourglassctl.embedded import EmbeddedCluster, Node
-from tests.pipeline import Pipeline, at
+from tests.pipeline import DAY, NEXT_DAY, Pipeline, at, reading
 from tests.services import Services, services
 from tests.waiting import wait_until
 
@@ -23,6 +25,7 @@ RETRIED = "hourglass_batches_retried_total"
 FULL = 'hourglass_readings_dropped_total{reason="buffer_full"}'
 SKIPPED = 'hourglass_readings_dropped_total{reason="skipped"}'
 COUNTED = "hourglass_readings_counted_total"
+UP = "hourglass_redis_up"
 
 
 def shard_of_the_day(pipeline: Pipeline, embedded: EmbeddedCluster) -> Node:
@@ -181,3 +184,31 @@ def test_both_services_outlast_a_shard_that_dies_and_comes_back(
 
 def counted(pipeline: Pipeline) -> int:
     return sum(record.count + record.late for record in pipeline.day_records())
+
+
+#: A process that begins with this takes a worker for stuck sooner than usual: after longer than it
+#: takes to notice that a master is silent.
+IMPATIENT = "import hourglass.runtime; hourglass.runtime.STUCK_S = 20.0"
+
+
+@pytest.mark.embedded(replicas=1, node_timeout_ms=120_000)
+def test_who_waits_for_a_silent_redis_is_alive(embedded: EmbeddedCluster, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(IMPATIENT)
+    with Pipeline(embedded.url) as pipeline, services(embedded.url) as running:
+        for day in (DAY, NEXT_DAY):
+            pipeline.drive(at(1, day=day))
+            pipeline.produce(reading(at(0, day=day)))
+        running.aggregator("aggregator", PYTHONPATH=str(tmp_path))
+        running.await_ready("aggregator")
+        wait_until(lambda: running.metric("aggregator", UP) == 1.0, message="it never looks")
+
+        for node in embedded.nodes:
+            node.pause()
+        until = time.monotonic() + 45.0
+        while time.monotonic() < until:
+            assert running.get("aggregator", "/livez")[0] == 200
+            time.sleep(1.0)
+        assert running.metric("aggregator", UP) == 0.0
+        for node in embedded.nodes:
+            node.resume()
+        running.await_ready("aggregator")

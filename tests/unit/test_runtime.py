@@ -27,6 +27,7 @@ from hourglass import runtime
 from hourglass.errors import Damaged, Unreachable, Unsuitable
 from hourglass.runtime import Service
 from hourglass.settings import ServiceSettings, add_command, application, invoke
+from hourglass.shards import ShardGauges
 from tests.waiting import wait_until
 
 HOST = "127.0.0.1"
@@ -469,6 +470,16 @@ def test_a_worker_without_signs_of_life_is_named_dead(
 
     monkeypatch.setattr(runtime, "STUCK_S", -1.0)
     assert [trouble.partition(" ")[0] for trouble in service.live_troubles()] == ["reader"]
+
+
+def test_who_waits_for_a_redis_that_is_silent_is_not_stuck(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime, "STUCK_S", -1.0)
+    service.beat("reader")
+    monkeypatch.setattr(ShardGauges, "one_is_silent", True)
+
+    assert service.live_troubles() == []
 
 
 def test_a_worker_that_rests_is_not_stuck(

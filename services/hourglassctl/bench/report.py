@@ -20,6 +20,9 @@ Written by `make bench WRITE=1`, on one machine, in one run; numbers of differen
 comparable, ratios to a ceiling of the same run are. Each figure is the median of its repeats, which
 alternate with those of its ceiling; behind it the least and the greatest.
 
+What others do needs `make peers`, and RedisTimeSeries a server that has it, or its module:
+`make bench TIME_SERIES=…/redistimeseries.so`. What is missing is said.
+
 How a figure is measured: `services/hourglassctl/bench`, a module for each kind of work.
 """
 
