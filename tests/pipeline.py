@@ -198,7 +198,9 @@ class Pipeline:
         rules: Rules | None = None,
         given_up: Collection[bytes] = (),
     ) -> bool:
-        return delivery.commit(entries, rules or Rules(), self.clock.look(), given_up)
+        """Count or quarantine `entries`, and know it; as `Delivery.settle`."""
+        delivery.submit(entries, rules or Rules(), self.clock.look(), given_up)
+        return delivery.settle()
 
     def partitions(self) -> list[Partition]:
         """Those that have readings, lanes included."""

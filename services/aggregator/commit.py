@@ -94,30 +94,26 @@ class Delivery:
         reply = self.link.receive()
         return reply[0][1] if reply else []
 
-    def recover(self, rules: Rules, instant: Instant, *, idle_ms: int, limit: int) -> bool:
+    @property
+    def has_claimed(self) -> bool:
+        """Whether `recover` has taken over entries that it has not counted yet."""
+        return self._next is not None
+
+    def recover(
+        self, rules: Rules, instant: Instant, *, idle_ms: int, limit: int, on: bool = True
+    ) -> bool:
         """Count entries that others have held for `idle_ms`, of which those that were tried `limit`
-        times are given up undecoded; meanwhile the server prepares the next ones. False if there
-        are none, or somebody else is at it. Raises as `settle`."""
+        times are given up undecoded; meanwhile, if it is to go `on`, the server prepares the next
+        ones. False if there are none, or somebody else is at it. Raises as `settle`."""
         batch, self._next = self._next or self.claims.take(idle_ms, limit=limit), None
         if batch is None:
             return False
-        ahead = batch.untried and not self.claims.is_wary
+        ahead = on and batch.untried and not self.claims.is_wary
         if ahead:
             self.claims.request(idle_ms)
         self.submit(batch.entries, rules, instant, batch.undeliverable)
         if ahead:
             self._next = self.claims.receive(limit)
-        return self.settle()
-
-    def commit(
-        self,
-        entries: Sequence[Entry],
-        rules: Rules,
-        instant: Instant,
-        undeliverable: Collection[bytes] = (),
-    ) -> bool:
-        """Count or quarantine `entries`, and know it; as `settle`."""
-        self.submit(entries, rules, instant, undeliverable)
         return self.settle()
 
     def submit(

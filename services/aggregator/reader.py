@@ -173,6 +173,8 @@ class Reader:
                     # The next batch fills meanwhile: however many aggregators there are for the
                     # same entries, none of them is woken for each.
                     stop.wait(self.settings.linger_ms / 1000)
+            if recoverer.has_claimed:
+                self._recover(recoverer, on=False)
         except ResponseError as error:
             if not group_is_gone(error):
                 raise
@@ -180,7 +182,7 @@ class Reader:
         finally:
             link.close()
 
-    def _recover(self, delivery: Delivery) -> bool:
+    def _recover(self, delivery: Delivery, *, on: bool = True) -> bool:
         """Count what others left behind; False if there is nothing, or somebody is at it."""
         instant = self.clock.look()
         return delivery.recover(
@@ -188,6 +190,7 @@ class Reader:
             instant,
             idle_ms=self.settings.claim_idle_ms,
             limit=self.settings.delivery_limit,
+            on=on,
         )
 
     def _renewed(self) -> tuple[Rules, Instant]:

@@ -63,6 +63,8 @@ SETTLED_S = 15.0
 CALM_S = 2.0
 #: While an hour that is due waits, most likely for a batch on its way.
 _WAITING_S = 0.1
+#: And so many times as long as the step took: many partitions take long to ask.
+_WAITING_TIMES = 4
 #: An hour that comes due sooner than that is seen then.
 _SOON_S = 0.01
 
@@ -84,6 +86,7 @@ class Sealer:
     _calm_until: float = 0.0
     _calm_ms: int = -1
     _hour_waits: bool = False
+    _took_s: float = 0.0
 
     def tick(self) -> None:
         """A step, unless the last one, not long ago, left nothing to do, and no hour has come due
@@ -95,7 +98,7 @@ class Sealer:
         """How long to wait before the next tick: `most_s`, or less where an hour waits, or one
         comes due before."""
         if self._hour_waits:
-            return min(most_s, _WAITING_S)
+            return min(most_s, max(_WAITING_S, _WAITING_TIMES * self._took_s))
         instant = self.clock.look()
         due_ms = instant.spec.due_ms(self._due_ms(instant) + HOUR_MS, lateness_ms=self.lateness_ms)
         if due_ms is None:
@@ -117,6 +120,7 @@ class Sealer:
         or Damaged, after it has done and shown what there is without what it met; the next step
         finds the rest."""
         self._hour_waits = False
+        began = time.monotonic()
         try:
             # The partitions first, the clock second: whoever sets the clock back for a replay does
             # so before writing a partition, so no partition is ever judged by the clock before its
@@ -144,6 +148,7 @@ class Sealer:
             self._show(sealed, settled=len(days) - len(sealed))
             self._forget_all_but([day for day, _ in days])
         met.tell()
+        self._took_s = time.monotonic() - began
         self._hour_waits = any(each.waiting for each in sealed)
         if not self._hour_waits and all(map(self._is_published, sealed)):
             self._calm_until, self._calm_ms = time.monotonic() + CALM_S, self._due_ms(instant)

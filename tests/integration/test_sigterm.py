@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from hourglass.keys import GROUP
 from tests.pipeline import DAY, NEXT_DAY, Pipeline, at, day_after, reading
 from tests.services import PROMPT_S, services
 from tests.waiting import wait_until
@@ -59,6 +60,26 @@ def test_an_aggregator_commits_what_it_has_read(pipeline: Pipeline, redis_url: s
     assert [pipeline.pending(day) for day in DAYS] == [0, 0, 0]
     assert 0 < counted(pipeline) < len(DAYS) * 43_000, "it was not stopped under load"
     assert pipeline.audit().clean
+
+
+def test_an_aggregator_commits_what_it_has_taken_over(pipeline: Pipeline, redis_url: str) -> None:
+    pipeline.produce(*(reading(DAY.day_ms + each * 600, each % 100) for each in range(130_000)))
+    gone = pipeline.delivery()
+    for _ in range(130):
+        gone.read(1000, 1)
+    pipeline.drive(DAY.end_ms)
+    with services(redis_url) as running:
+        running.aggregator("aggregator", "--claim-idle-ms", "100")
+        wait_until(lambda: counted(pipeline) > 0, message="nothing is counted")
+
+        status, _ = running.terminate("aggregator")
+
+        assert status == 0
+    left = pipeline.cluster.call(
+        "XPENDING", DAY.stream, GROUP, "-", "+", 130_000, parse_detail=True
+    )
+    assert left, "it was not stopped while it took over"
+    assert {entry["times_delivered"] for entry in left} == {1}
 
 
 def counted(pipeline: Pipeline) -> int:
