@@ -19,8 +19,8 @@ COMPILE := $(BIN)/uv --no-config pip compile --quiet --universal --python-versio
 
 IMAGES ?= producer aggregator averages-consumer hourglassctl
 # Of a changed tree the tag tells the changes: a cluster that has an image pulls no other of its name.
-CHANGES = $(shell git ls-files --modified --others --exclude-standard -z 2>/dev/null | xargs -0 cat 2>/dev/null | cksum | cut -d ' ' -f 1)
-TAG ?= $(shell git describe --tags --always --dirty=-$(CHANGES) 2>/dev/null || echo dev)
+CHANGES = $(shell { git status --porcelain; git diff --binary HEAD; git ls-files --others --exclude-standard -z | xargs -0 cat /dev/null; } 2>/dev/null | cksum | grep -v '^4294967295 ' | cut -d ' ' -f 1)
+TAG ?= $(shell git describe --tags --always 2>/dev/null || echo dev)$(addprefix -dirty-,$(CHANGES))
 ENVIRONMENT ?= development
 NAMESPACE ?= hourglass
 REDIS_CHART := $(if $(filter development,$(ENVIRONMENT)),redis-cluster-dev)
@@ -118,8 +118,8 @@ up: ## install everything on the cluster that kubectl reaches (NAMESPACE, REGIST
 			pod-security.kubernetes.io/enforce=restricted; }
 	@set -e; for chart in $(CHARTS); do \
 		case $$chart in \
-			redis-cluster-dev) image="--set image.registry=$(REDIS_REGISTRY)" ;; \
-			*) image="--set image.registry=$(REGISTRY) --set-string image.tag=$(TAG)" ;; \
+			redis-cluster-dev) image="$(if $(REDIS_REGISTRY),--set image.registry=$(REDIS_REGISTRY))" ;; \
+			*) image="$(if $(REGISTRY),--set image.registry=$(REGISTRY)) --set-string image.tag=$(TAG)" ;; \
 		esac; \
 		helm upgrade --install $$chart charts/$$chart --namespace $(NAMESPACE) --wait --timeout 5m \
 			--values deploy/environments/$(ENVIRONMENT)/$$chart.yaml $$image $(HELM_FLAGS); \
@@ -127,7 +127,7 @@ up: ## install everything on the cluster that kubectl reaches (NAMESPACE, REGIST
 
 down: ## remove what `make up` installed, data included (NAMESPACE, ENVIRONMENT, CHARTS)
 	@helm uninstall $(CHARTS) --namespace $(NAMESPACE) --ignore-not-found --wait --timeout 5m
-	$(if $(filter-out $(CHARTS),$(ALL_CHARTS)),,@kubectl delete namespace \
+	$(if $(filter-out $(CHARTS),$(ALL_CHARTS)),,@[ -n "$$(helm list --namespace $(NAMESPACE) --short)" ] || kubectl delete namespace \
 		--selector app.kubernetes.io/created-by=hourglass-make-up --field-selector metadata.name=$(NAMESPACE))
 
 drill: $(STAMP) ## break things on purpose and see what becomes of every reading (FAULTS="kill-master …", RATE=20000)

@@ -35,6 +35,11 @@ REDIS_CLUSTER_DEV = Group(
         "nodeTimeoutMs": whole(
             5000, "Silence after which a node counts as failed. Unit: ms.", least=500
         ),
+        "maxmemory": text(
+            "320mb",
+            "Data that a server takes before it refuses more; well below resources.limits.memory.",
+            pattern="^[0-9]+(k|kb|m|mb|g|gb)?$",
+        ),
         "extraConfig": text("", "More lines of redis.conf."),
         "image": image("redis", "8"),
         "persistence": group(

@@ -46,7 +46,8 @@ NOT_IN_CHARTS: Mapping[str, str] = {
 }
 #: Where a pod is better off with another default than a process that somebody watches.
 DEFAULTS_IN_PODS: Mapping[str, Any] = {
-    "connect_within_s": 60,
+    # Longer than most outages: a pod that waits says so in its metrics, one that starts again does not.
+    "connect_within_s": 900,
     # Kubernetes keeps it in the pod's status, where it outlives the log.
     "tally_file": "/dev/termination-log",
 }
@@ -121,9 +122,10 @@ def config(settings: type) -> Group:
 def _option(field: Field[Any], info: OptionInfo, kind: type) -> Value:
     default = DEFAULTS_IN_PODS.get(field.name, field.default)
     unit = f" Unit: {info.unit}." if info.unit else ""
+    about = info.help.replace("; 0 takes a free one", "")  # which a pod's port cannot
     return value(
         default.value if isinstance(default, Enum) else default,
-        info.help + unit,
+        about + unit,
         SCHEMAS.get(field.name, _option_schema(info, kind)),
     )
 

@@ -24,6 +24,8 @@ def test_a_service_with_an_address_leads_to_the_page_and_to_nothing_else(helm: H
     spec = one(helm.render(CHART), "Service", PAGE)["spec"]
 
     assert spec["ports"] == [{"name": "page", "port": 80, "targetPort": "page"}]
+    # What it has to say matters most when its pods are not ready.
+    assert spec["publishNotReadyAddresses"] is True
     assert "clusterIP" not in spec
 
 

@@ -92,9 +92,11 @@ settle() {
   fi
 
   # A failed holder may come back, or be succeeded by a replica: only afterwards is its share up for taking.
+  # A replica has the data, so it is given time to go first; it learns later than I do that its master has failed.
   case $3$told in *slave* | *failed*)
     lost=$((lost + 1))
-    [ $lost -lt 15 ] && return ;;
+    case $3 in *slave*) rounds=15 ;; *) rounds=$((15 * NODES / SHARDS)) ;; esac
+    [ $lost -lt $rounds ] && return ;;
   esac
   case $3 in
     *slave*) succeed ;;

@@ -30,6 +30,9 @@ redis.conf: |
   cluster-preferred-endpoint-type hostname
   repl-diskless-sync-delay 0
   save ""
+  # Refuses writes before Kubernetes ends it for its memory.
+  maxmemory {{ .Values.maxmemory }}
+  maxmemory-policy noeviction
   {{- if .Values.persistence.enabled }}
   appendonly yes
   {{- end }}

@@ -21,7 +21,7 @@ BOARD = Board(
                 one(
                     "Overdue",
                     "max(hourglass_hours_overdueHERE)",
-                    "Those that are not sealed.",
+                    "Those that are not published.",
                     runbook="HourglassHourOverdue",
                     warning=1,
                     critical=2,

@@ -33,7 +33,7 @@ BOARD = Board(
                 one(
                     "Hours overdue",
                     "max(hourglass_hours_overdueHERE)",
-                    "Hours that are due and not sealed.",
+                    "Hours that are due and not published.",
                     runbook="HourglassHourOverdue",
                     warning=1,
                     critical=2,
