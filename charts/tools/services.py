@@ -46,7 +46,7 @@ NOT_IN_CHARTS: Mapping[str, str] = {
 }
 #: Where a pod is better off with another default than a process that somebody watches.
 DEFAULTS_IN_PODS: Mapping[str, Any] = {
-    # Longer than most outages: a pod that waits says so in its metrics, one that starts again does not.
+    # Longer than most outages: whoever waits says so in its metrics, whoever starts again does not.
     "connect_within_s": 900,
     # Kubernetes keeps it in the pod's status, where it outlives the log.
     "tally_file": "/dev/termination-log",

@@ -256,8 +256,9 @@ class Consumer:
             try:
                 for average in self.gaps.check():
                     self._tell_loaded(average)
+                self.host.well("gaps")
             except WarehouseAway as error:
-                log.debug("gaps: %s", error)
+                self.host.trouble("gaps", str(error))
 
     def _refresh_topology(self) -> None:
         try:

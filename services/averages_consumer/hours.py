@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby
+from contextlib import suppress
+from itertools import groupby, starmap
+from typing import Any
 
 from hourglass.averages import HourRecord, joined_hours
 from hourglass.cluster import Cluster
+from hourglass.errors import Damaged
 from hourglass.keys import Partition
 from hourglass.records import decode_hours
 
@@ -15,14 +18,19 @@ def hours_of(cluster: Cluster, partitions: Sequence[Partition]) -> list[HourReco
     """The hours of the days of `partitions`, which are in order, each day's as one. Raises
     Unreachable.
 
-    A partition without records has no say, nor has one whose records are a key of another type: the
+    A partition without records has no say. Where those of one are damaged its day is left out: the
     aggregators say so.
     """
     replies = cluster.pipeline([("HGETALL", each.hours) for each in partitions])
-    records = [
-        decode_hours(partition, fields)
-        for partition, fields in zip(partitions, replies, strict=True)
-        if not isinstance(fields, Exception)
-    ]
-    by_day = groupby(filter(None, records), lambda each: Partition.containing(each[0].start_ms))
-    return [hour for _, members in by_day for hour in joined_hours(list(members))]
+    hours: list[HourRecord] = []
+    read = zip(partitions, replies, strict=True)
+    for _, members in groupby(read, lambda each: each[0].day):
+        with suppress(Damaged):
+            hours += joined_hours(list(filter(None, starmap(_decoded, members))))
+    return hours
+
+
+def _decoded(partition: Partition, fields: Any) -> list[HourRecord]:
+    if isinstance(fields, Exception):
+        raise Damaged(f"{partition.hours} holds no records") from fields
+    return decode_hours(partition, fields)

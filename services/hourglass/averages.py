@@ -179,7 +179,7 @@ class HourlyAverage:
 def _hour_of(entry_id: bytes) -> int:
     start, _, sequence = entry_id.partition(b"-")
     start_ms = int(start)
-    if start_ms % HOUR_MS or sequence != b"0" or start_ms > LAST_MS:
+    if start_ms % HOUR_MS or sequence != b"0" or start_ms > LAST_MS - HOUR_MS:
         raise ValueError(f"id {entry_id.decode()} is not the start of an hour")
     return start_ms
 

@@ -29,7 +29,7 @@ from enum import StrEnum
 from math import ceil, inf
 from typing import Protocol
 
-from hourglass.errors import Damaged
+from hourglass.errors import Damaged, Misconfigured
 from hourglass.keys import CLOCK, iso
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 RESPITE_MS = 3_600_000
 _SOON_MS = 1000
 #: A century before the calendar of partitions ends.
-_LAST_MS = 250_000_000_000_000
+LAST_ORIGIN_MS = 250_000_000_000_000
 
 
 class Mode(StrEnum):
@@ -120,6 +120,10 @@ class ClockSpec:
             return None
         return self.now(real_now_ms) + int(tolerance_ms * self.speed)
 
+    @property
+    def can_be_kept(self) -> bool:
+        return 0 <= self.origin_ms <= LAST_ORIGIN_MS and 0 < self.speed < inf
+
     def fields(self) -> dict[str, str]:
         return {
             "mode": str(self.mode),
@@ -140,7 +144,7 @@ class ClockSpec:
                 origin_real_ms=int(fields[b"origin_real_ms"]),
                 speed=float(fields[b"speed"]),
             )
-            if 0 <= spec.origin_ms <= _LAST_MS and 0 < spec.speed < inf:
+            if spec.can_be_kept:
                 return spec
         raise Damaged(f"{CLOCK} holds no clock: set it with hourglass clock")
 
@@ -229,7 +233,12 @@ class PipelineClock:
         return Instant(known.spec, self._monotonic_ms() + known.offset_ms)
 
     def set(self, spec: ClockSpec) -> None:
-        """Make `spec` the clock of every service."""
+        """Make `spec` the clock of every service. Raises Misconfigured, Unreachable."""
+        if not spec.can_be_kept:
+            raise Misconfigured(
+                f"a clock cannot begin at {spec.origin_ms} ms, or go at {spec.speed:g} times its "
+                f"speed: give a time from {iso(0)} to {iso(LAST_ORIGIN_MS)}, and a speed above 0"
+            )
         self._source.set_clock({} if spec.mode is Mode.WALL else spec.fields())
         self._known = None
         self.refresh()

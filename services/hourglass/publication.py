@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from hourglass.cluster import Cluster
 from hourglass.errors import Damaged
-from hourglass.keys import FRONTIER
+from hourglass.keys import FRONTIER, PUBLISHED, TOO_LATE
 from hourglass.readings import degrees
 
 
@@ -38,6 +38,15 @@ def decode_frontier(value: bytes | None) -> int | None:
 
 def results(members: Iterable[bytes]) -> dict[int, Result]:
     """By hour (ms), from the members `hour_ms:count:sum_milli_f` of a set of published hours, or of
-    hours that came too late."""
-    rows = (map(int, member.split(b":")) for member in members)
-    return {hour: Result(count, sum_milli_f) for hour, count, sum_milli_f in rows}
+    hours that came too late. Raises Damaged."""
+    found: dict[int, Result] = {}
+    for member in members:
+        try:
+            hour, count, sum_milli_f = map(int, member.split(b":"))
+        except ValueError:
+            raise Damaged(
+                f"{PUBLISHED} or {TOO_LATE} has the member {member!r}, which no publisher put "
+                "there: remove it with ZREM"
+            ) from None
+        found[hour] = Result(count, sum_milli_f)
+    return found

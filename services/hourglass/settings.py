@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from enum import StrEnum
 from inspect import Parameter, Signature
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast, get_type_hints
 
@@ -226,6 +227,9 @@ def add_command(
 
     def entry(context: typer.Context, **values: Any) -> None:
         for each, info in option_fields(settings):
+            given = values.get(each.name)
+            if isinstance(given, float) and not isfinite(given):
+                raise Misconfigured(f"{flag_of(each)} is {given}: give a number")
             if info.secret and info.flag and holds_a_password(values[each.name]):
                 source = context.get_parameter_source(each.name)
                 if source is not None and source.name == "COMMANDLINE":

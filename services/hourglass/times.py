@@ -8,7 +8,8 @@ from hourglass.errors import Misconfigured
 
 
 def parse_time(text: str, *, option: str) -> int:
-    """Milliseconds since the epoch from ISO 8601; UTC unless it says otherwise.
+    """Milliseconds since the epoch, which it must not be before, from ISO 8601; UTC unless it says
+    otherwise.
 
     Raises Misconfigured, naming `option`.
     """
@@ -18,4 +19,7 @@ def parse_time(text: str, *, option: str) -> int:
         raise Misconfigured(
             f"{option} is {text!r}: give a time such as 2025-01-11T00:00:00Z"
         ) from None
-    return round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
+    at_ms = round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
+    if at_ms < 0:
+        raise Misconfigured(f"{option} is {text!r}: give a time of the years 1970 to 9999")
+    return at_ms

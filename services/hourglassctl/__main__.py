@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
@@ -19,7 +19,7 @@ from rich.text import Text
 
 from averages_consumer.warehouse import Warehouse
 from hourglass.averages import LAST_MS
-from hourglass.clock import ClockSpec, Instant, Mode, PipelineClock
+from hourglass.clock import LAST_ORIGIN_MS, ClockSpec, Instant, Mode, PipelineClock
 from hourglass.cluster import Cluster
 from hourglass.errors import Damaged, Misconfigured, Refused, Unreachable
 from hourglass.keys import iso
@@ -72,11 +72,8 @@ WATCH_S = 2.0
 @contextmanager
 def reached(settings: RedisSettings) -> Generator[tuple[Cluster, Instant]]:
     """The cluster, and the pipeline clock's time."""
-    cluster = settings.connect()
-    try:
+    with closing(settings.connect()) as cluster:
         yield cluster, PipelineClock(cluster).refresh()
-    finally:
-        cluster.close()
 
 
 def run_redis(settings: RedisClusterSettings) -> None:
@@ -146,8 +143,8 @@ def run_status(settings: StatusSettings) -> None:
 
 def watch(cluster: Cluster, clock: PipelineClock, settings: StatusSettings) -> NoReturn:
     """Look again every WATCH_S, also while Redis is away, until Ctrl-C."""
-    screen = Live(console=out, auto_refresh=False, screen=out.is_terminal)
-    with interruptible() as check, screen as live:
+    full = out.is_terminal and not settings.json
+    with interruptible() as check, Live(console=out, auto_refresh=False, screen=full) as live:
         while True:
             check()
             try:
@@ -184,7 +181,7 @@ def run_audit(settings: AuditSettings) -> None:
 
 def run_reset(settings: ResetSettings) -> None:
     """Delete every key of the pipeline: readings, records, averages, clock."""
-    with reached(settings) as (cluster, _):
+    with closing(settings.connect()) as cluster:
         if not settings.yes:
             if not sys.stdin.isatty():
                 raise Refused("reset deletes every reading and average: give --yes to mean it")
@@ -201,26 +198,28 @@ def show_clock(settings: RedisSettings) -> None:
 
 def wall_clock(settings: RedisSettings) -> None:
     """Let the pipeline clock show Redis' own time."""
-    with reached(settings) as (cluster, instant):
-        _set_clock(cluster, ClockSpec(), instant)
+    with closing(settings.connect()) as cluster:
+        _set_clock(cluster, ClockSpec())
 
 
 def running_clock(settings: RunClockSettings) -> None:
     """Let the pipeline clock start somewhere else, and run faster or slower."""
     start_ms = parse_time(settings.from_, option="--from") if settings.from_ else None
-    with reached(settings) as (cluster, instant):
+    with closing(settings.connect()) as cluster:
+        if start_ms is None:
+            start_ms = PipelineClock(cluster).refresh().now_ms
+        _, real_ms = cluster.clock()
         spec = ClockSpec(
-            mode=Mode.RUNNING,
-            origin_ms=instant.now_ms if start_ms is None else start_ms,
-            origin_real_ms=instant.real_ms,
-            speed=settings.speed,
+            mode=Mode.RUNNING, origin_ms=start_ms, origin_real_ms=real_ms, speed=settings.speed
         )
-        _set_clock(cluster, spec, instant)
+        _set_clock(cluster, spec)
 
 
-def _set_clock(cluster: Cluster, spec: ClockSpec, instant: Instant) -> None:
+def _set_clock(cluster: Cluster, spec: ClockSpec) -> None:
+    """Whatever the clock holds by now, even what is no clock."""
     frontier = frontier_ms(cluster)
-    if frontier is not None and spec.now(instant.real_ms) < frontier:
+    _, real_ms = cluster.clock()
+    if frontier is not None and spec.now(real_ms) < frontier:
         raise Refused(
             f"hours up to {iso(frontier)} are published already and no earlier one would be: "
             "run hourglass reset first, or choose a later time"
@@ -242,6 +241,8 @@ def run_replay(settings: ReplaySettings) -> None:
     )
     if data.start_ms % 86_400_000:
         raise Misconfigured(f"--start is {settings.start!r}: give the first moment of a UTC day")
+    if data.end_ms > LAST_ORIGIN_MS:
+        raise Misconfigured(f"the days end after {iso(LAST_ORIGIN_MS)}: give fewer --days")
     with reached(settings) as (cluster, _):
         if settings.reset:
             resetting.reset(cluster)
@@ -323,6 +324,9 @@ def redrive_quarantine(settings: RedriveSettings) -> None:
         rules = Rules(
             min_milli_f=round(settings.min_temp_f * MILLI),
             max_milli_f=round(settings.max_temp_f * MILLI),
+            latest_ms=instant.spec.latest_plausible(
+                instant.real_ms, round(settings.future_tolerance_s * 1000)
+            ),
         )
         for item in list(quarantined_readings.quarantined(cluster, instant)):
             if settings.id in ("", item.original_id.decode()):

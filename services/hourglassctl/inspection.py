@@ -60,7 +60,7 @@ def _publication(cluster: Cluster, warehouse: Warehouse | None) -> Publication:
             misread.append(f"entry {entry_id.decode()} of {AVERAGES} is no average: {error}")
             continue
         on_stream[average.start_ms] = Result(average.count, average.sum_milli_f)
-        shown, due = fields[b"average_temp_f"].decode(), degrees(average.mean_milli_f)
+        shown, due = fields.get(b"average_temp_f", b"").decode(), degrees(average.mean_milli_f)
         if shown != due:
             misread.append(f"entry {entry_id.decode()} of {AVERAGES} says {shown}, not {due}")
     rows: dict[int, Result] | None = None

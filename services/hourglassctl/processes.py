@@ -12,6 +12,7 @@ from contextlib import ExitStack, suppress
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
+from hourglass.settings import ENV_PREFIX
 from hourglassctl.guard import Guard
 
 _GRACE_S = 3.0
@@ -23,7 +24,9 @@ class Processes:
 
     def __init__(self, guard: Guard, environment: Mapping[str, str]) -> None:
         self._guard = guard
-        self._environment = {**os.environ, **environment}
+        # What the caller's own services are told is not for these: a warehouse's URL least of all.
+        outer = {n: v for n, v in os.environ.items() if not n.startswith(ENV_PREFIX)}
+        self._environment = {**outer, **environment}
         self._children: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, name: str, module: str, *arguments: str, **environment: str) -> None:

@@ -17,6 +17,7 @@ from hourglass.keys import RECORDS_KEPT_MS, Partition
 from hourglass.partitions import recorded
 from hourglass.readings import Rules, degrees, unpack
 from hourglass.scripts import Script, packed
+from hourglassctl.printable import printable
 
 _REDRIVE = Script.load("hourglassctl", "redrive", library="tally")
 _CHUNK = 500
@@ -57,7 +58,7 @@ class Quarantined:
 
 
 def _pairs(fields: Sequence[bytes]) -> str:
-    texts = [part[:100].decode(errors="backslashreplace") for part in fields]
+    texts = [printable(part[:100]) for part in fields]
     return " ".join(
         f"{name}={value}"[:60] for name, value in zip(texts[::2], texts[1::2], strict=False)
     )
@@ -92,7 +93,9 @@ def _raw_fields(
     """The fields of these entries of the partition's stream; none for an entry that is gone."""
     found = cluster.pipeline([("XRANGE", partition.stream, each, each) for each in ids])
     return {
-        entry_id: tuple(part for _, fields in entries for pair in fields.items() for part in pair)
+        entry_id: ()
+        if isinstance(entries, Exception)  # another key stands in its place
+        else tuple(part for _, fields in entries for pair in fields.items() for part in pair)
         for entry_id, entries in zip(ids, found, strict=True)
     }
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
-import urllib.request
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 
 from averages_consumer.warehouse import Warehouse
@@ -111,7 +109,7 @@ class Rehearsal:
             self._start(name, "aggregator")
         self._start(CONSUMER, "averages_consumer", "--web-port", str(self.ports[PAGE]))
         give_up = time.monotonic() + PATIENCE_S
-        while not all(self._ready(name) for name in SERVICES):
+        while not all(self.processes.ready(name) for name in SERVICES):
             self._check_processes()
             if time.monotonic() > give_up:
                 raise RehearsalFailed(f"the services are not ready after {PATIENCE_S:.0f} s")
@@ -119,17 +117,6 @@ class Rehearsal:
 
     def _start(self, name: str, module: str, *arguments: str) -> None:
         self.processes.start(name, module, "--http-port", str(self.ports[name]), *arguments)
-
-    def _ready(self, name: str) -> bool:
-        with suppress(OSError):
-            return bool(self._get(name, "/readyz"))
-        return False
-
-    def _get(self, name: str, path: str) -> str:
-        with urllib.request.urlopen(
-            f"http://127.0.0.1:{self.ports[name]}{path}", timeout=2
-        ) as answer:
-            return answer.read().decode()
 
     def _set_clock(self, origin_ms: int, origin_real_ms: int, speed: float) -> None:
         self.clock.set(
@@ -189,9 +176,7 @@ class Rehearsal:
         )
 
     def _reclaimed(self, aggregator: str) -> int:
-        name = "hourglass_entries_reclaimed_total "
-        lines = self._get(aggregator, "/metrics").splitlines()
-        return next(int(float(line.removeprefix(name))) for line in lines if line.startswith(name))
+        return int(self.processes.metric(aggregator, "hourglass_entries_reclaimed_total") or 0)
 
     def _all_loaded(self) -> bool:
         frontier = frontier_ms(self.cluster)

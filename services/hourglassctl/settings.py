@@ -109,6 +109,9 @@ class RedriveSettings(RedisSettings):
     id: str = flag("", "Only the reading with this id in its partition; empty takes all.")
     min_temp_f: float = flag(-150.0, "Lowest plausible temperature.", unit="°F")
     max_temp_f: float = flag(250.0, "Highest plausible temperature.", unit="°F")
+    future_tolerance_s: float = flag(
+        60.0, "How far ahead of the clock an event time may be, in real time.", unit="s", minimum=0
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

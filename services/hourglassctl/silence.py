@@ -14,6 +14,7 @@ from hourglass.devices import Blocks, names_in, unseen
 from hourglass.keys import HOUR_MS, Partition
 from hourglass.overview import Overview
 from hourglass.survey import oldest_waiting_ms
+from hourglassctl.printable import printable
 
 #: A device has had its turn when a period of the hour has gone by, and what it gave is counted
 #: within this.
@@ -90,7 +91,7 @@ def _compared(cluster: Cluster, before: _Hour, now: _Hour) -> Silence:
         return Silence(unknown="which devices were seen is not known any more")
     silent = unseen(_united(seen[: len(before)]), _united(seen[len(before) :]))
     return Silence(
-        count=_devices(silent), names=tuple(map(_shown, islice(names_in(silent), NAMED)))
+        count=_devices(silent), names=tuple(map(printable, islice(names_in(silent), NAMED)))
     )
 
 
@@ -112,12 +113,6 @@ def _united(lanes: Sequence[Blocks]) -> Blocks:
         for block, bits in blocks.items():
             united[block] = united.get(block, 0) | bits
     return united
-
-
-def _shown(name: bytes) -> str:
-    """For a screen, which a foreign writer's name must not command."""
-    text = name.decode(errors="backslashreplace")
-    return "".join(each if each.isprintable() else "?" for each in text)
 
 
 def silence_line(silence: Silence) -> str:

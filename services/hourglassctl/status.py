@@ -23,6 +23,7 @@ from hourglass.clock import PipelineClock
 from hourglass.cluster import Cluster
 from hourglass.keys import AVERAGES, AVERAGES_GROUP, GROUP, HOUR_MS, iso
 from hourglass.readings import MILLI, degrees
+from hourglassctl.printable import printable
 from hourglassctl.render import as_data, screen
 from hourglassctl.silence import Silence, silence_line, silent
 from hourglassctl.silence import look as look_for_silence
@@ -122,7 +123,7 @@ def _consumers(cluster: Cluster, partitions: Sequence[str]) -> list[Consumer]:
     for (_, group), reply in zip(asked, replies, strict=True):
         if not isinstance(reply, Exception):  # nobody has read it yet
             rows += [
-                (group, process_of(each["name"].decode()), each["pending"], each["idle"])
+                (group, process_of(printable(each["name"])), each["pending"], each["idle"])
                 for each in reply
             ]
     return together(rows)
@@ -155,7 +156,7 @@ def _producers(cluster: Cluster, found: Survey) -> list[str]:
     replies = cluster.pipeline([("HGETALL", each.producers) for each in last]) if last else []
     named: list[Mapping[bytes, bytes]] = [r for r in replies if not isinstance(r, Exception)]
     # What begins with a colon is no name, but kept for all of them.
-    names = {name.decode().partition(":")[0] for each in named for name in each}
+    names = {printable(name).partition(":")[0] for each in named for name in each}
     return sorted(names - {""})
 
 

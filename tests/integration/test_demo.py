@@ -15,7 +15,7 @@ import pytest
 
 from tests.waiting import wait_until
 
-MARK = "HOURGLASS_TEST_MARK"
+MARK = "TEST_OF_HOURGLASS"
 
 
 @dataclass(frozen=True, slots=True)

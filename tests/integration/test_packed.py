@@ -223,6 +223,7 @@ def test_one_given_up_undecoded_can_be_redriven(pipeline: Pipeline) -> None:
     assert redrive_all(pipeline) == ["redriven: 4 counted"]
 
     assert (amount(pipeline, 0), amount(pipeline, 1)) == ((2, 110, 2), (2, 110, 2))
+    assert pipeline.cluster.call("HGET", DAY.hours, "acknowledged") == b"4"
     assert pipeline.audit().differences == []
 
 

@@ -171,6 +171,35 @@ def test_the_command_lists_and_redrives(
     assert capsys.readouterr().out == f"{DAY.stream}  {original}  redriven: 1 counted\n"
 
 
+def test_what_a_foreign_writer_wrote_does_not_command_the_screen(
+    pipeline: Pipeline, redis_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipeline.xadd(temp_f="\x1b[2Jhot\nthing")
+    pipeline.count()
+
+    assert run("quarantine", "list", "--redis-url", redis_url) == 0
+
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.endswith("temp_f=?[2Jhot?thing")
+
+
+def test_what_is_still_too_far_ahead_stays(
+    pipeline: Pipeline, redis_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipeline.run_clock(at(1), 1.0)
+    original = pipeline.xadd(ts=at(5), temp_f=73).decode()
+    rules = Rules(latest_ms=at(2))
+    pipeline.count(rules=rules)
+
+    assert run("quarantine", "redrive", "--redis-url", redis_url) == 0
+    stays = "stays: event time is too far in the future"
+    assert capsys.readouterr().out == f"{DAY.stream}  {original}  {stays}\n"
+
+    pipeline.run_clock(at(5), 1.0)
+    assert run("quarantine", "redrive", "--redis-url", redis_url) == 0
+    assert "redriven: 1 counted" in capsys.readouterr().out
+
+
 def run(*arguments: str) -> int:
     """The exit status of `hourglass` with these arguments."""
     with pytest.raises(SystemExit) as ended:

@@ -103,28 +103,30 @@ class Collector:
 def survey(cluster: Cluster, clock: PipelineClock) -> Survey:
     """A few round trips, however many partitions live.
 
-    Raises Unreachable, Unsuitable; Damaged, ResponseError or ValueError where a key is not as the
-    pipeline makes it.
+    Raises Unreachable, Unsuitable; Damaged where a key is not as the pipeline makes it.
     """
     instant = clock.refresh()
     overview = look(cluster, instant)
     kept = recorded(cluster, instant, kept_ms=RECORDS_KEPT_MS)
-    replies = cluster.pipeline(
-        [
-            *(("HMGET", partition.hours, "quarantined") for partition in kept),
-            ("ZCARD", REVISIONS),
-            ("ZCARD", TOO_LATE),
-        ]
-    )
-    for reply in replies:
-        if isinstance(reply, ResponseError):
-            raise reply
+    commands = [
+        *(("HGET", partition.hours, "quarantined") for partition in kept),
+        ("ZCARD", REVISIONS),
+        ("ZCARD", TOO_LATE),
+    ]
+    numbers: list[int] = []
+    for (_, key, *_), reply in zip(commands, cluster.pipeline(commands), strict=True):
+        try:
+            numbers.append(int(reply or 0))
+        except (TypeError, ValueError):  # an error in place of a reply, or of a number
+            raise Damaged(
+                f"{key} is not what the pipeline put there: rename or delete it"
+            ) from None
+    *quarantined, revised, too_late = numbers
     return Survey(
         overview=overview,
         quarantined={
-            partition.stream: int(count or 0)
-            for partition, (count,) in zip(kept, replies[:-2], strict=True)
+            partition.stream: count for partition, count in zip(kept, quarantined, strict=True)
         },
-        revised=replies[-2],
-        too_late=replies[-1],
+        revised=revised,
+        too_late=too_late,
     )

@@ -77,7 +77,7 @@ def _time(parameters: Mapping[str, str], name: str, default_ms: int) -> int:
         at_ms = parse_time(parameters[name], option=name)
     except Misconfigured as error:
         raise BadRequest(str(error)) from None
-    if not 0 <= at_ms <= _LATEST_MS:
+    if at_ms > _LATEST_MS:
         raise BadRequest(f"{name} is {parameters[name]!r}: give a time of the years 1970 to 9999")
     return at_ms
 

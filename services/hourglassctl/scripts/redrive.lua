@@ -27,5 +27,7 @@ local readings = field(row[2], 'readings')
 need(readings and is_count(tonumber(readings)), quarantine .. ' must hold what a commit put there')
 redis.call('XDEL', quarantine, ARGV[1])
 redis.call('HINCRBY', hours, 'quarantined', -readings)
-local late = count_all(hours, quarantine, tallies, records, rejects, ARGV[2])
+local late, counted = count_all(hours, quarantine, tallies, records, rejects, ARGV[2])
+-- An entry that was given up undecoded was taken for one reading.
+redis.call('HINCRBY', hours, 'acknowledged', string.format('%.0f', counted - readings))
 return { 1, late }

@@ -1,0 +1,59 @@
+"""`hourglass clock`: what it is told to show can be shown, and what stands there can be mended."""
+
+from __future__ import annotations
+
+import pytest
+
+from hourglass.keys import CLOCK
+from hourglass.settings import invoke
+from hourglassctl.__main__ import application
+from tests.pipeline import DAY, Pipeline, reading
+
+
+def run(*arguments: str) -> int:
+    """The exit status of `hourglass` with these arguments."""
+    with pytest.raises(SystemExit) as ended:
+        invoke(application(), "hourglass", arguments)
+    return int(ended.value.code or 0)
+
+
+@pytest.mark.parametrize("time", ["1960-01-01", "9999-01-01"])
+def test_a_time_that_no_clock_can_begin_at_is_refused_and_nothing_is_changed(
+    pipeline: Pipeline, redis_url: str, capsys: pytest.CaptureFixture[str], time: str
+) -> None:
+    before = pipeline.cluster.call("HGETALL", CLOCK)
+
+    assert run("clock", "run", "--from", time, "--redis-url", redis_url) == 2
+
+    assert "give a time" in capsys.readouterr().err
+    assert pipeline.cluster.call("HGETALL", CLOCK) == before
+
+
+def test_a_replay_of_such_a_time_deletes_nothing(
+    pipeline: Pipeline, redis_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipeline.produce(reading(DAY.day_ms))
+
+    assert run("replay", "--start", "1960-01-01", "--reset", "--redis-url", redis_url) == 2
+
+    assert "give a time" in capsys.readouterr().err
+    assert pipeline.cluster.call("XLEN", DAY.stream) == 1
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("clock", "wall"),
+        ("clock", "run", "--from", "2025-01-01T00:00:00Z", "--speed", "60"),
+        ("reset", "--yes"),
+    ],
+)
+def test_what_is_no_clock_is_mended_by_setting_one(
+    pipeline: Pipeline, redis_url: str, command: tuple[str, ...]
+) -> None:
+    pipeline.cluster.call("HSET", CLOCK, "mode", "backwards")
+    assert run("clock", "show", "--redis-url", redis_url) == 1
+
+    assert run(*command, "--redis-url", redis_url) == 0
+
+    assert run("clock", "show", "--redis-url", redis_url) == 0

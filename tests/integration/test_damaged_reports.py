@@ -1,0 +1,47 @@
+"""What stands in a key and is not the pipeline's is said in one line, by whoever reads it."""
+
+from __future__ import annotations
+
+import pytest
+
+from averages_consumer.hours import hours_of
+from hourglass.errors import Damaged
+from hourglass.keys import REVISIONS
+from hourglass.publication import results
+from hourglass.settings import invoke
+from hourglassctl.__main__ import application
+from tests.pipeline import DAY, NEXT_DAY, Pipeline, at, reading
+
+
+@pytest.mark.parametrize("damage", ["a record", "a set"])
+def test_status_names_the_key(
+    pipeline: Pipeline, redis_url: str, capsys: pytest.CaptureFixture[str], damage: str
+) -> None:
+    pipeline.produce(reading(at(0)))
+    pipeline.count()
+    if damage == "a record":
+        pipeline.cluster.call("HSET", DAY.hours, "quarantined", "many")
+    else:
+        pipeline.cluster.call("SET", REVISIONS, "in the way")
+
+    with pytest.raises(SystemExit) as ended:
+        invoke(application(), "hourglass", ["status", "--redis-url", redis_url])
+
+    assert ended.value.code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert (DAY.hours if damage == "a record" else REVISIONS) in line
+
+
+def test_a_member_that_no_publisher_wrote_is_named() -> None:
+    with pytest.raises(Damaged, match="which no publisher put there: remove it with ZREM"):
+        results([b"0:1:2", b"junk"])
+
+
+def test_a_damaged_day_is_left_out_and_the_others_are_not(pipeline: Pipeline) -> None:
+    pipeline.produce(reading(at(0)), reading(at(1, day=NEXT_DAY)))
+    pipeline.count(DAY, NEXT_DAY)
+    pipeline.cluster.call("HSET", DAY.hours, "05:count", "many")
+
+    found = hours_of(pipeline.cluster, [DAY, NEXT_DAY])
+
+    assert [hour.start_ms for hour in found] == [at(1, day=NEXT_DAY)]

@@ -1,0 +1,28 @@
+"""The services that a command starts are told what it tells them, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hourglassctl.guard import Guard
+from hourglassctl.processes import Processes
+from tests.waiting import wait_until
+
+SAYS = "import os; print(sorted(n for n in os.environ if n.startswith(('HOURGLASS_', 'OTEL_'))))"
+
+
+def test_what_the_callers_own_services_are_told_is_not_for_these(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "says_what_it_is_told.py").write_text(SAYS)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("HOURGLASS_WAREHOUSE_URL_FILE", "/secrets/the-real-one")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector")
+    with Guard("hourglass-test-") as guard:
+        processes = Processes(guard, {"HOURGLASS_WAREHOUSE_URL": "sqlite://"})
+        processes.start("it", "says_what_it_is_told")
+        wait_until(lambda: not processes.running("it"))
+        said = processes.output("it").read_text()
+    assert said == "['HOURGLASS_WAREHOUSE_URL', 'OTEL_EXPORTER_OTLP_ENDPOINT']\n"
