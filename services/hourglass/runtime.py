@@ -44,13 +44,15 @@ DRAIN_S = 1.5
 #: A worker that gave no sign of life for this long is stuck: far above every time-out it waits for.
 STUCK_S = 60.0
 SHARDS_S = 2.0
+#: Who waits longer for Redis at the start says so in the log, too.
+TOLD_AFTER_S = 5.0
 
 #: What every service exports.
 COMMON = (TROUBLE, *SHARD_INSTRUMENTS, *TRAFFIC_INSTRUMENTS, BUILD)
 
 
 class Service:
-    """One process of one service. Enter it, add workers, `run` it."""
+    """One process of one service. Add workers, `run` it."""
 
     def __init__(self, kind: str, settings: ServiceSettings) -> None:
         self.kind = kind
@@ -78,7 +80,8 @@ class Service:
         Exits if told to stop meanwhile.
         """
         self._heed_signals()
-        deadline = time.monotonic() + self._settings.connect_within_s
+        began, told = time.monotonic(), False
+        deadline = began + self._settings.connect_within_s
         while True:
             try:
                 cluster = self._settings.connect(self._traffic)
@@ -88,6 +91,9 @@ class Service:
                 return cluster
             except Unreachable as error:
                 self._troubles["start"] = f"starting: {error}"
+                if not told and time.monotonic() - began >= TOLD_AFTER_S:
+                    told = True
+                    log.warning("waiting for Redis: %s", error, extra={"worker": "start"})
                 if self.stop.wait(0.2):
                     sys.exit(0)
                 if time.monotonic() >= deadline:

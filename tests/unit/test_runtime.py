@@ -24,10 +24,12 @@ import pytest
 
 import hourglass
 from hourglass import runtime
+from hourglass.cluster import Cluster
 from hourglass.errors import Damaged, Unreachable, Unsuitable
 from hourglass.runtime import Service
 from hourglass.settings import ServiceSettings, add_command, application, invoke
 from hourglass.shards import ShardGauges
+from hourglass.traffic import Traffic
 from tests.waiting import wait_until
 
 HOST = "127.0.0.1"
@@ -396,6 +398,32 @@ def test_while_it_waits_for_redis_it_is_live_and_says_so(start: Start) -> None:
     status, said = asked(port, "/readyz")
     assert (status, said.startswith("start: starting: no Redis answers at")) == (503, True)
     assert asked(port, "/livez") == (200, "ok\n")
+
+
+def test_who_waits_long_for_redis_says_why_in_the_log_once(
+    service: Service, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tries = list[str]()
+
+    def in_vain(_settings: ServiceSettings, _traffic: Traffic) -> Cluster:
+        tries.append("one more")
+        raise Unreachable("nobody at home")
+
+    monkeypatch.setattr(runtime, "TOLD_AFTER_S", 0.0)
+    monkeypatch.setattr(ServiceSettings, "connect", in_vain)
+
+    def wait() -> None:
+        with pytest.raises(SystemExit):
+            service.connect()
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    wait_until(lambda: len(tries) >= 3)
+    service.stop.set()
+    waiting.join()
+
+    said = [record.getMessage() for record in caplog.records]
+    assert said == ["waiting for Redis: nobody at home"]
 
 
 def test_told_to_stop_at_the_worst_moment_it_ends(start: Start) -> None:
