@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from aggregator.window import fold
 from hourglass.averages import HourRecord
 from hourglass.cluster import Cluster, Link
+from hourglass.errors import Damaged
 from hourglass.keys import DAY_MS, GROUP, Partition
 from hourglass.ledgers import gone
 from hourglass.readings import Entry, Rules
@@ -20,6 +21,8 @@ _SNAPSHOT = Script.load("hourglassctl", "snapshot")
 #: Plausibility and lateness are the aggregator's to judge: what it did not quarantine, it counted.
 _ANYTHING = Rules(min_milli_f=-(1 << 62), max_milli_f=1 << 62, overrun_ms=DAY_MS)
 _CHUNK = 1000
+#: What a group was given last that was given nothing, or is not there.
+_NOTHING = b"0-0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,12 @@ def _recount(link: Link, partition: Partition) -> Recount | None:
             raw=None,
             gone=lost,
             uncounted=max(0, int(written) - int(fields.get(b"acknowledged", 0))),
+        )
+    counted = sum(each.count + each.late for each in records)
+    if delivered == _NOTHING and counted and b"remade" not in fields:
+        raise Damaged(
+            f"the group of {partition.stream} was destroyed, and nobody has counted its readings "
+            "anew since: start an aggregator"
         )
     quarantined, whole, parts = _rejected(link, partition)
     raw, unaccounted = _count(link, partition, delivered, {*pending, *whole}, parts)

@@ -374,3 +374,13 @@ def cpu_s(work: Callable[[], object]) -> float:
     began = time.process_time()
     work()
     return time.process_time() - began
+
+
+def test_a_group_that_was_destroyed_is_told_from_readings_counted_twice(good: Pipeline) -> None:
+    good.cluster.call("XGROUP DESTROY", DAY.stream, GROUP)
+    (difference,) = good.audit().differences
+    assert "was destroyed" in difference.what
+    assert "start an aggregator" in difference.what
+
+    good.count()
+    assert good.audit().differences == []
