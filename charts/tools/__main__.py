@@ -9,11 +9,10 @@ from pathlib import Path
 
 from charts.tools.dashboards import dashboards
 from charts.tools.redis_cluster import REDIS_CLUSTER_DEV
-from charts.tools.rules import plain_rules, recording
+from charts.tools.rules import CHARTS, plain_rules, recording
 from charts.tools.services import AGGREGATOR, AVERAGES_CONSUMER, PRODUCER
 from charts.tools.values import Group, values_schema, values_table, values_yaml
 
-CHARTS = Path(__file__).resolve().parent.parent
 VALUES: dict[str, Group] = {
     "producer": PRODUCER,
     "aggregator": AGGREGATOR,

@@ -11,6 +11,7 @@ import yaml
 from hourglass.instruments import Instrument
 from hourglassctl.reference import exporters
 
+CHARTS = Path(__file__).resolve().parent.parent
 #: As they stand in the charts' files, for the release's namespace.
 _HERE = 'namespace="NAMESPACE"'
 _RUNBOOKS = "RUNBOOKS"
@@ -34,6 +35,13 @@ def _recorded(metric: Instrument) -> dict[str, str]:
         "record": f"namespace:{metric.name}:{metric.across}",
         "expr": f"{metric.across} by ({by}) ({metric.name}{{{_HERE}}})",
     }
+
+
+def alert_names(chart: str) -> list[str]:
+    """In the order in which the chart's file has them."""
+    text = (CHARTS / chart / "files" / "alerts.yaml").read_text(encoding="utf-8")
+    rules: list[dict[str, Any]] = yaml.safe_load(text)
+    return [rule["alert"] for rule in rules]
 
 
 def plain_rules(charts: Path) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import Field
 from enum import Enum
 from typing import Any, get_type_hints
 
 from aggregator.settings import AggregatorSettings
 from averages_consumer.settings import AveragesConsumerSettings
+from charts.tools.rules import alert_names
 from charts.tools.values import (
     ANY_OBJECT,
     LIST_OF_OBJECTS,
@@ -232,17 +233,24 @@ def _monitor(kind: str) -> Group:
     )
 
 
-PROMETHEUS_RULE = group(
-    "PrometheusRule with the rules of files.",
-    enabled=flag(False, "Make one."),
-    labels=value({}, "Labels that a Prometheus selects by.", TEXTS_BY_NAME),
-    alertLabels=value({}, "Labels for each alert; they win over the alert's own.", TEXTS_BY_NAME),
-    disabled=value(
-        [], "Names of alerts to leave out.", {"type": "array", "items": {"type": "string"}}
-    ),
-    runbooks=text("docs/runbooks", "Where the runbooks are: each alert's runbook_url begins so."),
-    extraRules=objects("Rules besides."),
-)
+def _prometheus_rule(alerts: Sequence[str]) -> Group:
+    return group(
+        "PrometheusRule with the rules of files.",
+        enabled=flag(False, "Make one."),
+        labels=value({}, "Labels that a Prometheus selects by.", TEXTS_BY_NAME),
+        alertLabels=value(
+            {}, "Labels for each alert; they win over the alert's own.", TEXTS_BY_NAME
+        ),
+        disabled=value(
+            [], "Names of alerts to leave out.", {"type": "array", "items": {"enum": [*alerts]}}
+        ),
+        runbooks=text(
+            "docs/runbooks", "Where the runbooks are: each alert's runbook_url begins so."
+        ),
+        extraRules=objects("Rules besides."),
+    )
+
+
 DASHBOARD = group(
     "ConfigMaps with the Grafana dashboards of the whole pipeline, for Grafana's sidecar.",
     enabled=flag(False, "Make them."),
@@ -360,7 +368,7 @@ def _service(
             "networkPolicy": network,
             "podMonitor": _monitor("PodMonitor"),
             "serviceMonitor": _monitor("ServiceMonitor"),
-            "prometheusRule": PROMETHEUS_RULE,
+            "prometheusRule": _prometheus_rule(alert_names(repository.partition("/")[2])),
             **(dashboard or {}),
             "serviceAccount": SERVICE_ACCOUNT,
             "podSecurityContext": value(

@@ -63,6 +63,12 @@ WRONG: list[tuple[str, Mapping[str, Any], str]] = [
         "keda.enabled",
     ),
     ("aggregator", {"keda": {"enabled": True}}, "keda.prometheus.serverAddress"),
+    ("aggregator", {"autoscaling": {"enabled": True, "minReplicas": 9}}, "autoscaling.minReplicas"),
+    (
+        "aggregator",
+        {"prometheusRule": {"disabled": ["HourglassHourOverdu"]}},
+        "disabled",
+    ),
     (
         "producer",
         {"podMonitor": {"enabled": True}, "serviceMonitor": {"enabled": True}},

@@ -4,6 +4,13 @@
 {{- if and (($values.autoscaling).enabled) (($values.keda).enabled) -}}
 {{- fail "autoscaling.enabled and keda.enabled are both true: two autoscalers would fight over the replicas, switch one off" -}}
 {{- end -}}
+{{- range $scaler := list "autoscaling" "keda" -}}
+{{- with index $values $scaler -}}
+{{- if and .enabled (gt (int .minReplicas) (int .maxReplicas)) -}}
+{{- fail (printf "%s.minReplicas is above %s.maxReplicas: give no more than that" $scaler $scaler) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- if and $values.podMonitor.enabled $values.serviceMonitor.enabled -}}
 {{- fail "podMonitor.enabled and serviceMonitor.enabled are both true: every pod would be scraped twice, switch one off" -}}
 {{- end -}}
