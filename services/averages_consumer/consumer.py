@@ -256,9 +256,8 @@ class Consumer:
             try:
                 for average in self.gaps.check():
                     self._tell_loaded(average)
-                self.host.well("gaps")
             except WarehouseAway as error:
-                self.host.trouble("gaps", str(error))
+                log.debug("gaps: %s", error)
 
     def _refresh_topology(self) -> None:
         try:

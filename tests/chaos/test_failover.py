@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 from prometheus_client import CollectorRegistry
 
+from hourglass.averages import HourlyAverage
 from hourglass.errors import Severed
 from hourglass.keys import AVERAGES, HOUR_MS, Partition
 from hourglass.shards import ShardGauges
@@ -222,7 +223,10 @@ def test_averages_that_a_failover_took_back_are_published_again(
 
     assert any(WENT_BACK in running.said(name) for name in ("one", "other"))
     again = {average.start_ms: average for average in pipeline.averages()}
-    assert [again.get(average.start_ms) for average in published] == published
+    # Readings may have come late meanwhile, and who seals is told as it is.
+    assert [amount(again.get(average.start_ms)) for average in published] == [
+        *map(amount, published)
+    ]
     check_nothing_is_gone(pipeline, running)
 
 
@@ -254,6 +258,10 @@ def test_a_slot_moves_to_another_shard_and_back_while_it_is_in_use(
         go_on(pipeline, running)
 
     check_nothing_is_gone(pipeline, running)
+
+
+def amount(average: HourlyAverage | None) -> tuple[int, int] | None:
+    return average and (average.count, average.sum_milli_f)
 
 
 def is_master(node: Node) -> bool:

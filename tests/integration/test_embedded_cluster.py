@@ -105,7 +105,7 @@ def test_a_guard_that_is_told_to_end_takes_its_group_with_it() -> None:
         os.kill(guard.group, signal.SIGTERM)
 
         assert child.wait(10) == -signal.SIGKILL
-        assert not guard.directory.exists()
+        wait_until(lambda: not guard.directory.exists(), message="its files are left behind")
 
 
 def test_a_port_that_somebody_took_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,7 +46,8 @@ PRODUCER = ("--wait-replicas", "1", "--devices", "6", "--lanes", str(LANES))
 
 
 def command(cluster: EmbeddedCluster, user: str, *arguments: str) -> str:
-    """What the operator's command says under that user."""
+    """What the operator's command says under that user; status may find the pipeline unwell, so
+    soon after what was done to it."""
     ended = subprocess.run(
         [sys.executable, "-m", "hourglassctl", *arguments],
         env={
@@ -60,7 +61,9 @@ def command(cluster: EmbeddedCluster, user: str, *arguments: str) -> str:
         timeout=60,
         check=False,
     )
-    assert ended.returncode == 0, f"{arguments}: {ended.stderr or ended.stdout}"
+    assert ended.returncode in ((0, 1) if "status" in arguments else (0,)), (
+        f"{arguments}: {ended.stderr or ended.stdout}"
+    )
     return ended.stdout
 
 

@@ -26,13 +26,13 @@ expect(hours, 'hash')
 expect(quarantine, 'stream')
 for hour = 0, 23 do expect(KEYS[4 + hour], 'hash') end
 if not expect(stream, 'stream') then return { 'absent', '' } end
-local NUMBERS = { acknowledged = true, quarantined = true, count = true, sum = true, min = true, max = true,
-  devices = true, late = true, late_sum = true, late_min = true, late_max = true }
-local records = redis.call('HGETALL', hours)
-for i = 1, #records, 2 do
-  local name = records[i]
-  if NUMBERS[string.match(name, '^%d%d:(.*)$') or name] then need_number(records[i + 1], hours, name) end
+local names = { 'acknowledged', 'quarantined' }
+for hour = 0, 23 do
+  for _, each in ipairs({ 'count', 'sum', 'min', 'max', 'devices', 'late', 'late_sum', 'late_min', 'late_max' }) do
+    names[#names + 1] = string.format('%02d:%s', hour, each)
+  end
 end
+for i, value in ipairs(redis.call('HMGET', hours, unpack(names))) do need_number(value, hours, names[i]) end
 
 local function minus(sum)
   if sum == '0' then return sum end -- Redis takes no '-0' for an integer

@@ -49,6 +49,9 @@ end
 local first = redis.call('ZRANGEBYSCORE', published, hour, hour)[1]
 if first == member then return 'known' end
 if first then return note(revisions) and 'revised' or 'known' end
-local oldest = redis.call('ZRANGE', published, 0, 0, 'WITHSCORES')[2]
-if redis.call('ZCARD', published) >= remembered and tonumber(hour) < tonumber(oldest) then return 'known' end
+local function of_those_published(at)
+  return redis.call('ZRANGEBYSCORE', published, '-inf', '+inf', 'WITHSCORES', 'LIMIT', at, 1)[2]
+end
+local is_full = of_those_published(remembered - 1)
+if is_full and tonumber(hour) < tonumber(of_those_published(0)) then return 'known' end
 return note(too_late) and 'too late' or 'known'

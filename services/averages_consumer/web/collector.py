@@ -109,14 +109,14 @@ def survey(cluster: Cluster, clock: PipelineClock) -> Survey:
     overview = look(cluster, instant)
     kept = recorded(cluster, instant, kept_ms=RECORDS_KEPT_MS)
     commands = [
-        *(("HGET", partition.hours, "quarantined") for partition in kept),
+        *(("HMGET", partition.hours, "quarantined") for partition in kept),
         ("ZCARD", REVISIONS),
         ("ZCARD", TOO_LATE),
     ]
     numbers: list[int] = []
-    for (_, key, *_), reply in zip(commands, cluster.pipeline(commands), strict=True):
+    for (name, key, *_), reply in zip(commands, cluster.pipeline(commands), strict=True):
         try:
-            numbers.append(int(reply or 0))
+            numbers.append(int((reply[0] if name == "HMGET" else reply) or 0))
         except (TypeError, ValueError):  # an error in place of a reply, or of a number
             raise Damaged(
                 f"{key} is not what the pipeline put there: rename or delete it"
