@@ -62,7 +62,7 @@ def test_it_finds_readings_that_somebody_took_away() -> None:
         def left_unread() -> list[bytes]:
             """Once what they had asked for before they stopped is delivered."""
             found = unread()
-            time.sleep(0.5)
+            time.sleep(2.0)
             return found if found == unread() else []
 
         stage.redis.call("XDEL", stream, *wait(left_unread, "three are unread"))

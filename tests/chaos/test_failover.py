@@ -21,7 +21,7 @@ from tests.services import Services, services
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.chaos
-failing_over = pytest.mark.embedded(replicas=1, persistence=True, node_timeout_ms=1000)
+failing_over = pytest.mark.embedded(replicas=1, persistence=True, node_timeout_ms=2000)
 #: No node is called failing because the machine has no time for it.
 steady = pytest.mark.embedded(replicas=1, node_timeout_ms=15_000)
 
