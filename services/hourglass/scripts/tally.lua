@@ -32,9 +32,9 @@ end
 -- What the hours of the tallies hold; refuses before anything has changed.
 local function records_of(hours, tallies)
   local records = {}
-  for _, name in ipairs({ 'acknowledged', 'quarantined' }) do
-    need_number(redis.call('HGET', hours, name), hours, name)
-  end
+  local totals = redis.call('HMGET', hours, 'acknowledged', 'quarantined')
+  need_number(totals[1], hours, 'acknowledged')
+  need_number(totals[2], hours, 'quarantined')
   for i, tally in ipairs(tallies) do
     expect(KEYS[3 + i], 'hash')
     local h = string.format('%02d:', tally[1])
