@@ -11,10 +11,10 @@ from redis.cluster import ClusterNode, RedisCluster
 
 from hourglass.address import Address
 from hourglassctl.embedded import EmbeddedCluster
-from tests import providers
-from tests.leftovers import keys_kept_for_ever
-from tests.pipeline import Pipeline
-from tests.providers import Provider, Unavailable
+from tests.support import providers
+from tests.support.leftovers import keys_kept_for_ever
+from tests.support.pipeline import Pipeline
+from tests.support.providers import Provider, Unavailable
 
 _PROVIDER = pytest.StashKey[Provider | Unavailable]()
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from hourglassctl.guard import Guard
-from tests.waiting import PATIENCE_S
+from tests.support.waiting import PATIENCE_S
 
 TUTORIAL = Path(__file__).resolve().parents[2] / "docs" / "tutorial.md"
 #: The one block that is not run: whoever runs the tests has done it.

@@ -15,7 +15,7 @@ from hourglassctl import formation
 from hourglassctl.embedded import EmbeddedCluster
 from tests.images.engine import CONFINED, EngineError, container, docker, have
 from tests.images.test_contents import PACKAGES, SERVICES
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.images, pytest.mark.timeout(900)]
 

@@ -14,7 +14,7 @@ from redis import AuthenticationError, Redis, RedisError
 from hourglassctl.formation import free_ports
 from hourglassctl.guard import Guard
 from hourglassctl.redis_server import find_server
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 USERS = Path(__file__).parents[2] / "charts/redis-cluster-dev/files/auth.sh"
 TWO_WRITES = "redis.call('SET', KEYS[1], '1') redis.call('SET', KEYS[2], '2')"

@@ -19,8 +19,8 @@ from hourglass.keys import AVERAGES, AVERAGES_GROUP, GROUP, HOUR_MS, PUBLISHED
 from hourglass.settings import invoke
 from hourglassctl.__main__ import application
 from producer.batch import Batcher
-from tests.pipeline import DAY, NEXT_DAY, Pipeline, at, batch_of, publish, reading, tick
-from tests.replica import Copy
+from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at, batch_of, publish, reading, tick
+from tests.support.replica import Copy
 
 
 @pytest.fixture

@@ -35,8 +35,8 @@ from hourglass.errors import Severed, Unreachable
 from hourglass.faults import VARIABLE
 from hourglass.keys import AVERAGES, AVERAGES_GROUP, AVERAGES_KEPT, HOUR_MS, PUBLISHED
 from hourglassctl.embedded_postgres import Postgres
-from tests.services import PROMPT_S, Services, services
-from tests.waiting import wait_until
+from tests.support.services import PROMPT_S, Services, services
+from tests.support.waiting import wait_until
 
 START_MS = 1_735_689_600_000
 FAR_MS = START_MS + 10_000 * HOUR_MS

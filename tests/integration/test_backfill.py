@@ -21,8 +21,8 @@ from hourglass.averages import HourlyAverage, HourRecord
 from hourglass.keys import AVERAGES, HOUR_MS, PUBLISHED, TOO_LATE, iso
 from hourglass.publication import Result
 from hourglassctl.backfill import backfill, believed
-from tests.pipeline import DAY, Pipeline, at, reading
-from tests.snapshots import record
+from tests.support.pipeline import DAY, Pipeline, at, reading
+from tests.support.snapshots import record
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 EVER = range(4 * 10**12)

@@ -16,8 +16,8 @@ from hourglassctl import formation
 from hourglassctl.embedded import EmbeddedCluster
 from producer.batch import Batch, Batcher
 from producer.publisher import Outcome, Publisher
-from tests.pipeline import DAY, NEXT_DAY, Pipeline, at, reading
-from tests.replica import Copy
+from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at, reading
+from tests.support.replica import Copy
 
 #: More than any run sends.
 ENOUGH = 200

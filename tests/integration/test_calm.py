@@ -10,8 +10,8 @@ from aggregator import sealer as sealer_module
 from aggregator.sealer import Sealer
 from hourglass.clock import ClockSpec, Mode
 from hourglass.cluster import Cluster
-from tests.pipeline import NEXT_DAY, Pipeline, at, reading
-from tests.waiting import wait_until
+from tests.support.pipeline import NEXT_DAY, Pipeline, at, reading
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture

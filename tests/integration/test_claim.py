@@ -12,8 +12,8 @@ from hourglass.groups import reap
 from hourglass.keys import GROUP
 from hourglass.readings import Rules
 from hourglassctl.quarantine import quarantined
-from tests.pipeline import DAY, Pipeline, at, reading
-from tests.waiting import wait_until
+from tests.support.pipeline import DAY, Pipeline, at, reading
+from tests.support.waiting import wait_until
 
 HALF_A_MINUTE_MS = 30_000
 

@@ -7,7 +7,7 @@ import pytest
 from hourglass.keys import CLOCK
 from hourglass.settings import invoke
 from hourglassctl.__main__ import application
-from tests.pipeline import DAY, Pipeline, reading
+from tests.support.pipeline import DAY, Pipeline, reading
 
 
 def run(*arguments: str) -> int:

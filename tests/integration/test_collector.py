@@ -15,9 +15,9 @@ from averages_consumer.warehouse import Warehouse
 from averages_consumer.web.board import Board, Documents
 from averages_consumer.web.collector import Collector, survey
 from hourglass.keys import DAY_MS, iso
-from tests.pipeline import DAY, Pipeline, at, reading
-from tests.snapshots import average
-from tests.waiting import wait_until
+from tests.support.pipeline import DAY, Pipeline, at, reading
+from tests.support.snapshots import average
+from tests.support.waiting import wait_until
 
 
 class Bystander:

@@ -16,7 +16,7 @@ from hourglass.keys import GROUP
 from hourglass.scripts import Script, packed
 from hourglassctl import formation
 from hourglassctl.embedded import EmbeddedCluster
-from tests.pipeline import DAY, Pipeline, at, reading
+from tests.support.pipeline import DAY, Pipeline, at, reading
 
 TEN = [reading(at(0, 0, second), 50 + second / 10) for second in range(10)]
 TEN_SUM = sum(each.milli_f for each in TEN)

@@ -10,7 +10,7 @@ from hourglass.keys import REVISIONS
 from hourglass.publication import results
 from hourglass.settings import invoke
 from hourglassctl.__main__ import application
-from tests.pipeline import DAY, NEXT_DAY, Pipeline, at, reading
+from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at, reading
 
 
 @pytest.mark.parametrize("damage", ["a record", "a set"])

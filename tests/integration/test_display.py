@@ -17,9 +17,9 @@ from averages_consumer.report import line
 from hourglass.errors import Unreachable
 from hourglass.keys import AVERAGES, iso
 from hourglassctl.embedded import EmbeddedCluster
-from tests.pipeline import DAY, Pipeline
-from tests.snapshots import average
-from tests.waiting import wait_until
+from tests.support.pipeline import DAY, Pipeline
+from tests.support.snapshots import average
+from tests.support.waiting import wait_until
 
 PATIENCE_S = 30
 

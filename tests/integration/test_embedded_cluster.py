@@ -20,7 +20,7 @@ from hourglassctl import formation
 from hourglassctl.embedded import ClusterNotFormed, EmbeddedCluster
 from hourglassctl.formation import HOST
 from hourglassctl.guard import Guard
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 
 def connect(cluster: EmbeddedCluster) -> Any:

@@ -9,8 +9,8 @@ import pytest
 from hourglass.clock import ClockSpec, Instant, Mode
 from hourglass.keys import PARTITIONS, RETENTION_MS, Partition
 from hourglass.partitions import enter
-from tests.pipeline import DAY, NEXT_DAY, Pipeline, at, day_after, reading
-from tests.waiting import wait_until
+from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at, day_after, reading
+from tests.support.waiting import wait_until
 
 TWO_DAYS_S = 2 * 86_400
 CLOCKS: dict[str, Callable[[Pipeline], Instant]] = {

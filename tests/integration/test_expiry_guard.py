@@ -10,9 +10,9 @@ from collections.abc import Generator
 
 import pytest
 
-from tests.pipeline import DAY, NEXT_DAY, Pipeline, at, reading
-from tests.services import Services, services
-from tests.waiting import wait_until
+from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at, reading
+from tests.support.services import Services, services
+from tests.support.waiting import wait_until
 
 LEFT = "hourglass_uncounted_expire_in_hours"
 SAID = re.compile(r"^readings that are not counted yet expire in ([0-9.]+) hours$", re.MULTILINE)

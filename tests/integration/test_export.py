@@ -21,7 +21,7 @@ from averages_consumer.table import HourRow
 from averages_consumer.warehouse import Warehouse
 from hourglass.keys import HOUR_MS
 from hourglassctl.export import Format, write
-from tests.snapshots import DAY, average, row
+from tests.support.snapshots import DAY, average, row
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

@@ -10,8 +10,8 @@ import pytest
 
 from hourglass.feed import Feed, News
 from hourglass.keys import AVERAGES
-from tests.pipeline import Pipeline
-from tests.snapshots import average
+from tests.support.pipeline import Pipeline
+from tests.support.snapshots import average
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import pytest
 
 from hourglass.keys import HOUR_MS, Partition
 from hourglass.readings import Rules
-from tests.pipeline import DAY, NEXT_DAY, Pipeline, at, reading
-from tests.services import services
-from tests.waiting import wait_until
+from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at, reading
+from tests.support.services import services
+from tests.support.waiting import wait_until
 
 
 def test_a_plain_xadd_counts_at_the_time_of_its_arrival(pipeline: Pipeline) -> None:

@@ -11,9 +11,9 @@ from hourglassctl import formation
 from hourglassctl.embedded import EmbeddedCluster, Node
 from producer.batch import Batch, Batcher
 from producer.publisher import Outcome, Publisher
-from tests.pipeline import DAY, Pipeline, at, batch_of, publish, reading
-from tests.services import services
-from tests.waiting import wait_until
+from tests.support.pipeline import DAY, Pipeline, at, batch_of, publish, reading
+from tests.support.services import services
+from tests.support.waiting import wait_until
 
 
 def length(pipeline: Pipeline) -> int:

@@ -23,9 +23,9 @@ from hourglassctl.quarantine import quarantined, redrive
 from hourglassctl.replay import DataSet, replay
 from hourglassctl.reset import reset
 from producer.bank import Tick
-from tests.pipeline import DAY, NEXT_DAY, Pipeline, Writer, at, reading
-from tests.services import services
-from tests.waiting import wait_until
+from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, Writer, at, reading
+from tests.support.services import services
+from tests.support.waiting import wait_until
 
 LANES = 3
 

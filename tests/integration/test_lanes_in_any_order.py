@@ -13,7 +13,7 @@ from aggregator.commit import Delivery
 from aggregator.sealer import Sealer
 from hourglass.keys import PARTITIONS, Partition
 from hourglass.readings import Entry
-from tests.pipeline import DAY, Pipeline, Writer, at, reading
+from tests.support.pipeline import DAY, Pipeline, Writer, at, reading
 
 HOURS = 4
 WANTED = (1, 3, 4)

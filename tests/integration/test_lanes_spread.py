@@ -13,7 +13,7 @@ from hourglass.lanes import place
 from hourglass.readings import Reading
 from hourglassctl import formation
 from hourglassctl.embedded import EmbeddedCluster
-from tests.pipeline import DAY, Pipeline, reading
+from tests.support.pipeline import DAY, Pipeline, reading
 
 DEVICES_PER_LANE = 3
 READINGS_PER_DEVICE = 60

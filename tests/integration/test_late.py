@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hourglass.keys import iso
-from tests.pipeline import Pipeline, at, reading
+from tests.support.pipeline import Pipeline, at, reading
 
 
 def an_hour_published(pipeline: Pipeline) -> None:

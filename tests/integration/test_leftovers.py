@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from redis.cluster import RedisCluster
 
-from tests.leftovers import keys_kept_for_ever
+from tests.support.leftovers import keys_kept_for_ever
 
 
 def test_a_key_without_ttl_is_found_on_whatever_master_it_lies(redis: RedisCluster) -> None:

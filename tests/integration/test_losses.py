@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import pytest
 
 from aggregator.losses import look
-from tests.pipeline import DAY, Pipeline, at, day_after, reading
-from tests.services import services
-from tests.waiting import wait_until
+from tests.support.pipeline import DAY, Pipeline, at, day_after, reading
+from tests.support.services import services
+from tests.support.waiting import wait_until
 
 NEXT_DAY = day_after(DAY, 1)
 

@@ -21,9 +21,9 @@ from hourglass.partitions import candidates
 from hourglass.survey import oldest_waiting_ms, survey
 from hourglassctl.embedded import EmbeddedCluster
 from hourglassctl.reference import SERVICES
-from tests.pipeline import DAY, Pipeline, at, day_after, reading
-from tests.services import Services, services
-from tests.waiting import wait_until
+from tests.support.pipeline import DAY, Pipeline, at, day_after, reading
+from tests.support.services import Services, services
+from tests.support.waiting import wait_until
 
 #: An hour passes in a second.
 SPEED = 3600
@@ -158,7 +158,7 @@ def test_collecting_takes_as_many_round_trips_for_forty_partitions_as_for_four(
         assert not commands(embedded.url) & {"scan", "keys", "xreadgroup"}
 
 
-@pytest.mark.chaos
+@pytest.mark.system
 @pytest.mark.embedded(node_timeout_ms=60_000)
 def test_while_redis_is_away_metrics_answer_and_say_so(embedded: EmbeddedCluster) -> None:
     with Pipeline(embedded.url) as pipeline, services(embedded.url) as running:

@@ -9,9 +9,9 @@ from redis.exceptions import ResponseError
 
 from aggregator.reader import Found
 from hourglass.keys import GROUP
-from tests.pipeline import DAY, Pipeline, at, reading
-from tests.services import services
-from tests.waiting import wait_until
+from tests.support.pipeline import DAY, Pipeline, at, reading
+from tests.support.services import services
+from tests.support.waiting import wait_until
 
 
 def destroy_group(pipeline: Pipeline) -> None:

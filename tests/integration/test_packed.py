@@ -19,7 +19,7 @@ from hourglassctl.quarantine import quarantined, redrive
 from producer.bank import Tick
 from producer.packer import Packer
 from producer.publisher import Outcome
-from tests.pipeline import DAY, Pipeline, at, publish, reading, tick
+from tests.support.pipeline import DAY, Pipeline, at, publish, reading, tick
 
 WIDE = Rules(max_milli_f=1_000 * MILLI)
 

@@ -18,11 +18,11 @@ from averages_consumer.web.server import MOST_CONNECTIONS
 from averages_consumer.web.viewers import MOST_VIEWERS
 from hourglass.keys import AVERAGES, CLOCK, HOUR_MS, REVISIONS, iso
 from hourglassctl.embedded import EmbeddedCluster
-from tests.browsing import ask, connection, looking_on
-from tests.pipeline import DAY, Pipeline, at, reading
-from tests.services import Services, services
-from tests.snapshots import average
-from tests.waiting import wait_until
+from tests.support.browsing import ask, connection, looking_on
+from tests.support.pipeline import DAY, Pipeline, at, reading
+from tests.support.services import Services, services
+from tests.support.snapshots import average
+from tests.support.waiting import wait_until
 
 NAME = "averages-consumer"
 

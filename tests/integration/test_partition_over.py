@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from hourglass.keys import DAY_MS, PARTITIONS
-from tests.pipeline import DAY, Pipeline, at, day_after, reading
-from tests.services import services
-from tests.waiting import wait_until
+from tests.support.pipeline import DAY, Pipeline, at, day_after, reading
+from tests.support.services import services
+from tests.support.waiting import wait_until
 
 SERIES = (
     f'hourglass_stream_length{{stream="{DAY.stream}"}}',

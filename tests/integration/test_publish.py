@@ -24,8 +24,8 @@ from hourglass.keys import (
     Partition,
 )
 from hourglassctl.replay import DataSet, replay
-from tests.pipeline import DAY, NEXT_DAY, Pipeline, at, day_after, reading
-from tests.replica import Copy
+from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at, day_after, reading
+from tests.support.replica import Copy
 
 OF_THE_AVERAGES = (AVERAGES, FRONTIER, PUBLISHED, REVISIONS, TOO_LATE)
 OF_THE_DAY = (DAY.stream, DAY.hours, *(DAY.devices(hour) for hour in range(24)))

@@ -8,9 +8,9 @@ import pytest
 
 from hourglass.readings import Reason, Rules
 from hourglassctl.quarantine import quarantined
-from tests.pipeline import DAY, NEXT_DAY, Pipeline, at, reading
-from tests.services import services
-from tests.waiting import wait_until
+from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at, reading
+from tests.support.services import services
+from tests.support.waiting import wait_until
 
 NOON = at(12)
 UNUSABLE: list[tuple[dict[str, Any], Reason]] = [

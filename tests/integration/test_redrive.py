@@ -15,7 +15,7 @@ from hourglass.survey import survey
 from hourglassctl import recount
 from hourglassctl.__main__ import application
 from hourglassctl.quarantine import quarantined, redrive
-from tests.pipeline import DAY, Pipeline, at, reading
+from tests.support.pipeline import DAY, Pipeline, at, reading
 
 WIDE = Rules(max_milli_f=1_000 * MILLI)
 

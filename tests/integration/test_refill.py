@@ -15,9 +15,9 @@ from averages_consumer.warehouse import Warehouse
 from hourglass.averages import HourlyAverage
 from hourglass.keys import AVERAGES, AVERAGES_GROUP, AVERAGES_KEPT, HOUR_MS, HOURS, Partition
 from hourglassctl.replay import DataSet, replay
-from tests.pipeline import DAY, Pipeline, day_after
-from tests.services import Services, services
-from tests.waiting import wait_until
+from tests.support.pipeline import DAY, Pipeline, day_after
+from tests.support.services import Services, services
+from tests.support.waiting import wait_until
 
 NAMES = ("one", "other")
 WHENEVER = datetime(2025, 2, 3, tzinfo=UTC)

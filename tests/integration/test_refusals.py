@@ -16,7 +16,7 @@ import pytest
 
 from hourglassctl.formation import free_ports
 from hourglassctl.redis_server import find_server
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 COMMANDS = {
     "hourglass-producer": ("producer",),

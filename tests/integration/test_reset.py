@@ -10,7 +10,7 @@ from redis.cluster import RedisCluster
 
 from hourglass.settings import invoke
 from hourglassctl.__main__ import application
-from tests.pipeline import DAY, NEXT_DAY, Pipeline, at, reading
+from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at, reading
 
 OTHERS = (
     "temps",

@@ -15,11 +15,11 @@ from averages_consumer.revisions import Revisions
 from averages_consumer.table import HourRow
 from averages_consumer.warehouse import Warehouse
 from hourglass.keys import DAY_MS, GROUP, PARTITIONS
-from tests.at_once import at_once
-from tests.browsing import ask
-from tests.pipeline import DAY, Pipeline, at, reading
-from tests.services import services
-from tests.waiting import wait_until
+from tests.support.at_once import at_once
+from tests.support.browsing import ask
+from tests.support.pipeline import DAY, Pipeline, at, reading
+from tests.support.services import services
+from tests.support.waiting import wait_until
 
 WORKER = 'hourglass_trouble{worker="revisions"}'
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)

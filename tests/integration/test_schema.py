@@ -17,8 +17,8 @@ from averages_consumer.table import hourly_averages, metadata, row_of
 from averages_consumer.warehouse import Warehouse, WarehouseAway
 from hourglass.errors import Misconfigured
 from hourglass.keys import HOURS
-from tests.at_once import at_once
-from tests.snapshots import DAY, average
+from tests.support.at_once import at_once
+from tests.support.snapshots import DAY, average
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 FIRST_VERSION = """

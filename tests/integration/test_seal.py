@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hourglass.clock import ClockSpec, Mode
-from tests.pipeline import DAY, NEXT_DAY, Pipeline, at, reading
+from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at, reading
 
 
 def sealed(pipeline: Pipeline) -> list[int]:

@@ -18,10 +18,10 @@ import pytest
 
 from hourglassctl.embedded import EmbeddedCluster
 from hourglassctl.embedded_postgres import Postgres
-from tests.pipeline import Pipeline, at
-from tests.services import Services, services
-from tests.users import PASSWORD, acl_file
-from tests.waiting import wait_until
+from tests.support.pipeline import Pipeline, at
+from tests.support.services import Services, services
+from tests.support.users import PASSWORD, acl_file
+from tests.support.waiting import wait_until
 
 REDIS_SECRET = PASSWORD
 SERVICES = {"producer": "producer", "aggregator": "aggregator", "consumer": "averages_consumer"}
@@ -79,7 +79,7 @@ def said_by(running: Services) -> list[str]:
     return texts
 
 
-@pytest.mark.chaos
+@pytest.mark.system
 def test_nothing_that_goes_wrong_reveals_a_secret(
     guarded: EmbeddedCluster, postgres: Postgres
 ) -> None:

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from hourglass.keys import GROUP
-from tests.pipeline import DAY, NEXT_DAY, Pipeline, at, day_after, reading
-from tests.services import PROMPT_S, services
-from tests.waiting import wait_until
+from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at, day_after, reading
+from tests.support.services import PROMPT_S, services
+from tests.support.waiting import wait_until
 
 DAYS = (DAY, NEXT_DAY, day_after(NEXT_DAY))
 

@@ -12,8 +12,8 @@ from redis.crc import key_slot
 
 from hourglass.cluster import Cluster, Link
 from hourglass.scripts import Script
-from tests.every_script import SCRIPTS, use_every_script
-from tests.pipeline import DAY, Pipeline, at, day_after, reading
+from tests.support.every_script import SCRIPTS, use_every_script
+from tests.support.pipeline import DAY, Pipeline, at, day_after, reading
 
 TEN_DAYS = [day_after(DAY, days) for days in range(10)]
 

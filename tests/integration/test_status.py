@@ -18,9 +18,9 @@ from hourglass.keys import AVERAGES, AVERAGES_GROUP, GROUP, HOUR_MS
 from hourglassctl import silence
 from hourglassctl.silence import Silence, silent
 from hourglassctl.status import Consumer, gather, process_of, together
-from tests.pipeline import DAY, NEXT_DAY, Pipeline, at, reading
-from tests.services import services
-from tests.waiting import PATIENCE_S, wait_until
+from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at, reading
+from tests.support.services import services
+from tests.support.waiting import PATIENCE_S, wait_until
 
 COMMAND = [sys.executable, "-m", "hourglassctl", "status", "--redis-url"]
 

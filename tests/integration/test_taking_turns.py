@@ -10,7 +10,7 @@ from redis.exceptions import ResponseError
 from aggregator.hands import Hands
 from hourglass.keys import GROUP
 from hourglass.readings import Rules
-from tests.pipeline import DAY, Pipeline, at, reading
+from tests.support.pipeline import DAY, Pipeline, at, reading
 
 
 def hands(pipeline: Pipeline, name: str = "porch") -> Hands:

@@ -16,10 +16,10 @@ from redis.connection import SSLConnection
 
 from hourglass.address import Tls
 from hourglass.connecting import connect
-from tests.services import services
-from tests.tls_cluster import Authority, NoTls, TlsCluster, tls_cluster
-from tests.users import PASSWORD
-from tests.waiting import wait_until
+from tests.support.services import services
+from tests.support.tls_cluster import Authority, NoTls, TlsCluster, tls_cluster
+from tests.support.users import PASSWORD
+from tests.support.waiting import wait_until
 
 LOADED = "hourglass_averages_loaded_total"
 

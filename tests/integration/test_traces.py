@@ -12,10 +12,10 @@ import pytest
 
 from hourglass.keys import AVERAGES, PARTITIONS
 from hourglassctl.embedded import EmbeddedCluster
-from tests.collector import Collector, Received, collector_over_grpc, collector_over_http
-from tests.pipeline import DAY, Pipeline
-from tests.services import Services, services
-from tests.waiting import wait_until
+from tests.support.collector import Collector, Received, collector_over_grpc, collector_over_http
+from tests.support.pipeline import DAY, Pipeline
+from tests.support.services import Services, services
+from tests.support.waiting import wait_until
 
 #: An hour in three seconds.
 SPEED = 1200

@@ -32,10 +32,10 @@ from hourglass.keys import (
 )
 from hourglassctl.embedded import EmbeddedCluster, Node
 from hourglassctl.replay import DataSet, replay
-from tests.pipeline import DAY, Pipeline, at
-from tests.services import Services, services
-from tests.users import FILE, PASSWORD, acl_file, denials, names
-from tests.waiting import wait_until
+from tests.support.pipeline import DAY, Pipeline, at
+from tests.support.services import Services, services
+from tests.support.users import FILE, PASSWORD, acl_file, denials, names
+from tests.support.waiting import wait_until
 
 SPEED = 1800.0
 COUNTED = "hourglass_readings_counted_total"
@@ -96,7 +96,7 @@ def guarded(tmp_path: Path, redis_binary: Path | None) -> Generator[EmbeddedClus
         yield cluster
 
 
-@pytest.mark.chaos
+@pytest.mark.system
 @pytest.mark.timeout(300)
 def test_the_pipeline_needs_nothing_that_its_users_may_not_do(
     guarded: EmbeddedCluster, tmp_path: Path

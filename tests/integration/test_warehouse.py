@@ -21,9 +21,9 @@ from hourglass.errors import Misconfigured
 from hourglass.keys import HOUR_MS
 from hourglass.runtime import STUCK_S
 from hourglassctl.embedded_postgres import Postgres
-from tests.at_once import at_once
-from tests.proxy import Proxy
-from tests.waiting import wait_until
+from tests.support.at_once import at_once
+from tests.support.proxy import Proxy
+from tests.support.waiting import wait_until
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
 START_MS = int(START.timestamp()) * 1000

@@ -14,8 +14,8 @@ import pytest
 from hourglass.cluster import Cluster, Link
 from hourglass.errors import Damaged
 from hourglass.scripts import Script, packed
-from tests.every_script import SCRIPTS, use_every_script
-from tests.pipeline import Pipeline
+from tests.support.every_script import SCRIPTS, use_every_script
+from tests.support.pipeline import Pipeline
 
 #: No whole numbers.
 NUMBERS = ("", "soon", "-1", "1.5", "1e3", "1" * 17)

@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.kubernetes.cluster import ClusterError, Manifest, Namespace, run
 from tests.kubernetes.ledger import Ledger, Tally
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICES = ("producer", "aggregator", "averages-consumer")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from tests.kubernetes.cluster import Manifest, Namespace
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 #: A pod's status follows its end within moments.
 LAST_WORD_S = 60.0

@@ -15,8 +15,8 @@ from hourglass.averages import HourlyAverage
 from hourglass.cluster import Cluster
 from hourglass.connecting import connect
 from hourglass.keys import AVERAGES, FRONTIER, HOUR_MS
-from tests.services import Services, services
-from tests.waiting import wait_until
+from tests.support.services import Services, services
+from tests.support.waiting import wait_until
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from averages_consumer.web.board import Board
 from averages_consumer.web.snapshot import REDIS_STALE_MS
 from hourglass.clock import Instant
 from hourglass.errors import Unreachable
-from tests.snapshots import instant, survey
+from tests.support.snapshots import instant, survey
 
 
 class NoClock:

@@ -12,7 +12,7 @@ from openapi_spec_validator import validate
 
 from averages_consumer.web import openapi, view
 from averages_consumer.web.board import NAMES
-from tests.snapshots import PERIOD_S, snapshot, state, survey
+from tests.support.snapshots import PERIOD_S, snapshot, state, survey
 
 DESCRIPTION: dict[str, Any] = json.loads(openapi.ENCODED)
 

@@ -18,8 +18,8 @@ from starlette.routing import Route
 from averages_consumer.web import server as module
 from averages_consumer.web.server import PageServer
 from hourglass.errors import Misconfigured
-from tests.browsing import ask
-from tests.waiting import wait_until
+from tests.support.browsing import ask
+from tests.support.waiting import wait_until
 
 PIECE = b"x" * 100_000
 

@@ -17,7 +17,7 @@ from averages_consumer.web.snapshot import (
 from averages_consumer.web.troubles import PATIENCE_MS, STUCK_MS, troubles
 from hourglass.clock import Mode
 from hourglass.keys import DAY_MS, HOUR_MS
-from tests.snapshots import (
+from tests.support.snapshots import (
     DAY,
     NOW_MS,
     averages_state,

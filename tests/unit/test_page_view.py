@@ -16,7 +16,7 @@ from averages_consumer.web.snapshot import REDIS_STALE_MS, WAREHOUSE_STALE_MS
 from hourglass.averages import HourRecord
 from hourglass.clock import Mode
 from hourglass.keys import DAY_MS, HOUR_MS, Partition
-from tests.snapshots import (
+from tests.support.snapshots import (
     DAY,
     NOW_MS,
     PERIOD_S,

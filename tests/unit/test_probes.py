@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry, Counter
 
 from hourglass.errors import Misconfigured
 from hourglass.probes import CONNECTIONS, Probes
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 HOST = "127.0.0.1"
 #: Far more than a socket's buffers hold.

@@ -8,7 +8,7 @@ import pytest
 
 from hourglassctl.guard import Guard
 from hourglassctl.processes import Processes
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 SAYS = "import os; print(sorted(n for n in os.environ if n.startswith(('HOURGLASS_', 'OTEL_'))))"
 

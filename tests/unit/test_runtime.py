@@ -29,7 +29,7 @@ from hourglass.runtime import Service
 from hourglass.settings import ServiceSettings, add_command, application, invoke
 from hourglass.shards import ShardGauges
 from hourglass.traffic import Traffic
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 HOST = "127.0.0.1"
 #: Nobody listens on the port of discarded datagrams.

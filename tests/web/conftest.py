@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from tests.pipeline import Pipeline, at, reading
-from tests.services import Services, services
-from tests.visiting import (
+from tests.support.pipeline import Pipeline, at, reading
+from tests.support.services import Services, services
+from tests.support.visiting import (
     NAME,
     PATIENCE_MS,
     PROGRAMS,

@@ -14,10 +14,10 @@ from playwright.sync_api import sync_playwright
 from hourglass.keys import HOUR_MS
 from hourglassctl.embedded import EmbeddedCluster
 from hourglassctl.replay import DataSet
-from tests.pipeline import Pipeline
-from tests.services import services
-from tests.visiting import Visitor, chromium, serve
-from tests.waiting import wait_until
+from tests.support.pipeline import Pipeline
+from tests.support.services import services
+from tests.support.visiting import Visitor, chromium, serve
+from tests.support.waiting import wait_until
 
 DATA = DataSet(days=5, devices=3)
 LATER_MS = 40 * 60_000

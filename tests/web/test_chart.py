@@ -13,12 +13,12 @@ from playwright.sync_api import Page, expect
 from averages_consumer.table import HourRow, revised
 from averages_consumer.warehouse import Warehouse
 from hourglass.keys import DAY_MS, HOUR_MS, iso
-from tests.browsing import ask
-from tests.pipeline import DAY, Pipeline, at, reading
-from tests.services import Services
-from tests.snapshots import record
-from tests.visiting import Visitor, serve, settled, unlike, violations
-from tests.waiting import wait_until
+from tests.support.browsing import ask
+from tests.support.pipeline import DAY, Pipeline, at, reading
+from tests.support.services import Services
+from tests.support.snapshots import record
+from tests.support.visiting import Visitor, serve, settled, unlike, violations
+from tests.support.waiting import wait_until
 
 SERIES = ("maximum", "minimum", "average", "in progress", "revised")
 

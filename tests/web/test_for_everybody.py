@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.pipeline import DAY, Pipeline, at, reading
-from tests.services import Services
-from tests.visiting import Visitor, serve, settled, unlike, violations
-from tests.waiting import wait_until
+from tests.support.pipeline import DAY, Pipeline, at, reading
+from tests.support.services import Services
+from tests.support.visiting import Visitor, serve, settled, unlike, violations
+from tests.support.waiting import wait_until
 
 PHONE: dict[str, Any] = {
     "viewport": {"width": 320, "height": 640},

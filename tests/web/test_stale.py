@@ -10,10 +10,10 @@ from playwright.sync_api import expect
 from averages_consumer.web.snapshot import REDIS_STALE_MS
 from hourglassctl.embedded import EmbeddedCluster
 from hourglassctl.formation import free_ports
-from tests.browsing import ask
-from tests.pipeline import DAY, Pipeline, at, reading
-from tests.services import Services, services
-from tests.visiting import NAME, Visitor, serve, unlike, violations
+from tests.support.browsing import ask
+from tests.support.pipeline import DAY, Pipeline, at, reading
+from tests.support.services import Services, services
+from tests.support.visiting import NAME, Visitor, serve, unlike, violations
 
 LOOKING = {
     "code": "looking",

@@ -208,14 +208,14 @@ FAULTS = (
         ),
         rests_on="a producer says with each batch what it was told before: "
         "`producer/scripts/ingest.lua`",
-        proof="tests/chaos/test_flushed.py::test_audit_says_exactly_how_many_readings_are_gone",
+        proof="tests/system/test_flushed.py::test_audit_says_exactly_how_many_readings_are_gone",
     ),
     Fault(
         name="wrong-type",
         what="a companion key of another type",
         act=wrong_type,
         rests_on="scripts look before they change anything: `hourglass/scripts/prelude.lua`",
-        proof="tests/chaos/test_damaged_keys.py::"
+        proof="tests/system/test_damaged_keys.py::"
         "test_yesterday_is_published_and_today_follows_when_its_key_is_gone",
     ),
     Fault(
@@ -224,7 +224,7 @@ FAULTS = (
         act=poison,
         rests_on="what cannot be used goes to quarantine in the step that acknowledges it: "
         "`aggregator/scripts/commit.lua`",
-        proof="tests/chaos/test_poison.py::"
+        proof="tests/system/test_poison.py::"
         "test_a_hundred_thousand_bad_readings_in_a_row_take_no_room_and_little_time",
     ),
     Fault(
@@ -233,7 +233,7 @@ FAULTS = (
         act=wrong_times,
         rests_on="late readings are recorded, those of the future quarantined: "
         "`hourglass/readings.py`",
-        proof="tests/chaos/test_clocks.py::"
+        proof="tests/system/test_clocks.py::"
         "test_a_writer_two_hours_ahead_is_quarantined_and_one_two_hours_behind_is_late",
     ),
     Fault(
@@ -241,7 +241,7 @@ FAULTS = (
         what="pods whose clocks are two hours ahead, two behind, and jumping",
         act=wrong_pods,
         rests_on="time is Redis' TIME through the pipeline clock: `hourglass/clock.py`",
-        proof="tests/chaos/test_clocks.py::"
+        proof="tests/system/test_clocks.py::"
         "test_a_pod_whose_clock_leaps_does_its_work_like_any_other",
     ),
     Fault(
@@ -250,7 +250,7 @@ FAULTS = (
         act=leap,
         rests_on="a barrier is set when an hour is due, whatever made it due: "
         "`aggregator/scripts/seal.lua`",
-        proof="tests/chaos/test_clocks.py::test_the_pipeline_clock_leaps_ahead_and_nothing_is_lost",
+        proof="tests/system/test_clocks.py::test_the_pipeline_clock_leaps_ahead_and_nothing_is_lost",
         setting=Setting(speed=SPEED),
     ),
 )

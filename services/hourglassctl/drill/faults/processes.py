@@ -176,14 +176,14 @@ FAULTS = (
         act=kill_producer,
         rests_on="a batch is taken once, by its producer's sequence number: "
         "`producer/scripts/ingest.lua`",
-        proof="tests/chaos/test_fault_points.py::test_a_producer_is_killed",
+        proof="tests/system/test_fault_points.py::test_a_producer_is_killed",
     ),
     Fault(
         name="kill-aggregator",
         what="SIGKILL of an aggregator with readings in its hands",
         act=kill_aggregator,
         rests_on="to acknowledge and to count are one step: `aggregator/scripts/commit.lua`",
-        proof="tests/chaos/test_killed_aggregators.py::"
+        proof="tests/system/test_killed_aggregators.py::"
         "test_whoever_is_killed_every_reading_is_counted_once",
     ),
     Fault(
@@ -202,7 +202,7 @@ FAULTS = (
         act=kill_at_every_step,
         setting=Setting(takes_hours=True, packed=True),
         rests_on="each step is one script on one slot, and can be taken again",
-        proof="tests/chaos/test_fault_points.py::test_an_aggregator_is_killed",
+        proof="tests/system/test_fault_points.py::test_an_aggregator_is_killed",
     ),
     Fault(
         name="freeze-aggregator",
@@ -210,7 +210,7 @@ FAULTS = (
         act=freeze_aggregator,
         setting=Setting(packed=True),
         rests_on="a commit counts only what is still pending: `aggregator/scripts/commit.lua`",
-        proof="tests/chaos/test_stopped_and_scaled.py::"
+        proof="tests/system/test_stopped_and_scaled.py::"
         "test_one_that_sleeps_over_its_batch_counts_nothing_twice",
     ),
     Fault(
@@ -219,7 +219,7 @@ FAULTS = (
         act=scale,
         setting=Setting(aggregators=1),
         rests_on="a consumer is removed only with nothing pending: `hourglass/scripts/reap.lua`",
-        proof="tests/chaos/test_stopped_and_scaled.py::"
+        proof="tests/system/test_stopped_and_scaled.py::"
         "test_those_that_left_are_forgotten_and_those_that_come_go_on",
     ),
     Fault(
@@ -228,7 +228,7 @@ FAULTS = (
         act=deep_pending,
         setting=Setting(takes_hours=True),
         rests_on="the place in the pending list is kept from call to call: `aggregator/claims.py`",
-        proof="tests/chaos/test_stopped_and_scaled.py::"
+        proof="tests/system/test_stopped_and_scaled.py::"
         "test_what_a_dead_one_left_is_recovered_however_much_it_is",
     ),
 )

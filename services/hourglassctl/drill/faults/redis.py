@@ -126,7 +126,7 @@ FAULTS = (
         rests_on="a partition and its companions share a shard and fail over together: "
         "`hourglass/keys.py`; what producers were told stands beside what is stored: "
         "`producer/scripts/ingest.lua`",
-        proof="tests/chaos/test_failover.py::"
+        proof="tests/system/test_failover.py::"
         "test_without_wait_audit_says_exactly_what_a_failover_lost",
     ),
     Fault(
@@ -135,7 +135,7 @@ FAULTS = (
         act=kill_master,
         setting=replace(WITH_WAIT, packed=True),
         rests_on="a batch counts as taken once a replica has it: `producer/publisher.py`",
-        proof="tests/chaos/test_failover.py::"
+        proof="tests/system/test_failover.py::"
         "test_with_wait_nothing_that_was_taken_is_lost_when_a_master_is_killed",
     ),
     Fault(
@@ -146,7 +146,7 @@ FAULTS = (
         setting=WITH_WAIT,
         rests_on="a batch is committed only over the connection that delivered it: "
         "`aggregator/commit.py`",
-        proof="tests/chaos/test_failover.py::"
+        proof="tests/system/test_failover.py::"
         "test_a_master_that_slept_over_the_node_time_out_has_no_say_any_more",
     ),
     Fault(
@@ -155,7 +155,7 @@ FAULTS = (
         act=restart_all,
         setting=Setting(redis={"appendfsync": "always"}, packed=True),
         rests_on="Redis' append-only file; nothing is kept in a service: `hourglass/clock.py`",
-        proof="tests/chaos/test_failover.py::"
+        proof="tests/system/test_failover.py::"
         "test_all_nodes_are_restarted_at_once_and_have_what_they_had",
     ),
     Fault(
@@ -163,7 +163,7 @@ FAULTS = (
         what="today's partition moves to another shard while it is in use",
         act=move_slot,
         rests_on="a redirected batch is dropped and delivered again: `hourglass/cluster.py`",
-        proof="tests/chaos/test_failover.py::"
+        proof="tests/system/test_failover.py::"
         "test_a_slot_moves_to_another_shard_and_back_while_it_is_in_use",
     ),
     Fault(
@@ -172,14 +172,14 @@ FAULTS = (
         act=fill_up,
         rests_on="scripts that free or count run all the same (`flags=allow-oom`), producers keep "
         "their readings: `producer/buffer.py`",
-        proof="tests/chaos/test_full_redis.py::test_readings_wait_until_there_is_room_again",
+        proof="tests/system/test_full_redis.py::test_readings_wait_until_there_is_room_again",
     ),
     Fault(
         name="redis-slow",
         what="every command is delayed",
         act=slow_down,
         rests_on="an hour waits for what had arrived, however long: `aggregator/scripts/seal.lua`",
-        proof="tests/chaos/test_bad_network.py::test_a_slow_redis_delays_and_loses_nothing",
+        proof="tests/system/test_bad_network.py::test_a_slow_redis_delays_and_loses_nothing",
     ),
     Fault(
         name="cut-connections",
@@ -187,7 +187,7 @@ FAULTS = (
         act=cut_connections,
         rests_on="a link never reconnects: what it delivered comes back by redelivery: "
         "`hourglass/cluster.py`",
-        proof="tests/chaos/test_bad_network.py::test_connections_are_cut_in_the_middle_of_replies",
+        proof="tests/system/test_bad_network.py::test_connections_are_cut_in_the_middle_of_replies",
     ),
     Fault(
         name="lost-replies",
@@ -195,6 +195,6 @@ FAULTS = (
         act=lose_replies,
         setting=Setting(environment={"HOURGLASS_FAULT": LOST_REPLIES}, packed=True),
         rests_on="a batch is taken once, an entry acknowledged once, an hour published once",
-        proof="tests/chaos/test_bad_network.py::test_a_reply_is_lost_after_the_server_did_the_work",
+        proof="tests/system/test_bad_network.py::test_a_reply_is_lost_after_the_server_did_the_work",
     ),
 )

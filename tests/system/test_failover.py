@@ -16,11 +16,11 @@ from hourglass.keys import AVERAGES, HOUR_MS, Partition
 from hourglass.shards import ShardGauges
 from hourglassctl import formation
 from hourglassctl.embedded import EmbeddedCluster, Node
-from tests.pipeline import DAY, Pipeline, at, day_after
-from tests.services import Services, services
-from tests.waiting import wait_until
+from tests.support.pipeline import DAY, Pipeline, at, day_after
+from tests.support.services import Services, services
+from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.chaos
+pytestmark = pytest.mark.system
 failing_over = pytest.mark.embedded(replicas=1, persistence=True, node_timeout_ms=2000)
 #: No node is called failing because the machine has no time for it.
 steady = pytest.mark.embedded(replicas=1, node_timeout_ms=15_000)

@@ -15,7 +15,7 @@ from docker.errors import DockerException, ImageNotFound
 
 from hourglassctl.embedded import EmbeddedCluster
 from hourglassctl.redis_server import NoRedisServer, RedisServer, server_in_wheel, server_on_path
-from tests.docker_cluster import docker_cluster
+from tests.support.docker_cluster import docker_cluster
 
 KINDS = ("docker", "path", "wheel")
 

@@ -13,11 +13,11 @@ from redis.cluster import RedisCluster
 from averages_consumer.warehouse import Warehouse
 from hourglass.faults import LOAD, POINTS, VARIABLE
 from hourglass.keys import AVERAGES, AVERAGES_GROUP, HOUR_MS
-from tests.pipeline import Pipeline, at, reading, tick
-from tests.services import Services
-from tests.waiting import wait_until
+from tests.support.pipeline import Pipeline, at, reading, tick
+from tests.support.services import Services
+from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.chaos
+pytestmark = pytest.mark.system
 
 HOURS = 3
 #: One every ten seconds.

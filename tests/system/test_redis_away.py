@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from hourglassctl.embedded import EmbeddedCluster, Node
-from tests.pipeline import DAY, NEXT_DAY, Pipeline, at, reading
-from tests.services import Services, services
-from tests.waiting import wait_until
+from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at, reading
+from tests.support.services import Services, services
+from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.chaos
+pytestmark = pytest.mark.system
 
 #: Ten minutes a second: what is written in a test stays within DAY.
 SPEED = 600.0

@@ -12,11 +12,11 @@ import aggregator.sealer as sealer_module
 from hourglass.errors import Unreachable
 from hourglass.keys import AVERAGES, CLOCK, PARTITIONS, Partition
 from hourglassctl.embedded import EmbeddedCluster, Node
-from tests.pipeline import DAY, Pipeline, at, day_after, reading
-from tests.services import services
-from tests.waiting import wait_until
+from tests.support.pipeline import DAY, Pipeline, at, day_after, reading
+from tests.support.services import services
+from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.chaos
+pytestmark = pytest.mark.system
 
 OVERDUE = "hourglass_hours_overdue"
 

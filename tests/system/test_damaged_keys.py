@@ -9,11 +9,11 @@ import time
 import pytest
 
 from hourglass.keys import AVERAGES, CLOCK, FRONTIER, HOURS, PARTITIONS, PUBLISHED
-from tests.pipeline import DAY, NEXT_DAY, Pipeline, at, reading
-from tests.services import Services
-from tests.waiting import wait_until
+from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at, reading
+from tests.support.services import Services
+from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.chaos
+pytestmark = pytest.mark.system
 
 #: Ten minutes a second: what is written in a test stays within DAY.
 SPEED = 600.0

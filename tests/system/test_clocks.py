@@ -9,11 +9,11 @@ import pytest
 
 from hourglass.readings import Reason
 from hourglassctl.quarantine import quarantined
-from tests.pipeline import DAY, Pipeline, at, reading
-from tests.services import Services
-from tests.waiting import wait_until
+from tests.support.pipeline import DAY, Pipeline, at, reading
+from tests.support.services import Services
+from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.chaos
+pytestmark = pytest.mark.system
 
 SPEED = 600.0
 EAGER = ("aggregator", "--lateness-s=0")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hourglass.keys import CAPPED
-from tests.pipeline import Pipeline
+from tests.support.pipeline import Pipeline
 
 
 class Copy:

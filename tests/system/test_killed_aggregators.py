@@ -16,9 +16,9 @@ from hourglass.partitions import candidates
 from hourglass.publication import Result
 from hourglassctl.verdict import expected_hours
 from producer.sensor import Sensors
-from tests.pipeline import DAY, Pipeline
-from tests.services import Services, services
-from tests.waiting import wait_until
+from tests.support.pipeline import DAY, Pipeline
+from tests.support.services import Services, services
+from tests.support.waiting import wait_until
 
 AGGREGATORS = ("aggregator-1", "aggregator-2", "aggregator-3")
 KILLS = 5
@@ -93,7 +93,7 @@ def kill_with_entries_in_its_hands(pipeline: Pipeline, running: Services, name: 
     running.kill(name)
 
 
-@pytest.mark.chaos
+@pytest.mark.system
 @pytest.mark.usefixtures("redis")
 def test_whoever_is_killed_every_reading_is_counted_once(redis_url: str, lanes: int) -> None:
     random = Random()

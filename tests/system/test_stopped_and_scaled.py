@@ -10,11 +10,11 @@ import pytest
 
 from hourglass.faults import VARIABLE
 from hourglass.keys import GROUP
-from tests.pipeline import DAY, Pipeline, at, reading
-from tests.services import Services
-from tests.waiting import wait_until
+from tests.support.pipeline import DAY, Pipeline, at, reading
+from tests.support.services import Services
+from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.chaos
+pytestmark = pytest.mark.system
 
 BATCH = "--batch-entries=100"
 CONFLICTS = "hourglass_commit_conflicts_total"

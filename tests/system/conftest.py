@@ -7,8 +7,8 @@ from collections.abc import Generator
 import pytest
 from redis.cluster import RedisCluster
 
-from tests.pipeline import Pipeline
-from tests.services import Services, services
+from tests.support.pipeline import Pipeline
+from tests.support.services import Services, services
 
 
 @pytest.fixture(params=[1, 3], ids=["one lane", "three lanes"])

@@ -11,8 +11,8 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect
 
 from hourglass.averages import HourlyAverage
-from tests.services import Services
-from tests.snapshots import average
+from tests.support.services import Services
+from tests.support.snapshots import average
 
 NAME = "averages-consumer"
 PATIENCE_MS = 30_000

@@ -20,7 +20,7 @@ from hourglassctl.drill.stage import AGGREGATORS, PRODUCERS, Stage, wait
 #: The least that a stage can do; the machine of the tests has other things to do besides.
 RATE = 1000
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
 
 def test_a_short_drill_keeps_every_promise() -> None:

@@ -15,7 +15,7 @@ from redis.cluster import RedisCluster
 
 from hourglass.errors import HourglassError
 from hourglass.scripts import Script
-from tests.model.machine import FaultPoints, Machine
+from tests.protocol.machine import FaultPoints, Machine
 
 #: Without Phase.shrink, which takes minutes: add it to read the shortest way to a failure.
 RUN = settings(

@@ -28,8 +28,8 @@ from hourglass.partitions import candidates
 from hourglass.readings import Reading
 from producer.batch import Batch, Batcher
 from producer.publisher import Outcome, Publisher
-from tests.model.pipeline_model import IMPLAUSIBLE_F, Day, Gone, Model, hour_of, usable
-from tests.pipeline import DAY, NEXT_DAY, Pipeline, at, publish
+from tests.protocol.reference_model import IMPLAUSIBLE_F, Day, Gone, Model, hour_of, usable
+from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at, publish
 
 DAYS = (DAY, NEXT_DAY)
 #: An hour is due already.

@@ -11,7 +11,7 @@ import pytest
 from tests.charts.helm import ROOT
 from tools.prometheus import binary
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ import pytest
 from hourglass.keys import Partition
 from hourglassctl import formation
 from hourglassctl.embedded import EmbeddedCluster
-from tests.pipeline import Pipeline, at
-from tests.services import Services, services
-from tests.waiting import wait_until
+from tests.support.pipeline import Pipeline, at
+from tests.support.services import Services, services
+from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.chaos
+pytestmark = pytest.mark.system
 
 LANES = 3
 #: Ten minutes a second: what is written in a test stays within the day.

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from hourglassctl.guard import Guard
 from hourglassctl.processes import Processes
-from tests.waiting import PATIENCE_S, wait_until
+from tests.support.waiting import PATIENCE_S, wait_until
 
 ENVIRONMENT = {
     "HOURGLASS_HTTP_HOST": "127.0.0.1",

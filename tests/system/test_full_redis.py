@@ -10,9 +10,9 @@ import pytest
 from averages_consumer.warehouse import Warehouse
 from hourglassctl import formation
 from hourglassctl.embedded import EmbeddedCluster
-from tests.pipeline import DAY, Pipeline, at
-from tests.services import services
-from tests.waiting import wait_until
+from tests.support.pipeline import DAY, Pipeline, at
+from tests.support.services import services
+from tests.support.waiting import wait_until
 
 #: Ten minutes a second: what is written in a test stays within DAY.
 SPEED = 600.0
@@ -25,7 +25,7 @@ def fill(embedded: EmbeddedCluster, maxmemory: str) -> None:
             client.config_set("maxmemory", maxmemory)
 
 
-@pytest.mark.chaos
+@pytest.mark.system
 @pytest.mark.embedded(node_timeout_ms=15_000)
 def test_readings_wait_until_there_is_room_again(embedded: EmbeddedCluster, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/warehouse.db"

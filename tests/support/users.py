@@ -9,7 +9,7 @@ from typing import Any, cast
 from hourglassctl import formation
 from hourglassctl.embedded import Node
 
-FILE = Path(__file__).resolve().parent.parent / "deploy" / "redis" / "users.acl"
+FILE = Path(__file__).resolve().parents[2] / "deploy" / "redis" / "users.acl"
 PASSWORD = "p@ss/word:1"
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from hourglassctl.embedded import EmbeddedCluster
-from tests.pipeline import DAY, Pipeline, at
-from tests.services import Services, services
-from tests.waiting import wait_until
+from tests.support.pipeline import DAY, Pipeline, at
+from tests.support.services import Services, services
+from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.chaos
+pytestmark = pytest.mark.system
 
 LAG = "hourglass_aggregate_lag"
 PARTITIONS = "hourglass_stream_partitions"

@@ -12,11 +12,11 @@ from redis.cluster import RedisCluster
 from averages_consumer.warehouse import Warehouse
 from hourglass.keys import AVERAGES, CLOCK, Partition, days_alive
 from hourglassctl import formation
-from tests.pipeline import DAY, Pipeline, at, day_after
-from tests.services import Services
-from tests.waiting import wait_until
+from tests.support.pipeline import DAY, Pipeline, at, day_after
+from tests.support.services import Services
+from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.chaos
+pytestmark = pytest.mark.system
 
 SPEED = 600.0
 PORCH = ("porch", "--devices=3")

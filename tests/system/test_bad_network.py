@@ -11,12 +11,12 @@ import pytest
 from hourglass.scripts import Script
 from hourglassctl import formation
 from hourglassctl.embedded import EmbeddedCluster
-from tests.pipeline import DAY, Pipeline, at
-from tests.proxy import Proxy
-from tests.services import Services, services
-from tests.waiting import wait_until
+from tests.support.pipeline import DAY, Pipeline, at
+from tests.support.proxy import Proxy
+from tests.support.services import Services, services
+from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.chaos, pytest.mark.embedded(masters=1)]
+pytestmark = [pytest.mark.system, pytest.mark.embedded(masters=1)]
 
 #: Ten minutes a second: what is written in a test stays within DAY.
 SPEED = 600.0

@@ -10,11 +10,11 @@ import pytest
 from aggregator.window import MOST_BYTES, MOST_FIELDS
 from hourglass.readings import Reason
 from hourglassctl.quarantine import quarantined
-from tests.pipeline import DAY, Pipeline, at, reading
-from tests.services import Services
-from tests.waiting import wait_until
+from tests.support.pipeline import DAY, Pipeline, at, reading
+from tests.support.services import Services
+from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.chaos
+pytestmark = pytest.mark.system
 
 #: An aggregator whose decoder does not survive one kind of entry.
 FRAGILE = """

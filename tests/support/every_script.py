@@ -9,7 +9,7 @@ from hourglass.groups import reap
 from hourglass.keys import GROUP
 from hourglass.readings import Rules
 from hourglassctl.quarantine import quarantined, redrive
-from tests.pipeline import DAY, NEXT_DAY, Pipeline, at, reading
+from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at, reading
 
 SCRIPTS = {
     path.stem: path
