@@ -8,7 +8,7 @@ ONLY ?=
 WRITE ?= 0
 TIME_SERIES ?=
 # Tests at a time. Most wait for processes of theirs, so a few more than there are cores.
-WORKERS ?= 3
+WORKERS ?= 4
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -39,7 +39,7 @@ SOURCE ?=
 REVISION ?= $(shell git rev-parse --verify --quiet HEAD 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-images e2e check docs charts lock images up down drill alert-drill screenshot bench peers clean
+.PHONY: help setup demo test test-extended test-all test-images e2e check docs charts lock images up down drill alert-drill screenshot bench peers clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -63,9 +63,15 @@ $(STAMP): requirements-dev.lock pyproject.toml tests/charts/helm.txt
 demo: $(STAMP) ## run the whole pipeline on an embedded Redis Cluster (DAYS=10, KEEP=1 leaves it running)
 	@$(BIN)/hourglass demo --days $(DAYS) $(if $(filter 1,$(KEEP)),--keep)
 
-test: $(STAMP) ## run every test that needs no container engine
-	@$(BIN)/python -m pytest -m "not images and not kubernetes" \
-		--numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
+PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
+
+test: $(STAMP) ## run the suite for everyone: five minutes on two cores
+	@$(PYTEST) -m "not extended and not images and not kubernetes"
+
+test-extended: $(STAMP) ## run what test-all has besides: real time, a browser, Prometheus, TLS, every Helm
+	@$(PYTEST) -m "extended and not images and not kubernetes"
+
+test-all: test test-extended ## run every test that needs no container engine
 
 test-images: $(STAMP) ## build the images and test them, where Docker answers
 	@$(BIN)/python -m pytest -m images tests/images

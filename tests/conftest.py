@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from redis.cluster import ClusterNode, RedisCluster
 
 from hourglass.address import Address
@@ -15,6 +16,15 @@ from tests.support import providers
 from tests.support.leftovers import keys_kept_for_ever
 from tests.support.pipeline import Pipeline
 from tests.support.providers import Provider, Unavailable
+
+#: Most seconds of a test of the extended suite that names no other limit.
+EXTENDED_TIMEOUT_S = 300
+
+# The same examples in every run: a failure is then one of the code. `--hypothesis-profile=search
+# --hypothesis-seed=N` looks for others.
+settings.register_profile("hourglass", derandomize=True, deadline=None)
+settings.register_profile("search", print_blob=True, deadline=None)
+settings.load_profile("hourglass")
 
 _PROVIDER = pytest.StashKey[Provider | Unavailable]()
 
@@ -40,6 +50,13 @@ def pytest_configure(config: pytest.Config) -> None:
             raise pytest.UsageError(str(reason)) from None
         # Tests of the pure core run all the same; the others say why they cannot.
         config.stash[_PROVIDER] = reason
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Extended tests take real time."""
+    for item in items:
+        if item.get_closest_marker("extended") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(EXTENDED_TIMEOUT_S))
 
 
 def pytest_report_header(config: pytest.Config) -> str:

@@ -7,7 +7,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -31,15 +31,22 @@ class Processes:
 
     def start(self, name: str, module: str, *arguments: str, **environment: str) -> None:
         """Run `python -m module` as `name`; `environment` is for this process alone."""
+        for file in (self.output(name), self.log(name)):
+            file.touch()
+        self._children[name] = self._spawn(
+            name, module, ["--name", name, *arguments], {**self._environment, **environment}
+        )
+
+    def _spawn(
+        self, name: str, module: str, arguments: Sequence[str], environment: Mapping[str, str]
+    ) -> subprocess.Popen[bytes]:
         with ExitStack() as files:
-            out = files.enter_context(self.output(name).open("ab"))
-            log = files.enter_context(self.log(name).open("ab"))
-            self._children[name] = subprocess.Popen(
-                [sys.executable, "-m", module, "--name", name, *arguments],
-                env={**self._environment, **environment},
+            return subprocess.Popen(
+                [sys.executable, "-m", module, *arguments],
+                env=environment,
                 stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=log,
+                stdout=files.enter_context(self.output(name).open("ab")),
+                stderr=files.enter_context(self.log(name).open("ab")),
                 process_group=self._guard.group,
             )
 

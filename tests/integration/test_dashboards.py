@@ -18,7 +18,7 @@ from tests.support.services import Services, services
 from tests.support.waiting import wait_until
 from tools.prometheus import Prometheus, binary, prometheus
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.extended]
 
 #: An hour in six seconds.
 SPEED = 600

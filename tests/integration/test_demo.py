@@ -15,6 +15,8 @@ import pytest
 
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.extended
+
 MARK = "TEST_OF_HOURGLASS"
 
 

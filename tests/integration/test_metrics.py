@@ -158,6 +158,7 @@ def test_collecting_takes_as_many_round_trips_for_forty_partitions_as_for_four(
         assert not commands(embedded.url) & {"scan", "keys", "xreadgroup"}
 
 
+@pytest.mark.extended
 @pytest.mark.system
 @pytest.mark.embedded(node_timeout_ms=60_000)
 def test_while_redis_is_away_metrics_answer_and_say_so(embedded: EmbeddedCluster) -> None:

@@ -21,6 +21,8 @@ from tests.support.tls_cluster import Authority, NoTls, TlsCluster, tls_cluster
 from tests.support.users import PASSWORD
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.extended
+
 LOADED = "hourglass_averages_loaded_total"
 
 

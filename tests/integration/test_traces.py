@@ -163,6 +163,7 @@ def commands(pipeline: Pipeline) -> int:
     )
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("answers", ["nothing", "no connection"])
 def test_a_dead_collector_never_holds_up_the_exit(embedded: EmbeddedCluster, answers: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.extended
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 #: As https://google.github.io/osv.dev/post-v1-query/ answers.
 VULNERABLE = {

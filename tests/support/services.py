@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import signal
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from hourglassctl.guard import Guard
 from hourglassctl.processes import Processes
+from tests.support.fork_server import MODULES, fork_server
 from tests.support.waiting import PATIENCE_S, wait_until
 
 ENVIRONMENT = {
@@ -30,7 +32,21 @@ ON_ITS_WAY = 1_000
 
 
 class Services(Processes):
-    """What tests do with processes besides."""
+    """What tests do with processes besides. Services are forked from a process that has them."""
+
+    def _spawn(
+        self, name: str, module: str, arguments: Sequence[str], environment: Mapping[str, str]
+    ) -> Any:
+        if module not in MODULES:
+            return super()._spawn(name, module, arguments, environment)
+        return fork_server().start(
+            module,
+            arguments,
+            environment=environment,
+            output=self.output(name),
+            log=self.log(name),
+            group=self._guard.group,
+        )
 
     def aggregator(self, name: str = "aggregator", *options: str, **environment: str) -> str:
         self.start(name, "aggregator", *options, **environment)

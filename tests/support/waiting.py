@@ -10,8 +10,9 @@ from hourglass.errors import Unreachable
 
 T = TypeVar("T")
 
-#: What takes a second where nothing else runs may take very long on a busy machine.
-PATIENCE_S = 100.0
+#: What takes a second where nothing else runs may take very long on a busy machine. Less than the
+#: time-out of a test (pyproject.toml), so that a failure says what was waited for.
+PATIENCE_S = 50.0
 
 
 def wait_until(

@@ -11,7 +11,12 @@ from tests.support.pipeline import Pipeline
 from tests.support.services import Services, services
 
 
-@pytest.fixture(params=[1, 3], ids=["one lane", "three lanes"])
+@pytest.fixture(
+    params=[
+        pytest.param(1, id="one lane"),
+        pytest.param(3, id="three lanes", marks=pytest.mark.extended),
+    ]
+)
 def lanes(request: pytest.FixtureRequest) -> int:
     return request.param
 

@@ -60,6 +60,7 @@ def test_a_writer_two_hours_ahead_is_quarantined_and_one_two_hours_behind_is_lat
     assert pipeline.audit().differences == []
 
 
+@pytest.mark.extended
 def test_a_pod_whose_clock_leaps_does_its_work_like_any_other(
     pipeline: Pipeline, running: Services, tmp_path: Path
 ) -> None:

@@ -164,6 +164,7 @@ def test_hours_come_due_while_the_shard_of_what_all_days_need_is_dead(
         assert pipeline.metric(OVERDUE) == 2
 
 
+@pytest.mark.extended
 @pytest.mark.embedded(node_timeout_ms=2_000)
 def test_a_search_for_shards_in_vain_takes_no_memory(embedded: EmbeddedCluster) -> None:
     with Pipeline(embedded.url) as pipeline, services(embedded.url) as running:

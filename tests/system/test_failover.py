@@ -138,6 +138,7 @@ def test_with_wait_nothing_that_was_taken_is_lost_when_a_master_is_killed(
     check_nothing_is_gone(pipeline, running)
 
 
+@pytest.mark.extended
 @failing_over
 def test_without_wait_audit_says_exactly_what_a_failover_lost(
     pipeline: Pipeline, running: Services, embedded: EmbeddedCluster, day: Partition, lanes: int
@@ -161,6 +162,7 @@ def test_without_wait_audit_says_exactly_what_a_failover_lost(
     assert (found.gone, found.lost, found.twice) == (taken - there, 0, 0)
 
 
+@pytest.mark.extended
 @failing_over
 def test_a_master_that_slept_over_the_node_time_out_has_no_say_any_more(
     pipeline: Pipeline, running: Services, embedded: EmbeddedCluster, day: Partition, lanes: int
@@ -242,6 +244,7 @@ def test_all_nodes_are_restarted_at_once_and_have_what_they_had(
     check_nothing_is_gone(pipeline, running)
 
 
+@pytest.mark.extended
 @steady
 @pytest.mark.parametrize("key", ["the day", AVERAGES])
 def test_a_slot_moves_to_another_shard_and_back_while_it_is_in_use(

@@ -100,6 +100,7 @@ def test_an_aggregator_is_killed(pipeline: Pipeline, running: Services, point: s
     running.await_ready("second")
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("point", [each for each in OF_AGGREGATOR if each.endswith(".after")])
 def test_an_aggregator_loses_a_reply(pipeline: Pipeline, running: Services, point: str) -> None:
     produce_hours(pipeline)
@@ -129,6 +130,7 @@ def test_a_producer_is_killed(
     assert len(set(entries)) == len(entries)
 
 
+@pytest.mark.extended
 @packed_and_not([each for each in OF_PRODUCER if each.endswith(".after")])
 def test_a_producer_loses_a_reply(
     pipeline: Pipeline, running: Services, lanes: int, point: str, packed: str

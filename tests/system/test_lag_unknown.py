@@ -30,6 +30,7 @@ def first_shown(running: Services, name: str, sample: str) -> float:
     return values[0]
 
 
+@pytest.mark.extended
 @pytest.mark.embedded(node_timeout_ms=15_000)
 def test_the_first_lag_shown_is_what_waits_and_none_is_shown_while_redis_is_away(
     embedded: EmbeddedCluster,

@@ -97,6 +97,7 @@ def flood(pipeline: Pipeline, count: int, temp_f: str) -> None:
         pipeline.cluster.pipeline([entry] * 1000)
 
 
+@pytest.mark.extended
 def test_a_hundred_thousand_bad_readings_in_a_row_take_no_room_and_little_time(
     pipeline: Pipeline,
 ) -> None:

@@ -191,6 +191,7 @@ def counted(pipeline: Pipeline) -> int:
 IMPATIENT = "import hourglass.runtime; hourglass.runtime.STUCK_S = 20.0"
 
 
+@pytest.mark.extended
 @pytest.mark.embedded(replicas=1, node_timeout_ms=120_000)
 def test_who_waits_for_a_silent_redis_is_alive(embedded: EmbeddedCluster, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(IMPATIENT)

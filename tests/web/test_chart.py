@@ -20,6 +20,8 @@ from tests.support.snapshots import record
 from tests.support.visiting import Visitor, serve, settled, unlike, violations
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.extended
+
 SERIES = ("maximum", "minimum", "average", "in progress", "revised")
 
 

@@ -13,6 +13,8 @@ from tests.support.services import Services
 from tests.support.visiting import Visitor, serve, settled, unlike, violations
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.extended
+
 PHONE: dict[str, Any] = {
     "viewport": {"width": 320, "height": 640},
     "device_scale_factor": 2,

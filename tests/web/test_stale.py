@@ -15,6 +15,8 @@ from tests.support.pipeline import DAY, Pipeline, at, reading
 from tests.support.services import Services, services
 from tests.support.visiting import NAME, Visitor, serve, unlike, violations
 
+pytestmark = pytest.mark.extended
+
 LOOKING = {
     "code": "looking",
     "about": "",
