@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import signal
-import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -25,8 +24,6 @@ ENVIRONMENT = {
     "HOURGLASS_DELIVERY_LIMIT": "1000",
 }
 
-#: Services end within two seconds of SIGTERM; a busy machine gets more.
-PROMPT_S = 8.0
 #: Readings: far fewer than a lane that waits for its shard has within a second.
 ON_ITS_WAY = 1_000
 
@@ -93,11 +90,10 @@ class Services(Processes):
     def resume(self, name: str) -> None:
         self.signal(name, signal.SIGCONT)
 
-    def terminate(self, name: str) -> tuple[int, float]:
-        """SIGTERM; the exit status, and the seconds until it came."""
-        began = time.monotonic()
+    def terminate(self, name: str) -> int:
+        """SIGTERM; the exit status."""
         self.signal(name, signal.SIGTERM)
-        return self.exit_status(name), time.monotonic() - began
+        return self.exit_status(name)
 
     def exit_status(self, name: str, timeout_s: float = PATIENCE_S) -> int:
         return self._children[name].wait(timeout_s)

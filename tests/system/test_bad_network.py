@@ -47,7 +47,7 @@ def running(pipeline: Pipeline) -> Generator[Services]:
 
 def check(pipeline: Pipeline, running: Services) -> None:
     """Everything that was produced was taken, and counted, once."""
-    assert running.terminate("porch")[0] == 0
+    assert running.terminate("porch") == 0
     tally = json.loads(running.output("porch").read_text())
     assert tally["dropped"] == 0
     assert tally["produced"] == tally["taken"] == pipeline.cluster.call("XLEN", DAY.stream)

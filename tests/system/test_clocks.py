@@ -109,7 +109,7 @@ def test_readings_that_come_before_the_news_of_a_leap_are_counted(
 
 
 def check_nothing_amiss(pipeline: Pipeline, running: Services) -> None:
-    assert running.terminate("porch")[0] == 0
+    assert running.terminate("porch") == 0
     tally = json.loads(running.output("porch").read_text())
     assert tally["dropped"] == 0
     assert tally["produced"] == tally["taken"] == pipeline.cluster.call("XLEN", DAY.stream)

@@ -178,7 +178,7 @@ def test_a_producer_keeps_its_readings_until_the_key_is_gone(
 
     repair(pipeline, DAY.stream)
     running.await_ready(name)
-    assert running.terminate(name)[0] == 0
+    assert running.terminate(name) == 0
 
     tally = json.loads(running.output(name).read_text())
     assert tally["dropped"] == 0
@@ -198,7 +198,7 @@ def test_a_producer_gives_up_a_day_whose_key_is_damaged_to_its_end(
 
     wait_until(lambda: pipeline.cluster.call("EXISTS", NEXT_DAY.stream), message="no day follows")
     dropped = running.metric(name, 'hourglass_readings_dropped_total{reason="refused"}')
-    assert running.terminate(name)[0] == 0
+    assert running.terminate(name) == 0
     tally = json.loads(running.output(name).read_text())
     assert tally["dropped"] == dropped
     assert tally["dropped"] > 0

@@ -84,7 +84,7 @@ def newest_hour(pipeline: Pipeline) -> int:
 def tally_at_the_end(pipeline: Pipeline, running: Services) -> tuple[int, int]:
     """Readings that the producer was told were taken, and those that are there, all counted."""
     running.await_caught_up("porch")
-    assert running.terminate("porch")[0] == 0
+    assert running.terminate("porch") == 0
     tally = json.loads(running.output("porch").read_text())
     assert tally["dropped"] == 0
     assert tally["taken"] == tally["produced"]

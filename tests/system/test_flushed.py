@@ -84,7 +84,7 @@ def test_audit_says_exactly_how_many_readings_are_gone(
 
     before = taken(running)
     wait_until(lambda: taken(running) > before + 1_000, message="the producer does not go on")
-    assert running.terminate("porch")[0] == 0
+    assert running.terminate("porch") == 0
     tally = json.loads(running.output("porch").read_text())
     stored = pipeline.cluster.call("XLEN", day.stream)
     wait_until(lambda: counted(pipeline, day) == stored, message="what is there is not counted")
@@ -110,7 +110,7 @@ def test_when_everything_is_flushed_the_pipeline_goes_on_by_the_wall(
     for name in ("porch", "aggregator"):
         wait_until(lambda name=name: running.said(name).count(told) == 1, message="it is not said")
     wait_until(lambda: counted_today(pipeline) > 10, message="nothing is counted by the wall")
-    assert running.terminate("porch")[0] == 0
+    assert running.terminate("porch") == 0
     running.await_ready("aggregator")
     wait_until(lambda: not pipeline.audit().lost, message="what is there is not counted")
     found = pipeline.audit()

@@ -41,7 +41,7 @@ def reaches(running: Services, name: str, sample: str, least: float) -> None:
 
 
 def tally_at_the_end(running: Services, name: str) -> dict[str, int]:
-    status, _ = running.terminate(name)
+    status = running.terminate(name)
     assert status == 0
     tally: dict[str, int] = json.loads(running.output(name).read_text())
     return tally
@@ -100,7 +100,7 @@ def test_a_producer_told_to_stop_while_its_shard_is_silent_tells_what_it_gives_u
         shard.pause()
         reaches(running, name, BUFFERED, 500)
 
-        status, _ = running.terminate(name)
+        status = running.terminate(name)
 
         # Its publisher waits for an answer all the while: the exit does not wait for it in turn.
         assert status == 0

@@ -59,7 +59,7 @@ def test_those_that_left_are_forgotten_and_those_that_come_go_on(
 ) -> None:
     def scale(wanted: int) -> None:
         for name in present[wanted:]:
-            assert running.terminate(name)[0] == 0
+            assert running.terminate(name) == 0
         names = [f"aggregator-{each}" for each in range(wanted)]
         for name in names[len(present) :]:
             running.aggregator(name, BATCH)
