@@ -7,6 +7,8 @@ KEEP ?= 0
 ONLY ?=
 WRITE ?= 0
 TIME_SERIES ?=
+# Of the extended tests.
+PART ?= tests
 # Tests at a time. Most wait for processes of theirs, so a few more than there are cores.
 WORKERS ?= 4
 
@@ -69,7 +71,7 @@ test: $(STAMP) ## run the suite for everyone: five minutes on two cores
 	@$(PYTEST) -m "not extended and not images and not kubernetes"
 
 test-extended: $(STAMP) ## run what test-all has besides: real time, a browser, Prometheus, TLS, every Helm
-	@$(PYTEST) -m "extended and not images and not kubernetes"
+	@$(PYTEST) -m "extended and not images and not kubernetes" $(PART)
 
 test-all: test test-extended ## run every test that needs no container engine
 
