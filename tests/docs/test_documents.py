@@ -14,7 +14,11 @@ from hourglassctl.__main__ import application
 from hourglassctl.reference import SERVICES, exporters
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "tests" / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in DOCUMENTS}
 #: What is read from the environment besides options.
 OTHER_VARIABLES = {"HOURGLASS_FAULT"}
@@ -53,6 +57,14 @@ def test_every_invariant_has_a_keeper_and_a_proof() -> None:
     for what, kept_by, proven_by in rows:
         assert "services/" in kept_by, what
         assert "tests/" in proven_by, what
+
+
+def test_every_promise_has_a_test_of_the_level_that_is_given() -> None:
+    _, _, table = TEXTS["tests/README.md"].partition("## Promises")
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| ")]
+    assert len(rows) > 30
+    for what, level, proven_by in rows[2:]:
+        assert re.fullmatch(rf"`tests/{level}/[\w/]+\.py::test_\w+`", proven_by), what
 
 
 @each_document
