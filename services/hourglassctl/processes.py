@@ -7,7 +7,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -31,15 +31,18 @@ class Processes:
 
     def start(self, name: str, module: str, *arguments: str, **environment: str) -> None:
         """Run `python -m module` as `name`; `environment` is for this process alone."""
+        self._start(name, module, ["--name", name, *arguments], environment)
+
+    def _start(
+        self, name: str, module: str, arguments: Sequence[str], environment: Mapping[str, str]
+    ) -> None:
         with ExitStack() as files:
-            out = files.enter_context(self.output(name).open("ab"))
-            log = files.enter_context(self.log(name).open("ab"))
             self._children[name] = subprocess.Popen(
-                [sys.executable, "-m", module, "--name", name, *arguments],
+                [sys.executable, "-m", module, *arguments],
                 env={**self._environment, **environment},
                 stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=log,
+                stdout=files.enter_context(self.output(name).open("ab")),
+                stderr=files.enter_context(self.log(name).open("ab")),
                 process_group=self._guard.group,
             )
 
@@ -97,19 +100,6 @@ class Processes:
 
     def pid(self, name: str) -> int:
         return self._children[name].pid
-
-    def cpu_s(self, name: str) -> float:
-        """Processor time the process has used so far."""
-        import psutil  # which no image carries
-
-        times = psutil.Process(self.pid(name)).cpu_times()
-        return times.user + times.system
-
-    def rss_mib(self, name: str) -> float:
-        """Memory the process has resident."""
-        import psutil
-
-        return psutil.Process(self.pid(name)).memory_info().rss / 2**20
 
     def kill(self, name: str) -> None:
         """SIGKILL, and wait until it is gone."""

@@ -9,7 +9,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 from hourglassctl.guard import Guard
-from hourglassctl.processes import Processes
+from tests.support.processes import ObservedProcesses
 from tests.support.waiting import PATIENCE_S, wait_until
 
 ENVIRONMENT = {
@@ -29,15 +29,19 @@ PROMPT_S = 8.0
 ON_ITS_WAY = 1_000
 
 
-class Services(Processes):
+class Services(ObservedProcesses):
     """What tests do with processes besides."""
 
-    def aggregator(self, name: str = "aggregator", *options: str, **environment: str) -> str:
-        self.start(name, "aggregator", *options, **environment)
+    def aggregator(
+        self, name: str = "aggregator", *options: str, faults: str = "", **environment: str
+    ) -> str:
+        self.start(name, "aggregator", *options, faults=faults, **environment)
         return name
 
-    def producer(self, name: str = "producer", *options: str, **environment: str) -> str:
-        self.start(name, "producer", *options, **environment)
+    def producer(
+        self, name: str = "producer", *options: str, faults: str = "", **environment: str
+    ) -> str:
+        self.start(name, "producer", *options, faults=faults, **environment)
         return name
 
     def await_ready(self, *names: str) -> None:
