@@ -104,7 +104,7 @@ charts: $(STAMP) ## write the generated files of the charts: values, schemas, va
 	@$(BIN)/python -m charts.tools
 
 lock: $(STAMP) ## resolve pyproject.toml into the lock files again
-	@$(COMPILE) pyproject.toml --extra embedded --extra postgres --extra parquet --extra otlp --extra otlp-grpc --extra bench --group dev --output-file requirements-dev.lock
+	@$(COMPILE) pyproject.toml --extra embedded --extra postgres --extra parquet --extra otlp --extra otlp-grpc --group dev --output-file requirements-dev.lock
 	@$(COMPILE) --group service --constraint requirements-dev.lock --output-file requirements.lock
 	@$(COMPILE) --group arrays --constraint requirements-dev.lock --output-file requirements-arrays.lock
 	@$(COMPILE) --group warehouse --constraint requirements-dev.lock --output-file requirements-warehouse.lock
@@ -138,17 +138,17 @@ down: ## remove what `make up` installed, data included (NAMESPACE, ENVIRONMENT,
 	$(if $(filter-out $(CHARTS),$(ALL_CHARTS)),,@[ -n "$$(helm list --namespace $(NAMESPACE) --short)" ] || kubectl delete namespace \
 		--selector app.kubernetes.io/created-by=hourglass-make-up --field-selector metadata.name=$(NAMESPACE))
 
-drill: $(STAMP) ## break things on purpose and see what becomes of every reading (FAULTS="kill-master …", RATE=20000)
-	@$(BIN)/hourglass drill $(FAULTS) --rate $(RATE)
+drill: $(STAMP) ## break things on purpose and see what becomes of every reading (FAULTS="kill-master …", RATE=20000, WRITE=1 writes docs/reliability.md)
+	@$(BIN)/python -m tests.lab drill $(FAULTS) --rate $(RATE) $(if $(filter 1,$(WRITE)),--write docs/reliability.md)
 
 alert-drill: $(STAMP) ## see which alert tells of which fault, and when (needs prometheus; FAULTS="kill-master …")
-	@$(BIN)/python -m tools.alert_drill $(FAULTS)
+	@$(BIN)/python -m tests.lab alert-drill $(FAULTS)
 
 screenshot: $(STAMP) ## take the README's pictures of the web page (needs Chromium)
 	@$(BIN)/python -m tests.web.screenshot docs/images
 
 bench: $(STAMP) ## measure the pipeline beside its limits (WRITE=1 writes docs/benchmarks.md, ONLY=ingest,audit, TIME_SERIES=…/redistimeseries.so)
-	@$(BIN)/hourglass bench $(if $(ONLY),--only $(ONLY)) $(if $(filter 1,$(WRITE)),--write docs/benchmarks.md) $(if $(TIME_SERIES),--time-series $(TIME_SERIES))
+	@$(BIN)/python -m tests.lab bench $(if $(ONLY),--only $(ONLY)) $(if $(filter 1,$(WRITE)),--write docs/benchmarks.md) $(if $(TIME_SERIES),--time-series $(TIME_SERIES))
 
 peers: $(STAMP) ## install what bench compares with, besides
 	@$(PIP) install --require-hashes -r requirements-peers.lock

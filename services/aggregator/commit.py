@@ -163,7 +163,7 @@ class Delivery:
         while (batch := self._submitted) is not None:
             self._submitted = None
             try:
-                done, *answer = self.link.finish(_COMMIT)
+                done, *answer = self.link.finish()
             finally:
                 batch.span.end()
             if done == 1:

@@ -28,7 +28,6 @@ from averages_consumer.warehouse import Warehouse, WarehouseAway
 from hourglass.averages import HourlyAverage
 from hourglass.cluster import Cluster, Link
 from hourglass.errors import Damaged, Unreachable, Unsuitable
-from hourglass.faults import reach
 from hourglass.groups import group_is_gone
 from hourglass.keys import AVERAGES, AVERAGES_GROUP, iso
 from hourglass.telemetry import context_of, exemplar, links_to, messaging
@@ -171,9 +170,11 @@ class Consumer:
             if averages and not self._commit(list(averages.values())):
                 return
             self._tell(averages, invalid)
-            link.call("XACK", AVERAGES, AVERAGES_GROUP, *(entry.id for entry in entries))
-            reach("load.after-ack")
+            self._acknowledge(link, entries)
         self._told.difference_update(averages, invalid)
+
+    def _acknowledge(self, link: Link, entries: Sequence[Entry]) -> None:
+        link.call("XACK", AVERAGES, AVERAGES_GROUP, *(entry.id for entry in entries))
 
     def _span(
         self, averages: Sequence[HourlyAverage], entries: int
@@ -193,15 +194,12 @@ class Consumer:
 
     def _commit(self, averages: Sequence[HourlyAverage]) -> bool:
         """False if told to stop before the warehouse had them."""
+        return self._persist(lambda: self._write(averages))
 
-        def write() -> None:
-            started = time.perf_counter()
-            reach("load.before")
-            self.warehouse.upsert(averages, datetime.now(UTC))
-            reach("load.after-commit")
-            self.metrics.wrote(time.perf_counter() - started, exemplar())
-
-        return self._persist(write)
+    def _write(self, averages: Sequence[HourlyAverage]) -> None:
+        started = time.perf_counter()
+        self.warehouse.upsert(averages, datetime.now(UTC))
+        self.metrics.wrote(time.perf_counter() - started, exemplar())
 
     def _persist(self, write: Callable[[], None]) -> bool:
         """Try until the warehouse has done it, or until told to stop."""

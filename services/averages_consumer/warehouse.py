@@ -9,7 +9,7 @@ No message shows a password.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
@@ -31,7 +31,6 @@ from averages_consumer.schema import bring_up_to_date, newest_version, version_o
 from averages_consumer.table import HourRow, hourly_averages, milliseconds, moment, row_of
 from hourglass.averages import HourlyAverage
 from hourglass.errors import HourglassError, Misconfigured
-from hourglass.faults import reach
 
 _SQLITE, _POSTGRESQL = "sqlite+pysqlite", "postgresql+psycopg"
 #: The schemes a URL may have.
@@ -132,11 +131,13 @@ class Warehouse:
         rows = [row_of(by_hour[hour], loaded_at) for hour in sorted(by_hour)]
         if not rows:
             return
+        with self._transaction() as connection:
+            self._write(connection, rows)
+
+    def _write(self, connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         is_postgresql = self._url.drivername == _POSTGRESQL
         in_one = {"rows": msgspec.json.encode(rows).decode()} if is_postgresql else rows
-        with self._transaction() as connection:
-            connection.execute(self._upsert, in_one)
-            reach("load.before-commit")
+        connection.execute(self._upsert, in_one)
 
     def revise(self, rows: Sequence[HourRow], revised_at: datetime) -> list[HourRow]:
         """Put these rows in place of those of the revision before; which of them it did. Another

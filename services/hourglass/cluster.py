@@ -19,7 +19,6 @@ from redis.connection import Connection
 from redis.retry import Retry
 
 from hourglass.errors import Damaged, HourglassError, Severed, Unreachable, Unsuitable
-from hourglass.faults import reach
 from hourglass.keys import CLOCK
 from hourglass.scripts import Script
 from hourglass.traffic import Traffic
@@ -105,26 +104,22 @@ class Link:
     ) -> None:
         """Send a script, whose reply `finish` returns in its turn."""
         with self._severing():
-            reach(script.before)
             # The first time over this link the source itself: then no reply can be NOSCRIPT.
             known = script.sha in self._known
             self._known.add(script.sha)
             named = (script.evalsha, script.sha) if known else (script.eval, script.source)
             self._connection.send_command(*named, len(keys), *keys, *arguments)
 
-    def finish(self, script: Script) -> Any:
-        """The reply to a script that was begun; as `receive`."""
-        with self._severing():
-            reply = self._connection.read_response(disable_decoding=True)
-            reach(script.after)
-            return reply
+    def finish(self) -> Any:
+        """The reply to the script that was begun first of those not finished; as `receive`."""
+        return self.receive()
 
     def run(
         self, script: Script, keys: Sequence[str], arguments: Sequence[str | bytes | int]
     ) -> Any:
         """One script and its reply, when nothing else is on its way."""
         self.begin(script, keys, arguments)
-        return self.finish(script)
+        return self.finish()
 
     def close(self) -> None:
         self._connection.disconnect()
@@ -184,13 +179,10 @@ class Cluster:
         """One script whose keys share a slot."""
         with self._reaching():
             execute = cast(Any, self._client.execute_command)
-            reach(script.before)
             try:
-                reply = execute(script.evalsha, script.sha, len(keys), *keys, *arguments)
+                return execute(script.evalsha, script.sha, len(keys), *keys, *arguments)
             except exceptions.NoScriptError:
-                reply = execute(script.eval, script.source, len(keys), *keys, *arguments)
-            reach(script.after)
-            return reply
+                return execute(script.eval, script.source, len(keys), *keys, *arguments)
 
     def link(self, key: str) -> Link:
         """A new connection to the master that holds `key` by the freshest known topology."""

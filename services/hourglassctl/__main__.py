@@ -8,8 +8,6 @@ import sys
 import time
 from collections.abc import Generator
 from contextlib import ExitStack, closing, contextmanager
-from functools import partial
-from pathlib import Path
 from typing import NoReturn
 
 import typer
@@ -31,14 +29,8 @@ from hourglass.times import parse_time
 from hourglassctl import quarantine as quarantined_readings
 from hourglassctl import reset as resetting
 from hourglassctl.backfill import backfill
-from hourglassctl.bench import report, suite
-from hourglassctl.bench.figures import Curve, Finding, NotMeasured
-from hourglassctl.bench.plots import draw
-from hourglassctl.bench.rig import QUICK, Rig, Scale
 from hourglassctl.demo import demo
 from hourglassctl.display import shown
-from hourglassctl.drill.catalogue import chosen
-from hourglassctl.drill.run import drill
 from hourglassctl.embedded import EmbeddedCluster
 from hourglassctl.export import opened, write
 from hourglassctl.inspection import audit
@@ -48,9 +40,7 @@ from hourglassctl.replay import DataSet, refuse_what_is_there, replay
 from hourglassctl.settings import (
     AuditSettings,
     BackfillSettings,
-    BenchSettings,
     DemoSettings,
-    DrillSettings,
     ExportSettings,
     HoursSettings,
     QuarantineSettings,
@@ -88,43 +78,6 @@ def run_demo(settings: DemoSettings) -> None:
     """Run the whole pipeline here, on a simulated clock, and audit it."""
     good = demo(settings.days, lanes=settings.lanes, keep=settings.keep, console=Console())
     sys.exit(0 if good else 1)
-
-
-def run_drill(settings: DrillSettings) -> None:
-    """Break things on purpose, on a cluster of its own, and see what becomes of every reading."""
-    faults = chosen(settings.names or [])
-    if settings.list_:
-        for fault in faults:
-            print(f"{fault.name:20} {fault.what}")
-        return
-    sys.exit(0 if drill(faults, settings, out) else 1)
-
-
-def run_bench(settings: BenchSettings) -> None:
-    """Measure the pipeline beside its limits, everything in one run."""
-    names = suite.chosen(settings.only)
-    if settings.write and settings.only:
-        raise Misconfigured("--write takes the whole run: leave --only out")
-    tell = partial(print, file=sys.stderr if settings.json else sys.stdout, flush=True)
-    scale = QUICK if settings.quick else Scale(repeats=settings.repeats)
-    machine = report.machine()
-    for name, value in machine.items():
-        tell(f"{name}: {value}")
-    findings: list[Finding] = []
-    rig = Rig(scale=scale, tell=tell, time_series=settings.time_series)
-    for finding in suite.measure(names, rig):
-        findings.append(finding)
-        for line in report.lines(finding):
-            tell(line)
-    if settings.json:
-        print(json.dumps(report.as_data(machine, findings)))
-    if settings.write:
-        page = Path(settings.write)
-        for finding in findings:
-            if isinstance(finding, Curve):
-                draw(finding, page.parent / "images")
-        page.write_text(report.page(machine, findings, "images"), encoding="utf-8")
-    sys.exit(any(isinstance(finding, NotMeasured) and finding.wrong for finding in findings))
 
 
 def run_status(settings: StatusSettings) -> None:
@@ -342,8 +295,6 @@ def application() -> typer.Typer:
     quarantine = empty_application("Readings that could not be used.", commands=True)
     add_command(app, RedisClusterSettings, run_redis, name="redis")
     add_command(app, DemoSettings, run_demo, name="demo")
-    add_command(app, DrillSettings, run_drill, name="drill")
-    add_command(app, BenchSettings, run_bench, name="bench")
     add_command(app, StatusSettings, run_status, name="status")
     add_command(app, AuditSettings, run_audit, name="audit")
     add_command(app, ResetSettings, run_reset, name="reset")

@@ -31,19 +31,15 @@ class Processes:
 
     def start(self, name: str, module: str, *arguments: str, **environment: str) -> None:
         """Run `python -m module` as `name`; `environment` is for this process alone."""
-        for file in (self.output(name), self.log(name)):
-            file.touch()
-        self._children[name] = self._spawn(
-            name, module, ["--name", name, *arguments], {**self._environment, **environment}
-        )
+        self._start(name, module, ["--name", name, *arguments], environment)
 
-    def _spawn(
+    def _start(
         self, name: str, module: str, arguments: Sequence[str], environment: Mapping[str, str]
-    ) -> subprocess.Popen[bytes]:
+    ) -> None:
         with ExitStack() as files:
-            return subprocess.Popen(
+            self._children[name] = subprocess.Popen(
                 [sys.executable, "-m", module, *arguments],
-                env=environment,
+                env={**self._environment, **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=files.enter_context(self.output(name).open("ab")),
                 stderr=files.enter_context(self.log(name).open("ab")),
@@ -104,19 +100,6 @@ class Processes:
 
     def pid(self, name: str) -> int:
         return self._children[name].pid
-
-    def cpu_s(self, name: str) -> float:
-        """Processor time the process has used so far."""
-        import psutil  # which no image carries
-
-        times = psutil.Process(self.pid(name)).cpu_times()
-        return times.user + times.system
-
-    def rss_mib(self, name: str) -> float:
-        """Memory the process has resident."""
-        import psutil
-
-        return psutil.Process(self.pid(name)).memory_info().rss / 2**20
 
     def kill(self, name: str) -> None:
         """SIGKILL, and wait until it is gone."""

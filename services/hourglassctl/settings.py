@@ -115,32 +115,8 @@ class RedriveSettings(RedisSettings):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BenchSettings:
-    only: str = flag("", "Kinds of work to measure, separated by commas; empty takes all.")
-    repeats: int = flag(5, "How often to measure; the median is shown.", minimum=1)
-    quick: bool = flag(False, "Take every step in a few seconds; the numbers mean nothing.")
-    json: bool = flag(False, "Print JSON instead of text.")
-    write: str = flag("", "Also write the page FILE, and its plots into images/ beside it.")
-    time_series: str = flag("", "RedisTimeSeries' module, a file, to be measured beside.")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class RedisClusterSettings:
     masters: int = flag(1, "Masters that share the slots.", minimum=1, maximum=16)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DrillSettings:
-    names: list[str] | None = option(
-        None, "Faults, by name; none names all.", env=False, positional=True
-    )
-    list_: bool = flag(False, "Say which faults there are, and end.")
-    json: bool = flag(False, "Print JSON instead of a table.")
-    rate: int = flag(20_000, "Load, at least.", unit="readings a second", minimum=1000)
-    lanes: int = flag(1, "Lanes that each day is shared out to.", minimum=1, maximum=MOST_LANES)
-    packed: bool = flag(False, "Pack readings under every fault, not under some of them only.")
-    logs: str = flag("", "Folder to keep the services' logs in, each fault's in one of its name.")
-    write: str = flag("", "Write the table into this document, between its drill:begin and end.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

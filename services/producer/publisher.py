@@ -177,7 +177,7 @@ class Publisher:
         with self._going_back():
             link = self._linked(batch.partition)
             self._on_their_way -= 1
-            taken = link.finish(_INGEST)
+            taken = link.finish()
             if taken == _OUT_OF_TURN:
                 raise Unreachable("the partition has lost the batch before this one")
             if taken >= 0 and self._wait_replicas:

@@ -20,8 +20,6 @@ DOCUMENTS = [
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in DOCUMENTS}
-#: What is read from the environment besides options.
-OTHER_VARIABLES = {"HOURGLASS_FAULT"}
 
 each_document = pytest.mark.parametrize("name", TEXTS)
 
@@ -91,7 +89,7 @@ def test_every_variable_and_metric_that_is_named_exists(name: str) -> None:
         for settings, _ in SERVICES.values()
         for field, _ in option_fields(settings)
     }
-    assert set(re.findall(r"\bHOURGLASS_[A-Z_]+\b", TEXTS[name])) <= options | OTHER_VARIABLES
+    assert set(re.findall(r"\bHOURGLASS_[A-Z_]+\b", TEXTS[name])) <= options
     metrics = {each.name for each in exporters()}
     named = set(re.findall(r"`(hourglass_[a-z_]+)", TEXTS[name])) - {"hourglass_schema_version"}
     assert named <= metrics

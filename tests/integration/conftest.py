@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hourglassctl.embedded_postgres import NoPostgres, Postgres, find_binaries
 from hourglassctl.guard import Guard
+from tests.support.postgres import NoPostgres, Postgres, find_binaries
 
 
 @pytest.fixture(scope="session")

@@ -14,9 +14,9 @@ from hourglass.keys import AVERAGES
 from tests.charts.dashboard import DASHBOARDS, as_grafana_asks, board, queries
 from tests.charts.helm import ROOT
 from tests.support.pipeline import DAY, Pipeline
+from tests.support.prometheus import Prometheus, binary, prometheus
 from tests.support.services import Services, services
 from tests.support.waiting import wait_until
-from tools.prometheus import Prometheus, binary, prometheus
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.extended]
 

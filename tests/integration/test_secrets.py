@@ -17,8 +17,8 @@ from urllib.parse import quote
 import pytest
 
 from hourglassctl.embedded import EmbeddedCluster
-from hourglassctl.embedded_postgres import Postgres
 from tests.support.pipeline import Pipeline, at
+from tests.support.postgres import Postgres
 from tests.support.services import Services, services
 from tests.support.users import PASSWORD, acl_file
 from tests.support.waiting import wait_until

@@ -110,7 +110,7 @@ def test_the_pipeline_needs_nothing_that_its_users_may_not_do(
             pipeline.cluster.call("DEL", key)
         start(
             running, "aggregator-1", "aggregator", "aggregator",
-            HOURGLASS_FAULT="commit.before:kill@20",
+            faults="commit.before:kill@20",
         )  # fmt: skip
         start(running, "aggregator-2", "aggregator", "aggregator", "--lateness-s", "0.5")
         warehouse = f"sqlite:///{tmp_path}/warehouse.db"

@@ -20,8 +20,8 @@ from hourglass.averages import HourlyAverage
 from hourglass.errors import Misconfigured
 from hourglass.keys import HOUR_MS
 from hourglass.runtime import DRAIN_S, STUCK_S
-from hourglassctl.embedded_postgres import Postgres
 from tests.support.at_once import at_once
+from tests.support.postgres import Postgres
 from tests.support.proxy import Proxy
 from tests.support.waiting import wait_until
 

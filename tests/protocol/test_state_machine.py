@@ -16,6 +16,7 @@ from redis.cluster import RedisCluster
 from hourglass.errors import HourglassError
 from hourglass.scripts import Script
 from tests.protocol.machine import FaultPoints, Machine
+from tests.support.fault_injection import install
 
 #: Without Phase.shrink, which takes minutes: add it to read the shortest way to a failure.
 RUN = settings(
@@ -33,7 +34,7 @@ HUNT = settings(RUN, max_examples=400, report_multiple_bugs=False)
 @pytest.fixture
 def points(monkeypatch: pytest.MonkeyPatch) -> FaultPoints:
     points = FaultPoints()
-    monkeypatch.setattr("hourglass.cluster.reach", points)
+    install(points, monkeypatch.setattr)
     return points
 
 

@@ -25,10 +25,14 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-#: What is loaded before the first fork: the services, each with all that it imports when it runs.
-MODULES = ("producer", "aggregator", "averages_consumer")
+from tests.support import fault_injection
+
+SERVICES = ("producer", "aggregator", "averages_consumer")
+#: What can be forked.
+FORKED = (*SERVICES, fault_injection.MODULE)
+#: What is loaded before the first fork: all that a service imports when it runs.
 _PRELOADED = (
-    *(f"{module}.__main__" for module in MODULES),
+    *(f"{module}.__main__" for module in SERVICES),
     "alembic.command",
     "sqlalchemy.dialects.sqlite",
     "sqlalchemy.dialects.postgresql.psycopg",
@@ -220,7 +224,8 @@ def _become(request: Mapping[str, Any]) -> None:
     os.environ.clear()
     os.environ.update(request["environment"])
     sys.argv = [request["module"], *request["arguments"]]
-    importlib.import_module(f"{request['module']}.__main__").main()
+    module = request["module"]
+    importlib.import_module(f"{module}.__main__" if module in SERVICES else module).main()
 
 
 if __name__ == "__main__":

@@ -6,11 +6,11 @@ import re
 import signal
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 from hourglassctl.guard import Guard
-from hourglassctl.processes import Processes
-from tests.support.fork_server import MODULES, fork_server
+from tests.support.fork_server import FORKED, SERVICES, fork_server
+from tests.support.processes import ObservedProcesses
 from tests.support.waiting import PATIENCE_S, wait_until
 
 ENVIRONMENT = {
@@ -28,29 +28,38 @@ ENVIRONMENT = {
 ON_ITS_WAY = 1_000
 
 
-class Services(Processes):
+class Services(ObservedProcesses):
     """What tests do with processes besides. Services are forked from a process that has them."""
 
-    def _spawn(
+    def _start(
         self, name: str, module: str, arguments: Sequence[str], environment: Mapping[str, str]
-    ) -> Any:
-        if module not in MODULES:
-            return super()._spawn(name, module, arguments, environment)
-        return fork_server().start(
+    ) -> None:
+        # What changes how Python itself starts needs a Python of its own.
+        if module not in FORKED or (module in SERVICES and "PYTHONPATH" in environment):
+            super()._start(name, module, arguments, environment)
+            return
+        for file in (self.output(name), self.log(name)):
+            file.touch()
+        process = fork_server().start(
             module,
             arguments,
-            environment=environment,
+            environment={**self._environment, **environment},
             output=self.output(name),
             log=self.log(name),
             group=self._guard.group,
         )
+        self._children[name] = cast(Any, process)
 
-    def aggregator(self, name: str = "aggregator", *options: str, **environment: str) -> str:
-        self.start(name, "aggregator", *options, **environment)
+    def aggregator(
+        self, name: str = "aggregator", *options: str, faults: str = "", **environment: str
+    ) -> str:
+        self.start(name, "aggregator", *options, faults=faults, **environment)
         return name
 
-    def producer(self, name: str = "producer", *options: str, **environment: str) -> str:
-        self.start(name, "producer", *options, **environment)
+    def producer(
+        self, name: str = "producer", *options: str, faults: str = "", **environment: str
+    ) -> str:
+        self.start(name, "producer", *options, faults=faults, **environment)
         return name
 
     def await_ready(self, *names: str) -> None:

@@ -11,8 +11,8 @@ import pytest
 from redis.cluster import RedisCluster
 
 from averages_consumer.warehouse import Warehouse
-from hourglass.faults import LOAD, POINTS, VARIABLE
 from hourglass.keys import AVERAGES, AVERAGES_GROUP, HOUR_MS
+from tests.support.fault_injection import LOAD, POINTS
 from tests.support.pipeline import Pipeline, at, reading, tick
 from tests.support.services import Services
 from tests.support.waiting import wait_until
@@ -51,9 +51,9 @@ def pipeline(redis: RedisCluster, redis_url: str, lanes: int) -> Generator[Pipel
         yield pipeline
 
 
-def fault(point: str, action: str) -> dict[str, str]:
+def fault(point: str, action: str) -> str:
     passage = PASSAGES.get(point.partition(".")[0], 1)
-    return {VARIABLE: f"{point}:{action}@{passage}"}
+    return f"{point}:{action}@{passage}"
 
 
 def await_kill(running: Services, name: str) -> None:
@@ -92,7 +92,7 @@ def check_hours(pipeline: Pipeline) -> None:
 def test_an_aggregator_is_killed(pipeline: Pipeline, running: Services, point: str) -> None:
     produce_hours(pipeline)
 
-    running.aggregator("first", BATCH, **fault(point, "kill"))
+    running.aggregator("first", BATCH, faults=fault(point, "kill"))
     await_kill(running, "first")
     running.aggregator("second", BATCH)
 
@@ -105,7 +105,7 @@ def test_an_aggregator_is_killed(pipeline: Pipeline, running: Services, point: s
 def test_an_aggregator_loses_a_reply(pipeline: Pipeline, running: Services, point: str) -> None:
     produce_hours(pipeline)
 
-    name = running.aggregator("aggregator", BATCH, **fault(point, "lose-reply"))
+    name = running.aggregator("aggregator", BATCH, faults=fault(point, "lose-reply"))
 
     check_hours(pipeline)
     wait_until(lambda: f"fault point {point}" in running.said(name))
@@ -119,7 +119,7 @@ def test_a_producer_is_killed(
     pipeline.run_clock(at(0), SPEED)
     options = (DEVICES, f"--packed={packed}", f"--lanes={lanes}")
 
-    running.producer("porch", *options, **fault(point, "kill"))
+    running.producer("porch", *options, faults=fault(point, "kill"))
     await_kill(running, "porch")
     before = len(pipeline.stored())
     running.producer("porch", *options)
@@ -138,7 +138,7 @@ def test_a_producer_loses_a_reply(
     pipeline.run_clock(at(0), SPEED)
 
     options = (DEVICES, f"--packed={packed}", f"--lanes={lanes}")
-    name = running.producer("porch", *options, **fault(point, "lose-reply"))
+    name = running.producer("porch", *options, faults=fault(point, "lose-reply"))
 
     wait_until(lambda: f"fault point {point}" in running.said(name))
     wait_until(lambda: len(pipeline.stored()) > 1_000, message="too little is produced")
@@ -159,7 +159,7 @@ def test_an_averages_consumer_is_killed(
     pipeline.seal()
 
     warehouse = {"HOURGLASS_WAREHOUSE_URL": url}
-    running.start("first", "averages_consumer", **warehouse, **fault(point, "kill"))
+    running.start("first", "averages_consumer", **warehouse, faults=fault(point, "kill"))
     await_kill(running, "first")
     running.start("second", "averages_consumer", **warehouse)
 

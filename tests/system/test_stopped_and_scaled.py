@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from hourglass.faults import VARIABLE
 from hourglass.keys import GROUP
 from tests.support.pipeline import DAY, Pipeline, at, reading
 from tests.support.services import Services
@@ -37,7 +36,7 @@ def test_one_that_sleeps_over_its_batch_counts_nothing_twice(
     pipeline: Pipeline, running: Services, point: str
 ) -> None:
     produce(pipeline, 1_000)
-    sleeper = running.aggregator("sleeper", BATCH, **{VARIABLE: f"{point}:stop@2"})
+    sleeper = running.aggregator("sleeper", BATCH, faults=f"{point}:stop@2")
     wait_until(lambda: f"fault point {point}" in running.said(sleeper))
 
     running.aggregator("heir", BATCH)

@@ -12,14 +12,12 @@ import msgpack
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A script's source, the name Redis caches it under, its fault points, and the commands that
-    run it by name and by source: a user who may only read can run what only reads."""
+    """A script's source, the name Redis caches it under, and the commands that run it by name and
+    by source: a user who may only read can run what only reads."""
 
     name: str
     source: str
     sha: str
-    before: str
-    after: str
     evalsha: str
     eval: str
 
@@ -37,8 +35,6 @@ class Script:
             name=name,
             source=source,
             sha=sha,
-            before=f"{name}.before",
-            after=f"{name}.after",
             evalsha=f"EVALSHA{suffix}",
             eval=f"EVAL{suffix}",
         )

@@ -1,0 +1,234 @@
+"""Services that are killed, frozen, or come and go."""
+
+from __future__ import annotations
+
+import re
+import signal
+import time
+from random import Random
+from typing import Any
+
+from hourglass.keys import AVERAGES, AVERAGES_GROUP, GROUP
+from hourglass.partitions import candidates
+from tests.lab.drill.fault import Fault
+from tests.lab.drill.report import Happened
+from tests.lab.drill.stage import CLAIM_IDLE_S, Setting, Stage, wait
+from tests.support.fault_injection import LOAD
+
+_random = Random()
+#: Steps of each service at which it can be killed, before and after.
+STEPS = {
+    "producer": ("divide", "register", "ingest"),
+    "aggregator": ("open", "commit", "seal", "publish", "reap"),
+}
+#: Of those, the ones that are taken once a day, and once at the start of whoever comes.
+ONCE_A_DAY = ("divide", "register", "open")
+
+
+def consumers(stage: Stage, name: str) -> list[dict[str, Any]]:
+    """What the groups know of this process's consumers."""
+    streams = [(each.stream, GROUP) for each in candidates(stage.redis, stage.clock.look())]
+    streams.append((AVERAGES, AVERAGES_GROUP))
+    groups = stage.redis.pipeline([("XINFO CONSUMERS", *each) for each in streams])
+    return [
+        consumer
+        for known in groups
+        if not isinstance(known, Exception)  # no such stream, or nobody reads it yet
+        for consumer in known
+        if re.fullmatch(f"{name}(-[0-9a-f]{{8}}(-.*)?)?", consumer["name"].decode())
+    ]
+
+
+def held_by(stage: Stage, name: str) -> int:
+    """Entries that this process has been given and has not acknowledged."""
+    return sum(consumer["pending"] for consumer in consumers(stage, name))
+
+
+def kill_producer(stage: Stage) -> Happened:
+    time.sleep(_random.random())
+    stage.hurt()
+    stage.services.kill("producer-1")
+    stage.hold()
+    stage.start("producer-3")
+    stage.await_ready("producer-3")
+    return Happened(text="producer-1 was killed, and producer-3 started")
+
+
+def stop_with_its_hands_full(stage: Stage, name: str) -> int:
+    """SIGSTOP when Redis has handed it something; how many entries."""
+
+    def caught() -> int:
+        time.sleep(0.3 * _random.random())  # it must get something done between two tries
+        stage.services.signal(name, signal.SIGSTOP)
+        until = time.monotonic() + 0.2
+        while time.monotonic() < until:
+            if held := held_by(stage, name):
+                return held
+        stage.services.signal(name, signal.SIGCONT)
+        return 0
+
+    return wait(caught, f"{name} holds something")
+
+
+def kill_aggregator(stage: Stage) -> Happened:
+    """In the middle of a batch."""
+    name = "aggregator-1"
+    held = stop_with_its_hands_full(stage, name)
+    stage.hurt()
+    stage.services.kill(name)
+    stage.hold()
+    stage.start(name)
+    stage.await_ready(name)
+    return Happened(text=f"{name} was killed with {held:,} entries in its hands, and restarted")
+
+
+def kill_consumer(stage: Stage) -> Happened:
+    stage.start("consumer-3", faults="load.after-commit:kill")
+    wait(lambda: not stage.services.running("consumer-3"), "consumer-3 is killed")
+    stage.hurt()
+    time.sleep(_random.random())
+    stage.services.kill("consumer-1")
+    stage.hold()
+    stage.start("consumer-1")
+    stage.await_ready("consumer-1")
+    return Happened(text="two were killed, one of them between commit and acknowledgement")
+
+
+def kill_at_every_step(stage: Stage) -> Happened:
+    points = [
+        (service, step, f"{step}.{when}")
+        for service, steps in STEPS.items()
+        for step in steps
+        for when in ("before", "after")
+    ]
+    points += [("consumer", "load", point) for point in LOAD]
+    for number, (service, step, point) in enumerate(points):
+        name = f"{service}-{10 + number}"
+        # In the middle of its work, where that is not rare: the others publish and load as well.
+        passage = "" if step in (*ONCE_A_DAY, "publish", "load") else "@2"
+        stage.start(name, faults=f"{point}:kill{passage}")
+        wait(lambda name=name: not stage.services.running(name), f"{name} is killed at {point}")
+    return Happened(text=f"{len(points)} processes were killed, each at a step of its own")
+
+
+def freeze_aggregator(stage: Stage) -> Happened:
+    name = "aggregator-1"
+    held = stop_with_its_hands_full(stage, name)
+    stage.hurt()
+    wait(lambda: held_by(stage, name) == 0, "others claim what it holds")
+    stage.hold(CLAIM_IDLE_S)
+    stage.services.signal(name, signal.SIGCONT)
+    stage.await_ready(name)
+    return Happened(
+        text=f"aggregator-1 slept until others had claimed its {held:,} entries, then went on"
+    )
+
+
+def scale(stage: Stage) -> Happened:
+    first = "aggregator-1"
+    more = [f"aggregator-{number}" for number in range(2, 9)]
+    for name in more:
+        stage.start(name)
+    for name in more:
+        stage.await_ready(name)
+    stage.hurt()
+    for name in (first, *more):
+        stage.services.signal(name, signal.SIGTERM)
+    for name in (first, *more):
+        wait(lambda name=name: not stage.services.running(name), f"{name} ends")
+    stage.hold(1.0)
+    for name in ("aggregator-11", "aggregator-12", "aggregator-13"):
+        stage.start(name)
+        stage.await_ready(name)
+    for name in (first, *more):
+        wait(lambda name=name: not consumers(stage, name), f"{name}'s consumers are removed")
+    return Happened(text="1 aggregator, 8, none, 3; the consumers that had left were removed")
+
+
+def deep_pending(stage: Stage) -> Happened:
+    """One consumer takes a hundred thousand entries and is never heard of again."""
+    for name in ("aggregator-1", "aggregator-2", "aggregator-3"):
+        stage.services.signal(name, signal.SIGSTOP)
+    partition = stage.today()
+    link = stage.redis.link(partition.stream)
+    taken = 0
+    while taken < DEEP:
+        reply = link.call(
+            "XREADGROUP", "GROUP", GROUP, "nobody", "COUNT", 10_000, "BLOCK", 500,
+            "STREAMS", partition.stream, ">",
+        )  # fmt: skip
+        taken += len(reply[0][1]) if reply else 0
+        if stage.today() != partition:
+            break
+    link.close()
+    for name in ("aggregator-1", "aggregator-2", "aggregator-3"):
+        stage.services.signal(name, signal.SIGCONT)
+    wait(lambda: held_by(stage, "nobody") == 0, "the pending list is worked off")
+    return Happened(text=f"{taken:,} entries were delivered to a consumer that never came back")
+
+
+DEEP = 100_000
+
+FAULTS = (
+    Fault(
+        name="kill-producer",
+        what="SIGKILL of a producer at a random moment",
+        act=kill_producer,
+        rests_on="a batch is taken once, by its producer's sequence number: "
+        "`producer/scripts/ingest.lua`",
+        proof="tests/system/test_fault_points.py::test_a_producer_is_killed",
+    ),
+    Fault(
+        name="kill-aggregator",
+        what="SIGKILL of an aggregator with readings in its hands",
+        act=kill_aggregator,
+        rests_on="to acknowledge and to count are one step: `aggregator/scripts/commit.lua`",
+        proof="tests/system/test_killed_aggregators.py::"
+        "test_whoever_is_killed_every_reading_is_counted_once",
+    ),
+    Fault(
+        name="kill-consumer",
+        what="SIGKILL of averages consumers",
+        act=kill_consumer,
+        setting=Setting(takes_hours=True),
+        rests_on="a row is upserted by its hour, then acknowledged: "
+        "`averages_consumer/consumer.py`",
+        proof="tests/integration/test_averages_consumer.py::"
+        "test_a_kill_between_commit_and_acknowledgement_loses_and_doubles_nothing",
+    ),
+    Fault(
+        name="kill-at-every-step",
+        what="SIGKILL before and after each step of each service",
+        act=kill_at_every_step,
+        setting=Setting(takes_hours=True, packed=True),
+        rests_on="each step is one script on one slot, and can be taken again",
+        proof="tests/system/test_fault_points.py::test_an_aggregator_is_killed",
+    ),
+    Fault(
+        name="freeze-aggregator",
+        what="SIGSTOP of an aggregator for longer than the claim time",
+        act=freeze_aggregator,
+        setting=Setting(packed=True),
+        rests_on="a commit counts only what is still pending: `aggregator/scripts/commit.lua`",
+        proof="tests/system/test_stopped_and_scaled.py::"
+        "test_one_that_sleeps_over_its_batch_counts_nothing_twice",
+    ),
+    Fault(
+        name="scale",
+        what="aggregators from 1 to 8, to none, and up again",
+        act=scale,
+        setting=Setting(aggregators=1),
+        rests_on="a consumer is removed only with nothing pending: `hourglass/scripts/reap.lua`",
+        proof="tests/system/test_stopped_and_scaled.py::"
+        "test_those_that_left_are_forgotten_and_those_that_come_go_on",
+    ),
+    Fault(
+        name="deep-pending",
+        what="a pending list of 100,000 entries that nobody works on",
+        act=deep_pending,
+        setting=Setting(takes_hours=True),
+        rests_on="the place in the pending list is kept from call to call: `aggregator/claims.py`",
+        proof="tests/system/test_stopped_and_scaled.py::"
+        "test_what_a_dead_one_left_is_recovered_however_much_it_is",
+    ),
+)
