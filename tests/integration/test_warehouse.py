@@ -8,7 +8,7 @@ from collections.abc import Generator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import sqlalchemy as sa
@@ -376,7 +376,7 @@ def test_a_limit_that_the_url_gives_stands(postgres: Postgres) -> None:
 
 def setting_of(warehouse: Warehouse, statement: str) -> Any:
     """What a connection of the warehouse's has for a limit."""
-    with warehouse._engine.connect() as connection:
+    with cast(Any, warehouse)._engine.connect() as connection:
         return connection.scalar(sa.text(statement))
 
 

@@ -11,7 +11,7 @@ import pytest
 from tests.support.processes import ROOT
 from tests.support.prometheus import binary
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.extended, pytest.mark.timeout(900)]
 
 
 @pytest.fixture

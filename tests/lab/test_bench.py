@@ -17,6 +17,8 @@ from tests.support.processes import ROOT
 _ELSEWHERE = {"peers", "idle"}
 
 
+@pytest.mark.extended
+@pytest.mark.timeout(900)
 @pytest.mark.skipif(not shutil.which("redis-benchmark"), reason="needs redis-benchmark")
 def test_everything_is_measured_and_nothing_goes_amiss():
     works = [name for name in WORKS if name not in _ELSEWHERE]

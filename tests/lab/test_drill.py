@@ -21,7 +21,7 @@ from tests.support.processes import ROOT
 #: The least that a stage can do; the machine of the tests has other things to do besides.
 RATE = 1000
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.extended, pytest.mark.timeout(600)]
 
 
 def test_a_short_drill_keeps_every_promise() -> None:
