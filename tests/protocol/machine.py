@@ -1,16 +1,17 @@
 """Several processes at work on the real scripts and a real cluster, in any order, beside the model.
 
-A step may be cut short before or after any of its scripts, lose a script's reply, or be overtaken
-by a whole step of somebody else between two of its scripts.
+At each call of each script a process may crash before the script is sent or after the server has
+run it, or lose its connection at either moment; a sealer may be overtaken between two of its
+scripts by a whole step of another.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import redis
 from hypothesis import strategies as st
@@ -22,13 +23,21 @@ from aggregator.commit import Delivery
 from aggregator.reader import open_partition
 from hourglass.averages import HourRecord
 from hourglass.errors import Severed, Unreachable
-from hourglass.groups import group_is_gone
+from hourglass.groups import group_is_gone, reap
 from hourglass.keys import GROUP, HOUR_MS, REVISIONS, TOO_LATE, Partition
 from hourglass.partitions import candidates
 from hourglass.readings import Reading
 from producer.batch import Batch, Batcher
 from producer.publisher import Outcome, Publisher
-from tests.protocol.reference_model import IMPLAUSIBLE_F, Day, Gone, Model, hour_of, usable
+from tests.protocol.reference_model import (
+    IMPLAUSIBLE_F,
+    Day,
+    Gone,
+    Lost,
+    Model,
+    hour_of,
+    usable,
+)
 from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at, publish
 
 DAYS = (DAY, NEXT_DAY)
@@ -46,8 +55,24 @@ def crash(_point: str) -> None:
     raise Crash
 
 
+def lose_request(_point: str) -> None:
+    """As a connection does that breaks before the script is sent."""
+    raise Severed("the connection broke before the script was sent")
+
+
 def lose_reply(_point: str) -> None:
     raise redis.TimeoutError("the reply was lost")
+
+
+#: What befalls one call of a script: where, and what happens there.
+FATES: dict[str, tuple[str, Callable[[str], None]]] = {
+    "crash before": (".before", crash),
+    "lose request": (".before", lose_request),
+    "crash after": (".after", crash),
+    "lose reply": (".after", lose_reply),
+}
+#: Those after which the server has not run the script.
+NOT_SENT = ("crash before", "lose request")
 
 
 @dataclass(slots=True)
@@ -73,10 +98,11 @@ class Producer:
 
 
 class FaultPoints:
-    """Stands where the processes pass their fault points."""
+    """Stands where the processes pass their fault points; `tried` is what has happened there."""
 
     def __init__(self) -> None:
         self.passed: Callable[[str], None] | None = None
+        self.tried: set[tuple[str, str]] = set()
 
     def __call__(self, point: str) -> None:
         if self.passed:
@@ -89,7 +115,7 @@ readings = st.tuples(
     st.sampled_from([-1, 0, 50, 51, IMPLAUSIBLE_F]),
     st.sampled_from([b"porch", b"attic"]),
 )
-fates = st.sampled_from(["", "", "crash before", "crash after", "lose reply"])
+fates = st.sampled_from(["", "", *FATES])
 numbers = st.integers(0, 3)
 
 
@@ -115,46 +141,73 @@ class Machine(RuleBasedStateMachine):
     def begin(self) -> None:
         self.now_ms = START_MS
         self.pipeline.drive(START_MS)
-        names = ("producer-1", "producer-2")
-        self.producers = [Producer(self.pipeline.publisher(name)) for name in names]
+        self.incarnations = 0
+        self.producers = [self._new_producer() for _ in range(2)]
 
     # What processes do.
 
-    @rule(number=st.integers(0, 1), drawn=st.lists(readings, min_size=1, max_size=6), fate=fates)
-    def ingest(self, number: int, drawn: list[tuple[int, int, int, bytes]], fate: str) -> None:
+    @rule(
+        number=st.integers(0, 1),
+        drawn=st.lists(readings, min_size=1, max_size=6),
+        script=st.sampled_from(["divide", "register", "ingest"]),
+        fate=fates,
+    )
+    def ingest(
+        self, number: int, drawn: list[tuple[int, int, int, bytes]], script: str, fate: str
+    ) -> None:
         given = [
             Reading(device, hour_ms + minute * 60_000, temp_f * 1000)
             for hour_ms, minute, temp_f, device in drawn
         ]
-        producer = self.producers[number]
         for day in DAYS:
             of_day = [each for each in given if Partition.containing(each.ts_ms) == day]
             if of_day and day not in self.expired:
-                (batch,) = producer.batcher.cut(of_day)
-                self._publish(producer.publisher, batch, fate)
+                (batch,) = self.producers[number].batcher.cut(of_day)
+                taken = self._publish(number, batch, script, fate)
                 ids = [each for each, _ in self.cluster.call("XRANGE", day.stream, "-", "+")]
                 known = self.model.days[day].entries
                 new = [each for each in ids if each not in known]
-                assert len(new) == len(of_day), "a batch was not taken exactly once"
-                self.model.days[day].ingest(dict(zip(new, of_day, strict=True)))
+                assert len(new) == taken * len(of_day), "a batch was not taken exactly once"
+                if taken:
+                    self.model.days[day].ingest(dict(zip(new, of_day, strict=True)))
 
-    def _publish(self, publisher: Publisher, batch: Batch, fate: str) -> None:
-        """A producer that loses a reply tries again."""
-        if fate == "lose reply":
-            with self._at("ingest.after", lose_reply), suppress(Unreachable):
-                publish(publisher, batch)
-            assert publish(publisher, batch) is Outcome.DUPLICATE
-        else:
-            assert publish(publisher, batch) is Outcome.TAKEN
+    def _publish(self, number: int, batch: Batch, script: str, fate: str) -> bool:
+        """Whether the batch is taken. A producer that loses a request or a reply tries again; one
+        that crashes is replaced, and its batch is gone unless it was taken."""
+        publisher = self.producers[number].publisher
+        fault = self._at(script, fate)
+        try:
+            with fault:
+                outcome = publish(publisher, batch)
+        except Crash:
+            publisher.close()
+            self.producers[number] = self._new_producer()
+            return (script, fate) == ("ingest", "crash after")
+        except Unreachable:
+            assert fault.happened
+            outcome = publish(publisher, batch)
+        again = fault.happened and (script, fate) == ("ingest", "lose reply")
+        assert outcome is (Outcome.DUPLICATE if again else Outcome.TAKEN)
+        return True
+
+    @rule(number=st.integers(0, 1))
+    def producer_is_replaced(self, number: int) -> None:
+        """The new one asks for the lanes of each day, and registers them."""
+        self.producers[number].publisher.close()
+        self.producers[number] = self._new_producer()
+
+    def _new_producer(self) -> Producer:
+        self.incarnations += 1
+        return Producer(self.pipeline.publisher(f"producer-{self.incarnations}"))
 
     @precondition(lambda self: self._idle())
-    @rule(number=numbers, most=st.integers(1, 6))
-    def read(self, number: int, most: int) -> None:
-        """What was never delivered."""
-        self._read(_one_of(self._idle(), number), most)
+    @rule(number=numbers, most=st.integers(1, 6), fate=fates)
+    def read(self, number: int, most: int, fate: str) -> None:
+        """What was never delivered; the fate is that of opening the partition."""
+        self._read(_one_of(self._idle(), number), most, fate)
 
-    def _read(self, worker: Worker, most: int) -> None:
-        self._open(worker)
+    def _read(self, worker: Worker, most: int, fate: str = "") -> None:
+        self._open(worker, fate)
         if worker.delivery:
             expected = self._expected(self._day(worker).read, most)
             worker.entries = self._done(worker, lambda delivery: delivery.read(most, 1)) or []
@@ -178,13 +231,13 @@ class Machine(RuleBasedStateMachine):
             self._commit(worker, "")
 
     @precondition(lambda self: self._idle() and self._somebody_holds_something())
-    @rule(number=numbers)
-    def claim(self, number: int) -> None:
-        """What others have in their hands."""
-        self._claim(_one_of(self._idle(), number))
+    @rule(number=numbers, fate=fates)
+    def claim(self, number: int, fate: str) -> None:
+        """What others have in their hands; the fate is that of opening the partition."""
+        self._claim(_one_of(self._idle(), number), fate)
 
-    def _claim(self, worker: Worker) -> None:
-        self._open(worker)
+    def _claim(self, worker: Worker, fate: str = "") -> None:
+        self._open(worker, fate)
         if worker.delivery:
             day = self._day(worker)
             tries = self._pending(worker.partition)
@@ -211,20 +264,14 @@ class Machine(RuleBasedStateMachine):
         assert worker.delivery
         ids = [each for each, _ in worker.entries]
         outcome: object = None
-        if fate != "crash before":
+        if fate not in NOT_SENT:
             outcome = self._expected(
                 partial(self._day(worker).commit, whole=bool(fate)),
                 worker.incarnation,
                 ids,
                 worker.given_up,
             )
-        point, action = {
-            "crash before": ("commit.before", crash),
-            "crash after": ("commit.after", crash),
-            "lose reply": ("commit.after", lose_reply),
-            "": ("", crash),
-        }[fate]
-        with suppress(Crash, Severed), self._at(point, action):
+        with suppress(Crash, Severed), self._at("commit", fate):
             done = self._done(
                 worker,
                 lambda each: self.pipeline.commit(each, worker.entries, given_up=worker.given_up),
@@ -240,41 +287,85 @@ class Machine(RuleBasedStateMachine):
         """With a batch in its hands."""
         _one_of(self._busy(), number).drop()
 
-    @rule(
-        passage=st.integers(0, 9),
-        fate=st.sampled_from(["", "", "", "crash before", "crash after", "overtaken"]),
-    )
+    @rule(passage=st.integers(0, 9), fate=st.sampled_from(["", "", *FATES, *FATES, "overtaken"]))
     def seal_and_publish(self, passage: int, fate: str) -> None:
-        """Each script that is done moves the model by one step."""
+        """Each script that is done moves the model by one step; the fate is that of one of them."""
         partitions = candidates(self.cluster, self.pipeline.clock.look())
-        model = self.model.sealer_step(partitions, self.now_ms)
+        shards = {each: self.cluster.shard_of(each.stream) for each in partitions}
+        model = self.model.sealer_step(shards, self.now_ms)
         next(model, None)
         scripts = 0
 
         def passed(point: str) -> None:
             nonlocal scripts
-            before = point.endswith(".before")
-            if before and scripts == passage:
-                if fate == "crash before":
-                    raise Crash
-                if fate == "overtaken":
-                    self.points.passed = None
-                    self.seal_and_publish(passage=0, fate="")
-                    self.points.passed = passed
-            if not before:
-                next(model, None)
+            script, _, when = point.partition(".")
+            if when == "after":
                 scripts += 1
-                if fate == "crash after" and scripts == passage:
-                    raise Crash
+            at_passage = scripts - (when == "after") == passage
+            if at_passage and fate == "overtaken" and when == "before":
+                self.points.passed = None
+                self.seal_and_publish(passage=0, fate="")
+                self.points.passed = passed
+            if at_passage and fate in FATES and FATES[fate][0] == f".{when}":
+                with suppress(StopIteration):
+                    model.send(Lost.REQUEST if fate in NOT_SENT else Lost.REPLY)
+                self.points.tried.add((script, fate))
+                FATES[fate][1](point)
+            elif when == "after":
+                next(model, None)
 
         self.points.passed = passed
         try:
             self.pipeline.seal()
         except Crash:
             return
+        except Unreachable:
+            assert fate in FATES
         finally:
             self.points.passed = None
         assert next(model, "over") == "over", "it did less than it ought to"
+
+    @precondition(lambda self: any(day.has_group for day in self.model.days.values()))
+    @rule(day=st.sampled_from(DAYS), fate=fates)
+    def reap(self, day: Partition, fate: str) -> None:
+        """Consumers with nothing pending go; one that is alive comes back with its next read."""
+        with suppress(Crash, Unreachable), self._at("reap", fate):
+            reap(self.cluster, day.stream, GROUP, 0)
+        if fate not in NOT_SENT and self.model.days[day].has_group:
+            consumers = self.cluster.call("XINFO CONSUMERS", day.stream, GROUP)
+            assert all(consumer["pending"] for consumer in consumers)
+
+    def steps_with(self, script: str, fate: str) -> Iterator[Callable[[], None]]:
+        """The way from readings of two days to their averages; each call of `script` meets `fate`
+        once, and its process or another one tries again."""
+
+        def met_by(called: str) -> str:
+            return fate if called == script else ""
+
+        for hour_ms in (at(22), at(0, day=NEXT_DAY)):
+            drawn = [(hour_ms, minute, 50 + minute, b"porch") for minute in range(3)]
+            for called in ("divide", "register", "ingest"):
+                yield partial(self.producer_is_replaced, 0)
+                yield partial(self.ingest, 0, drawn, called, met_by(called))
+            yield partial(self.ingest, 1, drawn, "", "")
+        for day, (first, second) in zip(DAYS, (self.workers[:2], self.workers[2:]), strict=True):
+            for worker in (first, second):
+                yield partial(self._read, worker, 2, met_by("open"))
+                if not worker.entries:
+                    yield partial(self._read, worker, 2)
+                yield partial(self.reap, day, met_by("reap"))
+            yield partial(self._commit, first, met_by("commit"))
+            yield partial(self._commit, second, "")
+            yield partial(self._claim, first)
+            yield partial(self._work_off, second)
+            if first.entries:
+                yield partial(self._commit, first, "")
+        seals = fate if script in ("seal", "publish") else ""
+        while self.now_ms < END_MS:
+            yield self.hour_passes
+            for passage in range(8 if seals else 1):
+                yield partial(self.seal_and_publish, passage, seals)
+        yield partial(self.seal_and_publish, 0, "")
 
     # What happens to them.
 
@@ -363,11 +454,18 @@ class Machine(RuleBasedStateMachine):
     def _somebody_holds_something(self) -> bool:
         return any(day.pending for day in self.model.days.values())
 
-    def _open(self, worker: Worker) -> None:
+    def _open(self, worker: Worker, fate: str = "") -> None:
+        """The worker has a delivery afterwards, unless there is no stream or the fate forbids."""
         if worker.delivery is None:
             day = self._day(worker)
-            expected = day.open()
-            found = open_partition(self.cluster, worker.partition, self.pipeline.clock.look()).found
+            expected = day.open() if fate not in NOT_SENT else None
+            try:
+                with self._at("open", fate):
+                    instant = self.pipeline.clock.look()
+                    found = open_partition(self.cluster, worker.partition, instant).found
+            except (Crash, Unreachable):
+                assert fate
+                return
             assert found.value.decode() == expected
             if day.alive:
                 worker.delivery = self.pipeline.delivery(worker.partition)
@@ -394,8 +492,8 @@ class Machine(RuleBasedStateMachine):
                 raise
             return None
 
-    def _at(self, point: str, action: Callable[[str], None]) -> _Armed:
-        return _Armed(self.points, point, action)
+    def _at(self, script: str, fate: str) -> _Armed:
+        return _Armed(self.points, script, fate)
 
     def _pending(self, partition: Partition) -> dict[bytes, int]:
         """How often each was tried."""
@@ -411,18 +509,24 @@ class Machine(RuleBasedStateMachine):
 
 
 class _Armed:
-    """Once, at one point."""
+    """One fate of one script, at its next call."""
 
-    def __init__(self, points: FaultPoints, point: str, action: Callable[[str], None]) -> None:
-        self._points, self._point, self._action = points, point, action
+    def __init__(self, points: FaultPoints, script: str, fate: str) -> None:
+        self._points, self._script, self._fate = points, script, fate
+        when, self._action = FATES.get(fate, ("", crash))
+        self._point = f"{script}{when}"
+        self.happened = False
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         self._points.passed = self._pass
+        return self
 
     def __exit__(self, *_: object) -> None:
         self._points.passed = None
 
     def _pass(self, point: str) -> None:
         if point == self._point:
+            self.happened = True
             self._points.passed = None
+            self._points.tried.add((self._script, self._fate))
             self._action(point)

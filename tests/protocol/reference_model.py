@@ -5,8 +5,9 @@ Written from the design and not from the scripts; each method is one atomic step
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum, auto
 
 from hourglass.keys import HOUR_MS, HOURS, Partition
 from hourglass.readings import Reading
@@ -17,6 +18,13 @@ IMPLAUSIBLE_F = 999
 
 class Gone(Exception):
     """There is no such group, or it is not the one that delivered."""
+
+
+class Lost(Enum):
+    """What a connection took with it: the script is not run, or its answer does not arrive."""
+
+    REQUEST = auto()
+    REPLY = auto()
 
 
 @dataclass(slots=True)
@@ -164,6 +172,10 @@ def hour_of(reading: Reading) -> int:
     return (reading.ts_ms - Partition.containing(reading.ts_ms).day_ms) // HOUR_MS
 
 
+#: A partition, its sealed hours, and how many of its due hours wait.
+SealedDay = tuple[Partition, set[int], int]
+
+
 @dataclass(slots=True)
 class Model:
     """Every partition, and what is published, by the start of the hour."""
@@ -178,36 +190,67 @@ class Model:
     def frontier_ms(self) -> int:
         return max(self.published, default=-1)
 
-    def sealer_step(self, partitions: Sequence[Partition], now_ms: int) -> Iterator[None]:
+    def sealer_step(
+        self, shards: Mapping[Partition, str], now_ms: int
+    ) -> Generator[None, Lost | None]:
         """One atomic step each time it is asked for the next: the seals, then what they allow to be
-        published, then a look at each hour behind the frontier."""
+        published, then a look at each hour behind the frontier.
+
+        A step that is sent what was lost goes on as the sealer does: without that shard while it
+        seals, and not at all once it publishes.
+
+        shards: the partitions in order, each with the shard that holds it
+        """
         seen = self.frontier_ms
-        sealed: list[tuple[Partition, set[int], int]] = []
-        for partition in partitions:
-            yield
-            day = self.days.get(partition, Day())
-            due = min(max(0, (now_ms - partition.day_ms) // HOUR_MS), HOURS)
-            waiting = day.seal(due)
-            hours = {number for number, hour in enumerate(day.hours) if hour.sealed}
-            sealed.append((partition, hours, waiting))
+        sealed = yield from self._seal(shards, now_ms)
         results = {
             partition.hour_start_ms(hour): self.days[partition].hours[hour].result
             for partition, hours, _ in sealed
             for hour in hours
-            if partition in self.days
+            if partition in self.days and self.days[partition].hours[hour].milli_f
         }
         shown: set[int] = set()
         for start_ms in _in_order(sealed, seen):
-            if results.get(start_ms, (0,))[0]:
-                yield
-                if not self._publish(start_ms, results[start_ms], seen):
+            if start_ms in results:
+                lost = yield
+                if lost is Lost.REQUEST:
+                    return
+                published = self._publish(start_ms, results[start_ms], seen)
+                if lost:
+                    return
+                if not published:
                     break
                 shown.add(start_ms)
                 seen = max(seen, start_ms)
         for start_ms in sorted(results):
-            if results[start_ms][0] and start_ms <= seen and start_ms not in shown:
-                yield
-                self._publish(start_ms, results[start_ms], seen)
+            if start_ms <= seen and start_ms not in shown:
+                lost = yield
+                if lost is not Lost.REQUEST:
+                    self._publish(start_ms, results[start_ms], seen)
+                if lost:
+                    return
+
+    def _seal(
+        self, shards: Mapping[Partition, str], now_ms: int
+    ) -> Generator[None, Lost | None, list[SealedDay]]:
+        """What is known of each partition; all that is due waits where there was no answer."""
+        sealed: list[SealedDay] = []
+        unreachable: set[str] = set()
+        for partition, shard in shards.items():
+            due = min(max(0, (now_ms - partition.day_ms) // HOUR_MS), HOURS)
+            if shard in unreachable:
+                sealed.append((partition, set(), due))
+                continue
+            lost = yield
+            day = self.days.get(partition, Day())
+            waiting = 0 if lost is Lost.REQUEST else day.seal(due)
+            if lost:
+                unreachable.add(shard)
+                sealed.append((partition, set(), due))
+            else:
+                hours = {number for number, hour in enumerate(day.hours) if hour.sealed}
+                sealed.append((partition, hours, waiting))
+        return sealed
 
     def _publish(self, start_ms: int, result: tuple[int, int, int, int, int], seen: int) -> bool:
         """False if somebody else has published since: then nothing is done."""
@@ -220,7 +263,7 @@ class Model:
         return True
 
 
-def _in_order(sealed: Sequence[tuple[Partition, set[int], int]], after_ms: int) -> Iterator[int]:
+def _in_order(sealed: Sequence[SealedDay], after_ms: int) -> Iterator[int]:
     """Hours after `after_ms`, until the first that may still get readings."""
     for partition, hours, waiting in sealed:
         if not hours and not waiting:

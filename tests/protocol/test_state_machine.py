@@ -15,7 +15,7 @@ from redis.cluster import RedisCluster
 
 from hourglass.errors import HourglassError
 from hourglass.scripts import Script
-from tests.protocol.machine import FaultPoints, Machine
+from tests.protocol.machine import DAYS, FATES, FaultPoints, Machine
 from tests.support.fault_injection import install
 
 #: Without Phase.shrink, which takes minutes: add it to read the shortest way to a failure.
@@ -26,8 +26,10 @@ RUN = settings(
     deadline=None,
     database=None,
     derandomize=True,
+    print_blob=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
+SCRIPTS = ("divide", "register", "ingest", "open", "commit", "seal", "publish", "reap")
 HUNT = settings(RUN, max_examples=400, report_multiple_bugs=False)
 
 
@@ -47,6 +49,23 @@ def test_the_scripts_do_what_the_model_says(
     redis: RedisCluster, redis_url: str, points: FaultPoints
 ) -> None:
     run(RUN, redis, redis_url, points)
+
+
+@pytest.mark.parametrize("fate", FATES)
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_call_that_fails_loses_nothing_and_doubles_nothing(
+    redis: RedisCluster, redis_url: str, points: FaultPoints, script: str, fate: str
+) -> None:
+    """Each script, at each of its calls on the way from readings to averages."""
+    machine = Machine(redis, redis_url, points)
+    machine.begin()
+    for step in machine.steps_with(script, fate):
+        step()
+        machine.everything_is_as_the_model_has_it()
+    machine.teardown()
+
+    assert (script, fate) in points.tried
+    assert len(machine.model.published) == len(DAYS)
 
 
 @dataclass(frozen=True)
