@@ -11,8 +11,8 @@ from hypothesis import settings
 from redis.cluster import ClusterNode, RedisCluster
 
 from hourglass.address import Address
-from hourglassctl.embedded import EmbeddedCluster
 from tests.support import providers
+from tests.support.cluster import EmbeddedCluster
 from tests.support.leftovers import keys_kept_for_ever
 from tests.support.pipeline import Pipeline
 from tests.support.providers import Provider, Unavailable

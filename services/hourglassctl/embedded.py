@@ -1,4 +1,4 @@
-"""A real Redis Cluster on loopback, for the demo, the drills and the tests.
+"""A real Redis Cluster on loopback, for the demo, `hourglass redis` and the tests.
 
     with EmbeddedCluster() as cluster:
         connect(cluster.url)
@@ -9,17 +9,15 @@ ends: a guard process removes both as soon as the owner's end of its pipe is clo
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 import redis
-from redis.crc import key_slot
 
 from hourglassctl import formation
 from hourglassctl.formation import HOST, ClusterNotFormed, Member
@@ -28,12 +26,12 @@ from hourglassctl.redis_server import NoRedisServer, find_server
 
 __all__ = ["ClusterNotFormed", "EmbeddedCluster", "NoRedisServer", "Node"]
 
-_START_TIMEOUT_S = 20.0
+START_TIMEOUT_S = 20.0
 _ATTEMPTS = 5
 
 
 class Node:
-    """One server of the cluster: a process of its own, which the drills may hurt."""
+    """One server of the cluster: a process of its own."""
 
     def __init__(self, *, member: Member, binary: Path, directory: Path, group: int) -> None:
         self.member = member
@@ -42,7 +40,6 @@ class Node:
         self._directory = directory
         self._binary = binary
         self._group = group
-        self.paused = False
         self.spawn()
 
     def __repr__(self) -> str:
@@ -54,38 +51,13 @@ class Node:
 
     @property
     def alive(self) -> bool:
-        """Whether the process exists; a paused one does."""
+        """Whether the process exists."""
         return self.process.poll() is None
-
-    @property
-    def responds(self) -> bool:
-        """Whether the process exists and is not paused."""
-        return self.alive and not self.paused
 
     def kill(self) -> None:
         """SIGKILL, and wait until it is gone."""
         self.process.kill()
         self.process.wait()
-
-    def pause(self) -> None:
-        """SIGSTOP: connections stay open and nothing answers."""
-        self.paused = True
-        self.process.send_signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """SIGCONT."""
-        self.paused = False
-        self.process.send_signal(signal.SIGCONT)
-
-    def restart(self) -> None:
-        """Kill it if it lives and start it on the same port; returns when it answers.
-
-        Without persistence it comes back empty. A master serves again two seconds later at the
-        earliest: Redis holds it back (CLUSTER_WRITABLE_DELAY).
-        """
-        self.kill()
-        self.spawn()
-        self.await_answer(until=time.monotonic() + _START_TIMEOUT_S)
 
     def await_answer(self, *, until: float) -> None:
         """Raises ClusterNotFormed with the end of the log when the process does not come up."""
@@ -93,7 +65,6 @@ class Node:
 
     def spawn(self) -> None:
         """Start the process, which must not be running; `await_answer` tells when it serves."""
-        self.paused = False
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [self._binary, "redis.conf"],
@@ -117,10 +88,6 @@ class Node:
             return False
 
 
-def _slot(key: str) -> int:
-    return key_slot(key.encode())
-
-
 class EmbeddedCluster:
     """A Redis Cluster of `masters` with `replicas` each; `nodes` has the masters first.
 
@@ -135,6 +102,8 @@ class EmbeddedCluster:
     Raises NoRedisServer here, and ClusterNotFormed from `start`.
     """
 
+    node_type: ClassVar[type[Node]] = Node
+
     def __init__(
         self,
         *,
@@ -148,12 +117,16 @@ class EmbeddedCluster:
         server = find_server(binary)
         self.binary = server.binary
         self.version = server.version
-        self.nodes: list[Node] = []
+        self._nodes: list[Node] = []
         self._masters = masters
         self._size = masters * (1 + replicas)
         self._node_timeout_ms = node_timeout_ms
         self._options = {"appendonly": "yes" if persistence else "no", **(options or {})}
         self._running = ExitStack()
+
+    @property
+    def nodes(self) -> Sequence[Node]:
+        return self._nodes
 
     @property
     def ports(self) -> list[int]:
@@ -163,52 +136,6 @@ class EmbeddedCluster:
     def url(self) -> str:
         """`redis://` and every node, as the services take it."""
         return "redis://" + ",".join(f"{HOST}:{port}" for port in self.ports)
-
-    def node_at(self, port: int) -> Node:
-        """The node on that port, which is how a client names it."""
-        return next(node for node in self.nodes if node.port == port)
-
-    def master_of(self, key: str) -> Node:
-        """The node that holds `key` now, as the living ones agree."""
-        return self.node_at(self._holders()[_slot(key)])
-
-    def replicas_of(self, master: Node) -> list[Node]:
-        """The living nodes that follow it now."""
-        found: list[Node] = []
-        for node in self._living:
-            with formation.client(node.port) as client:
-                role = cast(Any, client).execute_command("ROLE")
-            if role[0] == b"slave" and role[2] == master.port:
-                found.append(node)
-        return found
-
-    def move_slot(self, key: str, to: Node) -> None:
-        """Move the slot of `key`, with all that is in it, to another master while it is in use."""
-        holders = self._holders()
-        slot = _slot(key)
-        formation.move_slot(slot, holders[slot], to.port, sorted(set(holders.values())))
-
-    def restart(self) -> None:
-        """Kill every node and start them all again; returns when the cluster is whole.
-
-        Without persistence it comes back empty. Raises ClusterNotFormed.
-        """
-        for node in self.nodes:
-            node.kill()
-        for node in self.nodes:
-            node.spawn()
-        until = time.monotonic() + _START_TIMEOUT_S
-        for node in self.nodes:
-            node.await_answer(until=until)
-        self.await_whole()
-
-    def await_whole(self) -> None:
-        """Until every node sees the cluster up and every replica is in step with its master.
-
-        Raises ClusterNotFormed.
-        """
-        members = [node.member for node in self.nodes]
-        formation.await_whole(members, until=time.monotonic() + _START_TIMEOUT_S)
 
     def start(self) -> Self:
         """Returns when every node sees the cluster up. Raises ClusterNotFormed."""
@@ -229,7 +156,7 @@ class EmbeddedCluster:
     def stop(self) -> None:
         """Kill every node and remove every file; a second call does nothing."""
         self._running.close()
-        self.nodes = []
+        self._nodes = []
 
     def __enter__(self) -> Self:
         return self.start()
@@ -242,22 +169,8 @@ class EmbeddedCluster:
     ) -> None:
         self.stop()
 
-    @property
-    def _living(self) -> list[Node]:
-        return [node for node in self.nodes if node.responds]
-
-    def _holders(self) -> dict[int, int]:
-        """The port of the master of each slot, as the first living node sees it."""
-        with formation.client(self._living[0].port) as client:
-            ranges = cast(Any, client).execute_command("CLUSTER SLOTS")
-        return {
-            slot: holders[0][1]
-            for first, last, *holders in ranges
-            for slot in range(first, last + 1)
-        }
-
     def _form(self) -> None:
-        until = time.monotonic() + _START_TIMEOUT_S
+        until = time.monotonic() + START_TIMEOUT_S
         members = formation.plan(formation.free_ports(self._size), masters=self._masters)
         guard = self._running.enter_context(Guard("hourglass-redis-"))
         masters, replicas = members[: self._masters], members[self._masters :]
@@ -279,7 +192,9 @@ class EmbeddedCluster:
         options = formation.server_options(member, node_timeout_ms=self._node_timeout_ms)
         options |= {"bind": HOST, **self._options}
         (directory / "redis.conf").write_text(formation.redis_conf(options))
-        node = Node(member=member, binary=self.binary, directory=directory, group=guard.group)
+        node = self.node_type(
+            member=member, binary=self.binary, directory=directory, group=guard.group
+        )
         self._running.callback(node.kill)
-        self.nodes.append(node)
+        self._nodes.append(node)
         return node

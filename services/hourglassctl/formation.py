@@ -25,10 +25,6 @@ from redis.retry import Retry
 HOST = "127.0.0.1"
 SLOTS = 16384
 _PORTS = (10_240, 32_768)
-#: Keys of a slot that move in one step.
-_KEYS_AT_ONCE = 100
-#: A day of readings is one key, and stands still while it moves.
-_MOVE_S = 60.0
 
 
 class ClusterNotFormed(RuntimeError):
@@ -156,31 +152,6 @@ def await_whole(members: Sequence[Member], *, until: float) -> None:
             until=until,
             message="not every node sees the cluster whole",
         )
-
-
-def move_slot(slot: int, source: int, target: int, masters: Sequence[int]) -> None:
-    """Move a slot with its keys from the master on port `source` to the one on `target`, in use.
-
-    Clients that come by meanwhile are sent on (ASK, MOVED) or told to try again (TRYAGAIN). The
-    steps are those of https://redis.io/docs/latest/commands/cluster-setslot/.
-    """
-    with ExitStack() as stack:
-        clients = {
-            port: stack.enter_context(cast(Any, client(port, timeout_s=_MOVE_S)))
-            for port in masters
-        }
-        ids = {
-            port: each.execute_command("CLUSTER MYID").decode() for port, each in clients.items()
-        }
-        clients[target].execute_command("CLUSTER SETSLOT", slot, "IMPORTING", ids[source])
-        clients[source].execute_command("CLUSTER SETSLOT", slot, "MIGRATING", ids[target])
-        while keys := clients[source].execute_command("CLUSTER GETKEYSINSLOT", slot, _KEYS_AT_ONCE):
-            clients[source].execute_command(
-                "MIGRATE", HOST, target, "", 0, int(_MOVE_S * 1000), "KEYS", *keys
-            )
-        # The target first: should the source fail now, the slot is not left to nobody.
-        for port in sorted(masters, key=lambda port: (port != target, port != source)):
-            clients[port].execute_command("CLUSTER SETSLOT", slot, "NODE", ids[target])
 
 
 def poll(check: Callable[[], bool], *, until: float, message: str) -> None:

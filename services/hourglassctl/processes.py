@@ -52,11 +52,6 @@ class Processes:
     def log(self, name: str) -> Path:
         return self._guard.directory / f"{name}.log"
 
-    @property
-    def names(self) -> list[str]:
-        """Of all that were started."""
-        return list(self._children)
-
     def running(self, name: str) -> bool:
         return self._children[name].poll() is None
 
@@ -97,14 +92,6 @@ class Processes:
     def said(self, name: str) -> str:
         """The log so far, of every process that had the name."""
         return self.log(name).read_text(errors="replace")
-
-    def pid(self, name: str) -> int:
-        return self._children[name].pid
-
-    def kill(self, name: str) -> None:
-        """SIGKILL, and wait until it is gone."""
-        self.signal(name, signal.SIGKILL)
-        self._children[name].wait()
 
     def failed(self) -> list[str]:
         """Those that ended with an error of their own."""

@@ -12,9 +12,9 @@ import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError
 
 from hourglassctl import formation
-from hourglassctl.embedded import EmbeddedCluster
 from tests.images.engine import CONFINED, EngineError, container, docker, have
 from tests.images.test_contents import PACKAGES, SERVICES
+from tests.support.cluster import EmbeddedCluster
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.images, pytest.mark.timeout(900)]

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from hourglass.errors import Unreachable
 from hourglass.keys import HOUR_MS
 from hourglassctl import formation
-from hourglassctl.embedded import EmbeddedCluster
 from producer.batch import Batch, Batcher
 from producer.publisher import Outcome, Publisher
+from tests.support.cluster import EmbeddedCluster
 from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at, reading
 from tests.support.replica import Copy
 

@@ -15,7 +15,7 @@ from hourglass.groups import reap
 from hourglass.keys import GROUP
 from hourglass.scripts import Script, packed
 from hourglassctl import formation
-from hourglassctl.embedded import EmbeddedCluster
+from tests.support.cluster import EmbeddedCluster
 from tests.support.pipeline import DAY, Pipeline, at, reading
 
 TEN = [reading(at(0, 0, second), 50 + second / 10) for second in range(10)]

@@ -16,7 +16,7 @@ import pytest
 from averages_consumer.report import line
 from hourglass.errors import Unreachable
 from hourglass.keys import AVERAGES, iso
-from hourglassctl.embedded import EmbeddedCluster
+from tests.support.cluster import EmbeddedCluster
 from tests.support.pipeline import DAY, Pipeline
 from tests.support.snapshots import average
 from tests.support.waiting import wait_until

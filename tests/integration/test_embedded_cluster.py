@@ -17,9 +17,9 @@ import redis as redis_py
 from redis.cluster import RedisCluster
 
 from hourglassctl import formation
-from hourglassctl.embedded import ClusterNotFormed, EmbeddedCluster
-from hourglassctl.formation import HOST
+from hourglassctl.formation import HOST, ClusterNotFormed
 from hourglassctl.guard import Guard
+from tests.support.cluster import EmbeddedCluster
 from tests.support.waiting import wait_until
 
 

@@ -8,9 +8,9 @@ import pytest
 
 from hourglass.errors import Unreachable
 from hourglassctl import formation
-from hourglassctl.embedded import EmbeddedCluster, Node
 from producer.batch import Batch, Batcher
 from producer.publisher import Outcome, Publisher
+from tests.support.cluster import EmbeddedCluster, Node
 from tests.support.pipeline import DAY, Pipeline, at, batch_of, publish, reading
 from tests.support.services import services
 from tests.support.waiting import wait_until

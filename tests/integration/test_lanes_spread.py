@@ -12,7 +12,7 @@ from hourglass.keys import HOUR_MS
 from hourglass.lanes import place
 from hourglass.readings import Reading
 from hourglassctl import formation
-from hourglassctl.embedded import EmbeddedCluster
+from tests.support.cluster import EmbeddedCluster
 from tests.support.pipeline import DAY, Pipeline, reading
 
 DEVICES_PER_LANE = 3

@@ -19,8 +19,8 @@ from hourglass.instruments import Instrument
 from hourglass.keys import GROUP, Partition
 from hourglass.partitions import candidates
 from hourglass.survey import oldest_waiting_ms, survey
-from hourglassctl.embedded import EmbeddedCluster
 from hourglassctl.reference import SERVICES
+from tests.support.cluster import EmbeddedCluster
 from tests.support.pipeline import DAY, Pipeline, at, day_after, reading
 from tests.support.services import Services, services
 from tests.support.waiting import wait_until

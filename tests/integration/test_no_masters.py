@@ -12,7 +12,7 @@ from hourglass.connecting import connect
 from hourglass.errors import Unreachable
 from hourglass.scripts import Script
 from hourglassctl import formation
-from hourglassctl.embedded import EmbeddedCluster
+from tests.support.cluster import EmbeddedCluster
 
 SCRIPT = Script.load("aggregator", "open")
 ASKED: list[Callable[[Cluster], object]] = [

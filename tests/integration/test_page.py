@@ -17,8 +17,8 @@ from averages_consumer.warehouse import Warehouse
 from averages_consumer.web.server import MOST_CONNECTIONS
 from averages_consumer.web.viewers import MOST_VIEWERS
 from hourglass.keys import AVERAGES, CLOCK, HOUR_MS, REVISIONS, iso
-from hourglassctl.embedded import EmbeddedCluster
 from tests.support.browsing import ask, connection, looking_on
+from tests.support.cluster import EmbeddedCluster
 from tests.support.pipeline import DAY, Pipeline, at, reading
 from tests.support.services import Services, services
 from tests.support.snapshots import average

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hourglassctl.embedded import EmbeddedCluster, Node
+from tests.support.cluster import EmbeddedCluster, Node
 from tests.support.waiting import wait_until
 
 SCRIPT = Path(__file__).parents[2] / "charts" / "redis-cluster-dev" / "files" / "ready.sh"

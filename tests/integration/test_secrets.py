@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import pytest
 
-from hourglassctl.embedded import EmbeddedCluster
+from tests.support.cluster import EmbeddedCluster
 from tests.support.pipeline import Pipeline, at
 from tests.support.postgres import Postgres
 from tests.support.services import Services, services

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hourglass.keys import AVERAGES, PARTITIONS
-from hourglassctl.embedded import EmbeddedCluster
+from tests.support.cluster import EmbeddedCluster
 from tests.support.collector import Collector, Received, collector_over_grpc, collector_over_http
 from tests.support.pipeline import DAY, Pipeline
 from tests.support.services import Services, services

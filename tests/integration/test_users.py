@@ -30,8 +30,8 @@ from hourglass.keys import (
     PUBLISHED,
     REVISIONS,
 )
-from hourglassctl.embedded import EmbeddedCluster, Node
 from hourglassctl.replay import DataSet, replay
+from tests.support.cluster import EmbeddedCluster, Node
 from tests.support.pipeline import DAY, Pipeline, at
 from tests.support.services import Services, services
 from tests.support.users import FILE, PASSWORD, acl_file, denials, names

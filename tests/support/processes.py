@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import psutil
@@ -27,6 +28,19 @@ class ObservedProcesses(Processes):
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         injected = {fault_injection.VARIABLE: faults, "PYTHONPATH": path, **environment}
         self._start(name, fault_injection.MODULE, [module, "--name", name, *arguments], injected)
+
+    @property
+    def names(self) -> list[str]:
+        """Of all that were started."""
+        return list(self._children)
+
+    def kill(self, name: str) -> None:
+        """SIGKILL, and wait until it is gone."""
+        self.signal(name, signal.SIGKILL)
+        self._children[name].wait()
+
+    def pid(self, name: str) -> int:
+        return self._children[name].pid
 
     def cpu_s(self, name: str) -> float:
         """Processor time the process has used so far."""

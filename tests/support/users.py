@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from hourglassctl import formation
-from hourglassctl.embedded import Node
+from tests.support.cluster import Node
 
 FILE = Path(__file__).resolve().parents[2] / "deploy" / "redis" / "users.acl"
 PASSWORD = "p@ss/word:1"

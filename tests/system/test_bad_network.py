@@ -10,7 +10,7 @@ import pytest
 
 from hourglass.scripts import Script
 from hourglassctl import formation
-from hourglassctl.embedded import EmbeddedCluster
+from tests.support.cluster import EmbeddedCluster
 from tests.support.pipeline import DAY, Pipeline, at
 from tests.support.proxy import Proxy
 from tests.support.services import Services, services

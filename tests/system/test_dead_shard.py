@@ -11,7 +11,7 @@ import pytest
 import aggregator.sealer as sealer_module
 from hourglass.errors import Unreachable
 from hourglass.keys import AVERAGES, CLOCK, PARTITIONS, Partition
-from hourglassctl.embedded import EmbeddedCluster, Node
+from tests.support.cluster import EmbeddedCluster, Node
 from tests.support.pipeline import DAY, Pipeline, at, day_after, reading
 from tests.support.services import services
 from tests.support.waiting import wait_until

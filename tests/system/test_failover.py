@@ -15,7 +15,7 @@ from hourglass.errors import Severed
 from hourglass.keys import AVERAGES, HOUR_MS, Partition
 from hourglass.shards import ShardGauges
 from hourglassctl import formation
-from hourglassctl.embedded import EmbeddedCluster, Node
+from tests.support.cluster import EmbeddedCluster, Node
 from tests.support.pipeline import DAY, Pipeline, at, day_after
 from tests.support.services import Services, services
 from tests.support.waiting import wait_until

@@ -9,7 +9,7 @@ import pytest
 
 from averages_consumer.warehouse import Warehouse
 from hourglassctl import formation
-from hourglassctl.embedded import EmbeddedCluster
+from tests.support.cluster import EmbeddedCluster
 from tests.support.pipeline import DAY, Pipeline, at
 from tests.support.services import services
 from tests.support.waiting import wait_until

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hourglassctl.embedded import EmbeddedCluster
+from tests.support.cluster import EmbeddedCluster
 from tests.support.pipeline import DAY, Pipeline, at
 from tests.support.services import Services, services
 from tests.support.waiting import wait_until

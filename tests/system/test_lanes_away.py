@@ -9,7 +9,7 @@ import pytest
 
 from hourglass.keys import Partition
 from hourglassctl import formation
-from hourglassctl.embedded import EmbeddedCluster
+from tests.support.cluster import EmbeddedCluster
 from tests.support.pipeline import Pipeline, at
 from tests.support.services import Services, services
 from tests.support.waiting import wait_until

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hourglassctl.embedded import EmbeddedCluster, Node
+from tests.support.cluster import EmbeddedCluster, Node
 from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at, reading
 from tests.support.services import Services, services
 from tests.support.waiting import wait_until

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hourglassctl.embedded import EmbeddedCluster
 from hourglassctl.redis_server import NoRedisServer, find_server
+from tests.support.cluster import EmbeddedCluster
 
 
 def a_program(path: Path, *, says: str) -> Path:

@@ -12,8 +12,8 @@ from tempfile import TemporaryDirectory
 from playwright.sync_api import sync_playwright
 
 from hourglass.keys import HOUR_MS
-from hourglassctl.embedded import EmbeddedCluster
 from hourglassctl.replay import DataSet
+from tests.support.cluster import EmbeddedCluster
 from tests.support.pipeline import Pipeline
 from tests.support.services import services
 from tests.support.visiting import Visitor, chromium, serve

@@ -8,9 +8,9 @@ import pytest
 from playwright.sync_api import expect
 
 from averages_consumer.web.snapshot import REDIS_STALE_MS
-from hourglassctl.embedded import EmbeddedCluster
 from hourglassctl.formation import free_ports
 from tests.support.browsing import ask
+from tests.support.cluster import EmbeddedCluster
 from tests.support.pipeline import DAY, Pipeline, at, reading
 from tests.support.services import Services, services
 from tests.support.visiting import NAME, Visitor, serve, unlike, violations

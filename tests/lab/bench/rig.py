@@ -28,7 +28,6 @@ from hourglass.keys import DAY_MS, GROUP, Partition
 from hourglass.partitions import Days
 from hourglass.readings import Reading, Rules
 from hourglass.records import decode_hours
-from hourglassctl.embedded import EmbeddedCluster
 from hourglassctl.formation import client
 from hourglassctl.guard import Guard
 from hourglassctl.replay import EXERCISE_START_MS
@@ -36,6 +35,7 @@ from producer.batch import Batch, Batcher, undivided
 from producer.flow import SENT_AHEAD
 from producer.publisher import Publisher
 from producer.sensor import Sensors
+from tests.support.cluster import EmbeddedCluster
 from tests.support.processes import ObservedProcesses
 
 #: The exercise's first day, where everything is written.

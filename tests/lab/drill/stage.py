@@ -26,10 +26,10 @@ from hourglass.publication import frontier_ms
 from hourglass.records import decode_hours
 from hourglass.survey import StreamState, survey
 from hourglassctl.audit import Result
-from hourglassctl.embedded import EmbeddedCluster, Node
 from hourglassctl.guard import Guard
 from hourglassctl.replay import EXERCISE_START_MS
 from tests.lab.drill.reckoning import Ledger
+from tests.support.cluster import EmbeddedCluster, Node
 from tests.support.postgres import NoPostgres, Postgres, find_binaries
 from tests.support.processes import ObservedProcesses
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Any, cast
 
 from hourglassctl import formation
-from hourglassctl.embedded import Node
 from tests.lab.drill.fault import Fault
 from tests.lab.drill.report import Happened, MayLose, Promise
 from tests.lab.drill.stage import Setting, Stage, wait
+from tests.support.cluster import Node
 
 FAILS_OVER = Setting(node_timeout_ms=1000)
 WITH_WAIT = replace(FAILS_OVER, environment={"HOURGLASS_WAIT_REPLICAS": "1"})
