@@ -127,6 +127,9 @@ class Probes:
         listener.listen(WAITING)  # what start_server was told would also be accepted in one turn
         await self._closed.wait()
         server.close()
+        for writer in list(self._open):
+            writer.transport.abort()
+        await asyncio.sleep(0)  # in which the aborted connections close
 
     async def _converse(self, reader: StreamReader, writer: StreamWriter) -> None:
         """One request, one answer, and the connection is closed."""

@@ -244,6 +244,7 @@ def test_skaffold_forwards_ports_of_what_it_installs(newest: Helm) -> None:
     assert local[8081] == "averages-consumer-page", "which is where the docs look for it"
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("profile", ["", *(each["name"] for each in skaffold()["profiles"])])
 def test_skaffold_itself_takes_the_file(profile: str) -> None:
     """Where there is one, of 2.15 or newer: it refuses what its schema does not know."""

@@ -10,6 +10,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -160,6 +161,7 @@ def test_closing_leaves_workers_most_of_the_two_seconds_that_an_exit_may_take(
     probes = patient.probes()
     with socket.create_connection((HOST, probes.port)) as silent:  # would be waited for
         silent.sendall(b"GET /livez")
+        wait_until(lambda: cast(Any, probes)._open)
         probes.close()
     assert CLOSE_WITHIN_S + DRAIN_S < 2
 
