@@ -18,6 +18,9 @@ from hourglass.scripts import Script
 from tests.protocol.machine import DAYS, FATES, FaultPoints, Machine
 from tests.support.fault_injection import install
 
+#: Hundreds of scripts on a real cluster, one after the other.
+pytestmark = pytest.mark.timeout(300)
+
 #: Without Phase.shrink, which takes minutes: add it to read the shortest way to a failure.
 RUN = settings(
     max_examples=40,
