@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ from hypothesis import settings
 from redis.cluster import ClusterNode, RedisCluster
 
 from hourglass.address import Address
+from hourglass.keys import PIPELINE
 from tests.support import providers
 from tests.support.cluster import EmbeddedCluster
-from tests.support.leftovers import keys_kept_for_ever
+from tests.support.keyspace import KEYS
+from tests.support.leftovers import delete_keys, keys_kept_for_ever
 from tests.support.pipeline import Pipeline
 from tests.support.providers import Provider, Unavailable
 
@@ -43,6 +46,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     wanted = str(config.getoption("--redis"))
     image = str(config.getoption("--redis-image"))
+    # For commands that a test runs; for services, see tests/support/services.py.
+    os.environ["HOURGLASS_PIPELINE"] = KEYS.pipeline
     try:
         config.stash[_PROVIDER] = providers.choose(wanted, image)
     except Unavailable as reason:
@@ -50,6 +55,11 @@ def pytest_configure(config: pytest.Config) -> None:
             raise pytest.UsageError(str(reason)) from None
         # Tests of the pure core run all the same; the others say why they cannot.
         config.stash[_PROVIDER] = reason
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Without the worker's name: a test has the same id in all of them."""
+    return val.replace(KEYS.pipeline, PIPELINE) if isinstance(val, str) else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -76,14 +86,14 @@ def redis_url(pytestconfig: pytest.Config) -> Generator[str]:
 
 @pytest.fixture
 def redis(redis_url: str) -> Generator[RedisCluster]:
-    """A client of the shared cluster, empty before the test; a key that the test leaves behind
-    with neither TTL nor cap is the test's failure."""
+    """A client of the shared cluster, which has no key of this worker's pipeline before the test; a
+    key that the test leaves behind with neither TTL nor cap is the test's failure."""
     nodes = [ClusterNode(host, port) for host, port in Address.parse(redis_url).nodes]
     with RedisCluster(startup_nodes=nodes, decode_responses=False, protocol=2) as client:
-        client.flushall(target_nodes=RedisCluster.PRIMARIES)
+        delete_keys(client, KEYS)
         yield client
-        kept = keys_kept_for_ever(client)
-        client.flushall(target_nodes=RedisCluster.PRIMARIES)
+        kept = keys_kept_for_ever(client, KEYS)
+        delete_keys(client, KEYS)
     if kept:
         pytest.fail(f"keys without TTL or cap: {', '.join(kept)}", pytrace=False)
 

@@ -55,6 +55,7 @@ DEFAULTS_IN_PODS: Mapping[str, Any] = {
 PORT: Schema = {"type": "integer", "minimum": 1, "maximum": 65535}
 SCHEMAS: Mapping[str, Schema] = {
     "log_level": {"enum": ["debug", "info", "warning", "error"]},
+    "pipeline": {"type": "string", "pattern": "^[A-Za-z0-9._-]{0,64}$"},
     # Not 0, any that is free: a pod's ports are named beforehand.
     "http_port": PORT,
     "web_port": PORT,

@@ -14,7 +14,7 @@ from hourglass.cluster import Cluster
 from hourglass.errors import Unreachable
 from hourglass.gauges import StreamGauges
 from hourglass.groups import reap
-from hourglass.keys import GROUP, Partition, days_alive
+from hourglass.keys import GROUP, Partition
 from hourglass.obstacles import with_each
 from hourglass.partitions import candidates, decide, enter, unlisted
 from hourglass.runtime import Service
@@ -41,7 +41,8 @@ class Followers:
         try:
             known = candidates(self.cluster, instant)
         except Unreachable as error:
-            known, index_is_away = list(days_alive(instant.now_ms)), error
+            known = list(self.cluster.keyspace.days_alive(instant.now_ms))
+            index_is_away = error
         unread = [partition for partition in known if partition not in self._threads]
         with_each(self.cluster, unread, self._follow)
         if index_is_away:

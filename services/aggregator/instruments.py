@@ -80,7 +80,7 @@ SEALED = Instrument(
 PUBLISHED = Instrument(
     name="hourglass_hours_published_total",
     kind="counter",
-    help="Hourly averages put on temps:averages by this process.",
+    help="Hourly averages put on the averages' stream by this process.",
     unit="hours",
 )
 REVISED = Instrument(
@@ -108,15 +108,15 @@ OVERDUE = Instrument(
     name="hourglass_hours_overdue",
     kind="gauge",
     help="Hours that are due and not published: they wait for readings to be counted, for a shard "
-    "that does not answer, or for temps:averages to take them. One that a later hour has overtaken "
-    "waits no more.",
+    "that does not answer, or for the averages' stream to take them. One that a later hour has "
+    "overtaken waits no more.",
     unit="hours",
     across="max",
 )
 DELAY = Instrument(
     name="hourglass_publish_delay_seconds",
     kind="histogram",
-    help="Real time from an hour's end to its average on temps:averages, lateness included.",
+    help="Real time from an hour's end to its average on the averages' stream, lateness included.",
     unit="seconds",
     buckets=(0.5, 1, 2.5, 5, 5.5, 6, 7.5, 10, 30, 60, 300, 3600),
 )

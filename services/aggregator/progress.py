@@ -15,7 +15,7 @@ from hourglass.clock import Instant
 from hourglass.cluster import Cluster
 from hourglass.gauges import Latest
 from hourglass.instruments import Instrument
-from hourglass.keys import HOUR_MS, Partition
+from hourglass.keys import HOUR_MS, Keyspace, Partition
 from hourglass.partitions import lanes_of
 from hourglass.readings import MILLI
 
@@ -80,8 +80,8 @@ def look(cluster: Cluster, instant: Instant, *, settling_ms: int) -> Progress:
     """
     then_ms = instant.spec.now(instant.real_ms - settling_ms)
     start_ms = then_ms - then_ms % HOUR_MS
-    today, hour = _place(start_ms)
-    day_before, hour_before = _place(start_ms - HOUR_MS)
+    today, hour = _place(cluster.keyspace, start_ms)
+    day_before, hour_before = _place(cluster.keyspace, start_ms - HOUR_MS)
     lanes = lanes_of(cluster, {today, day_before})
     here = [today, *(lane for lane in lanes if lane.day == today)]
     before = [day_before, *(lane for lane in lanes if lane.day == day_before)]
@@ -106,8 +106,8 @@ def look(cluster: Cluster, instant: Instant, *, settling_ms: int) -> Progress:
     )
 
 
-def _place(start_ms: int) -> tuple[Partition, int]:
-    partition = Partition.containing(start_ms)
+def _place(keyspace: Keyspace, start_ms: int) -> tuple[Partition, int]:
+    partition = keyspace.containing(start_ms)
     return partition, (start_ms - partition.day_ms) // HOUR_MS
 
 

@@ -20,19 +20,13 @@ from hourglass.clock import Instant, PipelineClock
 from hourglass.cluster import Cluster
 from hourglass.errors import Damaged, Unreachable
 from hourglass.keys import (
-    AVERAGES,
     AVERAGES_KEPT,
-    FRONTIER,
     GROUP,
     HOUR_MS,
     HOURS,
-    PUBLISHED,
     PUBLISHED_KEPT,
     RECORDS_KEPT_MS,
-    REVISIONS,
-    TOO_LATE,
     Partition,
-    days_alive,
     iso,
 )
 from hourglass.lanes import written_to
@@ -177,7 +171,8 @@ class Sealer:
     def _show_unknown(self, instant: Instant) -> None:
         """While not even the days can be asked for, every hour waits that the calendar has beyond
         the frontier as it was last seen."""
-        days = [day for day in days_alive(instant.now_ms) if day not in self._settled]
+        alive = self.cluster.keyspace.days_alive(instant.now_ms)
+        days = [day for day in alive if day not in self._settled]
         self._show([self._unknown(day, instant) for day in days], settled=len(self._settled))
 
     def _forget_all_but(self, days: Sequence[Partition]) -> None:
@@ -287,24 +282,25 @@ class Sealer:
         there is no span."""
         counted, *elsewhere = record.trace.split() or [""]
         return self.tracer.start_span(
-            f"send {AVERAGES}",
+            f"send {self.cluster.keyspace.averages}",
             context=context_of(counted),
             kind=SpanKind.PRODUCER,
             links=links_to(elsewhere),
             attributes={
-                **messaging("send", AVERAGES, 1, "publish"),
+                **messaging("send", self.cluster.keyspace.averages, 1, "publish"),
                 "hourglass.hour": iso(record.start_ms),
             },
         )
 
     def _publish(self, record: HourRecord, instant: Instant) -> bool:
         """False if the frontier is not where this process saw it: then nothing was done."""
+        keys = self.cluster.keyspace
         span = self._publishing(record)
         average = HourlyAverage.of(record, traceparent=traceparent_of(span))
         try:
             outcome = self.cluster.run(
                 _PUBLISH,
-                [AVERAGES, FRONTIER, PUBLISHED, REVISIONS, TOO_LATE],
+                [keys.averages, keys.frontier, keys.published, keys.revisions, keys.too_late],
                 [
                     record.start_ms,
                     record.count,

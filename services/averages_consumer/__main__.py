@@ -1,4 +1,4 @@
-"""Composition root of the averages consumer: `temps:averages` → rows, and lines in the terminal."""
+"""Composition root of the averages consumer: averages → rows, and lines in the terminal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from averages_consumer.web.page import serve_page
 from hourglass.clock import PipelineClock
 from hourglass.gauges import StreamGauges
 from hourglass.groups import gone_after_ms, reap
-from hourglass.keys import AVERAGES, AVERAGES_GROUP
+from hourglass.keys import AVERAGES_GROUP
 from hourglass.runtime import Service
 from hourglass.settings import LogFormat, add_command, application, invoke, secret
 from hourglass.survey import survey
@@ -32,6 +32,7 @@ def consume(settings: AveragesConsumerSettings) -> None:
     service.resources.callback(flush)
     service.serve_probes()
     cluster = service.connect()
+    averages = cluster.keyspace.averages
     metrics = Instruments(service.registry)
     gauges = StreamGauges(service.registry, partitions=False)
     consumer = Consumer(
@@ -52,13 +53,13 @@ def consume(settings: AveragesConsumerSettings) -> None:
         serve_page(service, settings, cluster, warehouse)
     service.worker("averages", consumer.work)
     service.every(
-        SURVEY_S, "survey", lambda: gauges.show(survey(cluster, [AVERAGES], AVERAGES_GROUP))
+        SURVEY_S, "survey", lambda: gauges.show(survey(cluster, [averages], AVERAGES_GROUP))
     )
     idle_ms = settings.claim_idle_ms
     service.every(
         idle_ms / 1000,
         "reaper",
-        lambda: reap(cluster, AVERAGES, AVERAGES_GROUP, gone_after_ms(idle_ms)),
+        lambda: reap(cluster, averages, AVERAGES_GROUP, gone_after_ms(idle_ms)),
     )
     # Until then it is starting, and not ready.
     while not (consumer.begun.wait(0.1) or service.stop.is_set()):

@@ -1,4 +1,4 @@
-"""From `temps:averages` to the warehouse: read, decode, commit, acknowledge.
+"""From the averages' stream to the warehouse: read, decode, commit, acknowledge.
 
 An entry is acknowledged after the warehouse has it, and the warehouse has one row per hour, so
 an entry that comes again, for whatever reason, changes nothing.
@@ -29,7 +29,7 @@ from hourglass.averages import HourlyAverage
 from hourglass.cluster import Cluster, Link
 from hourglass.errors import Damaged, Unreachable, Unsuitable
 from hourglass.groups import group_is_gone
-from hourglass.keys import AVERAGES, AVERAGES_GROUP, iso
+from hourglass.keys import AVERAGES_GROUP, iso
 from hourglass.telemetry import context_of, exemplar, links_to, messaging
 
 log = logging.getLogger(__name__)
@@ -85,13 +85,17 @@ class Consumer:
     #: Entries that were told of and are, for all we know, not acknowledged.
     _told: set[bytes] = field(default_factory=set[bytes])
 
+    @property
+    def stream(self) -> str:
+        return self.cluster.keyspace.averages
+
     def work(self) -> None:
         """Load what comes until told to stop. Raises Misconfigured, Unsuitable."""
         self._persist(self.warehouse.create)
         while not self.host.stop.is_set():
             self.host.beat("averages")
             try:
-                with closing(self.cluster.link(AVERAGES)) as link:
+                with closing(self.cluster.link(self.stream)) as link:
                     self._follow(link)
             except _GroupGone as gone:
                 log.warning("%s: making the group anew", gone)
@@ -101,7 +105,7 @@ class Consumer:
                 self._refresh_topology()
             except ResponseError as error:
                 raise Unsuitable(
-                    f"Redis does not let {AVERAGES} be read through a group: {error}"
+                    f"Redis does not let {self.stream} be read through a group: {error}"
                 ) from error
 
     def _follow(self, link: Link) -> None:
@@ -119,7 +123,7 @@ class Consumer:
         """From the stream's first entry: what the group has loaded before is loaded again, and
         changes nothing."""
         try:
-            link.call("XGROUP", "CREATE", AVERAGES, AVERAGES_GROUP, "0", "MKSTREAM")
+            link.call("XGROUP", "CREATE", self.stream, AVERAGES_GROUP, "0", "MKSTREAM")
         except ResponseError as error:
             if not str(error).startswith("BUSYGROUP"):
                 raise
@@ -128,7 +132,7 @@ class Consumer:
         reply = self._group_call(
             link,
             "XREADGROUP", "GROUP", AVERAGES_GROUP, consumer,
-            "COUNT", BATCH_ENTRIES, "BLOCK", BLOCK_MS, "STREAMS", AVERAGES, ">",
+            "COUNT", BATCH_ENTRIES, "BLOCK", BLOCK_MS, "STREAMS", self.stream, ">",
         )  # fmt: skip
         return [Entry(*entry) for entry in reply[0][1]] if reply else []
 
@@ -138,7 +142,7 @@ class Consumer:
             return []
         self._cursor, entries, _ = self._group_call(
             link,
-            "XAUTOCLAIM", AVERAGES, AVERAGES_GROUP, consumer, self.claim_idle_ms,
+            "XAUTOCLAIM", self.stream, AVERAGES_GROUP, consumer, self.claim_idle_ms,
             self._cursor, "COUNT", BATCH_ENTRIES,
         )  # fmt: skip
         if self._cursor == b"0-0":
@@ -174,7 +178,7 @@ class Consumer:
         self._told.difference_update(averages, invalid)
 
     def _acknowledge(self, link: Link, entries: Sequence[Entry]) -> None:
-        link.call("XACK", AVERAGES, AVERAGES_GROUP, *(entry.id for entry in entries))
+        link.call("XACK", self.stream, AVERAGES_GROUP, *(entry.id for entry in entries))
 
     def _span(
         self, averages: Sequence[HourlyAverage], entries: int
@@ -182,12 +186,12 @@ class Consumer:
         """Of one load: in the trace of its hour, or of several hours, linked to each."""
         said = [average.traceparent for average in averages if average.traceparent]
         return self.tracer.start_as_current_span(
-            f"process {AVERAGES}",
+            f"process {self.stream}",
             context=context_of(said[0]) if len(said) == 1 else None,
             kind=SpanKind.CONSUMER,
             links=links_to(said),
             attributes={
-                **messaging("process", AVERAGES, entries),
+                **messaging("process", self.stream, entries),
                 "messaging.consumer.group.name": AVERAGES_GROUP,
             },
         )

@@ -15,7 +15,7 @@ from averages_consumer.warehouse import Warehouse
 from hourglass.averages import HourlyAverage
 from hourglass.cluster import Cluster
 from hourglass.groups import pending_ids
-from hourglass.keys import AVERAGES, AVERAGES_GROUP, DAY_MS, PUBLISHED, RECORDS_KEPT_MS, Partition
+from hourglass.keys import AVERAGES_GROUP, DAY_MS, RECORDS_KEPT_MS
 from hourglass.partitions import lanes_of
 from hourglass.publication import Result, results
 
@@ -34,9 +34,11 @@ class Gaps:
     def check(self) -> Sequence[HourlyAverage]:
         """What was loaded from hour records. Raises Unreachable, Damaged, WarehouseAway."""
         # In this order: what is published, loaded and trimmed meanwhile is then not taken for lost.
-        published = results(self.cluster.call("ZRANGE", PUBLISHED, 0, -1))
-        oldest = self.cluster.call("XRANGE", AVERAGES, "-", "+", "COUNT", 1)
-        held = pending_ids(self.cluster, AVERAGES, AVERAGES_GROUP)
+        keys = self.cluster.keyspace
+        members = self.cluster.call("ZRANGE", keys.published, 0, -1)
+        published = results(members, key=keys.published)
+        oldest = self.cluster.call("XRANGE", keys.averages, "-", "+", "COUNT", 1)
+        held = pending_ids(self.cluster, keys.averages, AVERAGES_GROUP)
         loaded = self.warehouse.hours(from_ms=min(published, default=0))
         missing = missing_for_good(
             published,
@@ -52,7 +54,7 @@ class Gaps:
     def _refill(
         self, missing: Sequence[int], published: Mapping[int, Result]
     ) -> Sequence[HourlyAverage]:
-        days = {Partition.containing(hour) for hour in missing}
+        days = {self.cluster.keyspace.containing(hour) for hour in missing}
         partitions = sorted({*days, *lanes_of(self.cluster, days)})
         averages = refilled(hours_of(self.cluster, partitions), missing, published)
         self.warehouse.upsert(averages, datetime.now(UTC))

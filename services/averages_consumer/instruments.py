@@ -20,7 +20,7 @@ LOADED = Instrument(
 INVALID = Instrument(
     name="hourglass_averages_invalid_total",
     kind="counter",
-    help="Entries of temps:averages that are no valid average; acknowledged, not loaded.",
+    help="Entries of the averages' stream that are no valid average; acknowledged, not loaded.",
     unit="entries",
 )
 RECLAIMED = Instrument(

@@ -1,5 +1,5 @@
 """Late readings taken into the warehouse, where that is asked for: as a new revision of their
-hour's row. `temps:averages` stays as it was published.
+hour's row. What is published stays as it was.
 """
 
 from __future__ import annotations

@@ -29,8 +29,8 @@ class AveragesConsumerSettings(ServiceSettings):
     )
     revisions: bool = option(
         False,
-        "Let late readings raise their hour's revision in the warehouse. temps:averages stays as "
-        "it was published.",
+        "Let late readings raise their hour's revision in the warehouse. What is published "
+        "stays as it was.",
     )
     web: bool = option(True, "Serve the web page and its API.")
     web_port: int = option(

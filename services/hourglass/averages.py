@@ -1,4 +1,4 @@
-"""An hour as it is sealed, and the average as it stands on `temps:averages`."""
+"""An hour as it is sealed, and the average as it stands on the averages' stream."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def mean_milli_f(sum_milli_f: int, count: int) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HourlyAverage:
-    """One entry of `temps:averages`; its id is `start_ms` with sequence 0."""
+    """One entry of the averages' stream; its id is `start_ms` with sequence 0."""
 
     start_ms: int
     count: int
@@ -151,7 +151,7 @@ class HourlyAverage:
 
     @classmethod
     def decode(cls, entry_id: bytes, fields: Mapping[bytes, bytes]) -> HourlyAverage:
-        """The average in an entry of `temps:averages`; raises ValueError naming what is wrong."""
+        """The average in an entry of that stream; raises ValueError naming what is wrong."""
         try:
             average = cls(
                 start_ms=_hour_of(entry_id),

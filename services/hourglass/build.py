@@ -13,17 +13,18 @@ from hourglass.instruments import Instrument
 BUILD = Instrument(
     name="hourglass_build_info",
     kind="gauge",
-    help="1, with what runs as labels; revision is the commit an image was built from, empty "
-    "elsewhere.",
+    help="1, with what runs as labels: pipeline is the pipeline it belongs to, revision the commit "
+    "that an image was built from, empty elsewhere.",
     unit="1",
-    labels=("component", "version", "revision", "python"),
+    labels=("component", "pipeline", "version", "revision", "python"),
     across="each",
 )
 
 
-def show_build(registry: CollectorRegistry, service: str) -> None:
+def show_build(registry: CollectorRegistry, service: str, pipeline: str) -> None:
     BUILD.gauge(registry).labels(
         service,
+        pipeline,
         _version(),
         os.environ.get("HOURGLASS_REVISION", ""),
         platform.python_version(),

@@ -30,7 +30,7 @@ from math import ceil, inf
 from typing import Protocol
 
 from hourglass.errors import Damaged, Misconfigured
-from hourglass.keys import CLOCK, iso
+from hourglass.keys import Keyspace, iso
 
 log = logging.getLogger(__name__)
 
@@ -133,8 +133,9 @@ class ClockSpec:
         }
 
     @classmethod
-    def decode(cls, fields: Mapping[bytes, bytes]) -> ClockSpec:
-        """The spec in the clock's hash; an empty hash is the wall clock. Raises Damaged."""
+    def decode(cls, fields: Mapping[bytes, bytes], *, key: str) -> ClockSpec:
+        """The spec in the clock's hash, which is at `key`; an empty hash is the wall clock. Raises
+        Damaged."""
         if not fields:
             return cls()
         with suppress(KeyError, ValueError):
@@ -146,11 +147,13 @@ class ClockSpec:
             )
             if spec.can_be_kept:
                 return spec
-        raise Damaged(f"{CLOCK} holds no clock: set it with hourglass clock")
+        raise Damaged(f"{key} holds no clock: set it with hourglass clock")
 
 
 class ClockSource(Protocol):
     """Where the clock is kept."""
+
+    keyspace: Keyspace
 
     def clock(self) -> tuple[Mapping[bytes, bytes], int]:
         """The clock's hash, and Redis' TIME in ms, from the shard that holds the clock."""
@@ -214,7 +217,7 @@ class PipelineClock:
         """Read the spec and Redis' TIME; raises Unreachable."""
         asked_ms = self._monotonic_ms()
         fields, real_ms = self._source.clock()
-        spec = ClockSpec.decode(fields)
+        spec = ClockSpec.decode(fields, key=self._source.keyspace.clock)
         with self._lock:
             known = self._known
             if known is None or known.asked_ms <= asked_ms:  # else another thread knows better

@@ -19,7 +19,7 @@ from redis.connection import Connection
 from redis.retry import Retry
 
 from hourglass.errors import Damaged, HourglassError, Severed, Unreachable, Unsuitable
-from hourglass.keys import CLOCK
+from hourglass.keys import Keyspace
 from hourglass.scripts import Script
 from hourglass.traffic import Traffic
 
@@ -140,15 +140,17 @@ class Link:
 
 
 class Cluster:
-    """A Redis Cluster; safe to share between threads."""
+    """A Redis Cluster, and which keys of it are the pipeline's; safe to share between threads."""
 
     def __init__(
         self,
         client: RedisCluster,
+        keyspace: Keyspace,
         seeds: Sequence[tuple[str, int]] = (),
         traffic: Traffic | None = None,
     ) -> None:
         """`seeds`: host and port of nodes to ask for the topology besides those it named last."""
+        self.keyspace = keyspace
         self._client = client
         self._seeds = list(seeds)
         self._traffic = traffic
@@ -237,17 +239,18 @@ class Cluster:
 
     def clock(self) -> tuple[Mapping[bytes, bytes], int]:
         """The clock's hash and its shard's TIME in ms."""
-        with self._reaching(CLOCK):
+        clock = self.keyspace.clock
+        with self._reaching(clock):
             client = cast(Any, self._client)
-            fields = client.hgetall(CLOCK)
-            seconds, micros = client.time(target_nodes=client.get_node_from_key(CLOCK))
+            fields = client.hgetall(clock)
+            seconds, micros = client.time(target_nodes=client.get_node_from_key(clock))
             return fields, seconds * 1000 + micros // 1000
 
     def set_clock(self, fields: Mapping[str, str]) -> None:
         if not fields:
-            self.call("DEL", CLOCK)
+            self.call("DEL", self.keyspace.clock)
             return
-        self.call("HSET", CLOCK, *(part for pair in fields.items() for part in pair))
+        self.call("HSET", self.keyspace.clock, *(part for pair in fields.items() for part in pair))
 
     def close(self) -> None:
         self._client.close()

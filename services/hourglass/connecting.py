@@ -17,6 +17,7 @@ from redis.retry import Retry
 from hourglass.address import Address, Tls
 from hourglass.cluster import Cluster, reaching
 from hourglass.errors import Misconfigured, Unreachable, Unsuitable
+from hourglass.keys import Keyspace
 from hourglass.traffic import Traffic
 
 OLDEST_REDIS = (7, 0)
@@ -29,6 +30,7 @@ def connect(
     url: str,
     tls: Tls | None = None,
     *,
+    keyspace: Keyspace,
     username: str = "",
     password: str = "",
     timeout_s: float = 5.0,
@@ -75,6 +77,7 @@ def connect(
                 redis_connect_func=connected,
                 **options,
             ),
+            keyspace,
             address.nodes,
             traffic,
         )

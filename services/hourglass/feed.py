@@ -1,4 +1,4 @@
-"""Following `temps:averages` without a consumer group: for those who look on, and load nothing."""
+"""Following the averages without a consumer group: for those who look on, and load nothing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from hourglass.averages import HourlyAverage
 from hourglass.cluster import Link
-from hourglass.keys import AVERAGES, order_of
+from hourglass.keys import order_of
 
 _NOTHING = b"0-0"
 
@@ -31,8 +31,9 @@ class News:
 class Feed:
     """First everything that stands on the stream, then what comes. Not for several threads."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, stream: str) -> None:
         self._link = link
+        self._stream = stream
         self._last: bytes | None = None
 
     def next(self, block_ms: int) -> News:
@@ -42,17 +43,17 @@ class Feed:
         """
         if self._last is None:
             return self._all()
-        reply = self._link.call("XREAD", "BLOCK", block_ms, "STREAMS", AVERAGES, self._last)
+        reply = self._link.call("XREAD", "BLOCK", block_ms, "STREAMS", self._stream, self._last)
         if reply:
             return News(self._decoded(reply[0][1]))
-        newest = self._link.call("XREVRANGE", AVERAGES, "+", "-", "COUNT", 1)
+        newest = self._link.call("XREVRANGE", self._stream, "+", "-", "COUNT", 1)
         # Deleted, or taken back by a failover: what is published next has an id that was passed.
         went_back = order_of(newest[0][0] if newest else _NOTHING) < order_of(self._last)
         return self._all() if went_back else News()
 
     def _all(self) -> News:
         self._last = _NOTHING
-        return News(self._decoded(self._link.call("XRANGE", AVERAGES, "-", "+")), anew=True)
+        return News(self._decoded(self._link.call("XRANGE", self._stream, "-", "+")), anew=True)
 
     def _decoded(self, entries: Sequence[Any]) -> Sequence[HourlyAverage]:
         averages: list[HourlyAverage] = []

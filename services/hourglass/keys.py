@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from hourglass.errors import Misconfigured
+
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 HOURS = 24
@@ -28,22 +30,131 @@ RECORDS_KEPT_MS = 14 * DAY_MS
 GROUP = "aggregators"
 AVERAGES_GROUP = "warehouse"
 
-PREFIX = "temps"
-AVERAGES = "temps:averages"
-FRONTIER = "{temps:averages}:frontier"
-PUBLISHED = "{temps:averages}:published"
-REVISIONS = "{temps:averages}:revisions"
-TOO_LATE = "{temps:averages}:too-late"
-PARTITIONS = "temps:partitions"
-CLOCK = "temps:clock"
-_STREAM = re.compile(rf"{PREFIX}:(?P<day>[0-9]{{8}})(:(?P<lane>0|[1-9][0-9]{{0,3}}))?")
+PIPELINE = "temps"
+_PIPELINE = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_STREAM = re.compile(
+    rf"(?P<pipeline>{_PIPELINE.pattern}):(?P<day>[0-9]{{8}})(:(?P<lane>0|[1-9][0-9]{{0,3}}))?"
+)
+_COMPANION = re.compile(
+    r"\{(?P<stream>[^{}]+)\}:(hours|producers|lanes|quarantine|devices:[0-9]{2})"
+)
 
-#: Keys that live without TTL because what they hold is bounded.
-CAPPED = frozenset({AVERAGES, FRONTIER, PUBLISHED, REVISIONS, TOO_LATE, CLOCK})
-
-#: `temps:averages` keeps five days of hours, and what is remembered of publishing ten.
+#: The averages' stream keeps five days of hours, and what is remembered of publishing ten.
 AVERAGES_KEPT = 120
 PUBLISHED_KEPT = 240
+
+
+@dataclass(frozen=True, slots=True)
+class Keyspace:
+    """The keys of one pipeline: each begins with the pipeline's name, in a hash tag or not.
+
+    Raises Misconfigured for a name that would be no safe beginning of a key, of a hash tag or of
+    a pattern that an ACL or SCAN may have.
+    """
+
+    pipeline: str = PIPELINE
+
+    def __post_init__(self) -> None:
+        if not _PIPELINE.fullmatch(self.pipeline):
+            raise Misconfigured(
+                f"{self.pipeline!r} cannot be a pipeline's name: give 1 to 64 letters, digits, "
+                '"-", "_" or "." in HOURGLASS_PIPELINE'
+            )
+
+    def partition(self, day_ms: int, lane: int | None = None) -> Partition:
+        """The partition of the day that begins at `day_ms`, or of a lane of it."""
+        return Partition(self, day_ms, lane)
+
+    def undivided(self, day_ms: int) -> tuple[Partition, ...]:
+        """The partitions of a day that has no lanes."""
+        return (self.partition(day_ms),)
+
+    def containing(self, ts_ms: int) -> Partition:
+        """The plain partition of the day that `ts_ms` lies in."""
+        return Partition(self, ts_ms - ts_ms % DAY_MS)
+
+    def named(self, stream: str) -> Partition | None:
+        """The partition whose stream is called `stream`; None if that is no partition's name in
+        this pipeline."""
+        name = _STREAM.fullmatch(stream)
+        if name is None or name["pipeline"] != self.pipeline:
+            return None
+        if name["lane"] and int(name["lane"]) >= LANE_NUMBERS:
+            return None
+        day, lane = name["day"], name["lane"]
+        try:
+            start = datetime(int(day[:4]), int(day[4:6]), int(day[6:]), tzinfo=UTC)
+        except ValueError:
+            return None
+        return Partition(self, int(start.timestamp()) * 1000, int(lane) if lane else None)
+
+    def days_alive(self, now_ms: int, *, kept_ms: int = RETENTION_MS) -> Iterator[Partition]:
+        """The days that the calendar alone says can be alive at `now_ms`, oldest first.
+
+        Today's is the last; the first is the oldest day whose last moment is not `kept_ms` ago yet.
+        """
+        today = self.containing(now_ms).day_ms
+        day = self.containing(now_ms - kept_ms).day_ms
+        while day <= today:
+            yield Partition(self, day)
+            day += DAY_MS
+
+    @property
+    def averages(self) -> str:
+        """The stream of published averages."""
+        return f"{self.pipeline}:averages"
+
+    @property
+    def frontier(self) -> str:
+        """The start of the last published hour."""
+        return f"{{{self.averages}}}:frontier"
+
+    @property
+    def published(self) -> str:
+        return f"{{{self.averages}}}:published"
+
+    @property
+    def revisions(self) -> str:
+        return f"{{{self.averages}}}:revisions"
+
+    @property
+    def too_late(self) -> str:
+        return f"{{{self.averages}}}:too-late"
+
+    @property
+    def partitions(self) -> str:
+        """The index of partitions."""
+        return f"{self.pipeline}:partitions"
+
+    @property
+    def clock(self) -> str:
+        return f"{self.pipeline}:clock"
+
+    @property
+    def capped(self) -> frozenset[str]:
+        """Keys that live without TTL because what they hold is bounded."""
+        return frozenset(
+            {
+                self.averages,
+                self.frontier,
+                self.published,
+                self.revisions,
+                self.too_late,
+                self.clock,
+            }
+        )
+
+    @property
+    def patterns(self) -> tuple[str, str]:
+        """What SCAN takes to find every key of the pipeline, and whatever else begins so."""
+        return f"{self.pipeline}:*", f"{{{self.pipeline}:*"
+
+    def owns(self, key: str) -> bool:
+        """Whether the pipeline makes a key of that name."""
+        if key in self.capped or key == self.partitions:
+            return True
+        companion = _COMPANION.fullmatch(key)
+        return self.named(companion["stream"] if companion else key) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,26 +165,9 @@ class Partition:
     lane: None is the day's plain stream, which every day may have
     """
 
+    keyspace: Keyspace
     day_ms: int
     lane: int | None = None
-
-    @classmethod
-    def containing(cls, ts_ms: int) -> Partition:
-        """The plain partition of the day that `ts_ms` lies in."""
-        return cls(ts_ms - ts_ms % DAY_MS)
-
-    @classmethod
-    def named(cls, stream: str) -> Partition | None:
-        """The partition whose stream is called `stream`; None if that is no partition's name."""
-        name = _STREAM.fullmatch(stream)
-        if name is None or (name["lane"] and int(name["lane"]) >= LANE_NUMBERS):
-            return None
-        day, lane = name["day"], name["lane"]
-        try:
-            start = datetime(int(day[:4]), int(day[4:6]), int(day[6:]), tzinfo=UTC)
-        except ValueError:
-            return None
-        return cls(int(start.timestamp()) * 1000, int(lane) if lane else None)
 
     def __lt__(self, other: Partition) -> bool:
         """By day; of a day, the plain one comes first."""
@@ -86,13 +180,18 @@ class Partition:
     @property
     def day(self) -> Partition:
         """The day's plain partition."""
-        return self if self.lane is None else Partition(self.day_ms)
+        return self if self.lane is None else Partition(self.keyspace, self.day_ms)
+
+    @property
+    def numbered_lanes(self) -> Iterator[Partition]:
+        """Every lane that the day may have, in order."""
+        return (Partition(self.keyspace, self.day_ms, number) for number in range(LANE_NUMBERS))
 
     @property
     def stream(self) -> str:
         day = datetime.fromtimestamp(self.day_ms / 1000, UTC)
         lane = "" if self.lane is None else f":{self.lane}"
-        return f"{PREFIX}:{day.year:04d}{day:%m%d}{lane}"
+        return f"{self.keyspace.pipeline}:{day.year:04d}{day:%m%d}{lane}"
 
     @property
     def hours(self) -> str:
@@ -133,18 +232,6 @@ class Partition:
 
     def hour_start_ms(self, hour: int) -> int:
         return self.day_ms + hour * HOUR_MS
-
-
-def days_alive(now_ms: int, *, kept_ms: int = RETENTION_MS) -> Iterator[Partition]:
-    """The days that the calendar alone says can be alive at `now_ms`, oldest first.
-
-    Today's is the last; the first is the oldest day whose last moment is not `kept_ms` ago yet.
-    """
-    today = Partition.containing(now_ms).day_ms
-    day = Partition.containing(now_ms - kept_ms).day_ms
-    while day <= today:
-        yield Partition(day)
-        day += DAY_MS
 
 
 def order_of(entry_id: bytes) -> tuple[int, int]:

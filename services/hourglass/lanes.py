@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from zlib import crc32
 
-from hourglass.keys import LANE_NUMBERS, Partition
+from hourglass.keys import Partition
 
 
 def place(device: bytes, places: int) -> int:
@@ -38,7 +38,7 @@ def spread(
     held: Counter[str] = Counter()
     lanes: list[Partition] = []
     passed: list[Partition] = []
-    for lane in (Partition(day.day_ms, number) for number in range(LANE_NUMBERS)):
+    for lane in day.numbered_lanes:
         if len(lanes) == count:
             break
         shard = shard_of(lane.stream)
@@ -65,4 +65,5 @@ def shares(day: Partition, text: bytes) -> tuple[Partition, ...]:
 def written_to(day: Partition, text: bytes) -> tuple[Partition, ...]:
     """Those lanes, and others that were written to before a failover lost that they were."""
     numbers = text.replace(b"+", b",").split(b",")
-    return tuple(Partition(day.day_ms, int(number)) for number in numbers if number.isdigit())
+    keyspace, day_ms = day.keyspace, day.day_ms
+    return tuple(keyspace.partition(day_ms, int(each)) for each in numbers if each.isdigit())

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hourglass.averages import HourlyAverage, HourRecord
 from hourglass.clock import Instant
 from hourglass.cluster import Cluster
-from hourglass.keys import AVERAGES, AVERAGES_GROUP, GROUP, Partition
+from hourglass.keys import AVERAGES_GROUP, GROUP, Partition
 from hourglass.partitions import recorded
 from hourglass.publication import frontier_ms
 from hourglass.records import decode_hours
@@ -50,8 +50,8 @@ def look(cluster: Cluster, instant: Instant) -> Overview:
     states = {s.stream: s for s in survey(cluster, [p.stream for p in partitions], GROUP)}
     alive = [partition for partition in partitions if partition.stream in states]
     records = cluster.pipeline([("HGETALL", partition.hours) for partition in alive])
-    averages = survey(cluster, [AVERAGES], AVERAGES_GROUP)
-    newest = cluster.call("XREVRANGE", AVERAGES, "+", "-", "COUNT", 1)
+    averages = survey(cluster, [cluster.keyspace.averages], AVERAGES_GROUP)
+    newest = cluster.call("XREVRANGE", cluster.keyspace.averages, "+", "-", "COUNT", 1)
     return Overview(
         instant=instant,
         partitions=[

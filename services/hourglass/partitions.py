@@ -9,12 +9,9 @@ from threading import Lock
 from hourglass.clock import Instant, PipelineClock
 from hourglass.cluster import Cluster
 from hourglass.keys import (
-    LANE_NUMBERS,
-    PARTITIONS,
     RECORDS_KEPT_MS,
     RETENTION_MS,
     Partition,
-    days_alive,
 )
 from hourglass.lanes import encode, shares, spread, written_to
 from hourglass.scripts import Script
@@ -47,22 +44,26 @@ def decide(
 def enter(cluster: Cluster, partitions: Collection[Partition], instant: Instant) -> None:
     """Enter partitions of one day into the index, before their first reading is written."""
     expires = max(instant.deadline(each.end_ms + RETENTION_MS) for each in partitions)
-    cluster.run(_REGISTER, [PARTITIONS], [expires, *(each.stream for each in partitions)])
+    names = [each.stream for each in partitions]
+    cluster.run(_REGISTER, [cluster.keyspace.partitions], [expires, *names])
 
 
 def candidates(cluster: Cluster, instant: Instant) -> list[Partition]:
     """Every partition that may live, in order: the index's, and the plain ones of their days and
     of the calendar's, because a foreign writer enters nothing into an index."""
-    names = cluster.call("ZRANGE", PARTITIONS, 0, -1)
-    parsed = (Partition.named(name.decode(errors="replace")) for name in names)
+    keyspace = cluster.keyspace
+    names = cluster.call("ZRANGE", keyspace.partitions, 0, -1)
+    parsed = (keyspace.named(name.decode(errors="replace")) for name in names)
     indexed = {each for each in parsed if each is not None}
-    return sorted({*days_alive(instant.now_ms), *indexed, *(each.day for each in indexed)})
+    days = keyspace.days_alive(instant.now_ms)
+    return sorted({*days, *indexed, *(each.day for each in indexed)})
 
 
 def recorded(cluster: Cluster, instant: Instant, *, kept_ms: int = RETENTION_MS) -> list[Partition]:
     """The candidates, and the partitions of the days of the last `kept_ms` as those themselves
     say, in order: a day keeps its lanes when the index has lost them, or dropped them in time."""
-    found = {*candidates(cluster, instant), *days_alive(instant.now_ms, kept_ms=kept_ms)}
+    days = cluster.keyspace.days_alive(instant.now_ms, kept_ms=kept_ms)
+    found = {*candidates(cluster, instant), *days}
     return sorted({*found, *lanes_of(cluster, {each.day for each in found})})
 
 
@@ -83,8 +84,8 @@ def unlisted(cluster: Cluster, instant: Instant) -> list[Partition]:
     known = set(candidates(cluster, instant))
     lanes = [
         lane
-        for day in days_alive(instant.now_ms)
-        for lane in (Partition(day.day_ms, number) for number in range(LANE_NUMBERS))
+        for day in cluster.keyspace.days_alive(instant.now_ms)
+        for lane in day.numbered_lanes
         if lane not in known
     ]
     exist = cluster.pipeline([("EXISTS", lane.stream) for lane in lanes])
@@ -110,6 +111,14 @@ class Days:
             with self._lock:
                 known = self._known.get(day) or self._begin(day, self._clock.look())
         return known
+
+    def shares(self, day_ms: int) -> tuple[Partition, ...]:
+        """The same for the day that begins at `day_ms`."""
+        return self.partitions(self.beginning_at(day_ms))
+
+    def beginning_at(self, day_ms: int) -> Partition:
+        """The day that begins at `day_ms`."""
+        return self._cluster.keyspace.partition(day_ms)
 
     def _begin(self, day: Partition, instant: Instant) -> tuple[Partition, ...]:
         if _is_over(day, instant):

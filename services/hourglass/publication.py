@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from hourglass.cluster import Cluster
 from hourglass.errors import Damaged
-from hourglass.keys import FRONTIER, PUBLISHED, TOO_LATE
 from hourglass.readings import degrees
 
 
@@ -24,28 +23,29 @@ class Result:
 
 def frontier_ms(cluster: Cluster) -> int | None:
     """The start of the last published hour; None before the first. Raises Unreachable, Damaged."""
-    return decode_frontier(cluster.call("GET", FRONTIER))
+    key = cluster.keyspace.frontier
+    return decode_frontier(cluster.call("GET", key), key=key)
 
 
-def decode_frontier(value: bytes | None) -> int | None:
-    """As it stands in its key. Raises Damaged."""
+def decode_frontier(value: bytes | None, *, key: str) -> int | None:
+    """As it stands in its key, `key`. Raises Damaged."""
     if value is None:
         return None
     if not value.isdigit():
-        raise Damaged(f"{FRONTIER} holds no time: rename or delete it")
+        raise Damaged(f"{key} holds no time: rename or delete it")
     return int(value)
 
 
-def results(members: Iterable[bytes]) -> dict[int, Result]:
-    """By hour (ms), from the members `hour_ms:count:sum_milli_f` of a set of published hours, or of
-    hours that came too late. Raises Damaged."""
+def results(members: Iterable[bytes], *, key: str) -> dict[int, Result]:
+    """By hour (ms), from the members `hour_ms:count:sum_milli_f` of the set at `key`: published
+    hours, or hours that were revised or came too late. Raises Damaged."""
     found: dict[int, Result] = {}
     for member in members:
         try:
             hour, count, sum_milli_f = map(int, member.split(b":"))
         except ValueError:
             raise Damaged(
-                f"{PUBLISHED} or {TOO_LATE} has the member {member!r}, which no publisher put "
+                f"{key} has the member {member!r}, which no publisher put "
                 "there: remove it with ZREM"
             ) from None
         found[hour] = Result(count, sum_milli_f)

@@ -69,7 +69,7 @@ class Service:
         self._heeds_signals = False
         self._port: int | None = None
         TroubleGauge(self.registry, self._beats, self._troubles)
-        show_build(self.registry, kind)
+        show_build(self.registry, kind, settings.pipeline)
         self._traffic = Traffic(self.registry)
         self._shards = ShardGauges(self.registry)
         set_up_logging(settings.log_format, settings.log_level, service=kind, name=self.name)

@@ -19,6 +19,7 @@ from hourglass.address import Tls
 from hourglass.cluster import Cluster
 from hourglass.connecting import connect
 from hourglass.errors import HourglassError, Misconfigured
+from hourglass.keys import PIPELINE, Keyspace
 from hourglass.traffic import Traffic
 
 ENV_PREFIX = "HOURGLASS_"
@@ -93,6 +94,15 @@ class RedisSettings:
     redis_ca_file: str | None = option(None, "File with the CA certificates to trust (PEM).")
     redis_cert_file: str | None = option(None, "File with the client certificate (PEM).")
     redis_key_file: str | None = option(None, "File with the client certificate's key (PEM).")
+    pipeline: str = option(
+        PIPELINE,
+        "The pipeline's name, which its keys begin with: letters, digits, -, _ and ., at most 64. "
+        "All of a pipeline's services have the same; several pipelines may share a cluster.",
+    )
+
+    def __post_init__(self) -> None:
+        """Raises Misconfigured for a name that no pipeline can have."""
+        Keyspace(self.pipeline)
 
     def connect(self, traffic: Traffic | None = None) -> Cluster:
         """The cluster. Raises Misconfigured, Unreachable, Unsuitable."""
@@ -103,6 +113,7 @@ class RedisSettings:
                 cert_file=self.redis_cert_file,
                 key_file=self.redis_key_file,
             ),
+            keyspace=Keyspace(self.pipeline),
             username=self.redis_username,
             password=self._password(),
             traffic=traffic,

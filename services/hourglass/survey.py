@@ -54,7 +54,8 @@ class StreamState:
 def survey(cluster: Cluster, streams: Sequence[str], group: str) -> list[StreamState]:
     """The state of each of `streams` that exists, in one round trip to each shard."""
     commands: list[tuple[str | int, ...]] = []
-    for stream in streams:
+    named = {stream: cluster.keyspace.named(stream) for stream in streams}
+    for stream, partition in named.items():
         commands += [
             ("XLEN", stream),
             ("XINFO GROUPS", stream),
@@ -63,14 +64,14 @@ def survey(cluster: Cluster, streams: Sequence[str], group: str) -> list[StreamS
             ("XINFO CONSUMERS", stream, group),
             ("MEMORY USAGE", stream),
         ]
-        if partition := Partition.named(stream):
+        if partition:
             commands.append(("HMGET", partition.producers, ":entries", ":readings"))
             commands.append(("HMGET", partition.hours, "acknowledged"))
     replies = iter(cluster.pipeline(commands))
     states: list[StreamState] = []
-    for stream in streams:
+    for stream, partition in named.items():
         length, groups, expires, pending, consumers, memory = islice(replies, 6)
-        books = [*islice(replies, 2)] if Partition.named(stream) else []
+        books = [*islice(replies, 2)] if partition else []
         if isinstance(groups, Exception) or isinstance(length, Exception) or expires == -2:
             continue
         info = _group(groups, group)
@@ -133,7 +134,7 @@ def oldest_waiting_ms(
     commands: list[tuple[str | bytes | int, ...]] = []
     partitions: list[Partition] = []
     for state in states:
-        partition = Partition.named(state.stream)
+        partition = cluster.keyspace.named(state.stream)
         if partition is None or not state.waits:
             continue
         after = b"-" if state.last_delivered is None else b"(" + state.last_delivered

@@ -137,8 +137,13 @@ def run_reset(settings: ResetSettings) -> None:
     with closing(settings.connect()) as cluster:
         if not settings.yes:
             if not sys.stdin.isatty():
-                raise Refused("reset deletes every reading and average: give --yes to mean it")
-            typer.confirm("Delete every reading, record and average?", abort=True)
+                raise Refused(
+                    f"reset deletes every reading and average of {settings.pipeline}: "
+                    "give --yes to mean it"
+                )
+            typer.confirm(
+                f"Delete every reading, record and average of {settings.pipeline}?", abort=True
+            )
         keys = resetting.reset(cluster)
     print(f"deleted {len(keys)} keys")
 

@@ -1,4 +1,4 @@
-"""Whether everything adds up: raw readings, hour records, `temps:averages`, warehouse. Pure."""
+"""Whether everything adds up: raw readings, hour records, averages' stream, warehouse. Pure."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ from hourglassctl.recount import Recount
 class Publication:
     """What the averages' slot and the warehouse hold, by hour start.
 
+    stream: the averages', by name
     published: every hour the slot remembers having published
-    on_stream: what stands on `temps:averages`
+    on_stream: what stands on it
     misread: entries there that are no averages, or contradict themselves
     warehouse: None if no warehouse was given; where a row was revised, what it was before
     revised: rows that were
     loading: hours on the stream that no consumer has acknowledged yet
     """
 
+    stream: str
     frontier_ms: int
     published: Mapping[int, Result]
     on_stream: Mapping[int, Result]
@@ -205,7 +207,9 @@ def _compare_stream(audit: Audit, publication: Publication) -> None:
     for start_ms in sorted(publication.published)[-AVERAGES_KEPT:]:
         if start_ms not in publication.on_stream:
             audit.differences.append(
-                Difference(hour=iso(start_ms), what="published, and missing from temps:averages")
+                Difference(
+                    hour=iso(start_ms), what=f"published, and missing from {publication.stream}"
+                )
             )
     for start_ms, on_stream in publication.on_stream.items():
         published = publication.published.get(start_ms)
@@ -213,7 +217,8 @@ def _compare_stream(audit: Audit, publication: Publication) -> None:
             audit.differences.append(
                 Difference(
                     hour=iso(start_ms),
-                    what=f"temps:averages has {on_stream}, published was {published or 'nothing'}",
+                    what=f"{publication.stream} has {on_stream}, "
+                    f"published was {published or 'nothing'}",
                 )
             )
 
@@ -226,7 +231,8 @@ def _warehouse_differences(
         if row is None:
             if start_ms in publication.loading:
                 continue
-            gone = "" if start_ms in publication.on_stream else ", and no longer on temps:averages"
+            on_stream = start_ms in publication.on_stream
+            gone = "" if on_stream else f", and no longer on {publication.stream}"
             yield Difference(hour=iso(start_ms), what=f"published, not in the warehouse{gone}")
         elif row != published:
             yield Difference(

@@ -1,5 +1,5 @@
-"""Hours that the warehouse lacks, put into it: from `temps:averages` where they stand there still,
-else from their hour records."""
+"""Hours that the warehouse lacks, put into it: from the averages' stream where they stand there
+still, else from their hour records."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from averages_consumer.warehouse import Warehouse
 from hourglass.averages import HourlyAverage, HourRecord
 from hourglass.clock import Instant
 from hourglass.cluster import Cluster
-from hourglass.keys import AVERAGES, PUBLISHED, RECORDS_KEPT_MS, REVISIONS, TOO_LATE
+from hourglass.keys import RECORDS_KEPT_MS
 from hourglass.partitions import recorded
 from hourglass.publication import Result, results
 
@@ -35,9 +35,14 @@ class Backfilled:
 def backfill(cluster: Cluster, instant: Instant, warehouse: Warehouse, hours: range) -> Backfilled:
     """Load what of `hours` (ms) was published and is not there. Any number of consumers may be
     at work meanwhile. Raises Unreachable, Damaged, WarehouseAway."""
-    published = results(cluster.call("ZRANGE", PUBLISHED, 0, -1))
-    entries = cluster.call("XRANGE", AVERAGES, "-", "+")
-    held_back = [cluster.call("ZRANGE", key, 0, -1) for key in (REVISIONS, TOO_LATE)]
+    keys = cluster.keyspace
+    published = results(cluster.call("ZRANGE", keys.published, 0, -1), key=keys.published)
+    entries = cluster.call("XRANGE", keys.averages, "-", "+")
+    held_back = {
+        hour
+        for key in (keys.revisions, keys.too_late)
+        for hour in results(cluster.call("ZRANGE", key, 0, -1), key=key)
+    }
     records = hours_of(cluster, recorded(cluster, instant, kept_ms=RECORDS_KEPT_MS))
     loaded = warehouse.hours(hours.start)
 
@@ -46,7 +51,7 @@ def backfill(cluster: Cluster, instant: Instant, warehouse: Warehouse, hours: ra
             a for a in found if hours.start <= a.start_ms < hours.stop and a.start_ms not in loaded
         ]
 
-    known = believed(records, published, {hour for each in held_back for hour in results(each)})
+    known = believed(records, published, held_back)
     from_stream = lacking(_decoded(entries))
     on_stream = {average.start_ms for average in from_stream}
     from_records = lacking(refilled(records, known.keys() - on_stream, known))

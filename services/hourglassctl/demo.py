@@ -9,6 +9,7 @@ from rich.console import Console
 from averages_consumer.warehouse import Warehouse
 from hourglass.clock import PipelineClock
 from hourglass.connecting import connect
+from hourglass.keys import Keyspace
 from hourglassctl.embedded import EmbeddedCluster
 from hourglassctl.formation import free_ports
 from hourglassctl.guard import Guard
@@ -31,7 +32,7 @@ def demo(days: int, *, lanes: int, keep: bool, console: Console) -> bool:
     """Run it; return whether every reading was counted once. Leaves no process and no file."""
     with interruptible() as check, ExitStack() as resources:
         server = resources.enter_context(EmbeddedCluster())
-        cluster = connect(server.url)
+        cluster = connect(server.url, keyspace=Keyspace())
         resources.callback(cluster.close)
         guard = resources.enter_context(Guard("hourglass-demo-"))
         warehouse_url = f"sqlite:///{guard.directory}/warehouse.db"

@@ -12,7 +12,7 @@ from hourglass.averages import HourlyAverage
 from hourglass.cluster import Cluster
 from hourglass.errors import Unreachable
 from hourglass.feed import Feed
-from hourglass.keys import AVERAGES, AVERAGES_KEPT, iso
+from hourglass.keys import AVERAGES_KEPT, iso
 from hourglass.readings import MILLI
 
 #: How long one look waits for the next average; Ctrl-C is heard in between.
@@ -52,11 +52,12 @@ def as_line_of_json(average: HourlyAverage) -> str:
 def _averages(
     cluster: Cluster, check: Callable[[], None], *, follow: bool
 ) -> Iterator[HourlyAverage]:
+    stream = cluster.keyspace.averages
     known: Sequence[HourlyAverage] | None = None
     while True:
         try:
-            with closing(cluster.link(AVERAGES)) as link:
-                feed = Feed(link)
+            with closing(cluster.link(stream)) as link:
+                feed = Feed(link, stream)
                 while known is None or follow:
                     check()
                     news = feed.next(_BLOCK_MS)

@@ -9,13 +9,9 @@ from hourglass.cluster import Cluster
 from hourglass.errors import Damaged
 from hourglass.groups import pending_ids
 from hourglass.keys import (
-    AVERAGES,
     AVERAGES_GROUP,
-    FRONTIER,
     HOUR_MS,
-    PUBLISHED,
     RECORDS_KEPT_MS,
-    TOO_LATE,
 )
 from hourglass.partitions import recorded
 from hourglass.publication import Result, decode_frontier, results
@@ -46,9 +42,13 @@ def audit(cluster: Cluster, instant: Instant, warehouse: Warehouse | None) -> Au
 
 
 def _publication(cluster: Cluster, warehouse: Warehouse | None) -> Publication:
-    last, *sets, entries = cluster.run(_PUBLICATION, [AVERAGES, FRONTIER, PUBLISHED, TOO_LATE], [])
-    frontier = decode_frontier(last)
-    published, too_late = map(results, sets)
+    keys = cluster.keyspace
+    last, published, too_late, entries = cluster.run(
+        _PUBLICATION, [keys.averages, keys.frontier, keys.published, keys.too_late], []
+    )
+    frontier = decode_frontier(last, key=keys.frontier)
+    published = results(published, key=keys.published)
+    too_late = results(too_late, key=keys.too_late)
     loading = _loading(cluster)
     on_stream: dict[int, Result] = {}
     misread: list[str] = []
@@ -57,12 +57,12 @@ def _publication(cluster: Cluster, warehouse: Warehouse | None) -> Publication:
         try:
             average = HourlyAverage.decode(entry_id, fields)
         except ValueError as error:
-            misread.append(f"entry {entry_id.decode()} of {AVERAGES} is no average: {error}")
+            misread.append(f"entry {entry_id.decode()} of {keys.averages} is no average: {error}")
             continue
         on_stream[average.start_ms] = Result(average.count, average.sum_milli_f)
         shown, due = fields.get(b"average_temp_f", b"").decode(), degrees(average.mean_milli_f)
         if shown != due:
-            misread.append(f"entry {entry_id.decode()} of {AVERAGES} says {shown}, not {due}")
+            misread.append(f"entry {entry_id.decode()} of {keys.averages} says {shown}, not {due}")
     rows: dict[int, Result] | None = None
     revised = 0
     if warehouse is not None:
@@ -73,6 +73,7 @@ def _publication(cluster: Cluster, warehouse: Warehouse | None) -> Publication:
             rows[row.start_ms] = row.published
             revised += row.revision > 0
     return Publication(
+        stream=keys.averages,
         frontier_ms=-1 if frontier is None else frontier,
         published=published,
         on_stream=on_stream,
@@ -86,11 +87,12 @@ def _publication(cluster: Cluster, warehouse: Warehouse | None) -> Publication:
 
 def _loading(cluster: Cluster) -> frozenset[int]:
     """Hours on the stream that were not delivered to the warehouse, or not acknowledged."""
-    if not cluster.call("EXISTS", AVERAGES):
+    stream = cluster.keyspace.averages
+    if not cluster.call("EXISTS", stream):
         return frozenset()
-    groups = {info["name"]: info for info in cluster.call("XINFO GROUPS", AVERAGES)}
+    groups = {info["name"]: info for info in cluster.call("XINFO GROUPS", stream)}
     group = groups.get(AVERAGES_GROUP.encode())
     after = f"({group['last-delivered-id'].decode()}" if group else "-"
-    undelivered = [entry_id for entry_id, _ in cluster.call("XRANGE", AVERAGES, after, "+")]
-    pending = pending_ids(cluster, AVERAGES, AVERAGES_GROUP)
+    undelivered = [entry_id for entry_id, _ in cluster.call("XRANGE", stream, after, "+")]
+    pending = pending_ids(cluster, stream, AVERAGES_GROUP)
     return frozenset(int(entry_id.partition(b"-")[0]) for entry_id in (*undelivered, *pending))

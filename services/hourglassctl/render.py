@@ -72,7 +72,7 @@ def clock_line(instant: Instant) -> str:
 
 def averages_line(overview: Overview) -> str:
     if overview.last is None:
-        return "temps:averages is empty"
+        return "no average is published"
     last = overview.last
     stream = overview.averages
     waiting = None if stream is None or stream.lag is None else stream.lag + stream.pending

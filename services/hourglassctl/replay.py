@@ -12,7 +12,7 @@ from hourglass.clock import ClockSpec, Mode, PipelineClock
 from hourglass.cluster import Cluster
 from hourglass.devices import device_names
 from hourglass.errors import Refused, Unreachable
-from hourglass.keys import DAY_MS, FRONTIER, HOUR_MS, PARTITIONS
+from hourglass.keys import DAY_MS, HOUR_MS
 from hourglass.partitions import Days
 from producer.flow import SENT_AHEAD
 from producer.layout import Layout, Packing
@@ -61,7 +61,8 @@ class DataSet:
 def refuse_what_is_there(cluster: Cluster) -> None:
     """Raises Refused if the pipeline holds anything: a replay's hours would mix with it, or lie
     behind the last published one and never be published."""
-    if cluster.call("EXISTS", FRONTIER) or cluster.call("ZCARD", PARTITIONS):
+    keys = cluster.keyspace
+    if cluster.call("EXISTS", keys.frontier) or cluster.call("ZCARD", keys.partitions):
         raise Refused(
             "the pipeline already holds readings or averages: "
             "run hourglass reset first, or give --reset"
@@ -85,7 +86,7 @@ def replay(
     incarnation = f"replay:{uuid.uuid4().hex[:12]}"
     publisher = Publisher(cluster, clock, days=days, incarnation=incarnation)
     layout = data.layout(batch_readings)
-    cutter = layout.cutter(lambda day: _patiently(lambda: days.partitions(day)))
+    cutter = layout.cutter(lambda day_ms: _patiently(lambda: days.shares(day_ms)))
     taken = 0
 
     def settle(*, leave: int) -> None:

@@ -57,7 +57,7 @@ def look(cluster: Cluster, overview: Overview, progress: Progress, *, period_ms:
     settled_ms = start_ms + period_ms + SETTLED_MS
     if start_ms + progress.elapsed_ms < settled_ms:
         return Silence(unknown="the hour has only begun")
-    day = Partition.containing(start_ms)
+    day = cluster.keyspace.containing(start_ms)
     today = [each.state for each in overview.partitions if each.partition.day == day]
     waiting_ms = oldest_waiting_ms(cluster, overview.instant, today)
     is_behind = waiting_ms is not None and waiting_ms < settled_ms

@@ -21,7 +21,7 @@ from averages_consumer.web.troubles import troubles
 from hourglass.averages import HourlyAverage
 from hourglass.clock import PipelineClock
 from hourglass.cluster import Cluster
-from hourglass.keys import AVERAGES, AVERAGES_GROUP, GROUP, HOUR_MS, iso
+from hourglass.keys import AVERAGES_GROUP, GROUP, HOUR_MS, iso
 from hourglass.readings import MILLI, degrees
 from hourglassctl.printable import printable
 from hourglassctl.render import as_data, screen
@@ -77,7 +77,8 @@ def gather(cluster: Cluster, clock: PipelineClock, *, period_s: float) -> Status
     found = survey(cluster, clock)
     overview = found.overview
     instant = overview.instant
-    newest = cluster.call("XREVRANGE", AVERAGES, "+", "-", "COUNT", AVERAGES_SHOWN)
+    averages = cluster.keyspace.averages
+    newest = cluster.call("XREVRANGE", averages, "+", "-", "COUNT", AVERAGES_SHOWN)
     progress = look_at_hour(cluster, instant, settling_ms=SETTLING_MS)
     silence = look_for_silence(cluster, overview, progress, period_ms=period_s * 1000)
     return Status(
@@ -117,7 +118,8 @@ def _losses(gone: Mapping[str, int]) -> Iterable[Trouble]:
 
 
 def _consumers(cluster: Cluster, partitions: Sequence[str]) -> list[Consumer]:
-    asked = [*((stream, GROUP) for stream in partitions), (AVERAGES, AVERAGES_GROUP)]
+    averages = (cluster.keyspace.averages, AVERAGES_GROUP)
+    asked = [*((stream, GROUP) for stream in partitions), averages]
     replies = cluster.pipeline([("XINFO CONSUMERS", *each) for each in asked])
     rows: list[tuple[str, str, int, int]] = []
     for (_, group), reply in zip(asked, replies, strict=True):

@@ -6,11 +6,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import count, groupby
+from typing import TypeAlias
 
 from hourglass.keys import DAY_MS, Partition
 from hourglass.lanes import place
 from hourglass.readings import Reading, degrees
 from hourglass.scripts import packed
+
+#: The partitions that the day which begins at this time is shared out to.
+Shares: TypeAlias = Callable[[int], Sequence[Partition]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,18 +35,10 @@ class Batch:
     payload: bytes
 
 
-def undivided(day: Partition) -> Sequence[Partition]:
-    """The plain partition alone."""
-    return (day,)
-
-
 class Batcher:
     """Cuts readings into batches, numbered from 1 without gaps."""
 
-    def __init__(
-        self, *, limit: int, partitions: Callable[[Partition], Sequence[Partition]] = undivided
-    ) -> None:
-        """`partitions`: those that a day is shared out to, as its plain one tells the day."""
+    def __init__(self, *, limit: int, partitions: Shares) -> None:
         self._limit = limit
         self._partitions = partitions
         self._sequence = count(1)
@@ -51,7 +47,7 @@ class Batcher:
         """Batches of at most `limit` readings in their order, each of one partition. A device's
         readings of a day are all of one."""
         for day, of_day in groupby(readings, lambda reading: reading.ts_ms // DAY_MS):
-            partitions = self._partitions(Partition(day * DAY_MS))
+            partitions = self._partitions(day * DAY_MS)
             lanes = len(partitions)
             chunks: list[list[Reading]] = [[] for _ in partitions]
             for reading in of_day:

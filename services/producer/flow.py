@@ -84,7 +84,9 @@ class Flow:
 
     def send(self, line: Line) -> None:
         """Buffer → batches → partition; the next batch is made while Redis takes the last one."""
-        cutter = line.layout.cutter(lambda day: self._partitions(line, day))
+        cutter = line.layout.cutter(
+            lambda day_ms: self._partitions(line, self._days.beginning_at(day_ms))
+        )
         while not line.buffer.drained:
             self._service.beat(line.name)
             for batch in cutter.cut(line.buffer.take(line.layout.together, 1.0)):

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 from hourglass.devices import device_names
-from hourglass.keys import Partition
-from producer.batch import Batch, Batcher
+from producer.batch import Batch, Batcher, Shares
 from producer.sensor import Sensors
 
 #: From so many devices on a packed entry costs less than an entry for each of their readings, in
@@ -42,10 +41,6 @@ class Cutter(Protocol):
     """What makes batches of these items."""
 
     def cut(self, items: Iterable[Any], /) -> Iterator[Batch]: ...
-
-
-#: The partitions that a day is shared out to, as its plain one tells the day.
-Shares: TypeAlias = Callable[[Partition], Sequence[Partition]]
 
 
 @dataclass(frozen=True, slots=True)

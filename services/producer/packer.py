@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count, product
 from typing import NamedTuple
 
 import numpy as np
 
 from hourglass.arrays import MISSING, encode
-from hourglass.keys import Partition
+from hourglass.keys import DAY_MS
 from hourglass.lanes import place
 from hourglass.readings import ENCODINGS
 from hourglass.scripts import packed
 from producer.bank import Tick
-from producer.batch import Batch, undivided
+from producer.batch import Batch, Shares
 
 #: Most bytes of values in an entry, by the width of a value. Redis keeps entries in nodes of 4 kB
 #: (stream-node-max-bytes), which three arrays of the one size fill, and one of the other: of a
@@ -41,9 +41,9 @@ class Packer:
         self,
         device: str,
         *,
+        partitions: Shares,
         limit: int = BATCH_READINGS,
         entry_bytes: Mapping[int, int] = ENTRY_BYTES,
-        partitions: Callable[[Partition], Sequence[Partition]] = undivided,
     ) -> None:
         """`device` is what the names begin with, as hourglass.devices.device_names makes them. Of
         the `partitions` that a day is shared out to it has one for all its devices."""
@@ -62,7 +62,7 @@ class Packer:
             encoding, values = encode(milli_f)
             array = Array(start_ms, period_ms, milli_f.shape[1], encoding, values)
             entries = list(self._entries(array))
-            partitions = self._partitions(Partition.containing(start_ms))
+            partitions = self._partitions(start_ms - start_ms % DAY_MS)
             yield Batch(
                 partition=partitions[place(self._device, len(partitions))],
                 sequence=next(self._sequence),
@@ -110,7 +110,7 @@ def _continues(run: Sequence[Tick], tick: Tick, limit: int) -> bool:
     last = run[-1]
     if (len(run) + 1) * tick.milli_f.size > limit:
         return False
-    if Partition.containing(tick.ts_ms) != Partition.containing(last.ts_ms):
+    if tick.ts_ms // DAY_MS != last.ts_ms // DAY_MS:
         return False
     period_ms = tick.ts_ms - last.ts_ms
     return period_ms > 0 and (len(run) == 1 or period_ms == last.ts_ms - run[-2].ts_ms)

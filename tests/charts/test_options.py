@@ -21,6 +21,7 @@ SETTINGS: Mapping[str, type] = {
     "averages-consumer": AveragesConsumerSettings,
 }
 UNLIKE_ANY_DEFAULT: Mapping[str, Any] = {
+    "pipeline": "weather",
     "packed": "off",
     "tally_file": "/var/tally",
     "log_format": "json",

@@ -15,10 +15,11 @@ from sqlalchemy import create_engine, text
 
 from averages_consumer.warehouse import Warehouse
 from hourglass.errors import Unreachable
-from hourglass.keys import AVERAGES, AVERAGES_GROUP, GROUP, HOUR_MS, PUBLISHED
+from hourglass.keys import AVERAGES_GROUP, GROUP, HOUR_MS
 from hourglass.settings import invoke
 from hourglassctl.__main__ import application
 from producer.batch import Batcher
+from tests.support.keyspace import KEYS
 from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at, batch_of, publish, reading, tick
 from tests.support.replica import Copy
 
@@ -48,11 +49,11 @@ def good(pipeline: Pipeline, warehouse: Warehouse) -> Pipeline:
 def load(pipeline: Pipeline, warehouse: Warehouse) -> None:
     """What the averages consumer does."""
     call = pipeline.cluster.call
-    call("XGROUP CREATE", AVERAGES, AVERAGES_GROUP, "0")
-    call("XREADGROUP", "GROUP", AVERAGES_GROUP, "consumer", "STREAMS", AVERAGES, ">")
+    call("XGROUP CREATE", KEYS.averages, AVERAGES_GROUP, "0")
+    call("XREADGROUP", "GROUP", AVERAGES_GROUP, "consumer", "STREAMS", KEYS.averages, ">")
     warehouse.upsert(pipeline.averages(), datetime.now(UTC))
-    for entry_id, _ in call("XRANGE", AVERAGES, "-", "+"):
-        call("XACK", AVERAGES, AVERAGES_GROUP, entry_id)
+    for entry_id, _ in call("XRANGE", KEYS.averages, "-", "+"):
+        call("XACK", KEYS.averages, AVERAGES_GROUP, entry_id)
 
 
 def differences(pipeline: Pipeline, warehouse: Warehouse | None = None) -> list[str]:
@@ -82,7 +83,7 @@ def test_an_hour_on_its_way_to_the_warehouse_is_not_missing(
     good.count(NEXT_DAY)
     good.drive(at(3, day=NEXT_DAY))
     good.seal()
-    delivered = ("COUNT", 1, "STREAMS", AVERAGES, ">")
+    delivered = ("COUNT", 1, "STREAMS", KEYS.averages, ">")
     good.cluster.call("XREADGROUP", "GROUP", AVERAGES_GROUP, "consumer", *delivered)
 
     found = good.audit(warehouse)
@@ -147,13 +148,13 @@ def reading_removed(pipeline: Pipeline) -> None:
 
 def rewrite_averages(pipeline: Pipeline, change: Callable[[dict[bytes, bytes]], Any]) -> None:
     """The stream as it was, but for a change in its second entry."""
-    entries = pipeline.cluster.call("XRANGE", AVERAGES, "-", "+")
-    pipeline.cluster.call("DEL", AVERAGES)
+    entries = pipeline.cluster.call("XRANGE", KEYS.averages, "-", "+")
+    pipeline.cluster.call("DEL", KEYS.averages)
     for number, (entry_id, fields) in enumerate(entries):
         if number == 1:
             change(fields)
         flat = [part for pair in fields.items() for part in pair]
-        pipeline.cluster.call("XADD", AVERAGES, entry_id, *flat)
+        pipeline.cluster.call("XADD", KEYS.averages, entry_id, *flat)
 
 
 def average_altered(pipeline: Pipeline) -> None:
@@ -169,16 +170,16 @@ def sum_on_stream_altered(pipeline: Pipeline) -> None:
 
 
 def average_missing(pipeline: Pipeline) -> None:
-    pipeline.cluster.call("XDEL", AVERAGES, f"{at(1)}-0")
+    pipeline.cluster.call("XDEL", KEYS.averages, f"{at(1)}-0")
 
 
 def oldest_average_missing(pipeline: Pipeline) -> None:
-    pipeline.cluster.call("XDEL", AVERAGES, f"{at(0)}-0")
+    pipeline.cluster.call("XDEL", KEYS.averages, f"{at(0)}-0")
 
 
 def never_published(pipeline: Pipeline) -> None:
     average_missing(pipeline)
-    pipeline.cluster.call("ZREMRANGEBYSCORE", PUBLISHED, at(1), at(1))
+    pipeline.cluster.call("ZREMRANGEBYSCORE", KEYS.published, at(1), at(1))
 
 
 FALSIFIED: list[Callable[[Pipeline], None]] = [
@@ -343,7 +344,7 @@ def test_a_partition_that_expired_when_all_of_it_was_counted_is_clean(pipeline: 
 
 def test_what_a_producer_gave_up_though_it_was_stored_is_not_gone(pipeline: Pipeline) -> None:
     cautious = pipeline.publisher("cautious", wait_replicas=1, wait_timeout_ms=1)
-    for batch in Batcher(limit=1).cut([reading(at(0)), reading(at(1))]):
+    for batch in Batcher(limit=1, partitions=KEYS.undivided).cut([reading(at(0)), reading(at(1))]):
         with pytest.raises(Unreachable, match="0 of 1 replicas"):
             publish(cautious, batch)
     pipeline.count()

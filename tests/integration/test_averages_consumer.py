@@ -33,8 +33,9 @@ from hourglass.averages import HourlyAverage
 from hourglass.cluster import Cluster, Link
 from hourglass.connecting import connect
 from hourglass.errors import Severed, Unreachable
-from hourglass.keys import AVERAGES, AVERAGES_GROUP, AVERAGES_KEPT, HOUR_MS, PUBLISHED
+from hourglass.keys import AVERAGES_GROUP, AVERAGES_KEPT, HOUR_MS
 from tests.support.fault_injection import install_load
+from tests.support.keyspace import KEYS
 from tests.support.postgres import Postgres
 from tests.support.services import Services, services
 from tests.support.waiting import wait_until
@@ -69,22 +70,26 @@ class Averages:
         for hour in hours:
             each = average(hour)
             self.client.xadd(
-                AVERAGES, cast(Any, each.fields()), each.entry_id, AVERAGES_KEPT, approximate=False
+                KEYS.averages,
+                cast(Any, each.fields()),
+                each.entry_id,
+                AVERAGES_KEPT,
+                approximate=False,
             )
             member = f"{each.start_ms}:{each.count}:{each.sum_milli_f}"
-            self.client.zadd(PUBLISHED, {member: each.start_ms})
+            self.client.zadd(KEYS.published, {member: each.start_ms})
 
     def read_as(self, consumer: str) -> list[HourlyAverage]:
         """Deliver what is new to a consumer that does not acknowledge it."""
-        self.client.xgroup_create(AVERAGES, AVERAGES_GROUP, "0", mkstream=True)
-        ((_, entries),) = self.client.xreadgroup(AVERAGES_GROUP, consumer, {AVERAGES: ">"})
+        self.client.xgroup_create(KEYS.averages, AVERAGES_GROUP, "0", mkstream=True)
+        ((_, entries),) = self.client.xreadgroup(AVERAGES_GROUP, consumer, {KEYS.averages: ">"})
         return [HourlyAverage.decode(entry_id, fields) for entry_id, fields in entries]
 
     def pending(self) -> int:
-        return int(self.client.xpending(AVERAGES, AVERAGES_GROUP)["pending"])
+        return int(self.client.xpending(KEYS.averages, AVERAGES_GROUP)["pending"])
 
     def consumers(self) -> set[str]:
-        found = self.client.xinfo_consumers(AVERAGES, AVERAGES_GROUP)
+        found = self.client.xinfo_consumers(KEYS.averages, AVERAGES_GROUP)
         return {info["name"].decode() for info in found}
 
 
@@ -167,7 +172,7 @@ def test_the_metrics_tell_what_was_loaded(
         last.start_ms / 1000
     )
     assert running.metric(NAME, "hourglass_warehouse_write_seconds_count")
-    length = f'hourglass_stream_length{{stream="{AVERAGES}"}}'
+    length = f'hourglass_stream_length{{stream="{KEYS.averages}"}}'
     wait_until(lambda: running.metric(NAME, length) == 3)
 
 
@@ -228,7 +233,7 @@ class InProcess:
         self.beats: list[str] = []
         self.out = StringIO()
         self.registry = CollectorRegistry()
-        self._cluster = connect(redis_url)
+        self._cluster = connect(redis_url, keyspace=KEYS)
         metrics = Instruments(self.registry)
         self._consumer = Consumer(
             host=self,
@@ -333,14 +338,14 @@ def test_a_span_covers_each_batch_and_links_to_the_one_that_published_it(
     traced = replace(
         average(0), traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     )
-    averages.client.xadd(AVERAGES, traced.fields(), traced.entry_id)
+    averages.client.xadd(KEYS.averages, traced.fields(), traced.entry_id)
 
     with InProcess(redis_url, warehouse, provider.get_tracer("test")):
         wait_until(lambda: rows(warehouse))
         wait_until(lambda: averages.pending() == 0)
 
     (span,) = spans.get_finished_spans()
-    assert span.name == f"process {AVERAGES}"
+    assert span.name == f"process {KEYS.averages}"
     assert [f"{link.context.trace_id:032x}" for link in span.links] == [rows(warehouse)[0].trace_id]
 
 
@@ -450,7 +455,7 @@ def test_what_is_no_average_is_told_of_once_and_does_not_hold_up_the_others(
     file_url: str, averages: Averages, running: Services
 ) -> None:
     averages.publish([0])
-    averages.client.xadd(AVERAGES, {"greeting": "hello"}, f"{START_MS + 1}-0")
+    averages.client.xadd(KEYS.averages, {"greeting": "hello"}, f"{START_MS + 1}-0")
     averages.publish([1])
 
     start(running, file_url)
@@ -472,9 +477,9 @@ def test_a_group_that_was_deleted_is_made_anew(
 
     match loss:
         case "the stream":
-            averages.client.delete(AVERAGES)
+            averages.client.delete(KEYS.averages)
         case "the group":
-            averages.client.xgroup_destroy(AVERAGES, AVERAGES_GROUP)
+            averages.client.xgroup_destroy(KEYS.averages, AVERAGES_GROUP)
         case _:
             averages.client.flushall(target_nodes=RedisCluster.PRIMARIES)
     wait_until(lambda: "making the group anew" in running.said(NAME))
@@ -490,7 +495,7 @@ def test_a_severed_connection_is_replaced(
     start(running, file_url)
     running.await_ready(NAME)
     client = averages.client
-    node = client.get_node_from_key(AVERAGES)
+    node = client.get_node_from_key(KEYS.averages)
     for _ in range(3):
         client.execute_command("CLIENT KILL", "TYPE", "normal", target_nodes=node)
         wait_until(lambda: running.ready(NAME))
@@ -506,7 +511,7 @@ def test_consumers_that_are_gone_and_hold_nothing_are_removed(
 ) -> None:
     averages.publish([0])
     averages.read_as("gone")
-    averages.client.xgroup_createconsumer(AVERAGES, AVERAGES_GROUP, "idle")
+    averages.client.xgroup_createconsumer(KEYS.averages, AVERAGES_GROUP, "idle")
 
     # Redis 7 counts a blocked consumer's idle time from the beginning of the read.
     start(running, file_url, "--claim-idle-ms", "1000")
@@ -564,7 +569,7 @@ def test_the_exercise_s_own_consumer_can_read_the_stream(averages: Averages) -> 
 
     seen: list[str] = []
     last_id = "0"
-    while response := averages.client.xread(count=1, streams={AVERAGES: last_id}):
+    while response := averages.client.xread(count=1, streams={KEYS.averages: last_id}):
         ((_, ((last_id, fields),)),) = response
         text = {name.decode(): value.decode() for name, value in fields.items()}
         seen.append(

@@ -18,9 +18,10 @@ from redis.cluster import RedisCluster
 from averages_consumer.table import HourRow, row_of
 from averages_consumer.warehouse import Warehouse
 from hourglass.averages import HourlyAverage, HourRecord
-from hourglass.keys import AVERAGES, HOUR_MS, PUBLISHED, TOO_LATE, iso
+from hourglass.keys import HOUR_MS, iso
 from hourglass.publication import Result
 from hourglassctl.backfill import backfill, believed
+from tests.support.keyspace import KEYS
 from tests.support.pipeline import DAY, Pipeline, at, reading
 from tests.support.snapshots import record
 
@@ -53,7 +54,7 @@ def rows(warehouse: Warehouse) -> list[HourRow]:
 
 
 def trim(pipeline: Pipeline, kept: int) -> None:
-    pipeline.cluster.call("XTRIM", AVERAGES, "MAXLEN", kept)
+    pipeline.cluster.call("XTRIM", KEYS.averages, "MAXLEN", kept)
 
 
 def run(pipeline: Pipeline, warehouse: Warehouse, hours: range = EVER) -> dict[str, Any]:
@@ -114,7 +115,7 @@ def test_the_lanes_of_a_day_are_loaded_as_one(
         pipeline.drive(at(1))
         pipeline.seal()
         (average,) = pipeline.averages()
-        pipeline.cluster.call("XTRIM", AVERAGES, "MAXLEN", 0)
+        pipeline.cluster.call("XTRIM", KEYS.averages, "MAXLEN", 0)
 
         assert run(pipeline, warehouse)["from_records"] == [0]
 
@@ -127,8 +128,8 @@ def test_hours_from_before_what_is_remembered_are_taken_from_their_records(
     pipeline: Pipeline, warehouse: Warehouse
 ) -> None:
     trim(pipeline, 1)
-    pipeline.cluster.call("ZREMRANGEBYSCORE", PUBLISHED, 0, at(2))
-    pipeline.cluster.call("ZADD", TOO_LATE, at(1), f"{at(1)}:1:51000")
+    pipeline.cluster.call("ZREMRANGEBYSCORE", KEYS.published, 0, at(2))
+    pipeline.cluster.call("ZADD", KEYS.too_late, at(1), f"{at(1)}:1:51000")
 
     assert run(pipeline, warehouse)["from_records"] == [0, 2, 3, 4]
 

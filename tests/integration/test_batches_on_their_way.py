@@ -16,6 +16,7 @@ from hourglassctl import formation
 from producer.batch import Batch, Batcher
 from producer.publisher import Outcome, Publisher
 from tests.support.cluster import EmbeddedCluster
+from tests.support.keyspace import KEYS
 from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at, reading
 from tests.support.replica import Copy
 
@@ -25,7 +26,7 @@ ENOUGH = 200
 
 def batches(count: int, *, each: int = 2) -> list[Batch]:
     readings = (reading(at(0) + number * 1000) for number in range(count * each))
-    return list(Batcher(limit=each).cut(readings))
+    return list(Batcher(limit=each, partitions=KEYS.undivided).cut(readings))
 
 
 def sent_ahead(publisher: Publisher, batch: Batch) -> None:
@@ -117,7 +118,7 @@ def test_what_follows_an_expired_batch_is_taken(pipeline: Pipeline) -> None:
 def test_batches_of_two_days_are_each_taken_by_their_own(pipeline: Pipeline) -> None:
     publisher = pipeline.publisher("porch:1")
     times = [at(23, 59, 58), at(23, 59, 59), NEXT_DAY.day_ms, NEXT_DAY.day_ms + 1000]
-    for batch in Batcher(limit=1).cut(reading(ts_ms) for ts_ms in times):
+    for batch in Batcher(limit=1, partitions=KEYS.undivided).cut(reading(ts_ms) for ts_ms in times):
         publisher.put(batch)
 
     assert outcomes(publisher) == [Outcome.TAKEN] * 4

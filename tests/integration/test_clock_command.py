@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from hourglass.keys import CLOCK
 from hourglass.settings import invoke
 from hourglassctl.__main__ import application
+from tests.support.keyspace import KEYS
 from tests.support.pipeline import DAY, Pipeline, reading
 
 
@@ -21,12 +21,12 @@ def run(*arguments: str) -> int:
 def test_a_time_that_no_clock_can_begin_at_is_refused_and_nothing_is_changed(
     pipeline: Pipeline, redis_url: str, capsys: pytest.CaptureFixture[str], time: str
 ) -> None:
-    before = pipeline.cluster.call("HGETALL", CLOCK)
+    before = pipeline.cluster.call("HGETALL", KEYS.clock)
 
     assert run("clock", "run", "--from", time, "--redis-url", redis_url) == 2
 
     assert "give a time" in capsys.readouterr().err
-    assert pipeline.cluster.call("HGETALL", CLOCK) == before
+    assert pipeline.cluster.call("HGETALL", KEYS.clock) == before
 
 
 def test_a_replay_of_such_a_time_deletes_nothing(
@@ -51,7 +51,7 @@ def test_a_replay_of_such_a_time_deletes_nothing(
 def test_what_is_no_clock_is_mended_by_setting_one(
     pipeline: Pipeline, redis_url: str, command: tuple[str, ...]
 ) -> None:
-    pipeline.cluster.call("HSET", CLOCK, "mode", "backwards")
+    pipeline.cluster.call("HSET", KEYS.clock, "mode", "backwards")
     assert run("clock", "show", "--redis-url", redis_url) == 1
 
     assert run(*command, "--redis-url", redis_url) == 0

@@ -6,10 +6,10 @@ import pytest
 
 from averages_consumer.hours import hours_of
 from hourglass.errors import Damaged
-from hourglass.keys import REVISIONS
 from hourglass.publication import results
 from hourglass.settings import invoke
 from hourglassctl.__main__ import application
+from tests.support.keyspace import KEYS
 from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at, reading
 
 
@@ -22,19 +22,19 @@ def test_status_names_the_key(
     if damage == "a record":
         pipeline.cluster.call("HSET", DAY.hours, "quarantined", "many")
     else:
-        pipeline.cluster.call("SET", REVISIONS, "in the way")
+        pipeline.cluster.call("SET", KEYS.revisions, "in the way")
 
     with pytest.raises(SystemExit) as ended:
         invoke(application(), "hourglass", ["status", "--redis-url", redis_url])
 
     assert ended.value.code == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert (DAY.hours if damage == "a record" else REVISIONS) in line
+    assert (DAY.hours if damage == "a record" else KEYS.revisions) in line
 
 
 def test_a_member_that_no_publisher_wrote_is_named() -> None:
     with pytest.raises(Damaged, match="which no publisher put there: remove it with ZREM"):
-        results([b"0:1:2", b"junk"])
+        results([b"0:1:2", b"junk"], key=KEYS.published)
 
 
 def test_a_damaged_day_is_left_out_and_the_others_are_not(pipeline: Pipeline) -> None:

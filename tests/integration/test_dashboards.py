@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from hourglass.keys import AVERAGES
 from tests.charts.dashboard import DASHBOARDS, as_grafana_asks, board, queries
 from tests.charts.helm import ROOT
+from tests.support.keyspace import KEYS
 from tests.support.pipeline import DAY, Pipeline
 from tests.support.prometheus import Prometheus, binary, prometheus
 from tests.support.services import Services, services
@@ -26,7 +26,7 @@ NAMESPACE = "weather"
 OFFERED = {
     "namespace": {NAMESPACE},
     "release": {"producer", "aggregator", "consumer"},
-    "stream": {DAY.stream, AVERAGES},
+    "stream": {DAY.stream, KEYS.averages},
 }
 PODS = ("producer-0", "producer-1", "aggregator-0", "aggregator-1", "consumer-0")
 

@@ -15,8 +15,9 @@ import pytest
 
 from averages_consumer.report import line
 from hourglass.errors import Unreachable
-from hourglass.keys import AVERAGES, iso
+from hourglass.keys import iso
 from tests.support.cluster import EmbeddedCluster
+from tests.support.keyspace import KEYS
 from tests.support.pipeline import DAY, Pipeline
 from tests.support.snapshots import average
 from tests.support.waiting import wait_until
@@ -106,7 +107,7 @@ def test_followed_each_average_is_shown_as_it_comes_and_once(pipeline: Pipeline)
         pipeline.publish(average(1))
         assert lines.next(1) == [line(average(1))]
 
-        pipeline.cluster.call("DEL", AVERAGES)
+        pipeline.cluster.call("DEL", KEYS.averages)
         pipeline.publish(average(0), average(1), average(2))
         assert lines.next(1) == [line(average(2))]
         assert lines.none_left()
@@ -119,7 +120,7 @@ def test_following_outlives_redis_going_and_coming_back(embedded: EmbeddedCluste
         pipeline.publish(average(0))
         assert lines.next(1) == [line(average(0))]
 
-        node = embedded.node_at(pipeline.master_of(AVERAGES))
+        node = embedded.node_at(pipeline.master_of(KEYS.averages))
         node.kill()
         node.restart()
         wait_until(lambda: answers(pipeline), PATIENCE_S)
@@ -131,6 +132,6 @@ def test_following_outlives_redis_going_and_coming_back(embedded: EmbeddedCluste
 
 def answers(pipeline: Pipeline) -> bool:
     try:
-        return bool(pipeline.cluster.call("XLEN", AVERAGES))
+        return bool(pipeline.cluster.call("XLEN", KEYS.averages))
     except Unreachable:
         return False

@@ -7,8 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from hourglass.clock import ClockSpec, Instant, Mode
-from hourglass.keys import PARTITIONS, RETENTION_MS, Partition
+from hourglass.keys import RETENTION_MS
 from hourglass.partitions import enter
+from tests.support.keyspace import KEYS
 from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at, day_after, reading
 from tests.support.waiting import wait_until
 
@@ -29,7 +30,7 @@ def expires_ms(pipeline: Pipeline, key: str) -> int:
 
 def around(instant: Instant) -> tuple[int, int]:
     """Two event times of one day, as close to now as the day allows."""
-    day_ms = Partition.containing(instant.now_ms).day_ms
+    day_ms = KEYS.containing(instant.now_ms).day_ms
     earlier = max(day_ms, instant.now_ms - 60_000)
     return earlier, max(earlier + 1, instant.now_ms)
 
@@ -40,7 +41,7 @@ def test_a_write_extends_the_expiry_to_two_days_after_its_event_time(
 ) -> None:
     instant = CLOCKS[clock](pipeline)
     earlier, later = around(instant)
-    stream = Partition.containing(later).stream
+    stream = KEYS.containing(later).stream
     pipeline.produce(reading(earlier))
     before = expires_ms(pipeline, stream)
 
@@ -54,7 +55,7 @@ def test_a_write_extends_the_expiry_to_two_days_after_its_event_time(
 @every_clock
 def test_an_older_reading_never_shortens_it(pipeline: Pipeline, clock: str) -> None:
     earlier, later = around(CLOCKS[clock](pipeline))
-    stream = Partition.containing(later).stream
+    stream = KEYS.containing(later).stream
     pipeline.produce(reading(later))
     before = expires_ms(pipeline, stream)
 
@@ -67,7 +68,7 @@ def test_an_older_reading_never_shortens_it(pipeline: Pipeline, clock: str) -> N
 def test_counting_leaves_it_as_the_write_had_set_it(pipeline: Pipeline, clock: str) -> None:
     instant = CLOCKS[clock](pipeline)
     _, later = around(instant)
-    partition = Partition.containing(later)
+    partition = KEYS.containing(later)
     pipeline.produce(reading(later))
     before = expires_ms(pipeline, partition.stream)
 
@@ -91,7 +92,7 @@ def test_counting_a_foreign_reading_extends_it_as_a_write_would(pipeline: Pipeli
 @every_clock
 def test_the_companions_outlive_their_stream(pipeline: Pipeline, clock: str) -> None:
     _, now_ms = around(CLOCKS[clock](pipeline))
-    partition = Partition.containing(now_ms)
+    partition = KEYS.containing(now_ms)
     pipeline.produce(reading(now_ms), reading(now_ms, temp_f=999.0))
     pipeline.count(partition)
 
@@ -108,7 +109,7 @@ def test_the_index_lives_as_long_as_the_last_of_its_partitions_can(pipeline: Pip
     pipeline.produce(reading(at(1)))
 
     stream = expires_ms(pipeline, NEXT_DAY.stream)
-    assert stream <= expires_ms(pipeline, PARTITIONS) <= stream + 86_400_000
+    assert stream <= expires_ms(pipeline, KEYS.partitions) <= stream + 86_400_000
 
 
 def test_the_index_forgets_partitions_that_have_expired(pipeline: Pipeline) -> None:
@@ -126,7 +127,7 @@ def test_the_index_forgets_partitions_that_have_expired(pipeline: Pipeline) -> N
 
 
 def listed(pipeline: Pipeline) -> set[str]:
-    return {name.decode() for name in pipeline.cluster.call("ZRANGE", PARTITIONS, 0, -1)}
+    return {name.decode() for name in pipeline.cluster.call("ZRANGE", KEYS.partitions, 0, -1)}
 
 
 def test_records_made_anew_by_counting_have_a_ttl(pipeline: Pipeline) -> None:

@@ -10,6 +10,7 @@ from hourglass.connecting import connect
 from hourglass.errors import Severed, Unreachable
 from hourglass.keys import GROUP
 from tests.support.fault_injection import bind, install
+from tests.support.keyspace import KEYS
 from tests.support.pipeline import DAY, Pipeline, at, reading
 
 
@@ -50,7 +51,7 @@ def test_points_are_passed_before_a_script_is_sent_and_after_its_reply_is_read(
 
     def counted(point: str) -> None:
         if point.startswith("commit."):
-            with closing(connect(pipeline.url)) as cluster:
+            with closing(connect(pipeline.url, keyspace=KEYS)) as cluster:
                 held = cluster.call("XPENDING", DAY.stream, GROUP)["pending"]
             passed.append((point, held))
 

@@ -9,15 +9,15 @@ from threading import Thread
 import pytest
 
 from hourglass.feed import Feed, News
-from hourglass.keys import AVERAGES
+from tests.support.keyspace import KEYS
 from tests.support.pipeline import Pipeline
 from tests.support.snapshots import average
 
 
 @pytest.fixture
 def feed(pipeline: Pipeline) -> Generator[Feed]:
-    with closing(pipeline.cluster.link(AVERAGES)) as link:
-        yield Feed(link)
+    with closing(pipeline.cluster.link(KEYS.averages)) as link:
+        yield Feed(link, KEYS.averages)
 
 
 def test_what_stands_there_comes_first_and_then_what_is_published(
@@ -47,7 +47,7 @@ def test_a_stream_that_was_deleted_and_begun_anew_is_told_from_its_first_entry(
 ) -> None:
     pipeline.publish(average(8))
     feed.next(1)
-    pipeline.cluster.call("DEL", AVERAGES)
+    pipeline.cluster.call("DEL", KEYS.averages)
     assert feed.next(1) == News([], anew=True)
 
     pipeline.publish(average(3))
@@ -57,7 +57,7 @@ def test_a_stream_that_was_deleted_and_begun_anew_is_told_from_its_first_entry(
 def test_a_stream_that_a_failover_took_back_is_told_anew(pipeline: Pipeline, feed: Feed) -> None:
     pipeline.publish(average(0), average(1))
     feed.next(1)
-    pipeline.cluster.call("DEL", AVERAGES)
+    pipeline.cluster.call("DEL", KEYS.averages)
     pipeline.publish(average(0))
 
     assert feed.next(1) == News([average(0)], anew=True)
@@ -65,7 +65,7 @@ def test_a_stream_that_a_failover_took_back_is_told_anew(pipeline: Pipeline, fee
 
 def test_an_entry_that_is_no_average_is_passed_over(pipeline: Pipeline, feed: Feed) -> None:
     pipeline.publish(average(0))
-    pipeline.cluster.call("XADD", AVERAGES, f"{average(1).start_ms}-0", "temp_f", "50")
+    pipeline.cluster.call("XADD", KEYS.averages, f"{average(1).start_ms}-0", "temp_f", "50")
     pipeline.publish(average(2))
 
     assert feed.next(1) == News([average(0), average(2)], anew=True)

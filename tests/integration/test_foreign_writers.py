@@ -8,6 +8,7 @@ import pytest
 
 from hourglass.keys import HOUR_MS, Partition
 from hourglass.readings import Rules
+from tests.support.keyspace import KEYS
 from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at, reading
 from tests.support.services import services
 from tests.support.waiting import wait_until
@@ -15,7 +16,7 @@ from tests.support.waiting import wait_until
 
 def test_a_plain_xadd_counts_at_the_time_of_its_arrival(pipeline: Pipeline) -> None:
     instant = pipeline.use_wall_clock()
-    today = Partition.containing(instant.now_ms)
+    today = KEYS.containing(instant.now_ms)
 
     entry_id = pipeline.xadd(to=today, temp_f=73)
     pipeline.count(today)
@@ -30,8 +31,8 @@ def test_an_aggregator_finds_partitions_that_no_index_lists(
     pipeline: Pipeline, redis_url: str
 ) -> None:
     instant = pipeline.use_wall_clock()
-    today = Partition.containing(instant.now_ms)
-    yesterday = Partition(today.day_ms - 86_400_000)
+    today = KEYS.containing(instant.now_ms)
+    yesterday = KEYS.partition(today.day_ms - 86_400_000)
     with services(redis_url) as running:
         running.aggregator()
         running.await_ready("aggregator")
@@ -103,7 +104,7 @@ def test_foreign_entries_and_a_producers_mix_freely(pipeline: Pipeline) -> None:
 
 def test_entries_that_trickle_in_are_counted_together(pipeline: Pipeline, redis_url: str) -> None:
     instant = pipeline.use_wall_clock()
-    today = Partition.containing(instant.now_ms)
+    today = KEYS.containing(instant.now_ms)
     linger_s = 0.2
     with services(redis_url, HOURGLASS_LINGER_MS=str(round(1000 * linger_s))) as running:
         running.aggregator()

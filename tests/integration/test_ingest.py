@@ -11,6 +11,7 @@ from hourglassctl import formation
 from producer.batch import Batch, Batcher
 from producer.publisher import Outcome, Publisher
 from tests.support.cluster import EmbeddedCluster, Node
+from tests.support.keyspace import KEYS
 from tests.support.pipeline import DAY, Pipeline, at, batch_of, publish, reading
 from tests.support.services import services
 from tests.support.waiting import wait_until
@@ -21,7 +22,11 @@ def length(pipeline: Pipeline) -> int:
 
 
 def three_batches() -> list[Batch]:
-    return list(Batcher(limit=2).cut(reading(at(0, 0, second)) for second in range(6)))
+    return list(
+        Batcher(limit=2, partitions=KEYS.undivided).cut(
+            reading(at(0, 0, second)) for second in range(6)
+        )
+    )
 
 
 def test_a_batch_whose_reply_was_lost_adds_nothing_twice(pipeline: Pipeline) -> None:

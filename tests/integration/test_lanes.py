@@ -14,7 +14,7 @@ from averages_consumer.web.collector import survey
 from averages_consumer.web.snapshot import Snapshot
 from averages_consumer.web.view import open_hours
 from hourglass.errors import Damaged
-from hourglass.keys import PARTITIONS, Partition
+from hourglass.keys import Partition
 from hourglass.lanes import place
 from hourglass.overview import look
 from hourglass.partitions import decide, lanes_of, unlisted
@@ -23,6 +23,8 @@ from hourglassctl.quarantine import quarantined, redrive
 from hourglassctl.replay import DataSet, replay
 from hourglassctl.reset import reset
 from producer.bank import Tick
+from tests.support.keyspace import KEYS
+from tests.support.leftovers import keys_of
 from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, Writer, at, reading
 from tests.support.services import services
 from tests.support.waiting import wait_until
@@ -70,7 +72,7 @@ def test_one_lane_keeps_the_name_of_the_day(redis: RedisCluster, redis_url: str)
     with Pipeline(redis_url) as pipeline:
         pipeline.produce(*one_for_each_lane(at(0)))
 
-        assert redis.zrange(PARTITIONS, 0, -1) == [b"temps:20250101"]
+        assert redis.zrange(KEYS.partitions, 0, -1) == [DAY.stream.encode()]
         assert lengths(pipeline) == {None: 3}
 
 
@@ -81,7 +83,7 @@ def test_each_lane_is_a_stream_on_a_shard_of_its_own(
 
     shards = {pipeline.cluster.shard_of(lane.stream) for lane in lanes(pipeline)}
     assert len(lanes(pipeline)) == len(shards) == LANES
-    assert set(redis.zrange(PARTITIONS, 0, -1)) == {x.stream.encode() for x in lanes(pipeline)}
+    assert set(redis.zrange(KEYS.partitions, 0, -1)) == {x.stream.encode() for x in lanes(pipeline)}
     assert sorted(lengths(pipeline).values()) == [2, 2, 2]
     for number, lane in enumerate(lanes(pipeline)):
         entries = pipeline.cluster.call("XRANGE", lane.stream, "-", "+")
@@ -224,7 +226,7 @@ def test_within_a_day_everybody_follows_its_first_producer(
     assert len(lanes(pipeline)) == first
     assert sum(lengths(pipeline).values()) == 36
     assert set(lengths(pipeline)) <= {lane.lane for lane in lanes(pipeline)}
-    told = f"temps:20250101 has {first} lanes, not {other}"
+    told = f"{DAY.stream} has {first} lanes, not {other}"
     assert [record.message for record in caplog.records if told in record.message] != []
     assert sum("lanes, not" in record.message for record in caplog.records) == 1
 
@@ -270,7 +272,7 @@ def test_a_day_with_a_published_hour_gets_no_lanes_any_more(pipeline: Pipeline) 
 
 
 def lose_the_index(pipeline: Pipeline) -> None:
-    pipeline.cluster.call("DEL", PARTITIONS)
+    pipeline.cluster.call("DEL", KEYS.partitions)
 
 
 def lose_the_days_record(pipeline: Pipeline) -> None:
@@ -392,7 +394,7 @@ def test_averages_lost_are_published_again_from_all_lanes(pipeline: Pipeline) ->
     before = pipeline.averages()
     assert len(before) == 24
 
-    for key in ("temps:averages", "{temps:averages}:frontier", "{temps:averages}:published"):
+    for key in (KEYS.averages, KEYS.frontier, KEYS.published):
         pipeline.cluster.call("DEL", key)
     sealer.step()
 
@@ -486,7 +488,7 @@ def test_reset_leaves_nothing_of_a_lane(pipeline: Pipeline, redis: RedisCluster)
 
     reset(pipeline.cluster)
 
-    assert redis.keys("*", target_nodes=RedisCluster.PRIMARIES) == []
+    assert keys_of(redis, KEYS) == set()
 
 
 def test_a_replay_to_lanes_has_the_averages_of_a_replay_to_one_stream(pipeline: Pipeline) -> None:
@@ -502,7 +504,7 @@ def test_a_replay_to_lanes_has_the_averages_of_a_replay_to_one_stream(pipeline: 
             pipeline.cluster.call("UNLINK", partition.stream)
             for companion in partition.companions:
                 pipeline.cluster.call("UNLINK", companion)
-    for key in ("temps:averages", "{temps:averages}:frontier", "{temps:averages}:published"):
+    for key in (KEYS.averages, KEYS.frontier, KEYS.published):
         pipeline.cluster.call("UNLINK", key)
 
     replay(pipeline.cluster, data)
@@ -547,7 +549,7 @@ def test_a_damaged_record_of_lanes_is_named_and_waited_for(
 def test_a_lane_whose_number_is_a_part_of_anothers_is_told_all_the_same(
     pipeline: Pipeline,
 ) -> None:
-    decided, used = ([Partition(DAY.day_ms, n) for n in each] for each in ((10, 12), (1, 2)))
+    decided, used = ([KEYS.partition(DAY.day_ms, n) for n in each] for each in ((10, 12), (1, 2)))
     instant = pipeline.clock.look()
 
     decide(pipeline.cluster, DAY, decided, instant)

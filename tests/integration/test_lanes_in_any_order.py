@@ -11,8 +11,10 @@ from redis.cluster import RedisCluster
 
 from aggregator.commit import Delivery
 from aggregator.sealer import Sealer
-from hourglass.keys import PARTITIONS, Partition
+from hourglass.keys import Partition
 from hourglass.readings import Entry
+from tests.support.keyspace import KEYS
+from tests.support.leftovers import delete_keys
 from tests.support.pipeline import DAY, Pipeline, Writer, at, reading
 
 HOURS = 4
@@ -80,7 +82,7 @@ class Walk:
         """One loss in a walk: who has lost both may publish an hour without a lane, and says so."""
         if not self.lost:
             self.lost = True
-            self.pipeline.cluster.call("DEL", PARTITIONS if what == "index" else DAY.lanes)
+            self.pipeline.cluster.call("DEL", KEYS.partitions if what == "index" else DAY.lanes)
 
     def renew(self, writer: int) -> None:
         self.writers[writer].days.renew()
@@ -123,7 +125,7 @@ class Walk:
 def test_every_reading_of_a_day_with_lanes_is_counted_once_and_published(
     redis: RedisCluster, redis_url: str, walk: list[tuple[str, int]]
 ) -> None:
-    redis.flushall(target_nodes=RedisCluster.PRIMARIES)
+    delete_keys(redis, KEYS)
     with Pipeline(redis_url) as pipeline:
         state = Walk(pipeline)
         for name, *arguments in walk:

@@ -1,34 +1,55 @@
-"""A test that leaves a key behind for ever is caught."""
+"""A test that leaves a key behind for ever is caught, and what it leaves is deleted."""
 
 from __future__ import annotations
 
 from redis.cluster import RedisCluster
 
-from tests.support.leftovers import keys_kept_for_ever
+from tests.support.keyspace import KEYS, beside
+from tests.support.leftovers import delete_keys, keys_kept_for_ever, keys_of
+
+A_WEEK = [f"{KEYS.pipeline}:2025010{day}" for day in range(1, 8)]
 
 
 def test_a_key_without_ttl_is_found_on_whatever_master_it_lies(redis: RedisCluster) -> None:
-    keys = [f"temps:2025010{day}" for day in range(1, 8)]
-    for key in keys:
+    for key in A_WEEK:
         redis.xadd(key, {"temp_f": "73"})
 
-    assert keys_kept_for_ever(redis) == keys
+    assert keys_kept_for_ever(redis, KEYS) == A_WEEK
 
-    for key in keys:
+    for key in A_WEEK:
         redis.expire(key, 60)
-    assert keys_kept_for_ever(redis) == []
+    assert keys_kept_for_ever(redis, KEYS) == []
 
 
 def test_the_capped_keys_may_live_for_ever(redis: RedisCluster) -> None:
-    redis.xadd("temps:averages", {"average_temp_f": "73"})
-    redis.set("{temps:averages}:frontier", "0-0")
-    redis.hset("temps:clock", "mode", "wall")
+    redis.xadd(KEYS.averages, {"average_temp_f": "73"})
+    redis.set(KEYS.frontier, "0-0")
+    redis.hset(KEYS.clock, "mode", "wall")
 
-    assert keys_kept_for_ever(redis) == []
+    assert keys_kept_for_ever(redis, KEYS) == []
 
 
 def test_a_key_like_a_capped_one_is_still_found(redis: RedisCluster) -> None:
-    redis.set("temps:averages:copy", "1")
+    copies = [f"{KEYS.averages}:copy", f"{KEYS.frontier}:copy"]
+    for copy in copies:
+        redis.set(copy, "1")
 
-    assert keys_kept_for_ever(redis) == ["temps:averages:copy"]
-    redis.delete("temps:averages:copy")
+    assert keys_kept_for_ever(redis, KEYS) == sorted(copies)
+    for copy in copies:
+        redis.delete(copy)
+
+
+def test_what_begins_with_the_pipelines_name_is_deleted_and_no_other_pipelines(
+    redis: RedisCluster,
+) -> None:
+    other = beside(f"{KEYS.pipeline}-")
+    for keys in (KEYS, other):
+        day = keys.containing(0)
+        for key in (*keys.capped, day.stream, *day.companions, f"{keys.pipeline}:notes"):
+            redis.set(key, "1", ex=60)
+
+    delete_keys(redis, KEYS)
+
+    assert not keys_of(redis, KEYS)
+    assert len(keys_of(redis, other)) == 6 + 1 + 28 + 1
+    delete_keys(redis, other)

@@ -13,6 +13,7 @@ from hourglass.errors import Unreachable
 from hourglass.scripts import Script
 from hourglassctl import formation
 from tests.support.cluster import EmbeddedCluster
+from tests.support.keyspace import KEYS
 
 SCRIPT = Script.load("aggregator", "open")
 ASKED: list[Callable[[Cluster], object]] = [
@@ -33,7 +34,7 @@ ASKED: list[Callable[[Cluster], object]] = [
 def test_redis_is_away_whatever_it_is_asked(
     embedded: EmbeddedCluster, ask: Callable[[Cluster], object]
 ) -> None:
-    with closing(connect(embedded.url)) as cluster:
+    with closing(connect(embedded.url, keyspace=KEYS)) as cluster:
         with formation.client(embedded.ports[0]) as node:
             node.execute_command("CLUSTER FLUSHSLOTS")
         for _ in range(2):  # the second time nothing is known of any master any more

@@ -19,6 +19,7 @@ from hourglassctl.quarantine import quarantined, redrive
 from producer.bank import Tick
 from producer.packer import Packer
 from producer.publisher import Outcome
+from tests.support.keyspace import KEYS
 from tests.support.pipeline import DAY, Pipeline, at, publish, reading, tick
 
 WIDE = Rules(max_milli_f=1_000 * MILLI)
@@ -58,7 +59,9 @@ def test_a_tick_counts_each_of_its_readings(pipeline: Pipeline) -> None:
 
 def test_a_batch_tried_again_adds_nothing(pipeline: Pipeline) -> None:
     publisher = pipeline.publisher("pod:1")
-    (batch,) = Packer("pod").cut([tick(at(0), 50, 60), tick(at(0, 1), 50, 60)])
+    (batch,) = Packer("pod", partitions=KEYS.undivided).cut(
+        [tick(at(0), 50, 60), tick(at(0, 1), 50, 60)]
+    )
 
     outcomes = [publish(publisher, batch) for _ in range(3)]
     pipeline.count()

@@ -16,9 +16,10 @@ import pytest
 from averages_consumer.warehouse import Warehouse
 from averages_consumer.web.server import MOST_CONNECTIONS
 from averages_consumer.web.viewers import MOST_VIEWERS
-from hourglass.keys import AVERAGES, CLOCK, HOUR_MS, REVISIONS, iso
+from hourglass.keys import HOUR_MS, iso
 from tests.support.browsing import ask, connection, looking_on
 from tests.support.cluster import EmbeddedCluster
+from tests.support.keyspace import KEYS
 from tests.support.pipeline import DAY, Pipeline, at, reading
 from tests.support.services import Services, services
 from tests.support.snapshots import average
@@ -94,7 +95,7 @@ def test_an_entry_that_is_no_average_is_left_out_and_harms_nothing(
     page: str, running: Services, pipeline: Pipeline
 ) -> None:
     pipeline.publish(average(0))
-    pipeline.cluster.call("XADD", AVERAGES, f"{average(1).start_ms}-0", "temp_f", "warm")
+    pipeline.cluster.call("XADD", KEYS.averages, f"{average(1).start_ms}-0", "temp_f", "warm")
     wait_until(lambda: status(page)["to_load"] == 0)
     wait_until(lambda: shown(page) == [iso(average(0).start_ms)])
 
@@ -123,7 +124,7 @@ def test_a_key_that_somebody_spoilt_is_a_trouble_and_harms_nothing_else(
 def test_a_clock_that_somebody_spoilt_stops_neither_page_nor_loading(
     running: Services, url: str, pipeline: Pipeline
 ) -> None:
-    pipeline.cluster.call("HSET", CLOCK, "mode", "sundial")
+    pipeline.cluster.call("HSET", KEYS.clock, "mode", "sundial")
     page = serve(running, url)
     pipeline.publish(average(0))
 
@@ -185,14 +186,14 @@ def test_after_a_reset_the_page_shows_what_comes_then(page: str, pipeline: Pipel
     pipeline.publish(average(8))
     wait_until(lambda: shown(page) == [iso(average(8).start_ms)])
 
-    pipeline.cluster.call("DEL", AVERAGES)
+    pipeline.cluster.call("DEL", KEYS.averages)
     pipeline.publish(average(3))
 
     wait_until(lambda: iso(average(3).start_ms) in shown(page))
 
 
 def test_what_the_publisher_noted_is_a_trouble(page: str, pipeline: Pipeline) -> None:
-    pipeline.cluster.call("ZADD", REVISIONS, 1, "a", 2, "b")
+    pipeline.cluster.call("ZADD", KEYS.revisions, 1, "a", 2, "b")
 
     wait_until(lambda: "hours-revised" in codes(page))
 

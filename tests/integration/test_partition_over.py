@@ -6,7 +6,8 @@ import re
 import time
 from pathlib import Path
 
-from hourglass.keys import DAY_MS, PARTITIONS
+from hourglass.keys import DAY_MS
+from tests.support.keyspace import KEYS
 from tests.support.pipeline import DAY, Pipeline, at, day_after, reading
 from tests.support.services import services
 from tests.support.waiting import wait_until
@@ -91,7 +92,7 @@ def test_one_that_was_given_more_time_is_counted_and_published(
 ) -> None:
     pipeline.produce(reading(at(0)))
     real_ms = pipeline.clock.look().real_ms
-    pipeline.cluster.call("ZADD", PARTITIONS, real_ms, DAY.stream)  # its last moment
+    pipeline.cluster.call("ZADD", KEYS.partitions, real_ms, DAY.stream)  # its last moment
     for command in MORE_TIME:
         pipeline.cluster.call(*command.replace("$until", str(real_ms + DAY_MS)).split())
 

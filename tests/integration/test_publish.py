@@ -1,4 +1,4 @@
-"""One entry per hour on `temps:averages`, in order, whoever publishes and whatever fails over."""
+"""One entry per hour of averages, in order, whoever publishes and whatever fails over."""
 
 from __future__ import annotations
 
@@ -12,22 +12,13 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 import aggregator.sealer as sealer_module
 from aggregator.sealer import Sealer
 from hourglass.cluster import Cluster
-from hourglass.keys import (
-    AVERAGES,
-    AVERAGES_KEPT,
-    FRONTIER,
-    HOUR_MS,
-    PUBLISHED,
-    PUBLISHED_KEPT,
-    REVISIONS,
-    TOO_LATE,
-    Partition,
-)
+from hourglass.keys import AVERAGES_KEPT, HOUR_MS, PUBLISHED_KEPT, Partition
 from hourglassctl.replay import DataSet, replay
+from tests.support.keyspace import KEYS
 from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at, day_after, reading
 from tests.support.replica import Copy
 
-OF_THE_AVERAGES = (AVERAGES, FRONTIER, PUBLISHED, REVISIONS, TOO_LATE)
+OF_THE_AVERAGES = (KEYS.averages, KEYS.frontier, KEYS.published, KEYS.revisions, KEYS.too_late)
 OF_THE_DAY = (DAY.stream, DAY.hours, *(DAY.devices(hour) for hour in range(24)))
 
 
@@ -42,7 +33,7 @@ def published(pipeline: Pipeline) -> list[int]:
 
 def times_published(pipeline: Pipeline) -> int:
     """Entries ever put on the averages stream, the trimmed ones included."""
-    return int(pipeline.cluster.call("XINFO STREAM", AVERAGES)["entries-added"])
+    return int(pipeline.cluster.call("XINFO STREAM", KEYS.averages)["entries-added"])
 
 
 def test_an_hour_becomes_one_entry_whose_id_is_its_start(pipeline: Pipeline) -> None:
@@ -52,7 +43,7 @@ def test_an_hour_becomes_one_entry_whose_id_is_its_start(pipeline: Pipeline) -> 
 
     pipeline.sealer("aggregator-1").step()
 
-    ((entry_id, fields),) = pipeline.cluster.call("XRANGE", AVERAGES, "-", "+")
+    ((entry_id, fields),) = pipeline.cluster.call("XRANGE", KEYS.averages, "-", "+")
     assert entry_id == b"%d-0" % at(7)
     assert fields == {
         b"date": b"2025/01/01",
@@ -154,10 +145,10 @@ def test_the_stream_keeps_exactly_five_days_and_the_memory_ten(pipeline: Pipelin
     assert published(pipeline) == [
         last - (AVERAGES_KEPT - 1 - each) * HOUR_MS for each in range(AVERAGES_KEPT)
     ]
-    assert pipeline.cluster.call("ZCARD", PUBLISHED) == PUBLISHED_KEPT
+    assert pipeline.cluster.call("ZCARD", KEYS.published) == PUBLISHED_KEPT
 
     pipeline.sealer("one that has seen nothing yet").step()
-    assert pipeline.cluster.call("EXISTS", TOO_LATE, REVISIONS) == 0
+    assert pipeline.cluster.call("EXISTS", KEYS.too_late, KEYS.revisions) == 0
 
 
 def day_published(pipeline: Pipeline, hours: int) -> Sealer:
@@ -268,7 +259,7 @@ def test_another_result_is_reported_once_and_never_published_over_the_first(
     assert pipeline.record(0).count == 1
     assert pipeline.averages() == before
     assert pipeline.metric("hourglass_hours_revised_total") == 1
-    assert pipeline.cluster.call("ZRANGE", REVISIONS, 0, -1) == [b"%d:1:50000" % at(0)]
+    assert pipeline.cluster.call("ZRANGE", KEYS.revisions, 0, -1) == [b"%d:1:50000" % at(0)]
     assert not pipeline.audit().clean
 
 
@@ -289,7 +280,7 @@ def test_an_hour_that_begins_after_a_later_one_was_published_is_too_late(
     assert published(pipeline) == [at(0, day=NEXT_DAY)]
     assert pipeline.record(23).count == 1
     assert pipeline.metric("hourglass_hours_too_late_total") == 1
-    assert pipeline.cluster.call("ZRANGE", TOO_LATE, 0, -1) == [b"%d:1:73000" % at(23)]
+    assert pipeline.cluster.call("ZRANGE", KEYS.too_late, 0, -1) == [b"%d:1:73000" % at(23)]
     found = pipeline.audit()
     assert (found.clean, found.too_late) == (True, 1)
 
@@ -311,5 +302,5 @@ def test_only_what_was_published_has_a_span(pipeline: Pipeline) -> None:
     pipeline.count()
     pipeline.drive(at(2))
 
-    assert step() == [*[f"seal {DAY.stream}"] * 2, *[f"send {AVERAGES}"] * 2]
+    assert step() == [*[f"seal {DAY.stream}"] * 2, *[f"send {KEYS.averages}"] * 2]
     assert step() == []

@@ -13,8 +13,9 @@ import pytest
 from averages_consumer.table import HourRow, row_of
 from averages_consumer.warehouse import Warehouse
 from hourglass.averages import HourlyAverage
-from hourglass.keys import AVERAGES, AVERAGES_GROUP, AVERAGES_KEPT, HOUR_MS, HOURS, Partition
+from hourglass.keys import AVERAGES_GROUP, AVERAGES_KEPT, HOUR_MS, HOURS, Partition
 from hourglassctl.replay import DataSet, replay
+from tests.support.keyspace import KEYS
 from tests.support.pipeline import DAY, Pipeline, day_after
 from tests.support.services import Services, services
 from tests.support.waiting import wait_until
@@ -86,7 +87,7 @@ def test_the_rows_are_those_that_the_entries_would_have_given(
 
 
 def pending(pipeline: Pipeline) -> int:
-    return int(pipeline.cluster.call("XPENDING", AVERAGES, AVERAGES_GROUP)["pending"])
+    return int(pipeline.cluster.call("XPENDING", KEYS.averages, AVERAGES_GROUP)["pending"])
 
 
 def test_hours_whose_records_are_gone_stay_missing_and_are_named(

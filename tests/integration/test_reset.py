@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import io
-from typing import cast
 
 import pytest
 from redis.cluster import RedisCluster
 
 from hourglass.settings import invoke
 from hourglassctl.__main__ import application
+from tests.support.keyspace import KEYS
+from tests.support.leftovers import keys_of
 from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at, reading
 
+NAME = KEYS.pipeline
 OTHERS = (
-    "temps",
-    "temps:notes",
-    "temps:2025",
-    "{temps:20250101}:notes",
-    "{temps:x}:hours",
+    NAME,
+    f"{NAME}:notes",
+    f"{NAME}:2025",
+    f"{{{DAY.stream}}}:notes",
+    f"{{{NAME}:x}}:hours",
     "other",
 )
 
@@ -39,8 +41,7 @@ def everything_there(pipeline: Pipeline) -> None:
 
 
 def keys(redis: RedisCluster) -> set[str]:
-    found = cast(list[bytes], redis.keys("*", target_nodes=RedisCluster.PRIMARIES))
-    return {key.decode() for key in found}
+    return keys_of(redis, KEYS) | {key for key in OTHERS if redis.exists(key)}
 
 
 def reset(*arguments: str) -> int:

@@ -14,9 +14,10 @@ from averages_consumer.instruments import Instruments
 from averages_consumer.revisions import Revisions
 from averages_consumer.table import HourRow
 from averages_consumer.warehouse import Warehouse
-from hourglass.keys import DAY_MS, GROUP, PARTITIONS
+from hourglass.keys import DAY_MS, GROUP
 from tests.support.at_once import at_once
 from tests.support.browsing import ask
+from tests.support.keyspace import KEYS
 from tests.support.pipeline import DAY, Pipeline, at, reading
 from tests.support.services import services
 from tests.support.waiting import wait_until
@@ -209,7 +210,7 @@ def test_what_came_late_is_taken_in_though_its_day_expired_before_anybody_looked
     load(pipeline, warehouse)
     late(pipeline, 60.0)
     pipeline.cluster.call("DEL", DAY.stream)
-    pipeline.cluster.call("DEL", PARTITIONS)
+    pipeline.cluster.call("DEL", KEYS.partitions)
     pipeline.drive(DAY.day_ms + 10 * DAY_MS)
 
     revisions.step()
@@ -223,7 +224,7 @@ def test_days_that_expired_are_not_looked_at_over_and_over(
     load(pipeline, warehouse)
     late(pipeline, 60.0)
     pipeline.cluster.call("DEL", DAY.stream)
-    pipeline.cluster.call("DEL", PARTITIONS)
+    pipeline.cluster.call("DEL", KEYS.partitions)
     pipeline.drive(DAY.day_ms + 10 * DAY_MS)
     revisions.step()
     before = row(warehouse)

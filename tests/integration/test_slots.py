@@ -13,6 +13,7 @@ from redis.crc import key_slot
 from hourglass.cluster import Cluster, Link
 from hourglass.scripts import Script
 from tests.support.every_script import SCRIPTS, use_every_script
+from tests.support.keyspace import KEYS
 from tests.support.pipeline import DAY, Pipeline, at, day_after, reading
 
 TEN_DAYS = [day_after(DAY, days) for days in range(10)]
@@ -22,7 +23,7 @@ def test_ten_days_spread_over_the_three_shards(pipeline: Pipeline, redis: RedisC
     pipeline.produce(*(reading(at(0, day=day)) for day in TEN_DAYS))
 
     days_by_shard = [
-        sum(key in redis.keys("temps:*", target_nodes=shard) for key in streams())
+        sum(key in redis.keys(KEYS.patterns[0], target_nodes=shard) for key in streams())
         for shard in redis.get_primaries()
     ]
 

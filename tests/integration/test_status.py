@@ -14,10 +14,11 @@ import pytest
 from redis.cluster import RedisCluster
 
 from averages_consumer.web import troubles
-from hourglass.keys import AVERAGES, AVERAGES_GROUP, GROUP, HOUR_MS
+from hourglass.keys import AVERAGES_GROUP, GROUP, HOUR_MS
 from hourglassctl import silence
 from hourglassctl.silence import Silence, silent
 from hourglassctl.status import Consumer, gather, process_of, together
+from tests.support.keyspace import KEYS
 from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at, reading
 from tests.support.services import services
 from tests.support.waiting import PATIENCE_S, wait_until
@@ -47,7 +48,9 @@ def test_a_pipeline_that_is_well(pipeline: Pipeline, redis_url: str, tmp_path: P
         wait_until(lambda: status(redis_url).returncode == 0, message="it does not become healthy")
         screen = status(redis_url).stdout
         assert screen.rstrip().endswith("\nhealthy")
-        assert re.search(r"producers that have written to temps:\d{8}: porch\n", screen)
+        assert re.search(
+            rf"producers that have written to {KEYS.pipeline}:\d{{8}}: porch\n", screen
+        )
         assert re.search(r"shards: #1 127\.0\.0\.1:\d+", screen), "no shard's address"
         found = document(redis_url)
         assert found["healthy"] is True
@@ -133,8 +136,8 @@ def test_averages_that_nobody_loads_are_told(
 
     monkeypatch.setattr(troubles, "PATIENCE_MS", 2_000)
     call = pipeline.cluster.call
-    call("XGROUP CREATE", AVERAGES, AVERAGES_GROUP, "0")
-    read = ("XREADGROUP", "GROUP", AVERAGES_GROUP, "loader-0a1b2c3d", "STREAMS", AVERAGES, ">")
+    call("XGROUP CREATE", KEYS.averages, AVERAGES_GROUP, "0")
+    read = ("XREADGROUP", "GROUP", AVERAGES_GROUP, "loader-0a1b2c3d", "STREAMS", KEYS.averages, ">")
     assert call(*read)
     assert codes(pipeline) == []
 
@@ -143,7 +146,7 @@ def test_averages_that_nobody_loads_are_told(
         return codes(pipeline) == ["averages-not-loaded"]
 
     wait_until(held_by_one_that_lives, message="an average that is held is missed")
-    call("XACK", AVERAGES, AVERAGES_GROUP, f"{at(0)}-0")
+    call("XACK", KEYS.averages, AVERAGES_GROUP, f"{at(0)}-0")
     assert codes(pipeline) == []
 
 

@@ -16,6 +16,7 @@ from redis.connection import SSLConnection
 
 from hourglass.address import Tls
 from hourglass.connecting import connect
+from tests.support.keyspace import KEYS
 from tests.support.services import services
 from tests.support.tls_cluster import Authority, NoTls, TlsCluster, tls_cluster
 from tests.support.users import PASSWORD
@@ -116,7 +117,7 @@ def test_session_tickets_are_not_taken_for_a_broken_connection(
     monkeypatch.setattr(SSLConnection, "connect", until_the_tickets_are_there)
     file = cluster.client_file
     tls = Tls(ca_file=cluster.authority.ca_file, cert_file=file, key_file=file)
-    with closing(connect(cluster.url, tls)) as client:
+    with closing(connect(cluster.url, tls, keyspace=KEYS)) as client:
         assert len(client.shards()) == 3
 
 

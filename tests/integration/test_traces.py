@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from hourglass.keys import AVERAGES, PARTITIONS
 from tests.support.cluster import EmbeddedCluster
 from tests.support.collector import Collector, Received, collector_over_grpc, collector_over_http
+from tests.support.keyspace import KEYS
 from tests.support.pipeline import DAY, Pipeline
 from tests.support.services import Services, services
 from tests.support.waiting import wait_until
@@ -82,8 +82,8 @@ def test_from_a_row_one_gets_to_the_readings_it_is_made_of(
         wanted = {
             f"process {DAY.stream}",
             f"seal {DAY.stream}",
-            f"send {AVERAGES}",
-            f"process {AVERAGES}",
+            f"send {KEYS.averages}",
+            f"process {KEYS.averages}",
         }
 
         def followed() -> list[tuple[str, str, dict[str, Received]]]:
@@ -100,7 +100,7 @@ def test_from_a_row_one_gets_to_the_readings_it_is_made_of(
             return [each for each in traces if each[2].keys() == wanted]
 
         hour, trace_id, found = wait_until(followed, 60, f"not all of {wanted} came")[0]
-        seal, load = found[f"seal {DAY.stream}"], found[f"process {AVERAGES}"]
+        seal, load = found[f"seal {DAY.stream}"], found[f"process {KEYS.averages}"]
         counted = found[f"process {DAY.stream}"]
         # Both aggregators may have tried, and one of them came first.
         send = awaited(collector, (trace_id, load.span.parent_span_id.hex()))
@@ -204,7 +204,7 @@ def test_where_traces_are_off_entries_carry_none(
         running.await_ready("producer")
         taken = "hourglass_readings_taken_total"
         wait_until(lambda: running.metric("producer", taken), 20, "nothing is taken")
-        for stream in pipeline.cluster.call("ZRANGE", PARTITIONS, 0, -1):
+        for stream in pipeline.cluster.call("ZRANGE", KEYS.partitions, 0, -1):
             for _, fields in pipeline.cluster.call("XRANGE", stream, "-", "+"):
                 assert fields.keys() == {b"device", b"ts", b"temp_f"}
 

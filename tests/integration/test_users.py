@@ -20,21 +20,20 @@ from redis.exceptions import NoPermissionError, ResponseError
 import hourglass
 from hourglass.connecting import connect
 from hourglass.errors import Unsuitable
-from hourglass.keys import (
-    AVERAGES,
-    CLOCK,
-    FRONTIER,
-    HOUR_MS,
-    HOURS,
-    PARTITIONS,
-    PUBLISHED,
-    REVISIONS,
-)
+from hourglass.keys import HOUR_MS, HOURS
 from hourglassctl.replay import DataSet, replay
 from tests.support.cluster import EmbeddedCluster, Node
+from tests.support.keyspace import KEYS, beside
 from tests.support.pipeline import DAY, Pipeline, at
 from tests.support.services import Services, services
-from tests.support.users import FILE, PASSWORD, acl_file, denials, names
+from tests.support.users import (
+    FILE,
+    PASSWORD,
+    acl_file,
+    denials,
+    made_by_users_sh,
+    names,
+)
 from tests.support.waiting import wait_until
 
 SPEED = 1800.0
@@ -42,6 +41,8 @@ COUNTED = "hourglass_readings_counted_total"
 LOADED = "hourglass_averages_loaded_total"
 REFILLED = "hourglass_averages_refilled_total"
 LANES = 2
+#: A pipeline whose name begins as this one's does.
+OTHER = beside(f"{KEYS.pipeline}-")
 PRODUCER = ("--wait-replicas", "1", "--devices", "6", "--lanes", str(LANES))
 
 
@@ -106,7 +107,7 @@ def test_the_pipeline_needs_nothing_that_its_users_may_not_do(
         start(running, "producer", "producer", "producer", *PRODUCER)
         wait_until(lambda: len(pipeline.partitions()) == LANES, message="the lanes do not appear")
         lane = pipeline.partitions()[0].stream
-        for key in (PARTITIONS, DAY.lanes):
+        for key in (KEYS.partitions, DAY.lanes):
             pipeline.cluster.call("DEL", key)
         start(
             running, "aggregator-1", "aggregator", "aggregator",
@@ -126,7 +127,7 @@ def test_the_pipeline_needs_nothing_that_its_users_may_not_do(
         )
         guarded.move_slot(lane, to=other_master(guarded, lane))
         more(running, "aggregator-2", COUNTED)
-        for key in (lane, AVERAGES):
+        for key in (lane, KEYS.averages):
             fail_over(guarded, key)
             more(running, "aggregator-2", COUNTED)
             more(running, "consumer", LOADED)
@@ -162,7 +163,7 @@ def test_the_averages_consumer_may_load_what_was_trimmed_from_the_hour_records(
         replay(pipeline.cluster, DataSet(days=1, devices=4, period_ms=HOUR_MS // 4), lanes=LANES)
         pipeline.count(*pipeline.partitions())
         pipeline.seal()
-        pipeline.cluster.call("XTRIM", AVERAGES, "MAXLEN", 1)
+        pipeline.cluster.call("XTRIM", KEYS.averages, "MAXLEN", 1)
 
         start(
             running, "consumer", "averages_consumer", "averages-consumer",
@@ -189,8 +190,8 @@ def fail_over(embedded: EmbeddedCluster, key: str) -> None:
 
 @pytest.fixture(scope="module")
 def shard(tmp_path_factory: pytest.TempPathFactory, redis_binary: Path | None) -> Generator[Node]:
-    """A cluster of one shard, so that every key is at home."""
-    file = acl_file(tmp_path_factory.mktemp("users"))
+    """A cluster of one shard, so that every key is at home; with the users of two pipelines."""
+    file = acl_file(tmp_path_factory.mktemp("users"), others=[OTHER.pipeline])
     with EmbeddedCluster(masters=1, binary=redis_binary, options={"aclfile": str(file)}) as cluster:
         (node,) = cluster.nodes
         yield node
@@ -235,22 +236,22 @@ MAY: Mapping[str, Sequence[str]] = {
     f"SET {DAY.lanes} 0": ("producer", "aggregator", "operator"),
     f"SET {RECORDS} 0": (),
     # averages
-    f"XADD {AVERAGES} 1-0 count 1": ("aggregator", "operator"),
-    f"SET {FRONTIER} 0": ("aggregator",),
-    f"GET {FRONTIER}": ("aggregator", "averages-consumer", "auditor", "operator"),
-    f"XREADGROUP GROUP warehouse me STREAMS {AVERAGES} >": ("averages-consumer",),
-    f"XACK {AVERAGES} warehouse 1-0": ("averages-consumer",),
-    f"ZRANGE {PUBLISHED} 0 -1": ("averages-consumer", "auditor", "operator"),
-    f"ZCARD {REVISIONS}": ("averages-consumer", "auditor", "operator"),
-    f"XREAD STREAMS {AVERAGES} 0": ("averages-consumer",),
-    f"ZADD {PUBLISHED} 1 1:1:1": ("aggregator", "operator"),
-    f"DEL {AVERAGES}": ("operator",),
+    f"XADD {KEYS.averages} 1-0 count 1": ("aggregator", "operator"),
+    f"SET {KEYS.frontier} 0": ("aggregator",),
+    f"GET {KEYS.frontier}": ("aggregator", "averages-consumer", "auditor", "operator"),
+    f"XREADGROUP GROUP warehouse me STREAMS {KEYS.averages} >": ("averages-consumer",),
+    f"XACK {KEYS.averages} warehouse 1-0": ("averages-consumer",),
+    f"ZRANGE {KEYS.published} 0 -1": ("averages-consumer", "auditor", "operator"),
+    f"ZCARD {KEYS.revisions}": ("averages-consumer", "auditor", "operator"),
+    f"XREAD STREAMS {KEYS.averages} 0": ("averages-consumer",),
+    f"ZADD {KEYS.published} 1 1:1:1": ("aggregator", "operator"),
+    f"DEL {KEYS.averages}": ("operator",),
     # clock and index
-    f"HGETALL {CLOCK}": EVERYBODY,
-    f"HSET {CLOCK} mode wall": ("operator",),
-    f"DEL {CLOCK}": ("operator",),
-    f"ZADD {PARTITIONS} 1 {DAY.stream}": ("producer", "aggregator", "operator"),
-    f"ZRANGE {PARTITIONS} 0 -1": (
+    f"HGETALL {KEYS.clock}": EVERYBODY,
+    f"HSET {KEYS.clock} mode wall": ("operator",),
+    f"DEL {KEYS.clock}": ("operator",),
+    f"ZADD {KEYS.partitions} 1 {DAY.stream}": ("producer", "aggregator", "operator"),
+    f"ZRANGE {KEYS.partitions} 0 -1": (
         "aggregator",
         "averages-consumer",
         "auditor",
@@ -286,6 +287,18 @@ def test_each_user_may_do_its_own_business_and_no_other(shard: Node, said: str) 
     assert [user for user in EVERYBODY if is_allowed(shard, user, said)] == list(MAY[said])
 
 
+@pytest.mark.parametrize("said", [each for each in MAY if KEYS.pipeline in each])
+def test_the_users_of_another_pipeline_may_the_same_with_its_keys_and_nothing_with_these(
+    shard: Node, said: str
+) -> None:
+    theirs = {user: f"{OTHER.pipeline}-{user}" for user in EVERYBODY}
+    of_theirs = said.replace(KEYS.pipeline, OTHER.pipeline)
+
+    assert [u for u in EVERYBODY if is_allowed(shard, theirs[u], of_theirs)] == list(MAY[said])
+    assert not [u for u in EVERYBODY if is_allowed(shard, theirs[u], said)]
+    assert not [u for u in EVERYBODY if is_allowed(shard, u, of_theirs)]
+
+
 def is_allowed(shard: Node, user: str, said: str) -> bool:
     with Redis(port=shard.port, username=f"hourglass-{user}", password=PASSWORD) as client:
         try:
@@ -300,7 +313,9 @@ def is_allowed(shard: Node, user: str, said: str) -> bool:
 
 def test_what_is_refused_among_many_commands_is_told_of(shard: Node) -> None:
     url = f"redis://127.0.0.1:{shard.port}"
-    with closing(connect(url, username="hourglass-averages-consumer", password=PASSWORD)) as one:
+    with closing(
+        connect(url, username="hourglass-averages-consumer", password=PASSWORD, keyspace=KEYS)
+    ) as one:
         assert one.pipeline([("HGETALL", DAY.hours)])
         with pytest.raises(Unsuitable, match=r"deploy/redis/users\.acl"):
             one.pipeline([("HGETALL", DAY.hours), ("XRANGE", DAY.stream, "-", "+")])
@@ -317,7 +332,7 @@ def test_nobody_can_log_in_with_the_file_as_it_is_shipped(
     with EmbeddedCluster(masters=1, binary=redis_binary, options=options) as cluster:
         for name in names():
             with pytest.raises(Unsuitable, match="user name and password"):
-                connect(cluster.url, username=name, password=PASSWORD)
+                connect(cluster.url, username=name, password=PASSWORD, keyspace=KEYS)
 
 
 @pytest.mark.parametrize(
@@ -359,17 +374,38 @@ def test_passwords_come_from_files_and_whoever_has_none_stays_out(tmp_path: Path
     passwords = tmp_path / "passwords"
     passwords.mkdir()
     (passwords / "hourglass-auditor").write_text(f"{PASSWORD}\nnot this line\n")
-    made = subprocess.run(
-        ["sh", FILE.with_name("users.sh"), passwords], capture_output=True, text=True, check=True
-    ).stdout
+    made = made_by_users_sh(passwords)
     assert PASSWORD not in made
     (tmp_path / "users.acl").write_text(made)
     options = {"aclfile": str(tmp_path / "users.acl")}
     with EmbeddedCluster(masters=1, options=options) as cluster:
-        connect(cluster.url, username="hourglass-auditor", password=PASSWORD).close()
+        connect(cluster.url, username="hourglass-auditor", password=PASSWORD, keyspace=KEYS).close()
         for user, password in (("hourglass-auditor", "wrong"), ("hourglass-operator", PASSWORD)):
             with pytest.raises(Unsuitable, match="user name and password"):
-                connect(cluster.url, username=user, password=password)
+                connect(cluster.url, username=user, password=password, keyspace=KEYS)
+
+
+def test_another_pipelines_users_have_their_passwords_in_files_of_their_own_names(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "hourglass-weather-auditor").write_text("secret\n")
+    (tmp_path / "hourglass-operator").write_text("secret\n")
+
+    made = made_by_users_sh(tmp_path, "weather").splitlines()
+
+    assert [line.split()[1] for line in made if line.split()[2] != "off"] == [
+        "hourglass-weather-auditor"
+    ]
+    assert not [line for line in made if "temps" in line]
+
+
+@pytest.mark.parametrize("name", ["a b", "a:b", "*"])
+def test_users_of_a_pipeline_that_cannot_be_are_not_made(tmp_path: Path, name: str) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as failed:
+        made_by_users_sh(tmp_path, name)
+
+    assert failed.value.returncode == 2
+    assert "cannot be a pipeline's name" in failed.value.stderr
 
 
 #: Whose scripts a user runs.

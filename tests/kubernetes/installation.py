@@ -311,7 +311,7 @@ def _asking(body: str) -> str:
 import json, sys
 from hourglass.averages import HourlyAverage
 from hourglass.clock import PipelineClock
-from hourglass.keys import AVERAGES, AVERAGES_GROUP, GROUP
+from hourglass.keys import AVERAGES_GROUP, GROUP
 from hourglass.partitions import candidates
 from hourglass.settings import RedisSettings, add_command, application, invoke
 
@@ -331,7 +331,7 @@ _COMMAND = _asking("""
     answer = reply.decode() if isinstance(reply, bytes) else reply
 """)
 _AVERAGES = _asking("""
-    entries = cluster.call("XRANGE", AVERAGES, "-", "+")
+    entries = cluster.call("XRANGE", cluster.keyspace.averages, "-", "+")
     answer = [HourlyAverage.decode(*entry).fields() for entry in entries]
 """)
 _CONSUMERS = {
@@ -344,8 +344,8 @@ _CONSUMERS = {
         }
     """),
     "averages-consumer": _asking("""
-        infos = cluster.call("XINFO CONSUMERS", AVERAGES, AVERAGES_GROUP)
-        answer = {AVERAGES: [each["name"].decode() for each in infos]}
+        infos = cluster.call("XINFO CONSUMERS", cluster.keyspace.averages, AVERAGES_GROUP)
+        answer = {cluster.keyspace.averages: [each["name"].decode() for each in infos]}
     """),
 }
 #: For a pod of the averages consumer, which is where an SQLite warehouse is.

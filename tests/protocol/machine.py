@@ -24,7 +24,7 @@ from aggregator.reader import open_partition
 from hourglass.averages import HourRecord
 from hourglass.errors import Severed, Unreachable
 from hourglass.groups import group_is_gone, reap
-from hourglass.keys import GROUP, HOUR_MS, REVISIONS, TOO_LATE, Partition
+from hourglass.keys import GROUP, HOUR_MS, Partition
 from hourglass.partitions import candidates
 from hourglass.readings import Reading
 from producer.batch import Batch, Batcher
@@ -38,6 +38,8 @@ from tests.protocol.reference_model import (
     hour_of,
     usable,
 )
+from tests.support.keyspace import KEYS
+from tests.support.leftovers import delete_keys
 from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at, publish
 
 DAYS = (DAY, NEXT_DAY)
@@ -94,7 +96,7 @@ class Worker:
 @dataclass(slots=True)
 class Producer:
     publisher: Publisher
-    batcher: Batcher = field(default_factory=lambda: Batcher(limit=1000))
+    batcher: Batcher = field(default_factory=lambda: Batcher(limit=1000, partitions=KEYS.undivided))
 
 
 class FaultPoints:
@@ -128,7 +130,7 @@ class Machine(RuleBasedStateMachine):
 
     def __init__(self, client: RedisCluster, url: str, points: FaultPoints) -> None:
         super().__init__()
-        client.flushall(target_nodes=RedisCluster.PRIMARIES)
+        delete_keys(client, KEYS)
         points.passed = None
         self.points = points
         self.pipeline = Pipeline(url).__enter__()
@@ -160,7 +162,7 @@ class Machine(RuleBasedStateMachine):
             for hour_ms, minute, temp_f, device in drawn
         ]
         for day in DAYS:
-            of_day = [each for each in given if Partition.containing(each.ts_ms) == day]
+            of_day = [each for each in given if KEYS.containing(each.ts_ms) == day]
             if of_day and day not in self.expired:
                 (batch,) = self.producers[number].batcher.cut(of_day)
                 taken = self._publish(number, batch, script, fate)
@@ -414,8 +416,8 @@ class Machine(RuleBasedStateMachine):
             )
             for each in self.pipeline.averages()
         } == self.model.published  # fmt: skip
-        assert self.cluster.call("ZCARD", TOO_LATE) == len(self.model.too_late)
-        assert self.cluster.call("ZCARD", REVISIONS) == 0
+        assert self.cluster.call("ZCARD", KEYS.too_late) == len(self.model.too_late)
+        assert self.cluster.call("ZCARD", KEYS.revisions) == 0
 
     def teardown(self) -> None:
         try:

@@ -11,6 +11,7 @@ from enum import Enum, auto
 
 from hourglass.keys import HOUR_MS, HOURS, Partition
 from hourglass.readings import Reading
+from tests.support.keyspace import KEYS
 
 #: A temperature that no thermometer shows.
 IMPLAUSIBLE_F = 999
@@ -169,7 +170,7 @@ def usable(reading: Reading) -> bool:
 
 
 def hour_of(reading: Reading) -> int:
-    return (reading.ts_ms - Partition.containing(reading.ts_ms).day_ms) // HOUR_MS
+    return (reading.ts_ms - KEYS.containing(reading.ts_ms).day_ms) // HOUR_MS
 
 
 #: A partition, its sealed hours, and how many of its due hours wait.

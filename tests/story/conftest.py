@@ -14,7 +14,8 @@ from averages_consumer.warehouse import HourRow, Warehouse
 from hourglass.averages import HourlyAverage
 from hourglass.cluster import Cluster
 from hourglass.connecting import connect
-from hourglass.keys import AVERAGES, FRONTIER, HOUR_MS
+from hourglass.keys import HOUR_MS
+from tests.support.keyspace import KEYS
 from tests.support.services import Services, services
 from tests.support.waiting import wait_until
 
@@ -31,12 +32,12 @@ class Running:
     def await_published(self, hour_ms: int) -> None:
         """Until that hour, and so every one before it, is published."""
         wait_until(
-            lambda: int(self.cluster.call("GET", FRONTIER) or -1) >= hour_ms,
+            lambda: int(self.cluster.call("GET", KEYS.frontier) or -1) >= hour_ms,
             message="the last hour was not published",
         )
 
     def averages(self) -> list[HourlyAverage]:
-        entries = self.cluster.call("XRANGE", AVERAGES, "-", "+")
+        entries = self.cluster.call("XRANGE", KEYS.averages, "-", "+")
         return [HourlyAverage.decode(entry_id, fields) for entry_id, fields in entries]
 
     def await_rows(self, count: int) -> list[HourRow]:
@@ -50,7 +51,7 @@ class Running:
 def running(redis: RedisCluster, redis_url: str, tmp_path: Path) -> Generator[Running]:  # noqa: ARG001
     warehouse_url = f"sqlite:///{tmp_path}/warehouse.db"
     with ExitStack() as resources:
-        cluster = resources.enter_context(closing(connect(redis_url)))
+        cluster = resources.enter_context(closing(connect(redis_url, keyspace=KEYS)))
         warehouse = resources.enter_context(Warehouse(warehouse_url))
         warehouse.create()
         processes = resources.enter_context(services(redis_url))

@@ -15,10 +15,11 @@ import pytest
 from redis.cluster import RedisCluster
 
 from hourglass.clock import PipelineClock
-from hourglass.keys import DAY_MS, HOUR_MS, RETENTION_MS, Partition
+from hourglass.keys import DAY_MS, HOUR_MS, RETENTION_MS
 from hourglassctl.inspection import audit
 from hourglassctl.replay import EXERCISE_START_MS, DataSet, replay
 from tests.story.conftest import Running
+from tests.support.keyspace import KEYS
 
 TEN_DAYS = 240
 
@@ -79,7 +80,7 @@ def test_readings_of_2025_do_not_expire_as_they_are_written(
     replay(running.cluster, data)
     running.await_published(data.end_ms - HOUR_MS)
     for day in range(2):
-        stream = Partition(EXERCISE_START_MS + day * DAY_MS).stream
+        stream = KEYS.partition(EXERCISE_START_MS + day * DAY_MS).stream
         assert redis.xlen(stream) == 1440
         assert 0 < cast(Any, redis).pttl(stream) <= RETENTION_MS + 2 * DAY_MS
 
@@ -94,7 +95,7 @@ def test_the_exercises_own_consumer_reads_the_averages_unchanged(
     # One entry at a time from the beginning, four fields by name, as text.
     lines: list[str] = []
     last_id = "0"
-    while response := cast(Any, redis).xread({"temps:averages": last_id}, count=1):
+    while response := cast(Any, redis).xread({KEYS.averages: last_id}, count=1):
         entry_id, fields = response[0][1][0]
         message = {name.decode(): value.decode() for name, value in fields.items()}
         lines.append(

@@ -14,6 +14,7 @@ from hourglassctl.replay import EXERCISE_START_MS as START_MS
 from producer.batch import Batcher
 from producer.publisher import Outcome, Publisher
 from tests.story.conftest import Running
+from tests.support.keyspace import KEYS
 
 
 class Writer:
@@ -23,7 +24,7 @@ class Writer:
         self._clock = PipelineClock(running.cluster)
         self.move_clock(START_MS)
         self._publisher = Publisher(running.cluster, self._clock, incarnation="writer")
-        self._batcher = Batcher(limit=1000)
+        self._batcher = Batcher(limit=1000, partitions=KEYS.undivided)
 
     def move_clock(self, at_ms: int) -> None:
         self._clock.set(ClockSpec(mode=Mode.DRIVEN, origin_ms=at_ms))
@@ -115,7 +116,7 @@ def test_an_average_is_a_decimal_number_under_the_id_of_its_hour(running: Runnin
     writer.write(minutes(5, last=0), 51)
     writer.move_clock(hour(6))
     running.await_published(hour(5))
-    (entry,) = running.cluster.call("XRANGE", "temps:averages", "-", "+")
+    (entry,) = running.cluster.call("XRANGE", KEYS.averages, "-", "+")
     entry_id, fields = entry
     assert entry_id == f"{hour(5)}-0".encode()
     assert fields[b"average_temp_f"] == b"50.333"

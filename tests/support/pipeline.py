@@ -24,7 +24,7 @@ from hourglass.clock import ClockSpec, Instant, Mode, PipelineClock
 from hourglass.cluster import Cluster
 from hourglass.connecting import connect
 from hourglass.errors import Unreachable
-from hourglass.keys import AVERAGES, DAY_MS, GROUP, HOUR_MS, RECORDS_KEPT_MS, Partition
+from hourglass.keys import DAY_MS, GROUP, HOUR_MS, RECORDS_KEPT_MS, Keyspace, Partition
 from hourglass.partitions import Days, recorded
 from hourglass.readings import MILLI, Entry, Reading, Rules
 from hourglass.records import decode_hours
@@ -35,9 +35,10 @@ from producer.bank import Tick
 from producer.batch import Batch, Batcher
 from producer.packer import Packer
 from producer.publisher import Outcome, Publisher
+from tests.support.keyspace import KEYS
 
-DAY = Partition(EXERCISE_START_MS)
-NEXT_DAY = Partition(DAY.end_ms)
+DAY = KEYS.partition(EXERCISE_START_MS)
+NEXT_DAY = KEYS.partition(DAY.end_ms)
 
 
 def at(hour: int, minute: int = 0, second: int = 0, *, day: Partition = DAY) -> int:
@@ -46,7 +47,7 @@ def at(hour: int, minute: int = 0, second: int = 0, *, day: Partition = DAY) -> 
 
 
 def day_after(partition: Partition, days: int = 1) -> Partition:
-    return Partition(partition.day_ms + days * DAY_MS)
+    return KEYS.partition(partition.day_ms + days * DAY_MS)
 
 
 def reading(ts_ms: int, temp_f: float = 50.0, device: str = "porch") -> Reading:
@@ -61,7 +62,7 @@ def tick(ts_ms: int, *temps_f: float | None) -> Tick:
 
 def batch_of(*readings: Reading) -> Batch:
     """The first batch of a producer: sequence number 1."""
-    (batch,) = Batcher(limit=5000).cut(readings)
+    (batch,) = Batcher(limit=5000, partitions=KEYS.undivided).cut(readings)
     return batch
 
 
@@ -94,10 +95,12 @@ class Pipeline:
     """One of each service's steps; the clock is driven and stands at the start of DAY.
 
     lanes: how many a day gets that `produce` is the first to write to
+    keyspace: the pipeline's; where a day is not named, it is of KEYS
     """
 
     url: str
     lanes: int = 1
+    keyspace: Keyspace = KEYS
     cluster: Cluster = field(init=False)
     clock: PipelineClock = field(init=False)
     _registry: CollectorRegistry = field(default_factory=CollectorRegistry)
@@ -110,7 +113,9 @@ class Pipeline:
     _resources: ExitStack = field(default_factory=ExitStack)
 
     def __enter__(self) -> Self:
-        self.cluster = self._resources.enter_context(closing(connect(self.url)))
+        self.cluster = self._resources.enter_context(
+            closing(connect(self.url, keyspace=self.keyspace))
+        )
         self.clock = PipelineClock(self.cluster)
         self.drive(DAY.day_ms)
         self._metrics = Instruments(self._registry)
@@ -149,7 +154,7 @@ class Pipeline:
 
     def writer(self, incarnation: str, *, lanes: int) -> Writer:
         days = Days(self.cluster, self.clock, lanes=lanes)
-        batcher = Batcher(limit=1000, partitions=days.partitions)
+        batcher = Batcher(limit=1000, partitions=days.shares)
         return Writer(days, self.publisher(incarnation, days=days), batcher)
 
     def produce(self, *readings: Reading) -> None:
@@ -160,7 +165,7 @@ class Pipeline:
         if device not in self._packers:
             days = self._writer.days
             publisher = self.publisher(f"packer:{device}", days=days)
-            self._packers[device] = publisher, Packer(device, partitions=days.partitions)
+            self._packers[device] = publisher, Packer(device, partitions=days.shares)
         publisher, packer = self._packers[device]
         for batch in packer.cut(ticks):
             assert publish(publisher, batch) is Outcome.TAKEN
@@ -263,15 +268,15 @@ class Pipeline:
         return self.records(partition).get(hour, empty)
 
     def averages(self) -> list[HourlyAverage]:
-        """What stands on `temps:averages`, in its order."""
-        entries = self.cluster.call("XRANGE", AVERAGES, "-", "+")
+        """What stands on the averages' stream, in its order."""
+        entries = self.cluster.call("XRANGE", self.keyspace.averages, "-", "+")
         return [HourlyAverage.decode(entry_id, fields) for entry_id, fields in entries]
 
     def publish(self, *averages: HourlyAverage) -> None:
-        """Put them on `temps:averages`, and nowhere else."""
+        """Put them on the averages' stream, and nowhere else."""
         for average in averages:
             fields = chain.from_iterable(average.fields().items())
-            self.cluster.call("XADD", AVERAGES, average.entry_id, *fields)
+            self.cluster.call("XADD", self.keyspace.averages, average.entry_id, *fields)
 
     def pending(self, partition: Partition = DAY) -> int:
         """Entries delivered to the group and not acknowledged."""

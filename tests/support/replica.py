@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hourglass.keys import CAPPED
+from tests.support.keyspace import KEYS
 from tests.support.pipeline import Pipeline
 
 
@@ -18,5 +18,5 @@ class Copy:
             if dump is None:
                 self._pipeline.cluster.call("DEL", key)
             else:
-                ttl_ms = 0 if key in CAPPED else 3_600_000
+                ttl_ms = 0 if key in KEYS.capped else 3_600_000
                 self._pipeline.cluster.call("RESTORE", key, ttl_ms, dump, "REPLACE")

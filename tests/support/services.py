@@ -10,10 +10,12 @@ from typing import Any, cast
 
 from hourglassctl.guard import Guard
 from tests.support.fork_server import FORKED, SERVICES, fork_server
+from tests.support.keyspace import KEYS
 from tests.support.processes import ObservedProcesses
 from tests.support.waiting import PATIENCE_S, wait_until
 
 ENVIRONMENT = {
+    "HOURGLASS_PIPELINE": KEYS.pipeline,
     "HOURGLASS_HTTP_HOST": "127.0.0.1",
     "HOURGLASS_HTTP_PORT": "0",
     "HOURGLASS_WEB_PORT": "0",

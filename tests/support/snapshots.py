@@ -9,11 +9,11 @@ from averages_consumer.table import HourRow, moment, row_of
 from averages_consumer.web.snapshot import Snapshot, Survey
 from hourglass.averages import HourlyAverage, HourRecord
 from hourglass.clock import ClockSpec, Instant, Mode
-from hourglass.keys import AVERAGES, AVERAGES_GROUP, GROUP, HOUR_MS, Partition
+from hourglass.keys import AVERAGES_GROUP, GROUP, HOUR_MS, Keyspace
 from hourglass.overview import Overview, PartitionView
 from hourglass.survey import StreamState
 
-DAY = Partition(1_735_689_600_000)
+DAY = Keyspace().partition(1_735_689_600_000)
 #: Half past nine: hour 8 is published, hour 9 is in progress.
 NOW_MS = DAY.hour_start_ms(9) + HOUR_MS // 2
 PERIOD_S = 1.0
@@ -69,7 +69,7 @@ def state(stream: str = DAY.stream, group: str = GROUP, **changes: Any) -> Strea
 
 def averages_state(**changes: Any) -> StreamState:
     values: dict[str, Any] = {"length": 9, "lag_readings": None, "expires_ms": None}
-    return state(AVERAGES, AVERAGES_GROUP, **{**values, **changes})
+    return state(Keyspace().averages, AVERAGES_GROUP, **{**values, **changes})
 
 
 def survey(

@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from hourglass.keys import AVERAGES, CLOCK, FRONTIER, HOURS, PARTITIONS, PUBLISHED
+from hourglass.keys import HOURS
+from tests.support.keyspace import KEYS
 from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at, reading
 from tests.support.services import Services
 from tests.support.waiting import wait_until
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.system
 #: Ten minutes a second: what is written in a test stays within DAY.
 SPEED = 600.0
 MINUTES = range(0, 60, 20)
-KEYS = (NEXT_DAY.stream, NEXT_DAY.hours, NEXT_DAY.quarantine, NEXT_DAY.devices(0))
+OF_THE_DAY = (NEXT_DAY.stream, NEXT_DAY.hours, NEXT_DAY.quarantine, NEXT_DAY.devices(0))
 #: Takes entries over at once, and gives them up as soon as may be.
 HASTY = ("--claim-idle-ms", "100", "--delivery-limit", "4")
 REMEDY = "rename or delete it"
@@ -38,7 +39,7 @@ def troubled(running: Services, name: str, key: str) -> bool:
     return status == 503 and key in said and REMEDY in said
 
 
-@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("key", OF_THE_DAY)
 def test_yesterday_is_published_and_today_follows_when_its_key_is_gone(
     pipeline: Pipeline, running: Services, key: str
 ) -> None:
@@ -125,19 +126,22 @@ def test_a_stream_in_whose_place_something_else_stands_seals_what_was_counted(
     assert pipeline.averages()[0].count == len(MINUTES)
 
 
-@pytest.mark.parametrize("key", [PARTITIONS, AVERAGES, FRONTIER, PUBLISHED, CLOCK])
+@pytest.mark.parametrize(
+    "key",
+    [KEYS.partitions, KEYS.averages, KEYS.frontier, KEYS.published, KEYS.clock],
+)
 def test_whatever_it_is_the_aggregator_outlasts_it(
     pipeline: Pipeline, running: Services, key: str
 ) -> None:
     name = running.aggregator()
     running.await_ready(name)
     pipeline.cluster.call("DEL", key)
-    if key != PARTITIONS:
+    if key != KEYS.partitions:
         damage(pipeline, key)
     pipeline.produce(reading(at(0)))
-    if key == PARTITIONS:
+    if key == KEYS.partitions:
         damage(pipeline, key)
-    if key != CLOCK:
+    if key != KEYS.clock:
         pipeline.drive(at(1))
     wait_until(lambda: troubled(running, name, key), message=f"{key} is not mentioned")
     assert running.get(name, "/livez")[0] == 200
@@ -152,7 +156,7 @@ def test_whatever_it_is_the_aggregator_outlasts_it(
 def test_an_hour_that_temps_averages_does_not_take_is_overdue(
     pipeline: Pipeline, running: Services
 ) -> None:
-    damage(pipeline, AVERAGES)
+    damage(pipeline, KEYS.averages)
     pipeline.produce(reading(at(0)))
     pipeline.drive(at(1))
 
@@ -162,7 +166,7 @@ def test_an_hour_that_temps_averages_does_not_take_is_overdue(
     )
     wait_until(lambda: pipeline.record(0).sealed, message="not sealed")
 
-    repair(pipeline, AVERAGES)
+    repair(pipeline, KEYS.averages)
     wait_until(lambda: running.metric(name, OVERDUE) == 0, message="overdue for ever")
     assert len(pipeline.averages()) == 1
 

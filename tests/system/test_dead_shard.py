@@ -10,8 +10,9 @@ import pytest
 
 import aggregator.sealer as sealer_module
 from hourglass.errors import Unreachable
-from hourglass.keys import AVERAGES, CLOCK, PARTITIONS, Partition
+from hourglass.keys import Partition
 from tests.support.cluster import EmbeddedCluster, Node
+from tests.support.keyspace import KEYS
 from tests.support.pipeline import DAY, Pipeline, at, day_after, reading
 from tests.support.services import services
 from tests.support.waiting import wait_until
@@ -27,8 +28,8 @@ def alone(pipeline: Pipeline) -> Partition:
     shard = pipeline.master_of
     for each in (day_after(DAY, days) for days in count()):
         today = shard(day_after(each).stream)
-        others = [today, *map(shard, (PARTITIONS, CLOCK, AVERAGES))]
-        if shard(each.stream) not in others and today != shard(PARTITIONS):
+        others = [today, *map(shard, (KEYS.partitions, KEYS.clock, KEYS.averages))]
+        if shard(each.stream) not in others and today != shard(KEYS.partitions):
             return each
     raise AssertionError
 
@@ -135,7 +136,7 @@ def test_an_aggregator_that_starts_meanwhile_counts_what_it_can_reach(
     with Pipeline(embedded.url) as pipeline, services(embedded.url) as running:
         yesterday = alone(pipeline)
         today = day_after(yesterday)
-        key = yesterday.stream if dead == "a calendar day's" else PARTITIONS
+        key = yesterday.stream if dead == "a calendar day's" else KEYS.partitions
         pipeline.drive(at(1, day=today))
         pipeline.produce(reading(at(0, day=today)))
 
@@ -144,7 +145,7 @@ def test_an_aggregator_that_starts_meanwhile_counts_what_it_can_reach(
         wait_until(lambda: pipeline.record(0, today).count == 1, message="it is not counted")
 
 
-@pytest.mark.parametrize("key", [PARTITIONS, CLOCK, AVERAGES])
+@pytest.mark.parametrize("key", [KEYS.partitions, KEYS.clock, KEYS.averages])
 def test_hours_come_due_while_the_shard_of_what_all_days_need_is_dead(
     embedded: EmbeddedCluster, key: str
 ) -> None:

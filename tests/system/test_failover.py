@@ -12,10 +12,11 @@ from prometheus_client import CollectorRegistry
 
 from hourglass.averages import HourlyAverage
 from hourglass.errors import Severed
-from hourglass.keys import AVERAGES, HOUR_MS, Partition
+from hourglass.keys import HOUR_MS, Partition
 from hourglass.shards import ShardGauges
 from hourglassctl import formation
 from tests.support.cluster import EmbeddedCluster, Node
+from tests.support.keyspace import KEYS
 from tests.support.pipeline import DAY, Pipeline, at, day_after
 from tests.support.services import Services, services
 from tests.support.waiting import wait_until
@@ -48,7 +49,7 @@ def running(embedded: EmbeddedCluster) -> Generator[Services]:
 @pytest.fixture
 def day(pipeline: Pipeline) -> Partition:
     """One on another shard than the averages."""
-    shard = pipeline.master_of(AVERAGES)
+    shard = pipeline.master_of(KEYS.averages)
     days = (day_after(DAY, days) for days in range(100))
     return next(day for day in days if pipeline.master_of(day.stream) != shard)
 
@@ -64,7 +65,7 @@ def start(pipeline: Pipeline, running: Services, day: Partition, *options: str) 
 
 def stream_to_hurt(pipeline: Pipeline) -> str:
     """One of the day's, on another shard than the averages."""
-    shard = pipeline.master_of(AVERAGES)
+    shard = pipeline.master_of(KEYS.averages)
     streams = [each.stream for each in pipeline.partitions()]
     return next(stream for stream in streams if pipeline.master_of(stream) != shard)
 
@@ -211,7 +212,7 @@ def test_averages_that_a_failover_took_back_are_published_again(
     pipeline: Pipeline, running: Services, embedded: EmbeddedCluster, day: Partition
 ) -> None:
     start(pipeline, running, day, *CAUTIOUS)
-    lost = embedded.master_of(AVERAGES)
+    lost = embedded.master_of(KEYS.averages)
 
     cut_off(embedded, lost)
     hours = len(pipeline.averages())
@@ -220,7 +221,7 @@ def test_averages_that_a_failover_took_back_are_published_again(
     wait_until(lambda: len(pipeline.averages()) > hours + 1, message="no two hours are published")
     published = pipeline.averages()
     lost.kill()
-    await_new_master(pipeline, AVERAGES, lost)
+    await_new_master(pipeline, KEYS.averages, lost)
     go_on(pipeline, running)
 
     assert any(WENT_BACK in running.said(name) for name in ("one", "other"))
@@ -246,7 +247,7 @@ def test_all_nodes_are_restarted_at_once_and_have_what_they_had(
 
 @pytest.mark.extended
 @steady
-@pytest.mark.parametrize("key", ["the day", AVERAGES])
+@pytest.mark.parametrize("key", ["the day", KEYS.averages])
 def test_a_slot_moves_to_another_shard_and_back_while_it_is_in_use(
     pipeline: Pipeline, running: Services, embedded: EmbeddedCluster, day: Partition, key: str
 ) -> None:

@@ -11,8 +11,9 @@ import pytest
 from redis.cluster import RedisCluster
 
 from averages_consumer.warehouse import Warehouse
-from hourglass.keys import AVERAGES, AVERAGES_GROUP, HOUR_MS
+from hourglass.keys import AVERAGES_GROUP, HOUR_MS
 from tests.support.fault_injection import LOAD, POINTS
+from tests.support.keyspace import KEYS
 from tests.support.pipeline import Pipeline, at, reading, tick
 from tests.support.services import Services
 from tests.support.waiting import wait_until
@@ -83,7 +84,7 @@ def check_hours(pipeline: Pipeline) -> None:
     assert [(each.count, each.sum_milli_f) for each in pipeline.averages()] == [
         (PER_HOUR, total) for total in sums
     ]
-    assert pipeline.cluster.call("XINFO STREAM", AVERAGES)["entries-added"] == HOURS
+    assert pipeline.cluster.call("XINFO STREAM", KEYS.averages)["entries-added"] == HOURS
     assert sum(map(pipeline.pending, pipeline.partitions())) == 0
     assert pipeline.audit().differences == []
 
@@ -172,4 +173,4 @@ def test_an_averages_consumer_is_killed(
 
 
 def unacknowledged(pipeline: Pipeline) -> int:
-    return int(pipeline.cluster.call("XPENDING", AVERAGES, AVERAGES_GROUP)["pending"])
+    return int(pipeline.cluster.call("XPENDING", KEYS.averages, AVERAGES_GROUP)["pending"])

@@ -10,8 +10,9 @@ import pytest
 from redis.cluster import RedisCluster
 
 from averages_consumer.warehouse import Warehouse
-from hourglass.keys import AVERAGES, CLOCK, Partition, days_alive
+from hourglass.keys import Partition
 from hourglassctl import formation
+from tests.support.keyspace import KEYS
 from tests.support.pipeline import DAY, Pipeline, at, day_after
 from tests.support.services import Services
 from tests.support.waiting import wait_until
@@ -26,7 +27,7 @@ EAGER = ("aggregator", "--lateness-s=0")
 @pytest.fixture
 def day(pipeline: Pipeline) -> Partition:
     """One on another shard than the averages and the clock."""
-    others = {pipeline.master_of(AVERAGES), pipeline.master_of(CLOCK)}
+    others = {pipeline.master_of(KEYS.averages), pipeline.master_of(KEYS.clock)}
     days = (day_after(DAY, days) for days in range(100))
     return next(day for day in days if pipeline.master_of(day.stream) not in others)
 
@@ -55,7 +56,7 @@ def test_the_averages_are_published_again_with_the_same_entries(
     wait_until(lambda: len(pipeline.averages()) >= 2, message="nothing is published")
     before = pipeline.averages()
 
-    flush(pipeline, AVERAGES)
+    flush(pipeline, KEYS.averages)
 
     wait_until(lambda: len(pipeline.averages()) > len(before), message="nothing is published again")
     # Readings may have come late meanwhile.
@@ -118,4 +119,4 @@ def test_when_everything_is_flushed_the_pipeline_goes_on_by_the_wall(
 
 
 def counted_today(pipeline: Pipeline) -> int:
-    return sum(counted(pipeline, day) for day in days_alive(pipeline.clock.refresh().now_ms))
+    return sum(counted(pipeline, day) for day in KEYS.days_alive(pipeline.clock.refresh().now_ms))

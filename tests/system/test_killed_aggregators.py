@@ -11,11 +11,12 @@ from typing import Any, Self
 import pytest
 from redis.exceptions import ResponseError
 
-from hourglass.keys import AVERAGES, FRONTIER, GROUP, HOUR_MS
+from hourglass.keys import GROUP, HOUR_MS
 from hourglass.partitions import candidates
 from hourglass.publication import Result
 from hourglassctl.verdict import expected_hours
 from producer.sensor import Sensors
+from tests.support.keyspace import KEYS
 from tests.support.pipeline import DAY, Pipeline
 from tests.support.services import Services, services
 from tests.support.waiting import wait_until
@@ -62,7 +63,7 @@ class Load:
 
 def published_until(pipeline: Pipeline) -> int:
     """The end of the last published hour."""
-    frontier = pipeline.cluster.call("GET", FRONTIER)
+    frontier = pipeline.cluster.call("GET", KEYS.frontier)
     return DAY.day_ms if frontier is None else int(frontier) + HOUR_MS
 
 
@@ -132,7 +133,7 @@ def check(pipeline: Pipeline, end_ms: int) -> None:
     assert {each.start_ms: Result(each.count, each.sum_milli_f) for each in averages} == {
         start_ms: expected[start_ms] for start_ms in hours
     }
-    assert pipeline.cluster.call("XINFO STREAM", AVERAGES)["entries-added"] == len(expected)
+    assert pipeline.cluster.call("XINFO STREAM", KEYS.averages)["entries-added"] == len(expected)
 
     found = pipeline.audit()
     assert found.differences == []

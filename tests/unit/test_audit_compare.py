@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 
 from hourglass.averages import HourRecord
-from hourglass.keys import HOUR_MS, Partition
+from hourglass.keys import HOUR_MS, Keyspace
 from hourglass.publication import Result
 from hourglassctl.audit import Audit, Publication, compare
 from hourglassctl.recount import RawHour, Recount
 
-DAY = Partition(1_735_689_600_000)
+DAY = Keyspace().partition(1_735_689_600_000)
 FIRST, SECOND = DAY.day_ms, DAY.day_ms + HOUR_MS
 SEALED = HourRecord(start_ms=FIRST, count=3, sum_milli_f=150_000, late=1, late_sum_milli_f=50_000,
                     sealed=True)  # fmt: skip
@@ -23,6 +23,7 @@ GOOD = Recount(
     raw={FIRST: RawHour(4, 200_000), SECOND: RawHour(2, 100_000)},
 )
 PUBLISHED = Publication(
+    stream="temps:averages",
     frontier_ms=FIRST,
     published={FIRST: Result(3, 150_000)},
     on_stream={FIRST: Result(3, 150_000)},
@@ -100,7 +101,7 @@ def test_an_hour_sealed_and_not_published_is_found() -> None:
 
 
 def test_an_hour_sealed_after_the_frontier_is_waiting() -> None:
-    empty = Publication(frontier_ms=-1, published={}, on_stream={}, warehouse={})
+    empty = replace(PUBLISHED, frontier_ms=-1, published={}, on_stream={}, warehouse={})
     audit = compare([GOOD], empty)
     assert audit.clean
     assert audit.waiting == 1
@@ -144,7 +145,7 @@ def test_the_data_says_whether_it_is_clean() -> None:
     assert compare([replace(GOOD, unaccounted=1)], PUBLISHED).as_data()["clean"] is False
 
 
-LANES = [Partition(DAY.day_ms, number) for number in (0, 3)]
+LANES = [Keyspace().partition(DAY.day_ms, number) for number in (0, 3)]
 
 
 def of_lanes(*counts: int) -> list[Recount]:

@@ -10,11 +10,12 @@ import msgpack
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hourglass.keys import DAY_MS, Partition
+from hourglass.keys import DAY_MS, Keyspace, Partition
 from hourglass.lanes import place
 from hourglass.readings import Reading, milli_f
 from producer.batch import Batch, Batcher
 
+undivided = Keyspace().undivided
 FIRST_DAY_MS = 1_735_689_600_000  # 1 January 2025
 
 reading_lists = st.lists(
@@ -44,15 +45,15 @@ def at(*times_ms: int) -> list[Reading]:
 
 @given(readings=reading_lists, limit=limits)
 def test_the_batches_hold_the_readings_in_their_order(readings: list[Reading], limit: int) -> None:
-    batches = list(Batcher(limit=limit).cut(readings))
+    batches = list(Batcher(limit=limit, partitions=undivided).cut(readings))
 
     assert [reading for batch in batches for reading in unpacked(batch)] == readings
 
 
 @given(readings=reading_lists, limit=limits)
 def test_a_batch_never_mixes_days(readings: list[Reading], limit: int) -> None:
-    for batch in Batcher(limit=limit).cut(readings):
-        assert {Partition.containing(each.ts_ms) for each in unpacked(batch)} == {batch.partition}
+    for batch in Batcher(limit=limit, partitions=undivided).cut(readings):
+        assert {Keyspace().containing(each.ts_ms) for each in unpacked(batch)} == {batch.partition}
 
 
 @given(readings=reading_lists, limit=limits)
@@ -60,12 +61,14 @@ def test_a_batch_is_full_unless_its_day_ends(readings: list[Reading], limit: int
     runs = [len([*run]) for _, run in groupby(readings, lambda each: each.ts_ms // DAY_MS)]
     expected = [min(limit, run - start) for run in runs for start in range(0, run, limit)]
 
-    assert [batch.count for batch in Batcher(limit=limit).cut(readings)] == expected
+    assert [
+        batch.count for batch in Batcher(limit=limit, partitions=undivided).cut(readings)
+    ] == expected
 
 
 @given(readings=reading_lists, limit=limits)
 def test_a_batch_knows_its_size_and_its_latest_time(readings: list[Reading], limit: int) -> None:
-    for batch in Batcher(limit=limit).cut(readings):
+    for batch in Batcher(limit=limit, partitions=undivided).cut(readings):
         held = unpacked(batch)
         assert batch.count == len(held)
         assert batch.latest_ms == max(reading.ts_ms for reading in held)
@@ -75,25 +78,27 @@ def test_a_batch_knows_its_size_and_its_latest_time(readings: list[Reading], lim
 def test_batches_are_numbered_from_one_without_gaps(
     rounds: list[list[Reading]], limit: int
 ) -> None:
-    batcher = Batcher(limit=limit)
+    batcher = Batcher(limit=limit, partitions=undivided)
     sequences = [batch.sequence for readings in rounds for batch in batcher.cut(readings)]
 
     assert sequences == list(range(1, len(sequences) + 1))
 
 
 def test_no_readings_make_no_batch() -> None:
-    assert list(Batcher(limit=10).cut([])) == []
+    assert list(Batcher(limit=10, partitions=undivided).cut([])) == []
 
 
 def test_a_batch_ends_at_midnight() -> None:
     midnight_ms = FIRST_DAY_MS + DAY_MS
-    batches = list(Batcher(limit=10).cut(at(midnight_ms - 1, midnight_ms)))
+    batches = list(Batcher(limit=10, partitions=undivided).cut(at(midnight_ms - 1, midnight_ms)))
 
     assert [batch.partition.stream for batch in batches] == ["temps:20250101", "temps:20250102"]
 
 
 def test_a_payload_is_text_the_way_a_foreign_writer_would_write_it() -> None:
-    (batch,) = Batcher(limit=10).cut([Reading(b"lab-1", FIRST_DAY_MS + 3_600_000, -40_500)])
+    (batch,) = Batcher(limit=10, partitions=undivided).cut(
+        [Reading(b"lab-1", FIRST_DAY_MS + 3_600_000, -40_500)]
+    )
 
     assert cast(Any, msgpack).unpackb(batch.payload, raw=True) == [
         [b"lab-1", b"3600000", b"-40.5"],
@@ -101,11 +106,11 @@ def test_a_payload_is_text_the_way_a_foreign_writer_would_write_it() -> None:
     ]
 
 
-def three_lanes(day: Partition) -> Sequence[Partition]:
+def three_lanes(day_ms: int) -> Sequence[Partition]:
     """Of every second day; the others have none."""
-    if day.day_ms // DAY_MS % 2:
-        return (day,)
-    return [Partition(day.day_ms, number) for number in (0, 2, 5)]
+    if day_ms // DAY_MS % 2:
+        return undivided(day_ms)
+    return [Keyspace().partition(day_ms, number) for number in (0, 2, 5)]
 
 
 @given(readings=reading_lists, limit=limits)
@@ -130,7 +135,7 @@ def test_a_batch_is_of_the_lane_that_its_devices_belong_to(
 ) -> None:
     for batch in Batcher(limit=limit, partitions=three_lanes).cut(readings):
         for reading in unpacked(batch):
-            lanes = three_lanes(Partition.containing(reading.ts_ms))
+            lanes = three_lanes(Keyspace().containing(reading.ts_ms).day_ms)
             assert batch.partition == lanes[place(reading.device, len(lanes))]
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from hourglass.clock import ClockSpec, Instant, Mode, PipelineClock
 from hourglass.errors import Damaged
-from hourglass.keys import HOUR_MS
+from hourglass.keys import HOUR_MS, Keyspace
 
 #: 2000 to 2100, which no clock will leave.
 times_ms = st.integers(946_684_800_000, 4_102_444_800_000)
@@ -32,6 +32,8 @@ driven = st.builds(
 )
 specs = st.one_of(wall, running, driven)
 
+KEY = Keyspace().clock
+
 AT_DEMO_SPEED = ClockSpec(mode=Mode.RUNNING, origin_ms=1_735_689_600_000, speed=14_400.0)
 
 
@@ -39,6 +41,7 @@ class Kept:
     """A place where a clock is kept: what Redis is to the clock."""
 
     def __init__(self, real_ms: int) -> None:
+        self.keyspace = Keyspace()
         self.fields: dict[bytes, bytes] = {}
         self.real_ms = real_ms
         self.asked = 0
@@ -233,11 +236,11 @@ def test_under_a_driven_clock_no_time_is_too_far_ahead(
 def test_a_spec_is_read_back_as_it_was_stored(spec: ClockSpec) -> None:
     stored = {name.encode(): value.encode() for name, value in spec.fields().items()}
 
-    assert ClockSpec.decode(stored) == spec
+    assert ClockSpec.decode(stored, key=KEY) == spec
 
 
 def test_where_no_clock_is_stored_it_is_the_wall_clock() -> None:
-    assert ClockSpec.decode({}) == ClockSpec(mode=Mode.WALL)
+    assert ClockSpec.decode({}, key=KEY) == ClockSpec(mode=Mode.WALL)
 
 
 @given(spec=running, span_ms=spans_ms, life_ms=spans_ms)
@@ -358,9 +361,9 @@ def test_a_driven_clock_that_moves_on_is_no_news(caplog: pytest.LogCaptureFixtur
 )
 def test_what_is_no_clock_is_refused_with_the_remedy(damage: dict[bytes, bytes]) -> None:
     good = {b"mode": b"running", b"origin_ms": b"5", b"origin_real_ms": b"7", b"speed": b"2.0"}
-    assert ClockSpec.decode(good).speed == 2.0
+    assert ClockSpec.decode(good, key=KEY).speed == 2.0
 
     with pytest.raises(Damaged, match="temps:clock holds no clock: set it with hourglass clock"):
-        ClockSpec.decode({**good, **damage})
+        ClockSpec.decode({**good, **damage}, key=KEY)
     with pytest.raises(Damaged):
-        ClockSpec.decode({name: good[name] for name in good if name not in damage})
+        ClockSpec.decode({name: good[name] for name in good if name not in damage}, key=KEY)

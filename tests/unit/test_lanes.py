@@ -10,16 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.crc import key_slot
 
-from hourglass.keys import DAY_MS, LANE_NUMBERS, MOST_LANES, Partition
+from hourglass.keys import DAY_MS, LANE_NUMBERS, MOST_LANES, Keyspace, Partition
 from hourglass.lanes import encode, place, share_out, shares, spread, written_to
 
 SLOTS = 16_384
-DAY = Partition.containing(1_735_689_600_000)  # 1 January 2025
+DAY = Keyspace().containing(1_735_689_600_000)  # 1 January 2025
 
 counts = st.integers(1, MOST_LANES)
-days = st.integers(0, 100 * 365).map(lambda number: Partition(number * DAY_MS))
+days = st.integers(0, 100 * 365).map(lambda number: Keyspace().partition(number * DAY_MS))
 lanes_of = st.sets(st.integers(0, LANE_NUMBERS - 1)).map(
-    lambda numbers: tuple(Partition(DAY.day_ms, number) for number in sorted(numbers)) or (DAY,)
+    lambda numbers: (
+        tuple(Keyspace().partition(DAY.day_ms, number) for number in sorted(numbers)) or (DAY,)
+    )
 )
 
 

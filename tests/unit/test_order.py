@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from aggregator.order import SealedHours, joined, publishable, unpublished
 from hourglass.averages import HourRecord
-from hourglass.keys import DAY_MS, HOUR_MS, HOURS, Partition
+from hourglass.keys import DAY_MS, HOUR_MS, HOURS, Keyspace, Partition
 
-DAY_1 = Partition.containing(1_735_689_600_000)  # 1 January 2025
-DAY_2 = Partition(DAY_1.end_ms)
-DAY_3 = Partition(DAY_2.end_ms)
+DAY_1 = Keyspace().containing(1_735_689_600_000)  # 1 January 2025
+DAY_2 = Keyspace().partition(DAY_1.end_ms)
+DAY_3 = Keyspace().partition(DAY_2.end_ms)
 BEFORE_ALL_MS = -1
 
 
@@ -42,7 +42,7 @@ def worlds(draw: st.DrawFn) -> list[SealedHours]:
     days = draw(st.lists(st.integers(0, 5), unique=True, max_size=4))
     world: list[SealedHours] = []
     for day in days:
-        partition = Partition(DAY_1.day_ms + day * DAY_MS)
+        partition = Keyspace().partition(DAY_1.day_ms + day * DAY_MS)
         whole = draw(st.booleans())
         hours = range(HOURS) if whole else sorted(draw(st.sets(st.integers(0, HOURS - 1))))
         world.append(
@@ -153,7 +153,7 @@ def test_a_day_is_complete_with_its_last_hour() -> None:
     assert not sealed(DAY_1, 23, waiting=1).complete
 
 
-LANES = tuple(Partition(DAY_1.day_ms, number) for number in range(3))
+LANES = tuple(Keyspace().partition(DAY_1.day_ms, number) for number in range(3))
 
 
 @st.composite
@@ -203,7 +203,7 @@ def test_a_day_of_which_a_lane_was_not_asked_has_sealed_nothing(
     members: list[SealedHours],
 ) -> None:
     plain, *lanes = members
-    unasked = Partition(DAY_1.day_ms, 9)
+    unasked = Keyspace().partition(DAY_1.day_ms, 9)
 
     day = joined([replace(plain, lanes=(*plain.lanes, unasked)), *lanes])
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hourglass.keys import Partition
+from hourglass.keys import Keyspace
 from hourglass.readings import ENCODINGS, MOST_PACKED, Packed, Reason, Rules, Unusable, unpack
 
-DAY = Partition.containing(1_735_689_600_000)  # 1 January 2025
+DAY = Keyspace().containing(1_735_689_600_000)  # 1 January 2025
 NOON_MS = DAY.hour_start_ms(12)
 ARRAY = struct.pack("<6h", *range(6))
 SIX = {"device": "pod", "ts": NOON_MS, "encoding": "i16/10", "temps_f": ARRAY}

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from aggregator.window import Fold, fold
 from hourglass.arrays import masked
 from hourglass.devices import blocks_of
-from hourglass.keys import DAY_MS, HOUR_MS, Partition
+from hourglass.keys import DAY_MS, HOUR_MS, Keyspace
 from hourglass.readings import Entry, Reason, Reject, Rules
 
-DAY = Partition.containing(1_735_689_600_000)  # 1 January 2025
+DAY = Keyspace().containing(1_735_689_600_000)  # 1 January 2025
 
 #: How a foreign writer packs: struct's letter, thousandths of a degree to a unit, the least value.
 LAYOUTS = {

@@ -13,14 +13,15 @@ from hypothesis import strategies as st
 from aggregator.window import fold
 from hourglass.arrays import MISSING
 from hourglass.devices import blocks_of, device_names
-from hourglass.keys import DAY_MS, HOUR_MS, Partition
+from hourglass.keys import DAY_MS, HOUR_MS, Keyspace
 from hourglass.readings import Rules, unpack
 from producer.bank import Tick
 from producer.batch import Batch
 from producer.packer import Packer
 
+undivided = Keyspace().undivided
 FIRST_DAY_MS = 1_735_689_600_000  # 1 January 2025
-FIRST_DAY = Partition(FIRST_DAY_MS)
+FIRST_DAY = Keyspace().partition(FIRST_DAY_MS)
 
 
 @st.composite
@@ -63,7 +64,12 @@ def test_the_batches_hold_each_reading_once_at_its_time(
     ticks: list[Tick], limit: int, entry_bytes: int
 ) -> None:
     batches = list(
-        Packer("pod", limit=limit, entry_bytes={2: entry_bytes, 4: entry_bytes}).cut(ticks)
+        Packer(
+            "pod",
+            limit=limit,
+            entry_bytes={2: entry_bytes, 4: entry_bytes},
+            partitions=undivided,
+        ).cut(ticks)
     )
     sent = [
         (name.encode(), tick.ts_ms, milli_f)
@@ -80,13 +86,16 @@ def test_the_batches_hold_each_reading_once_at_its_time(
         assert batch.count == len(held)
         assert all(len(fields[-1]) <= entry_bytes for fields in entries(batch))
         assert batch.latest_ms >= max((ts_ms for _, ts_ms, _ in held), default=0)
-        assert {Partition.containing(ts_ms) for _, ts_ms, _ in held} <= {batch.partition}
+        assert {Keyspace().containing(ts_ms) for _, ts_ms, _ in held} <= {batch.partition}
     assert [batch.sequence for batch in batches] == list(range(1, len(batches) + 1))
 
 
 @given(ticks=tick_lists(), limit=st.integers(7, 20))
 def test_a_batch_holds_no_more_than_the_limit(ticks: list[Tick], limit: int) -> None:
-    assert all(batch.count <= limit for batch in Packer("pod", limit=limit).cut(ticks))
+    assert all(
+        batch.count <= limit
+        for batch in Packer("pod", limit=limit, partitions=undivided).cut(ticks)
+    )
 
 
 def evenly(count: int, *, devices: int = 3, from_ms: int = FIRST_DAY_MS) -> list[Tick]:
@@ -94,14 +103,18 @@ def evenly(count: int, *, devices: int = 3, from_ms: int = FIRST_DAY_MS) -> list
 
 
 def test_ticks_at_an_even_pace_share_an_entry() -> None:
-    (batch,) = Packer("pod", entry_bytes={4: 48}).cut(evenly(10))  # thousandths take four bytes
+    (batch,) = Packer("pod", entry_bytes={4: 48}, partitions=undivided).cut(
+        evenly(10)
+    )  # thousandths take four bytes
 
     assert [len(fields[-1]) for fields in entries(batch)] == [48, 48, 24]
     assert entries(batch)[0][4:8] == [b"devices", b"3", b"period_ms", b"1000"]
 
 
 def test_a_tick_alone_needs_no_more_than_its_time() -> None:
-    (batch,) = Packer("pod").cut([Tick(FIRST_DAY_MS, np.array([50_000, 50_500], np.int32))])
+    (batch,) = Packer("pod", partitions=undivided).cut(
+        [Tick(FIRST_DAY_MS, np.array([50_000, 50_500], np.int32))]
+    )
     array = struct.pack("<2h", 5_000, 5_050)
 
     assert entries(batch) == [
@@ -112,18 +125,24 @@ def test_a_tick_alone_needs_no_more_than_its_time() -> None:
 def test_a_tick_out_of_step_begins_a_batch() -> None:
     ticks = [*evenly(3), *evenly(3, from_ms=FIRST_DAY_MS + HOUR_MS), *evenly(2)]
 
-    assert [batch.count for batch in Packer("pod").cut(ticks)] == [9, 9, 6]
+    assert [batch.count for batch in Packer("pod", partitions=undivided).cut(ticks)] == [
+        9,
+        9,
+        6,
+    ]
 
 
 def test_midnight_begins_a_batch() -> None:
-    batches = list(Packer("pod").cut(evenly(4, from_ms=FIRST_DAY_MS + DAY_MS - 2_000)))
+    batches = list(
+        Packer("pod", partitions=undivided).cut(evenly(4, from_ms=FIRST_DAY_MS + DAY_MS - 2_000))
+    )
 
     assert [batch.partition.stream for batch in batches] == ["temps:20250101", "temps:20250102"]
     assert [batch.count for batch in batches] == [6, 6]
 
 
 def test_a_tick_of_more_devices_than_fit_is_shared_out() -> None:
-    (batch,) = Packer("pod", entry_bytes={2: 16}).cut(evenly(1, devices=9))
+    (batch,) = Packer("pod", entry_bytes={2: 16}, partitions=undivided).cut(evenly(1, devices=9))
     folded = fold(FIRST_DAY, [(b"1-0", fields) for fields in entries(batch)], Rules())
 
     assert [len(fields[-1]) for fields in entries(batch)] == [16, 2]

@@ -15,7 +15,7 @@ from averages_consumer.web.documents import Averages, Partitions, Status
 from averages_consumer.web.snapshot import REDIS_STALE_MS, WAREHOUSE_STALE_MS
 from hourglass.averages import HourRecord
 from hourglass.clock import Mode
-from hourglass.keys import DAY_MS, HOUR_MS, Partition
+from hourglass.keys import DAY_MS, HOUR_MS, Keyspace
 from tests.support.snapshots import (
     DAY,
     NOW_MS,
@@ -161,7 +161,9 @@ def test_the_hour_in_progress_fills_up() -> None:
 def test_the_lanes_of_a_day_are_shown_as_one_hour_and_as_partitions_of_their_own() -> None:
     whole = survey(records=[record(9, sealed=False, count=1000)])
     (one,) = whole.overview.partitions
-    other = replace(one, partition=Partition(DAY.day_ms, 3), state=state(f"{DAY.stream}:3"))
+    other = replace(
+        one, partition=Keyspace().partition(DAY.day_ms, 3), state=state(f"{DAY.stream}:3")
+    )
     overview = replace(whole.overview, partitions=[one, other])
     shown = snapshot(survey=replace(whole, overview=overview))
 

@@ -11,17 +11,17 @@ from hourglass.publication import Result, decode_frontier, results
 def test_the_published_set_says_what_each_hour_was_published_with() -> None:
     members = [b"1735689600000:3600:181080000", b"1735693200000:1:-500"]
 
-    assert results(members) == {
+    assert results(members, key="published") == {
         1735689600000: Result(3600, 181080000),
         1735693200000: Result(1, -500),
     }
 
 
 def test_the_frontier_is_a_time_or_not_there_yet() -> None:
-    assert decode_frontier(None) is None
-    assert decode_frontier(b"1735689600000") == 1735689600000
+    assert decode_frontier(None, key="frontier") is None
+    assert decode_frontier(b"1735689600000", key="frontier") == 1735689600000
     with pytest.raises(Damaged, match="frontier holds no time: rename or delete it"):
-        decode_frontier(b"yesterday")
+        decode_frontier(b"yesterday", key="frontier")
 
 
 def test_a_result_is_shown_in_degrees() -> None:

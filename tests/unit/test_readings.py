@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from hourglass.keys import DAY_MS, Partition
+from hourglass.keys import DAY_MS, Keyspace
 from hourglass.readings import (
     Entry,
     Reading,
@@ -25,7 +25,7 @@ from hourglass.readings import (
     origins,
 )
 
-DAY = Partition.containing(1_735_689_600_000)  # 1 January 2025
+DAY = Keyspace().containing(1_735_689_600_000)  # 1 January 2025
 NOON_MS = DAY.hour_start_ms(12)
 NOON_ID = b"%d-0" % NOON_MS
 RULES = Rules()
@@ -343,7 +343,7 @@ def test_the_first_of_a_batch_may_tell_its_trace_and_counts_like_the_others() ->
         for number in range(1, 5)
     ]
     traced = [(entry_id, [*fields, b"traceparent", said]) for entry_id, fields in plain[:1]]
-    partition = Partition(1_735_689_600_000)
+    partition = Keyspace().partition(1_735_689_600_000)
     expected, _, _ = decode_all(partition, plain, Rules())
     found, _, rejects = decode_all(partition, traced + plain[1:], Rules())
     assert not rejects

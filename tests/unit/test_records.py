@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hourglass.averages import HourRecord
-from hourglass.keys import Partition
+from hourglass.keys import Keyspace
 from hourglass.records import REPORTED, decode_hours, decode_reported
 
-DAY = Partition.containing(1_735_689_600_000)  # 1 January 2025
+DAY = Keyspace().containing(1_735_689_600_000)  # 1 January 2025
 NAMES = {
     "count": "count",
     "sum": "sum_milli_f",

@@ -275,3 +275,24 @@ def test_a_password_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(Misconfigured, match=r"missing cannot be read .*--redis-password-file"):
         settings.connect()
+
+
+@pytest.mark.parametrize("settings", [RedisSettings, *SERVICES])
+@pytest.mark.parametrize("given_by", ["option", "environment"])
+def test_a_name_that_no_pipeline_can_have_is_refused_before_anything_is_done(
+    settings: type[RedisSettings],
+    given_by: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app = application()
+    begun: list[RedisSettings] = []
+    add_command(app, settings, begun.append)
+    monkeypatch.setenv("HOURGLASS_PIPELINE", "weather:1" if given_by == "environment" else "temps")
+
+    with pytest.raises(SystemExit) as stop:
+        invoke(app, "service", ["--pipeline", "weather:1"] if given_by == "option" else [])
+
+    assert (stop.value.code, begun) == (2, [])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("service: 'weather:1' cannot be a pipeline's name: give 1 to 64 letters")

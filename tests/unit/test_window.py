@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aggregator.window import MOST_BYTES, MOST_FIELDS, Fold, fold, kept
-from hourglass.keys import DAY_MS, HOUR_MS, Partition
+from hourglass.keys import DAY_MS, HOUR_MS, Keyspace
 from hourglass.readings import ARRAY, Reason, Rules
 
-DAY = Partition.containing(1_735_689_600_000)  # 1 January 2025
+DAY = Keyspace().containing(1_735_689_600_000)  # 1 January 2025
 RULES = Rules()
 
 

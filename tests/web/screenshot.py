@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 from playwright.sync_api import sync_playwright
 
-from hourglass.keys import HOUR_MS
+from hourglass.keys import HOUR_MS, PIPELINE, Keyspace
 from hourglassctl.replay import DataSet
 from tests.support.cluster import EmbeddedCluster
 from tests.support.pipeline import Pipeline
@@ -28,8 +28,8 @@ PATIENCE_S = 300
 def pictures(directory: Path) -> None:
     with (
         EmbeddedCluster() as cluster,
-        Pipeline(cluster.url) as pipeline,
-        services(cluster.url) as running,
+        Pipeline(cluster.url, keyspace=Keyspace()) as pipeline,
+        services(cluster.url, HOURGLASS_PIPELINE=PIPELINE) as running,
         TemporaryDirectory() as files,
     ):
         for name in ("aggregator-1", "aggregator-2"):

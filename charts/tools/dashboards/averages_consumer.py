@@ -6,7 +6,7 @@ from charts.tools.dashboards.board import Board, Panel, a_second, one, slowest
 from charts.tools.dashboards.common import redis_row
 from charts.tools.dashboards.well import LATEST_AVERAGE
 
-AVERAGES = '{namespace="$namespace", stream="temps:averages"}'
+AVERAGES = '{namespace="$namespace", stream=~".+:averages"}'
 
 BOARD = Board(
     uid="hourglass-averages-consumer",

@@ -93,8 +93,8 @@ BOARD = Board(
                 one(
                     "To load",
                     'max(hourglass_stream_group_lag{namespace="$namespace", '
-                    'stream="temps:averages"}) + max(hourglass_stream_group_messages_pending'
-                    '{namespace="$namespace", stream="temps:averages"})',
+                    'stream=~".+:averages"}) + max(hourglass_stream_group_messages_pending'
+                    '{namespace="$namespace", stream=~".+:averages"})',
                     "Averages on the stream that the warehouse does not have.",
                     runbook="HourglassAveragesNotLoaded",
                     warning=2,

@@ -101,7 +101,7 @@ class Board:
         return self._snapshot.averages
 
     def heard(self, news: News) -> None:
-        """What a look at `temps:averages` brought, be it nothing; an average is shown at once."""
+        """What a look at the stream brought, be it nothing; an average is shown at once."""
         changed = bool(news.averages) or news.anew
         known = self._snapshot.averages
         averages = news.added_to(known, AVERAGES_KEPT) if changed else known

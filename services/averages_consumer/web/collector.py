@@ -20,7 +20,7 @@ from hourglass.clock import PipelineClock
 from hourglass.cluster import Cluster
 from hourglass.errors import Damaged, Unreachable, Unsuitable
 from hourglass.feed import Feed
-from hourglass.keys import AVERAGES, RECORDS_KEPT_MS, REVISIONS, TOO_LATE
+from hourglass.keys import RECORDS_KEPT_MS
 from hourglass.overview import look
 from hourglass.partitions import recorded
 
@@ -51,10 +51,11 @@ class Collector:
 
     def follow(self) -> None:
         """Tell the board of each average as it is published, until told to stop."""
+        stream = self.cluster.keyspace.averages
         while not self.host.stop.is_set():
             try:
-                with closing(self.cluster.link(AVERAGES)) as link:
-                    feed = Feed(link)
+                with closing(self.cluster.link(stream)) as link:
+                    feed = Feed(link, stream)
                     while not self.host.stop.is_set():
                         self.host.beat("page-averages")
                         self.board.heard(feed.next(BLOCK_MS))
@@ -110,8 +111,8 @@ def survey(cluster: Cluster, clock: PipelineClock) -> Survey:
     kept = recorded(cluster, instant, kept_ms=RECORDS_KEPT_MS)
     commands = [
         *(("HMGET", partition.hours, "quarantined") for partition in kept),
-        ("ZCARD", REVISIONS),
-        ("ZCARD", TOO_LATE),
+        ("ZCARD", cluster.keyspace.revisions),
+        ("ZCARD", cluster.keyspace.too_late),
     ]
     numbers: list[int] = []
     for (name, key, *_), reply in zip(commands, cluster.pipeline(commands), strict=True):

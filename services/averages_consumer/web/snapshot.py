@@ -48,7 +48,7 @@ class Snapshot:
 
     instant: now, by the clock as it was last read
     begun_ms: since when Redis has been looked at
-    averages: what stands on `temps:averages`, in order
+    averages: what stands on their stream, in order
     rows: what the warehouse has of the last days, in order
     averages_at_ms, rows_at_ms: when Redis and the warehouse last answered
     due_since: since when each hour has been due that has readings and is not published

@@ -106,7 +106,7 @@ def cost(shards: Shards, count: int, work: Callable[[], object]) -> tuple[float,
 
 def _count_live(rig: Rig, samples: Samples, x: float, *, days: int, aggregators: int) -> None:
     each = max(2000, 3 * rig.scale.sweep // days)
-    streams = [Partition(DAY.day_ms + day * DAY_MS) for day in range(days)]
+    streams = [DAY.keyspace.partition(DAY.day_ms + day * DAY_MS) for day in range(days)]
     names = [f"aggregator-{number}" for number in range(aggregators)]
     with rig.shards() as shards, shards.processes() as processes:
         # A reading in each, so that every aggregator follows every partition before it counts.

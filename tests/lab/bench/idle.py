@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from functools import partial
 
 from hourglass.clock import ClockSpec
-from hourglass.keys import Partition
 from tests.lab.bench.figures import Figure, Target
 from tests.lab.bench.rig import Rig, readings, wait_for
 
@@ -27,7 +26,7 @@ def idle(rig: Rig) -> Iterator[Figure]:
         resident: list[float] = []
         with rig.shards() as shards:
             shards.clock.set(ClockSpec())  # as in life; a driven one would stand
-            today = Partition.containing(shards.clock.look().now_ms)
+            today = shards.cluster.keyspace.containing(shards.clock.look().now_ms)
             shards.publish(readings(10, from_ms=today.day_ms))
             for repeat in range(max(1, rig.scale.repeats // 2)):
                 with shards.processes() as processes:

@@ -12,7 +12,7 @@ from typing import Any
 
 from hourglass.averages import HourlyAverage, HourRecord
 from hourglass.clock import ClockSpec
-from hourglass.keys import AVERAGES, HOUR_MS, iso
+from hourglass.keys import HOUR_MS, iso
 from hourglass.readings import Reading
 from hourglass.records import decode_hours
 from hourglassctl.recount import recount
@@ -197,9 +197,10 @@ def _delays(shards: Shards, spec: ClockSpec, *, each: int) -> Iterator[float]:
     """Seconds from each hour's end to its average being there, in order of the hours. Raises Amiss
     unless it is the average of `each` readings."""
     last = b"0"
-    with closing(shards.cluster.link(AVERAGES)) as link:
+    stream = shards.cluster.keyspace.averages
+    with closing(shards.cluster.link(stream)) as link:
         while True:
-            reply: list[Any] = link.call("XREAD", "BLOCK", 30_000, "STREAMS", AVERAGES, last)
+            reply: list[Any] = link.call("XREAD", "BLOCK", 30_000, "STREAMS", stream, last)
             seen_ms = shards.real_ms()
             for last, fields in reply[0][1] if reply else ():
                 average = dict(zip(fields[::2], fields[1::2], strict=True))

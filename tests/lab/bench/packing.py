@@ -119,4 +119,7 @@ def write(shards: Shards, made: Iterable[Tick], *, tick_by_tick: int = 0) -> int
 
     tick_by_tick: how many devices there are, if each tick is to be a batch of its own
     """
-    return shards.send(Packer("device", limit=tick_by_tick or BATCH_READINGS).cut(made))
+    packer = Packer(
+        "device", limit=tick_by_tick or BATCH_READINGS, partitions=DAY.keyspace.undivided
+    )
+    return shards.send(packer.cut(made))

@@ -24,14 +24,14 @@ from hourglass.cluster import Cluster, Link
 from hourglass.connecting import connect
 from hourglass.devices import device_names
 from hourglass.errors import HourglassError
-from hourglass.keys import DAY_MS, GROUP, Partition
+from hourglass.keys import DAY_MS, GROUP, Keyspace, Partition
 from hourglass.partitions import Days
 from hourglass.readings import Reading, Rules
 from hourglass.records import decode_hours
 from hourglassctl.formation import client
 from hourglassctl.guard import Guard
 from hourglassctl.replay import EXERCISE_START_MS
-from producer.batch import Batch, Batcher, undivided
+from producer.batch import Batch, Batcher
 from producer.flow import SENT_AHEAD
 from producer.publisher import Publisher
 from producer.sensor import Sensors
@@ -39,7 +39,7 @@ from tests.support.cluster import EmbeddedCluster
 from tests.support.processes import ObservedProcesses
 
 #: The exercise's first day, where everything is written.
-DAY = Partition(EXERCISE_START_MS)
+DAY = Keyspace().partition(EXERCISE_START_MS)
 NOON_MS = DAY.hour_start_ms(12)
 BATCH = 1000
 #: Together they give 864,000 readings a day.
@@ -175,8 +175,8 @@ class Shards:
         days: Days | None = None,
     ) -> int:
         """Readings → numbered batches → partitions, as a producer process does it; how many."""
-        partitions = days.partitions if days else undivided
-        batches = Batcher(limit=batch, partitions=partitions).cut(readings)
+        shares = days.shares if days else DAY.keyspace.undivided
+        batches = Batcher(limit=batch, partitions=shares).cut(readings)
         return self.send(batches, name=name, days=days)
 
     def send(
@@ -243,7 +243,7 @@ class Rig:
         """A cluster that is whole and empty. Raises NoRedisServer, ClusterNotFormed."""
         with (
             EmbeddedCluster(masters=masters, replicas=replicas, **options) as embedded,
-            closing(connect(embedded.url, timeout_s=60.0)) as cluster,
+            closing(connect(embedded.url, keyspace=DAY.keyspace, timeout_s=60.0)) as cluster,
         ):
             shards = Shards(embedded=embedded, cluster=cluster, clock=PipelineClock(cluster))
             shards.empty()

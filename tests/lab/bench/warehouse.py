@@ -20,7 +20,7 @@ from averages_consumer.instruments import LOADED, Instruments
 from averages_consumer.table import hourly_averages, row_of
 from averages_consumer.warehouse import Warehouse
 from hourglass.averages import HourlyAverage
-from hourglass.keys import AVERAGES, AVERAGES_GROUP, HOUR_MS
+from hourglass.keys import AVERAGES_GROUP, HOUR_MS
 from hourglass.telemetry import NO_TRACER
 from hourglassctl.backfill import backfill
 from hourglassctl.guard import Guard
@@ -35,7 +35,7 @@ _CHUNK = 1000
 
 
 def warehouse(rig: Rig) -> Iterator[Figure]:
-    """Hours on `temps:averages` → rows, in a PostgreSQL beside it. Raises Missing."""
+    """Hours on `NAME:averages` → rows, in a PostgreSQL beside it. Raises Missing."""
     count = max(1000, rig.scale.readings // 10)
     averages = [_average(number) for number in range(count)]
     rates: dict[str, list[float]] = {"consumer": [], "backfill": []}
@@ -93,7 +93,7 @@ def _publish(shards: Shards, averages: Sequence[HourlyAverage]) -> None:
     entries: list[tuple[str, ...]] = []
     for each in averages:
         fields = (part for pair in each.fields().items() for part in pair)
-        entries.append(("XADD", AVERAGES, each.entry_id, *fields))
+        entries.append(("XADD", shards.cluster.keyspace.averages, each.entry_id, *fields))
     for start in range(0, len(entries), _CHUNK):
         shards.cluster.pipeline(entries[start : start + _CHUNK])
 
@@ -145,7 +145,8 @@ class _Host:
 
 def _consume(shards: Shards, into: Warehouse, count: int) -> float:
     """By a group made anew, which begins at the stream's first entry."""
-    shards.cluster.call("XGROUP", "DESTROY", AVERAGES, AVERAGES_GROUP)
+    stream = shards.cluster.keyspace.averages
+    shards.cluster.call("XGROUP", "DESTROY", stream, AVERAGES_GROUP)
     registry = CollectorRegistry()
     metrics = Instruments(registry)
     host = _Host()

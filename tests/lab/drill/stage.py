@@ -20,7 +20,7 @@ from hourglass.clock import ClockSpec, Mode, PipelineClock
 from hourglass.cluster import Cluster
 from hourglass.connecting import connect
 from hourglass.errors import HourglassError, Unreachable
-from hourglass.keys import AVERAGES, AVERAGES_GROUP, GROUP, HOUR_MS, Partition, iso
+from hourglass.keys import AVERAGES_GROUP, GROUP, HOUR_MS, Keyspace, Partition, iso
 from hourglass.partitions import candidates, lanes_of
 from hourglass.publication import frontier_ms
 from hourglass.records import decode_hours
@@ -198,7 +198,7 @@ class Stage:
                 options={"enable-debug-command": "local", **self.setting.redis},
             )
         )
-        self.redis: Cluster = connect(self.nodes.url)
+        self.redis: Cluster = connect(self.nodes.url, keyspace=Keyspace())
         self._resources.callback(self.redis.close)
         self.clock = PipelineClock(self.redis)
         guard = enter(Guard("hourglass-drill-"))
@@ -324,7 +324,7 @@ class Stage:
 
     def today(self) -> Partition:
         """Today's partition; of several lanes the first."""
-        day = Partition.containing(self.now_ms())
+        day = self.redis.keyspace.containing(self.now_ms())
         lanes = lanes_of(self.redis, [day]) if self._lanes > 1 else []
         return next(iter(lanes), day)
 
@@ -393,7 +393,7 @@ class Stage:
         partitions = [
             each
             for each in candidates(self.redis, self.clock.look())
-            if each.day == Partition.containing(start_ms)
+            if each.day == self.redis.keyspace.containing(start_ms)
         ]
         records = [
             record
@@ -411,5 +411,6 @@ class Stage:
 
     def _unfinished(self) -> list[StreamState]:
         """Streams with entries that their group has not worked off."""
-        states = [*self.states(), *survey(self.redis, [AVERAGES], AVERAGES_GROUP)]
+        averages = self.redis.keyspace.averages
+        states = [*self.states(), *survey(self.redis, [averages], AVERAGES_GROUP)]
         return [state for state in states if state.pending or state.lag]

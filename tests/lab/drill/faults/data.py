@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any, cast
 
-from hourglass.keys import CLOCK, GROUP, HOUR_MS, iso
+from hourglass.keys import GROUP, HOUR_MS, iso
 from hourglassctl import formation
 from hourglassctl.audit import Result
 from tests.lab.drill.fault import Fault
@@ -46,14 +46,15 @@ def delete_partition(stage: Stage) -> Happened:
 def flush_all(stage: Stage) -> Happened:
     """The clock is set again at once: in real life it is the wall clock, and no key."""
     spec = stage.clock.look().spec
-    holder = stage.nodes.master_of(CLOCK)
+    clock = stage.redis.keyspace.clock
+    holder = stage.nodes.master_of(clock)
     flat = [part for pair in spec.fields().items() for part in pair]
     for node in stage.masters():
         with formation.client(node.port, timeout_s=30) as client:
             pipeline: Any = cast(Any, client).pipeline(transaction=True)
             pipeline.execute_command("FLUSHALL")
             if node is holder:
-                pipeline.execute_command("HSET", CLOCK, *flat)
+                pipeline.execute_command("HSET", clock, *flat)
             pipeline.execute()
     return Happened(text="FLUSHALL on every shard")
 

@@ -8,7 +8,7 @@ import time
 from random import Random
 from typing import Any
 
-from hourglass.keys import AVERAGES, AVERAGES_GROUP, GROUP
+from hourglass.keys import AVERAGES_GROUP, GROUP
 from hourglass.partitions import candidates
 from tests.lab.drill.fault import Fault
 from tests.lab.drill.report import Happened
@@ -28,7 +28,7 @@ ONCE_A_DAY = ("divide", "register", "open")
 def consumers(stage: Stage, name: str) -> list[dict[str, Any]]:
     """What the groups know of this process's consumers."""
     streams = [(each.stream, GROUP) for each in candidates(stage.redis, stage.clock.look())]
-    streams.append((AVERAGES, AVERAGES_GROUP))
+    streams.append((stage.redis.keyspace.averages, AVERAGES_GROUP))
     groups = stage.redis.pipeline([("XINFO CONSUMERS", *each) for each in streams])
     return [
         consumer
