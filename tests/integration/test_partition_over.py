@@ -6,7 +6,7 @@ import re
 import time
 from pathlib import Path
 
-from hourglass.keys import DAY_MS
+from hourglass.keys import DAY_MS, PIPELINE
 from tests.support.keyspace import KEYS
 from tests.support.pipeline import DAY, Pipeline, at, day_after, reading
 from tests.support.services import services
@@ -94,7 +94,8 @@ def test_one_that_was_given_more_time_is_counted_and_published(
     real_ms = pipeline.clock.look().real_ms
     pipeline.cluster.call("ZADD", KEYS.partitions, real_ms, DAY.stream)  # its last moment
     for command in MORE_TIME:
-        pipeline.cluster.call(*command.replace("$until", str(real_ms + DAY_MS)).split())
+        said = command.replace("$until", str(real_ms + DAY_MS)).replace(PIPELINE, KEYS.pipeline)
+        pipeline.cluster.call(*said.split())
 
     pipeline.drive(at(1, day=LONG_AFTER))
     pipeline.produce(reading(at(0, day=LONG_AFTER)))

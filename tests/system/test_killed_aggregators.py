@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import signal
-import time
-from random import Random
 from threading import Event, Thread
-from typing import Any, Self
+from typing import Self
 
 import pytest
-from redis.exceptions import ResponseError
 
-from hourglass.keys import GROUP, HOUR_MS
-from hourglass.partitions import candidates
+from hourglass.keys import HOUR_MS
 from hourglass.publication import Result
 from hourglassctl.verdict import expected_hours
 from producer.sensor import Sensors
 from tests.support.keyspace import KEYS
 from tests.support.pipeline import DAY, Pipeline
-from tests.support.services import Services, services
+from tests.support.services import services
 from tests.support.waiting import wait_until
 
-AGGREGATORS = ("aggregator-1", "aggregator-2", "aggregator-3")
-KILLS = 5
+#: At which of its commits each process of that name is killed, with a batch in flight.
+DEATHS = {"aggregator-1": (2, 5), "aggregator-2": (3, 7), "aggregator-3": (4,)}
 #: The load waits for the aggregators when they are so far behind.
 HOURS_AHEAD = 6
 
@@ -67,47 +63,24 @@ def published_until(pipeline: Pipeline) -> int:
     return DAY.day_ms if frontier is None else int(frontier) + HOUR_MS
 
 
-def held_by(pipeline: Pipeline, name: str) -> int:
-    """Entries that this aggregator's consumers have in their hands."""
-    known = candidates(pipeline.cluster, pipeline.clock.look())
-    replies = pipeline.cluster.pipeline([("XINFO CONSUMERS", each.stream, GROUP) for each in known])
-    opened: list[list[dict[str, Any]]] = [r for r in replies if not isinstance(r, ResponseError)]
-    return sum(
-        info["pending"]
-        for consumers in opened
-        for info in consumers
-        if info["name"].decode().startswith(f"{name}-")
-    )
-
-
-def kill_with_entries_in_its_hands(pipeline: Pipeline, running: Services, name: str) -> None:
-    def caught() -> bool:
-        running.signal(name, signal.SIGSTOP)
-        until = time.monotonic() + 0.5
-        while time.monotonic() < until:
-            if held_by(pipeline, name):
-                return True
-        running.signal(name, signal.SIGCONT)
-        return False
-
-    wait_until(caught, message=f"{name} never holds anything", every_s=0.1)
-    running.kill(name)
-
-
 @pytest.mark.system
 @pytest.mark.usefixtures("redis")
 def test_whoever_is_killed_every_reading_is_counted_once(redis_url: str, lanes: int) -> None:
-    random = Random()
     with Pipeline(redis_url, lanes=lanes) as pipeline, services(redis_url) as running:
-        for name in AGGREGATORS:
-            running.aggregator(name)
+        deaths = {
+            name: [f"commit.before:kill@{each}" for each in at] for name, at in DEATHS.items()
+        }
+
+        def start(name: str) -> None:
+            running.aggregator(name, faults=deaths[name].pop(0) if deaths[name] else "")
+
+        for name in DEATHS:
+            start(name)
         with Load(pipeline) as load:
-            for kill in range(KILLS):
-                victim = AGGREGATORS[kill % len(AGGREGATORS)]
-                running.await_ready(victim)
-                time.sleep(random.uniform(0, 0.3))
-                kill_with_entries_in_its_hands(pipeline, running, victim)
-                running.aggregator(victim)
+            for name, passages in DEATHS.items():
+                for _ in passages:
+                    assert running.exit_status(name) == -signal.SIGKILL
+                    start(name)
         wait_until(
             lambda: published_until(pipeline) == load.end_ms,
             message="the last hour is never published",
