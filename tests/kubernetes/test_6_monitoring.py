@@ -48,7 +48,8 @@ GAUGES: Mapping[str, tuple[float, float]] = {
     "hourglass_current_hour_average_temp_f": (-150, 250),
     "hourglass_current_hour_completeness_ratio": (0, 1),
     "hourglass_current_hour_readings": (0, 10_000_000),
-    "hourglass_hours_due": (1, 100),
+    # Of every day whose records are kept: today, 14 before it, and one that is about to expire.
+    "hourglass_hours_due": (1, 16 * 24),
     "hourglass_hours_overdue": (0, 24),
     "hourglass_last_average_hour_timestamp_seconds": (START_S, START_S + 100 * DAY_S),
     "hourglass_last_average_temp_f": (-150, 250),
