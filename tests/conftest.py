@@ -20,8 +20,9 @@ from tests.support.leftovers import delete_keys, keys_kept_for_ever
 from tests.support.pipeline import Pipeline
 from tests.support.providers import Provider, Unavailable
 
-#: Most seconds of a test of the extended suite that names no other limit.
-EXTENDED_TIMEOUT_S = 300
+#: Most seconds of a test with this mark that names no other limit: it takes real time, or waits for
+#: several processes one after the other.
+TIMEOUTS_S = {"extended": 300, "system": 180}
 
 # The same examples in every run: a failure is then one of the code. `--hypothesis-profile=search
 # --hypothesis-seed=N` looks for others.
@@ -63,10 +64,10 @@ def pytest_make_parametrize_id(val: object) -> str | None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Extended tests take real time."""
     for item in items:
-        if item.get_closest_marker("extended") and not item.get_closest_marker("timeout"):
-            item.add_marker(pytest.mark.timeout(EXTENDED_TIMEOUT_S))
+        for mark, timeout_s in TIMEOUTS_S.items():
+            if item.get_closest_marker(mark) and not item.get_closest_marker("timeout"):
+                item.add_marker(pytest.mark.timeout(timeout_s))
 
 
 def pytest_report_header(config: pytest.Config) -> str:

@@ -21,6 +21,9 @@ from hourglassctl.replay import EXERCISE_START_MS, DataSet, replay
 from tests.story.conftest import Running
 from tests.support.keyspace import KEYS
 
+#: Up to two million readings go through the services.
+pytestmark = pytest.mark.timeout(180)
+
 TEN_DAYS = 240
 
 

@@ -93,11 +93,12 @@ def test_connections_are_cut_in_the_middle_of_replies(
 @pytest.mark.parametrize(
     ("package", "script"),
     [
-        ("producer", "ingest"),
-        ("aggregator", "open"),
+        # Each call of each script is proven in tests/protocol; here are real connections.
         ("aggregator", "commit"),
-        ("aggregator", "seal"),
-        ("aggregator", "publish"),
+        pytest.param("producer", "ingest", marks=pytest.mark.extended),
+        pytest.param("aggregator", "open", marks=pytest.mark.extended),
+        pytest.param("aggregator", "seal", marks=pytest.mark.extended),
+        pytest.param("aggregator", "publish", marks=pytest.mark.extended),
     ],
 )
 def test_a_reply_is_lost_after_the_server_did_the_work(
