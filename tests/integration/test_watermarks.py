@@ -19,6 +19,8 @@ from hourglass.lanes import place
 from hourglass.scripts import Script
 from producer.batch import NO_MORE_MS
 from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at, reading, tick
+from tests.support.services import services
+from tests.support.waiting import wait_until
 
 #: Long enough that none of them passes while a test runs: `let_pass` and `outage` move the time.
 GAP_MS = 3_600_000
@@ -419,3 +421,31 @@ def test_of_ten_thousand_producers_that_are_gone_each_look_takes_a_bounded_numbe
         left.append(pipeline.cluster.call("ZCARD", DAY.watermarks))
 
     assert left == [*range(9_000, -1, -1_000), 0]
+
+
+def _received(pipeline: Pipeline) -> dict[bytes, list[int]]:
+    """By producer: sequence number, acknowledged, stored, when."""
+    ledgers = pipeline.cluster.call("HGETALL", DAY.producers).items()
+    return {name: [*map(int, each.split())] for name, each in ledgers if name[:1] != b":"}
+
+
+def test_a_producer_that_stops_says_so(pipeline: Pipeline) -> None:
+    with services(pipeline.url) as running:
+        name = running.producer("porch", "--devices", "20")
+        wait_until(lambda: _received(pipeline), message="nothing was written")
+        assert running.terminate(name) == 0
+
+    (producer,) = _received(pipeline)
+    assert float(pipeline.cluster.call("ZSCORE", DAY.watermarks, producer)) == DAY_MS
+
+
+def test_a_producer_that_has_nothing_to_send_says_that_it_lives(pipeline: Pipeline) -> None:
+    pipeline.drive(at(2))
+    with services(pipeline.url) as running:
+        running.producer("porch", "--period-s", "3600")
+        seen = wait_until(lambda: _received(pipeline), message="nothing was written")
+        ((name, first),) = seen.items()
+        wait_until(lambda: _received(pipeline)[name][3] > first[3], message="nothing follows")
+
+    assert _received(pipeline)[name][1:3] == [1, 1]
+    assert pipeline.cluster.call("XLEN", DAY.stream) == 1

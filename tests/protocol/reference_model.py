@@ -182,7 +182,7 @@ def hour_of(reading: Reading) -> int:
     return (reading.ts_ms - KEYS.containing(reading.ts_ms).day_ms) // HOUR_MS
 
 
-#: A partition, its sealed hours, and how many of its due hours wait.
+#: A partition, its sealed hours, those that wait, and how many are over.
 SealedDay = tuple[Partition, set[int], set[int], int]
 
 
