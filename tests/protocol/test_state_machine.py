@@ -104,15 +104,6 @@ BUGS = {
     "an hour waits for whatever came after it was over": Bug(
         "aggregator.sealer", "_SEAL", "if alive and not empty and not cut_off and", "if alive and"
     ),
-    "an hour that got readings after all is sealed with those counted so far": Bug(
-        "aggregator.sealer",
-        "_SEAL",
-        "      empty = false\n",
-        "      empty, cut_off = false, '0-0'\n",
-    ),
-    "an hour that was empty once stays so": Bug(
-        "aggregator.sealer", "_SEAL", "if empty and count then", "if false then"
-    ),
     "what is published is not remembered": Bug(
         "aggregator.sealer", "_PUBLISH", "redis.call('SET', frontier, hour)", ""
     ),
