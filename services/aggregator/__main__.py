@@ -45,6 +45,7 @@ def aggregate(settings: AggregatorSettings) -> None:
         cluster=cluster,
         clock=clock,
         lateness_ms=lateness_ms,
+        idle_ms=round(settings.producer_idle_s * 1000),
         metrics=metrics,
         tracer=spans,
     )

@@ -99,8 +99,7 @@ TOO_LATE = Instrument(
 DUE = Instrument(
     name="hourglass_hours_due",
     kind="gauge",
-    help="Hours of live partitions that are over, the allowed lateness included: sealed ones, and "
-    "those that wait to be.",
+    help="Hours that are over, of live days that have readings or wait for some.",
     unit="hours",
     across="max",
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -16,7 +17,7 @@ from opentelemetry.trace import Span, SpanKind, Tracer
 from aggregator.instruments import Instruments
 from aggregator.order import SealedHours, joined, publishable, unpublished
 from hourglass.averages import HourlyAverage, HourRecord
-from hourglass.clock import Instant, PipelineClock
+from hourglass.clock import Instant, Mode, PipelineClock
 from hourglass.cluster import Cluster
 from hourglass.errors import Damaged, Unreachable
 from hourglass.keys import (
@@ -46,14 +47,15 @@ from hourglass.telemetry import (
 
 log = logging.getLogger(__name__)
 
-_SEAL = Script.load("aggregator", "seal")
+_SEAL = Script.load("aggregator", "seal", library="calls")
 _PUBLISH = Script.load("aggregator", "publish")
 
-#: A partition that is sealed and published throughout is looked at again this often, in case a
-#: failover has undone some of it.
+#: A day that is published to its last hour is looked at again this often, in case a failover has
+#: undone some of it.
 SETTLED_S = 15.0
 #: What was found to leave nothing to do is looked at again this often before another hour is over:
-#: a day may begin late.
+#: a day may begin late, and a partition that is not called for five seconds counts as one that
+#: could not be reached.
 CALM_S = 2.0
 #: While an hour that is due waits, most likely for a batch on its way.
 _WAITING_S = 0.1
@@ -71,6 +73,7 @@ class Sealer:
     cluster: Cluster
     clock: PipelineClock
     lateness_ms: int
+    idle_ms: int
     metrics: Instruments
     tracer: Tracer
     _settled: dict[Partition, float] = field(default_factory=dict[Partition, float])
@@ -94,20 +97,20 @@ class Sealer:
         if self._hour_waits:
             return min(most_s, max(_WAITING_S, _WAITING_TIMES * self._took_s))
         instant = self.clock.look()
-        due_ms = instant.spec.due_ms(self._due_ms(instant) + HOUR_MS, lateness_ms=self.lateness_ms)
-        if due_ms is None:
+        ends_ms = instant.spec.due_ms(self._over_ms(instant) + HOUR_MS, lateness_ms=0)
+        if ends_ms is None:
             return most_s
-        return min(most_s, max(_SOON_S, (due_ms - instant.real_ms) / 1000))
+        return min(most_s, max(_SOON_S, (ends_ms - instant.real_ms) / 1000))
 
     def _has_come_due(self) -> bool:
         try:
-            return self._due_ms(self.clock.refresh()) != self._calm_ms
+            return self._over_ms(self.clock.refresh()) != self._calm_ms
         except (Unreachable, Damaged):
             return True  # the step says so
 
-    def _due_ms(self, instant: Instant) -> int:
-        """Every hour that ends by then is due."""
-        return instant.passed_ms(self.lateness_ms) // HOUR_MS * HOUR_MS
+    def _over_ms(self, instant: Instant) -> int:
+        """Every hour that ends by then is over."""
+        return instant.passed_ms(0) // HOUR_MS * HOUR_MS
 
     def step(self) -> None:
         """Seal what is due, then publish in order, each as far as Redis lets it. Raises Unreachable
@@ -145,7 +148,7 @@ class Sealer:
         self._took_s = time.monotonic() - began
         self._hour_waits = any(each.waiting for each in sealed)
         if not self._hour_waits and all(map(self._is_published, sealed)):
-            self._calm_until, self._calm_ms = time.monotonic() + CALM_S, self._due_ms(instant)
+            self._calm_until, self._calm_ms = time.monotonic() + CALM_S, self._over_ms(instant)
 
     def _publish_all(self, sealed: Sequence[SealedHours], instant: Instant) -> None:
         for record in publishable(sealed, after_ms=self._frontier_ms):
@@ -156,7 +159,7 @@ class Sealer:
 
     def _settle(self, sealed: Sequence[SealedHours]) -> None:
         for each in sealed:
-            if each.complete and self._is_published(each):
+            if self._is_closed(each):
                 self._settled[each.partition] = time.monotonic() + SETTLED_S
             elif each.known:
                 self._settled.pop(each.partition, None)
@@ -164,7 +167,7 @@ class Sealer:
     def _show(self, sealed: Sequence[SealedHours], *, settled: int) -> None:
         """`settled`: days besides, all of whose hours are published."""
         self.metrics.due(
-            sum(len(each.records) + each.waiting for each in sealed) + HOURS * settled,
+            sum(each.due for each in sealed) + HOURS * settled,
             overdue=unpublished(sealed, after_ms=self._frontier_ms),
         )
 
@@ -183,6 +186,11 @@ class Sealer:
     def _is_published(self, sealed: SealedHours) -> bool:
         return all(each.start_ms <= self._frontier_ms for each in sealed.records if each.count)
 
+    def _is_closed(self, day: SealedHours) -> bool:
+        """Whether all of its hours are behind the frontier: nothing it gets is published now."""
+        passed = day.partition.end_ms - HOUR_MS <= self._frontier_ms
+        return passed and bool(day.records) and not day.waiting
+
     def _is_settled(self, day: Partition) -> bool:
         return self._settled.get(day, 0.0) > time.monotonic()
 
@@ -199,49 +207,61 @@ class Sealer:
         """Seal what is due in every partition of `day`, the `listed` ones and its own. One that is
         damaged, or whose shard does not answer, waits."""
 
-        def seal(partition: Partition, *, begun: bool = False) -> SealedHours:
+        def seal(partition: Partition, elsewhere: AbstractSet[int] = frozenset()) -> SealedHours:
             sealed = met.attempt(
-                self.cluster, partition, lambda each: self._seal(each, instant, begun=begun)
+                self.cluster, partition, lambda each: self._seal(each, instant, elsewhere)
             )
             return sealed or self._unknown(partition, instant)
 
         plain = seal(day)
         members = [plain, *map(seal, sorted({*listed, *plain.lanes} - {day}))]
-        if any(each.begun for each in members):
-            members = [each if each.begun else seal(each.partition, begun=True) for each in members]
-        return joined(members)
+        counted = frozenset[int]().union(*(each.sealed_with_readings for each in members))
+        return joined(
+            [
+                seal(each.partition, counted) if counted - each.sealed - each.waiting else each
+                for each in members
+            ]
+        )
 
     def _unknown(self, partition: Partition, instant: Instant) -> SealedHours:
         """Of a partition that cannot be asked: what is due waits."""
-        waiting = self._due(partition, instant)
-        return SealedHours(
-            partition=partition, records=(), waiting=waiting, begun=False, known=False
-        )
+        over = self._over(partition, instant)
+        waiting = frozenset(range(over))
+        return SealedHours(partition=partition, records=(), over=over, waiting=waiting, known=False)
 
-    def _due(self, partition: Partition, instant: Instant) -> int:
+    def _over(self, partition: Partition, instant: Instant) -> int:
         """How many of its hours are over."""
-        hours = (self._due_ms(instant) - partition.day_ms) // HOUR_MS
+        hours = (self._over_ms(instant) - partition.day_ms) // HOUR_MS
         return min(HOURS, max(0, hours))
 
-    def _seal(self, partition: Partition, instant: Instant, *, begun: bool) -> SealedHours:
-        """Seal what is due in one partition; `begun`: its day has begun in another one."""
+    def _seal(
+        self, partition: Partition, instant: Instant, elsewhere: AbstractSet[int]
+    ) -> SealedHours:
+        """Seal what may be sealed in one partition; `elsewhere`: hours that are sealed with
+        readings in another one of its day."""
         began_ns = time.time_ns()
-        sealed_now, waiting, rows, has_begun, lanes = self.cluster.run(
+        over = self._over(partition, instant)
+        waits = instant.spec.mode is not Mode.DRIVEN  # who drives it has written all before
+        sealed_now, waiting, rows, lanes = self.cluster.run(
             _SEAL,
             [
                 partition.stream,
                 partition.hours,
                 partition.lanes,
+                partition.producers,
+                partition.watermarks,
                 *(partition.devices(hour) for hour in range(HOURS)),
             ],
             [
                 GROUP,
-                self._due(partition, instant),
+                over,
                 self.name,
                 instant.now_ms,
                 instant.expiry(partition.end_ms + RECORDS_KEPT_MS),
                 instant.deadline(instant.now_ms - instant.now_ms % HOUR_MS + HOUR_MS),
-                int(begun),
+                self.lateness_ms if waits else 0,
+                self.idle_ms if waits else 0,
+                "".join("01"[hour in elsewhere] for hour in range(HOURS)),
             ],
         )
         self.metrics.sealed(len(sealed_now))
@@ -254,8 +274,8 @@ class Sealer:
         return SealedHours(
             partition=partition,
             records=records,
-            waiting=waiting,
-            begun=bool(has_begun),
+            over=over,
+            waiting=frozenset(waiting),
             lanes=written_to(partition, lanes or b""),
         )
 

@@ -21,6 +21,13 @@ class AggregatorSettings(ServiceSettings):
         unit="s",
         minimum=0,
     )
+    producer_idle_s: float = option(
+        30.0,
+        "How long an hour waits for a producer that is behind and sends nothing, and after an "
+        "outage for every producer, in real time; nil under a driven clock.",
+        unit="s",
+        minimum=0,
+    )
     claim_idle_ms: int = option(
         30_000,
         "How long an entry may be in a consumer's hands before another one claims it.",

@@ -36,7 +36,7 @@ _STREAM = re.compile(
     rf"(?P<pipeline>{_PIPELINE.pattern}):(?P<day>[0-9]{{8}})(:(?P<lane>0|[1-9][0-9]{{0,3}}))?"
 )
 _COMPANION = re.compile(
-    r"\{(?P<stream>[^{}]+)\}:(hours|producers|lanes|quarantine|devices:[0-9]{2})"
+    r"\{(?P<stream>[^{}]+)\}:(hours|producers|watermarks|lanes|quarantine|devices:[0-9]{2})"
 )
 
 #: The averages' stream keeps five days of hours, and what is remembered of publishing ten.
@@ -202,6 +202,11 @@ class Partition:
         return f"{{{self.stream}}}:producers"
 
     @property
+    def watermarks(self) -> str:
+        """By producer, in ms since the partition's start: every earlier reading has been taken."""
+        return f"{{{self.stream}}}:watermarks"
+
+    @property
     def lanes(self) -> str:
         """Of a plain partition: the numbers of the lanes that producers share the day out to."""
         return f"{{{self.stream}}}:lanes"
@@ -220,6 +225,7 @@ class Partition:
         return (
             self.hours,
             self.producers,
+            self.watermarks,
             self.lanes,
             self.quarantine,
             *(self.devices(hour) for hour in range(HOURS)),

@@ -12,7 +12,7 @@ def gone(producer: bytes) -> int:
     """Readings that one producer was told were taken and that are not there, as its partition's
     hash of producers has it. Raises Damaged."""
     try:
-        _, told, stored = map(int, producer.split())
+        _, told, stored, *_ = map(int, producer.split())
     except ValueError:
         raise Damaged(
             "a producers hash holds what no producer wrote: rename or delete it"

@@ -95,11 +95,12 @@ def replay(
             taken += batch.count
 
     for hour_ms in range(data.start_ms, data.end_ms, HOUR_MS):
-        for batch in cutter.cut(layout.source.read(hour_ms, hour_ms + HOUR_MS)):
+        next_ms = hour_ms + HOUR_MS
+        for batch in cutter.cut(layout.source.read(hour_ms, next_ms), next_ms=next_ms):
             publisher.put(batch)
             _patiently(lambda: settle(leave=SENT_AHEAD))
         _patiently(lambda: settle(leave=0))
-        _drive(clock, hour_ms + HOUR_MS)
+        _drive(clock, next_ms)
     publisher.close()
     return taken
 

@@ -8,7 +8,7 @@ from functools import lru_cache
 from itertools import count, groupby
 from typing import TypeAlias
 
-from hourglass.keys import DAY_MS, Partition
+from hourglass.keys import DAY_MS, HOUR_MS, Partition
 from hourglass.lanes import place
 from hourglass.readings import Reading, degrees
 from hourglass.scripts import packed
@@ -16,13 +16,18 @@ from hourglass.scripts import packed
 #: The partitions that the day which begins at this time is shared out to.
 Shares: TypeAlias = Callable[[int], Sequence[Partition]]
 
+#: The event time of the next reading of a producer that gives no more.
+NO_MORE_MS = 1 << 62
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Readings of one partition under one sequence number.
+    """Readings of one partition under one sequence number; or none, and a watermark alone.
 
     entries: what they take up in the stream
     latest_ms: the latest event time in it
+    watermark_ms: in ms since the partition's start; with this batch and those before it, every
+                  reading of the producer from before that has been sent here
     payload: MessagePack of an array of device, ts (ms since the partition's start), temp_f
              repeated, and an array of packed entries, each an array of its fields and values
     """
@@ -32,47 +37,115 @@ class Batch:
     count: int
     entries: int
     latest_ms: int
+    watermark_ms: int
     payload: bytes
 
 
+class Numbering:
+    """A producer's batches, numbered from 1 without gaps, and the watermark that each partition was
+    sent last. A partition whose day is done is forgotten."""
+
+    def __init__(self) -> None:
+        self._sequence = count(1)
+        self._sent: dict[Partition, int] = {}
+
+    def batch(
+        self,
+        partition: Partition,
+        *,
+        next_ms: int,
+        count: int,
+        entries: int,
+        latest_ms: int,
+        payload: bytes,
+    ) -> Batch:
+        """`next_ms`: the earliest event time that may still follow, of this partition or others."""
+        watermark_ms = _watermark_ms(partition, next_ms)
+        self._sent[partition] = watermark_ms
+        if watermark_ms == DAY_MS:
+            del self._sent[partition]
+        return Batch(
+            partition=partition,
+            sequence=next(self._sequence),
+            count=count,
+            entries=entries,
+            latest_ms=latest_ms,
+            watermark_ms=watermark_ms,
+            payload=payload,
+        )
+
+    def watermarks(self, next_ms: int, *, all_of_them: bool) -> Iterator[Batch]:
+        """Batches without readings, for partitions that would wait else: those of which an hour has
+        ended since they were sent a watermark; or `all_of_them`."""
+        for partition, sent_ms in list(self._sent.items()):
+            reached_ms = _watermark_ms(partition, next_ms)
+            if all_of_them or reached_ms // HOUR_MS > sent_ms // HOUR_MS:
+                yield self.batch(
+                    partition,
+                    next_ms=next_ms,
+                    count=0,
+                    entries=0,
+                    latest_ms=partition.end_ms - 1,
+                    payload=_NOTHING,
+                )
+
+
+_NOTHING = packed([[], []])
+
+
+def _watermark_ms(partition: Partition, next_ms: int) -> int:
+    """As the partition takes it: beyond its day it needs to know no more."""
+    return min(DAY_MS, max(0, next_ms - partition.day_ms))
+
+
 class Batcher:
-    """Cuts readings into batches, numbered from 1 without gaps."""
+    """Cuts readings into batches."""
 
     def __init__(self, *, limit: int, partitions: Shares) -> None:
         self._limit = limit
         self._partitions = partitions
-        self._sequence = count(1)
+        self._numbering = Numbering()
 
-    def cut(self, readings: Iterable[Reading]) -> Iterator[Batch]:
+    def cut(
+        self, readings: Iterable[Reading], *, next_ms: int | None = None, to_all: bool = False
+    ) -> Iterator[Batch]:
         """Batches of at most `limit` readings in their order, each of one partition. A device's
-        readings of a day are all of one."""
+        readings of a day are all of one.
+
+        next_ms: the event time of the reading that will follow; None if only its order is known
+        to_all: send every partition written to that watermark, be there readings for it or not
+        """
+        last: list[tuple[Partition, list[Reading]]] = []
         for day, of_day in groupby(readings, lambda reading: reading.ts_ms // DAY_MS):
+            for partition, chunk in last:
+                yield self._batch(partition, chunk, partition.end_ms)
             partitions = self._partitions(day * DAY_MS)
             lanes = len(partitions)
             chunks: list[list[Reading]] = [[] for _ in partitions]
             for reading in of_day:
                 lane = place(reading.device, lanes) if lanes > 1 else 0
-                chunks[lane].append(reading)
                 if len(chunks[lane]) == self._limit:
-                    yield self._batch(partitions[lane], chunks[lane])
+                    yield self._batch(partitions[lane], chunks[lane], reading.ts_ms)
                     chunks[lane] = []
-            for partition, chunk in zip(partitions, chunks, strict=True):
-                if chunk:
-                    yield self._batch(partition, chunk)
+                chunks[lane].append(reading)
+            last = [each for each in zip(partitions, chunks, strict=True) if each[1]]
+        for partition, chunk in last:
+            yield self._batch(partition, chunk, chunk[-1].ts_ms if next_ms is None else next_ms)
+        if next_ms is not None:
+            yield from self._numbering.watermarks(next_ms, all_of_them=to_all)
 
-    def _batch(self, partition: Partition, readings: Sequence[Reading]) -> Batch:
+    def _batch(self, partition: Partition, readings: Sequence[Reading], next_ms: int) -> Batch:
         devices, times_ms, milli_f = zip(*readings, strict=True)
-        latest_ms = max(times_ms)
         flat: list[bytes] = [b""] * (3 * len(readings))
         flat[0::3] = devices
         flat[1::3] = [_stamp(ts_ms - partition.day_ms) for ts_ms in times_ms]
         flat[2::3] = [_text(each) for each in milli_f]
-        return Batch(
-            partition=partition,
-            sequence=next(self._sequence),
+        return self._numbering.batch(
+            partition,
+            next_ms=next_ms,
             count=len(readings),
             entries=len(readings),
-            latest_ms=latest_ms,
+            latest_ms=max(times_ms),
             payload=packed([flat, []]),
         )
 

@@ -5,9 +5,19 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from threading import Condition
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
-Item = TypeVar("Item")
+from producer.batch import NO_MORE_MS
+
+
+class Timed(Protocol):
+    """A reading, or a tick."""
+
+    @property
+    def ts_ms(self) -> int: ...
+
+
+Item = TypeVar("Item", bound=Timed)
 
 
 class Buffer(Generic[Item]):
@@ -21,6 +31,7 @@ class Buffer(Generic[Item]):
         self._items: deque[Item] = deque(maxlen=capacity)
         self._changed = Condition()
         self._closed = False
+        self._next_ms = 0
 
     def __len__(self) -> int:
         return len(self._items)
@@ -29,12 +40,14 @@ class Buffer(Generic[Item]):
     def capacity(self) -> int:
         return self._items.maxlen or 0
 
-    def put(self, items: Iterable[Item]) -> int:
-        """Append `items`; return how many old ones were dropped for them."""
+    def put(self, items: Iterable[Item], *, next_ms: int = 0) -> int:
+        """Append `items`, which come before `next_ms`; return how many old ones were dropped for
+        them."""
         new = list(items)
         with self._changed:
             dropped = max(0, len(self._items) + len(new) - self.capacity)
             self._items.extend(new)
+            self._next_ms = next_ms
             self._changed.notify()
         return dropped
 
@@ -44,6 +57,14 @@ class Buffer(Generic[Item]):
             if not self._items and not self._closed:
                 self._changed.wait(timeout_s)
             return [self._items.popleft() for _ in range(min(limit, len(self._items)))]
+
+    @property
+    def next_ms(self) -> int:
+        """The event time of what is taken next, be it here or still to be put."""
+        with self._changed:
+            if self._items:
+                return self._items[0].ts_ms
+            return NO_MORE_MS if self._closed else self._next_ms
 
     def close(self) -> None:
         """No more items will be put; what is left can still be taken."""

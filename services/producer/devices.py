@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hourglass.clock import ClockSpec
+from producer.batch import NO_MORE_MS
 from producer.layout import Source
 from producer.sensor import first_tick_ms
 
@@ -49,6 +50,11 @@ class Devices:
         items = list(self._source.read(self._next_ms, end_ms))
         self._next_ms += (ticks - skipped_ticks) * self._source.period_ms
         return Due(items, skipped_ticks * per_tick)
+
+    @property
+    def next_ms(self) -> int:
+        """The event time of the next reading."""
+        return NO_MORE_MS if self.finished else self._next_ms
 
     @property
     def finished(self) -> bool:

@@ -7,6 +7,7 @@ Redis takes each batch once. Between them stand the buffers.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from hourglass.errors import Damaged, HourglassError, Unreachable
 from hourglass.keys import Partition
 from hourglass.partitions import Days
 from hourglass.runtime import Service
+from producer.batch import NO_MORE_MS, Batch
 from producer.buffer import Buffer
 from producer.devices import Devices
 from producer.instruments import Instruments, Loss
@@ -27,6 +29,9 @@ log = logging.getLogger(__name__)
 RETRY_S = 0.1
 #: Batches on their way while the next one is made.
 SENT_AHEAD = 1
+#: So often at least a partition gets a message, so that a producer whose devices are read seldom
+#: counts as one that lives.
+HEARTBEAT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +83,7 @@ class Flow:
         if due.skipped:
             self._metrics.dropped(due.skipped, Loss.SKIPPED)
             log.warning("the clock leapt: %d readings skipped", due.skipped)
-        if lost := line.buffer.put(due.items) * line.layout.readings:
+        if lost := line.buffer.put(due.items, next_ms=line.devices.next_ms) * line.layout.readings:
             self._metrics.dropped(lost, Loss.BUFFER_FULL)
             log.warning("the buffer of the %s is full: %d readings dropped", line.name, lost)
 
@@ -87,12 +92,20 @@ class Flow:
         cutter = line.layout.cutter(
             lambda day_ms: self._partitions(line, self._days.beginning_at(day_ms))
         )
+        sent_s = time.monotonic()
         while not line.buffer.drained:
             self._service.beat(line.name)
-            for batch in cutter.cut(line.buffer.take(line.layout.together, 1.0)):
+            items = line.buffer.take(line.layout.together, 1.0)
+            is_silent = time.monotonic() >= sent_s + HEARTBEAT_S
+            for batch in cutter.cut(items, next_ms=line.buffer.next_ms, to_all=is_silent):
                 line.publisher.put(batch)
+                sent_s = time.monotonic()
             self._settle(line, leave=SENT_AHEAD if len(line.buffer) else 0)
             self._show_buffered()
+        # Aggregators need not wait for this producer.
+        for batch in cutter.cut((), next_ms=NO_MORE_MS):
+            line.publisher.put(batch)
+        self._settle(line, leave=0)
         self._service.silence(line.name)
         if all(line.buffer.drained for line in self._lines):
             self._service.stop.set()
@@ -126,30 +139,20 @@ class Flow:
             try:
                 for batch, outcome in publisher.settle(leave=leave):
                     self._service.well(line.name)
-                    if outcome is Outcome.EXPIRED:
-                        self._metrics.dropped(batch.count, Loss.EXPIRED)
-                        log.warning(
-                            "%d readings of %s are older than it lives: dropped",
-                            batch.count,
-                            batch.partition.stream,
-                            extra={"partition": batch.partition.stream},
-                        )
-                    else:
-                        self._metrics.taken(
-                            batch.count, batch.entries, duplicate=outcome is Outcome.DUPLICATE
-                        )
+                    if batch.count:
+                        self._account(batch, outcome)
             except (Unreachable, Damaged) as error:
                 match self._give_up(line, publisher.first.partition, error):
                     case Loss.REFUSED:
                         stream = publisher.first.partition.stream
-                        refused = publisher.give_up_first()
-                        self._metrics.dropped(refused, Loss.REFUSED)
-                        log.warning(
-                            "%s refused to its end: %d readings dropped",
-                            stream,
-                            refused,
-                            extra={"partition": stream},
-                        )
+                        if refused := publisher.give_up_first():
+                            self._metrics.dropped(refused, Loss.REFUSED)
+                            log.warning(
+                                "%s refused to its end: %d readings dropped",
+                                stream,
+                                refused,
+                                extra={"partition": stream},
+                            )
                     case Loss.STOPPED:
                         self._metrics.dropped(publisher.give_up(), Loss.STOPPED)
                         return
@@ -157,6 +160,19 @@ class Flow:
                         pass
             else:
                 return
+
+    def _account(self, batch: Batch, outcome: Outcome) -> None:
+        if outcome is not Outcome.EXPIRED:
+            duplicate = outcome is Outcome.DUPLICATE
+            self._metrics.taken(batch.count, batch.entries, duplicate=duplicate)
+            return
+        self._metrics.dropped(batch.count, Loss.EXPIRED)
+        log.warning(
+            "%d readings of %s are older than it lives: dropped",
+            batch.count,
+            batch.partition.stream,
+            extra={"partition": batch.partition.stream},
+        )
 
     def _give_up(self, line: Line, partition: Partition, error: HourglassError) -> Loss | None:
         """Why to try no more: told to stop while Redis is away; or a damaged partition refuses to

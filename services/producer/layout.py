@@ -40,7 +40,9 @@ class Source(Protocol):
 class Cutter(Protocol):
     """What makes batches of these items."""
 
-    def cut(self, items: Iterable[Any], /) -> Iterator[Batch]: ...
+    def cut(
+        self, items: Iterable[Any], /, *, next_ms: int | None = None, to_all: bool = False
+    ) -> Iterator[Batch]: ...
 
 
 @dataclass(frozen=True, slots=True)

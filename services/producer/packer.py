@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import count, product
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ from hourglass.lanes import place
 from hourglass.readings import ENCODINGS
 from hourglass.scripts import packed
 from producer.bank import Tick
-from producer.batch import Batch, Shares
+from producer.batch import Batch, Numbering, Shares
 
 #: Most bytes of values in an entry, by the width of a value. Redis keeps entries in nodes of 4 kB
 #: (stream-node-max-bytes), which three arrays of the one size fill, and one of the other: of a
@@ -35,7 +35,7 @@ class Array(NamedTuple):
 
 
 class Packer:
-    """Packs ticks into entries, and these into batches numbered from 1 without gaps."""
+    """Packs ticks into entries, and these into batches."""
 
     def __init__(
         self,
@@ -51,11 +51,14 @@ class Packer:
         self._partitions = partitions
         self._limit = limit
         self._entry_bytes = entry_bytes
-        self._sequence = count(1)
+        self._numbering = Numbering()
 
-    def cut(self, ticks: Iterable[Tick]) -> Iterator[Batch]:
-        """Batches of at most `limit` readings, or of one tick, each of one day and one period."""
-        for run in _runs(ticks, self._limit):
+    def cut(
+        self, ticks: Iterable[Tick], *, next_ms: int | None = None, to_all: bool = False
+    ) -> Iterator[Batch]:
+        """Batches of at most `limit` readings, or of one tick, each of one day and one period; the
+        rest as Batcher.cut."""
+        for run, then_ms in _followed(_runs(ticks, self._limit), next_ms):
             milli_f = np.stack([tick.milli_f for tick in run])
             start_ms, latest_ms = run[0].ts_ms, run[-1].ts_ms
             period_ms = (latest_ms - start_ms) // max(1, len(run) - 1)
@@ -63,14 +66,16 @@ class Packer:
             array = Array(start_ms, period_ms, milli_f.shape[1], encoding, values)
             entries = list(self._entries(array))
             partitions = self._partitions(start_ms - start_ms % DAY_MS)
-            yield Batch(
-                partition=partitions[place(self._device, len(partitions))],
-                sequence=next(self._sequence),
+            yield self._numbering.batch(
+                partitions[place(self._device, len(partitions))],
+                next_ms=then_ms,
                 count=int(np.count_nonzero(milli_f != MISSING)),
                 entries=len(entries),
                 latest_ms=latest_ms,
                 payload=packed([[], entries]),
             )
+        if next_ms is not None:
+            yield from self._numbering.watermarks(next_ms, all_of_them=to_all)
 
     def _entries(self, array: Array) -> Iterator[list[bytes]]:
         """Several ticks to an entry; or a part of one, where it is too large for a single entry."""
@@ -104,6 +109,17 @@ def _runs(ticks: Iterable[Tick], limit: int) -> Iterator[list[Tick]]:
         run.append(tick)
     if run:
         yield run
+
+
+def _followed(runs: Iterable[list[Tick]], next_ms: int | None) -> Iterator[tuple[list[Tick], int]]:
+    """Each run, and the time of the tick after it."""
+    before: list[Tick] = []
+    for run in runs:
+        if before:
+            yield before, run[0].ts_ms
+        before = run
+    if before:
+        yield before, before[-1].ts_ms if next_ms is None else next_ms
 
 
 def _continues(run: Sequence[Tick], tick: Tick, limit: int) -> bool:

@@ -20,7 +20,7 @@ from hourglass.scripts import Script
 from hourglass.telemetry import NO_TRACER, is_off, messaging, traceparent_of
 from producer.batch import Batch
 
-_INGEST = Script.load("producer", "ingest")
+_INGEST = Script.load("producer", "ingest", library="calls")
 #: What a server that has become a replica says to WAIT, and to whoever was waiting.
 _DEMOTED = ("WAIT cannot be used with replica", "UNBLOCKED")
 
@@ -156,7 +156,7 @@ class Publisher:
         with self._going_back():
             self._linked(partition).begin(
                 _INGEST,
-                [partition.stream, partition.producers],
+                [partition.stream, partition.producers, partition.watermarks],
                 [
                     self._incarnation,
                     batch.sequence,
@@ -165,6 +165,7 @@ class Publisher:
                     instant.deadline(batch.latest_ms + RETENTION_MS),
                     instant.expiry(partition.end_ms + RECORDS_KEPT_MS),
                     batch.count,
+                    batch.watermark_ms,
                     batch.payload,
                     *self._traceparent(batch),
                 ],
@@ -187,7 +188,8 @@ class Publisher:
             return Outcome.EXPIRED
         self._told[batch.partition] += batch.count
         self._sends_ahead_to = None if self._wait_replicas else batch.partition
-        return Outcome.DUPLICATE if taken == _DUPLICATE else Outcome.TAKEN
+        is_duplicate = taken == _DUPLICATE and batch.count > 0
+        return Outcome.DUPLICATE if is_duplicate else Outcome.TAKEN
 
     @contextmanager
     def _going_back(self) -> Generator[None]:

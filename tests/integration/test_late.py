@@ -56,7 +56,9 @@ def test_audit_shows_late_readings_and_is_clean(pipeline: Pipeline) -> None:
     assert found.as_data()["late_by_hour"] == {iso(at(0)): 2}
 
 
-def test_readings_late_for_an_hour_without_any_are_recorded_too(pipeline: Pipeline) -> None:
+def test_an_hour_without_readings_that_gets_some_before_a_later_one_is_out_has_its_average(
+    pipeline: Pipeline,
+) -> None:
     pipeline.produce(reading(at(3)))
     pipeline.count()
     pipeline.drive(at(5))
@@ -67,6 +69,26 @@ def test_readings_late_for_an_hour_without_any_are_recorded_too(pipeline: Pipeli
     pipeline.seal()
 
     record = pipeline.record(4)
-    assert (record.count, record.late, record.late_sum_milli_f) == (0, 1, 60_000)
-    assert [average.start_ms for average in pipeline.averages()] == [at(3)]
+    assert (record.count, record.late, record.sum_milli_f) == (1, 0, 60_000)
+    assert [average.start_ms for average in pipeline.averages()] == [at(3), at(4)]
     assert pipeline.audit().clean
+
+
+def test_an_hour_without_readings_that_a_later_one_has_overtaken_has_none(
+    pipeline: Pipeline,
+) -> None:
+    pipeline.produce(reading(at(3)), reading(at(5)))
+    pipeline.count()
+    pipeline.drive(at(6))
+    pipeline.seal()
+
+    pipeline.produce(reading(at(4), 60.0))
+    pipeline.count()
+    pipeline.seal()
+
+    record = pipeline.record(4)
+    assert (record.count, record.late, record.sum_milli_f) == (1, 0, 60_000)
+    assert [average.start_ms for average in pipeline.averages()] == [at(3), at(5)]
+    assert pipeline.metric("hourglass_hours_too_late_total") == 1
+    found = pipeline.audit()
+    assert (found.clean, found.too_late) == (True, 1)

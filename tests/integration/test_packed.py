@@ -184,6 +184,8 @@ def test_a_hundred_thousand_devices_are_counted_exactly(pipeline: Pipeline) -> N
 
     assert amount(pipeline, 0) == (99_999, 4_999_950, 99_999)
     assert pipeline.cluster.call("HLEN", DAY.devices(0)) == -(-99_999 // BLOCK)
+    pipeline.produce(reading(at(1)))
+    pipeline.count()
     pipeline.drive(at(2))
     pipeline.seal()
     assert pipeline.cluster.call("EXISTS", DAY.devices(0)) == 0

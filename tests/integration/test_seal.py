@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hourglass.clock import ClockSpec, Mode
+from hourglass.keys import GROUP
 from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at, reading
 
 
@@ -24,24 +24,6 @@ def test_an_hour_is_not_sealed_before_its_end(pipeline: Pipeline) -> None:
     pipeline.drive(at(1))
     pipeline.seal()
     assert sealed(pipeline) == [0]
-
-
-@pytest.mark.parametrize("speed", [1.0, 14_400.0])
-def test_on_a_running_clock_it_waits_the_lateness_in_real_time(
-    pipeline: Pipeline, speed: float
-) -> None:
-    pipeline.produce(reading(at(0)))
-    pipeline.count()
-    real_ms = pipeline.clock.look().real_ms
-    pipeline.clock.set(
-        ClockSpec(mode=Mode.RUNNING, origin_ms=at(1), origin_real_ms=real_ms - 60_000, speed=speed)
-    )
-
-    pipeline.sealer(lateness_ms=120_000).step()
-    assert 0 not in sealed(pipeline)
-
-    pipeline.sealer(lateness_ms=59_000).step()
-    assert 0 in sealed(pipeline)
 
 
 def test_an_hour_waits_for_what_no_consumer_has_read(pipeline: Pipeline) -> None:
@@ -127,6 +109,8 @@ def test_an_hour_does_not_wait_for_what_was_deleted_in_a_dead_consumers_hands(
     pipeline: Pipeline,
 ) -> None:
     pipeline.xadd(ts=at(0), temp_f=50)
+    pipeline.count()
+    pipeline.xadd(ts=at(0), temp_f=50)
     ((entry_id, _),) = pipeline.delivery().read(1, 1)
     pipeline.cluster.call("XDEL", DAY.stream, entry_id)
     pipeline.drive(at(1))
@@ -154,15 +138,56 @@ def test_after_an_outage_the_backlog_is_counted_first(pipeline: Pipeline) -> Non
     assert {record.count for record in pipeline.records().values()} == {60}
 
 
-def test_hours_without_readings_are_sealed_with_nothing(pipeline: Pipeline) -> None:
+def test_an_hour_without_readings_is_never_sealed(pipeline: Pipeline) -> None:
     pipeline.produce(reading(at(5)))
     pipeline.count()
     pipeline.drive(at(8))
 
     pipeline.seal()
 
-    assert sealed(pipeline) == list(range(8))
-    assert [pipeline.record(hour).count for hour in range(8)] == [0, 0, 0, 0, 0, 1, 0, 0]
+    assert sealed(pipeline) == [5]
+    assert pipeline.record(5).count == 1
+
+
+def test_an_hour_that_gets_readings_after_all_waits_for_what_has_arrived_by_then(
+    pipeline: Pipeline,
+) -> None:
+    pipeline.produce(reading(at(0)))
+    pipeline.count()
+    pipeline.drive(at(2))
+    pipeline.seal()
+
+    pipeline.produce(reading(at(1), 40.0), reading(at(1), 60.0))
+    delivery = pipeline.delivery()
+    pipeline.commit(delivery, delivery.read(1, 1))
+    pipeline.seal()
+    assert sealed(pipeline) == [0]
+
+    pipeline.count()
+    pipeline.seal()
+    assert (sealed(pipeline), pipeline.record(1).count) == ([0, 1], 2)
+
+
+def test_a_partition_that_is_counted_again_has_no_empty_hours_until_then(
+    pipeline: Pipeline,
+) -> None:
+    pipeline.produce(reading(at(0)))
+    pipeline.count()
+    pipeline.drive(at(2))
+    pipeline.seal()
+    pipeline.produce(reading(at(1)), reading(at(2)))
+    pipeline.count()
+    pipeline.drive(at(3))
+
+    pipeline.cluster.call("XGROUP DESTROY", DAY.stream, GROUP)
+    delivery = pipeline.delivery()
+    pipeline.commit(delivery, delivery.read(1, 1))
+    pipeline.seal()
+    assert sealed(pipeline) == [0]
+
+    pipeline.count()
+    pipeline.seal()
+    assert [average.start_ms for average in pipeline.averages()] == [at(0), at(1), at(2)]
 
 
 def test_a_day_without_any_reading_gets_no_record(pipeline: Pipeline) -> None:
@@ -222,14 +247,16 @@ def test_the_devices_of_an_hour_are_known_until_the_next_one_is_sealed(pipeline:
     assert known(pipeline) == [2, 3]
 
 
-def test_an_hour_without_readings_forgets_the_devices_before_it_too(pipeline: Pipeline) -> None:
-    pipeline.produce(reading(at(0)))
+def test_hours_without_readings_do_not_keep_the_devices_before_them(pipeline: Pipeline) -> None:
+    pipeline.produce(reading(at(0)), reading(at(3)))
     pipeline.count()
-    pipeline.drive(at(2))
+    pipeline.drive(at(1))
+    pipeline.seal()
+    pipeline.drive(at(4))
 
     pipeline.seal()
 
-    assert known(pipeline) == []
+    assert known(pipeline) == [3]
 
 
 @pytest.mark.parametrize(("hour", "now_ms"), [(3, at(4, 20)), (23, at(0, 20, day=NEXT_DAY))])

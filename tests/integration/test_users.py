@@ -230,7 +230,9 @@ MAY: Mapping[str, Sequence[str]] = {
     f"SMEMBERS {DEVICES}": (),
     f"DEL {RECORDS}": ("operator",),
     f"DEL {DEVICES}": ("aggregator", "operator"),
-    f"HSET {DAY.producers} me 1": ("producer", "operator"),
+    f"HSET {DAY.producers} me 1": ("producer", "aggregator", "operator"),
+    f"ZADD {DAY.watermarks} 1 me": ("producer", "operator"),
+    f"ZREM {DAY.watermarks} me": ("aggregator",),
     f"HGETALL {DAY.producers}": ("aggregator", "averages-consumer", "auditor", "operator"),
     f"GET {DAY.lanes}": EVERYBODY,
     f"SET {DAY.lanes} 0": ("producer", "aggregator", "operator"),
@@ -410,9 +412,15 @@ def test_users_of_a_pipeline_that_cannot_be_are_not_made(tmp_path: Path, name: s
 
 #: Whose scripts a user runs.
 RUNS = {
-    "producer": ("producer/ingest", "hourglass/divide", "hourglass/register"),
+    "producer": (
+        "producer/ingest",
+        "hourglass/calls",
+        "hourglass/divide",
+        "hourglass/register",
+    ),
     "aggregator": (
         "aggregator/*",
+        "hourglass/calls",
         "hourglass/divide",
         "hourglass/register",
         "hourglass/reap",

@@ -43,6 +43,7 @@ WRONG: Mapping[str, Mapping[int, Iterable[str]]] = {
         5: NUMBERS,
         6: (*NUMBERS, "1"),
         7: (*NUMBERS, "0", "1", "3"),
+        8: NUMBERS,
     },
     "open": {1: ("",), 2: NUMBERS, 3: NUMBERS},
     "commit": {4: NUMBERS, 5: NUMBERS},
@@ -52,7 +53,9 @@ WRONG: Mapping[str, Mapping[int, Iterable[str]]] = {
         4: NUMBERS,
         5: NUMBERS,
         6: NUMBERS,
-        7: ("", "2", "yes"),
+        7: NUMBERS,
+        8: NUMBERS,
+        9: ("", "1" * 23, "1" * 25, "2" * 24),
     },
     "publish": {
         1: (*NUMBERS, "1"),

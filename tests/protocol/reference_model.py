@@ -30,13 +30,15 @@ class Lost(Enum):
 
 @dataclass(slots=True)
 class Hour:
-    """`barrier` is how many entries the stream had when the hour was first found due."""
+    """`barrier` is how many entries the stream had when the hour was first found over; `empty` says
+    that it had no readings when these were counted."""
 
     milli_f: list[int] = field(default_factory=list[int])
     devices: set[bytes] = field(default_factory=set[bytes])
     late: int = 0
     late_sum: int = 0
     barrier: int | None = None
+    empty: bool = False
     sealed: bool = False
 
     @property
@@ -66,7 +68,9 @@ class Day:
 
     @property
     def has_records(self) -> bool:
-        return self.incarnation > 0 or any(hour.barrier is not None for hour in self.hours)
+        return self.incarnation > 0 or any(
+            hour.barrier is not None or hour.empty for hour in self.hours
+        )
 
     def ingest(self, entries: Mapping[bytes, Reading]) -> None:
         self.alive = True
@@ -90,7 +94,7 @@ class Day:
         recount = self.incarnation > 0
         for hour in self.hours:
             if not hour.sealed:
-                hour.barrier = None
+                hour.barrier, hour.empty = None, False
             if recount and hour.sealed:
                 # What it was sealed with comes again, and is not late.
                 hour.late, hour.late_sum = -len(hour.milli_f), -sum(hour.milli_f)
@@ -139,19 +143,24 @@ class Day:
                 hour.milli_f.append(reading.milli_f)
                 hour.devices.add(reading.device)
 
-    def seal(self, due: int) -> int:
-        """The first `due` hours, each once what had arrived by its barrier is counted; how many
-        have to wait."""
+    def seal(self, over: int) -> set[int]:
+        """The first `over` hours, each that has readings once what had arrived by its barrier is
+        counted; those that have to wait."""
         if not self.alive and not self.has_records:
-            return 0
-        waiting = 0
-        for hour in self.hours[:due]:
-            if hour.sealed:
+            return set()
+        waiting: set[int] = set()
+        for number, hour in enumerate(self.hours[:over]):
+            hour.empty = hour.empty and not hour.milli_f
+            if hour.sealed or hour.empty:
                 continue
             if self.alive and hour.barrier is None:
                 hour.barrier = len(self.entries)
-            hour.sealed = self._counted_up_to(hour.barrier or 0)
-            waiting += not hour.sealed
+            if not self._counted_up_to(hour.barrier or 0):
+                waiting.add(number)
+            elif hour.milli_f:
+                hour.sealed = True
+            elif self.alive:
+                hour.barrier, hour.empty = None, True
         return waiting
 
     def _counted_up_to(self, barrier: int) -> bool:
@@ -173,8 +182,8 @@ def hour_of(reading: Reading) -> int:
     return (reading.ts_ms - KEYS.containing(reading.ts_ms).day_ms) // HOUR_MS
 
 
-#: A partition, its sealed hours, and how many of its due hours wait.
-SealedDay = tuple[Partition, set[int], int]
+#: A partition, its sealed hours, those that wait, and how many are over.
+SealedDay = tuple[Partition, set[int], set[int], int]
 
 
 @dataclass(slots=True)
@@ -206,7 +215,7 @@ class Model:
         sealed = yield from self._seal(shards, now_ms)
         results = {
             partition.hour_start_ms(hour): self.days[partition].hours[hour].result
-            for partition, hours, _ in sealed
+            for partition, hours, _, _ in sealed
             for hour in hours
             if partition in self.days and self.days[partition].hours[hour].milli_f
         }
@@ -234,23 +243,24 @@ class Model:
     def _seal(
         self, shards: Mapping[Partition, str], now_ms: int
     ) -> Generator[None, Lost | None, list[SealedDay]]:
-        """What is known of each partition; all that is due waits where there was no answer."""
+        """What is known of each partition; without an answer, all hours that are over wait."""
         sealed: list[SealedDay] = []
         unreachable: set[str] = set()
         for partition, shard in shards.items():
-            due = min(max(0, (now_ms - partition.day_ms) // HOUR_MS), HOURS)
+            over = min(max(0, (now_ms - partition.day_ms) // HOUR_MS), HOURS)
+            unknown: SealedDay = (partition, set(), set(range(over)), over)
             if shard in unreachable:
-                sealed.append((partition, set(), due))
+                sealed.append(unknown)
                 continue
             lost = yield
             day = self.days.get(partition, Day())
-            waiting = 0 if lost is Lost.REQUEST else day.seal(due)
+            waiting = set[int]() if lost is Lost.REQUEST else day.seal(over)
             if lost:
                 unreachable.add(shard)
-                sealed.append((partition, set(), due))
+                sealed.append(unknown)
             else:
                 hours = {number for number, hour in enumerate(day.hours) if hour.sealed}
-                sealed.append((partition, hours, waiting))
+                sealed.append((partition, hours, waiting, over))
         return sealed
 
     def _publish(self, start_ms: int, result: tuple[int, int, int, int, int], seen: int) -> bool:
@@ -265,14 +275,15 @@ class Model:
 
 
 def _in_order(sealed: Sequence[SealedDay], after_ms: int) -> Iterator[int]:
-    """Hours after `after_ms`, until the first that may still get readings."""
-    for partition, hours, waiting in sealed:
+    """Sealed hours after `after_ms`, until the first that may still get readings."""
+    for partition, hours, waiting, over in sealed:
         if not hours and not waiting:
             continue
         for hour in range(HOURS):
             start_ms = partition.hour_start_ms(hour)
             if start_ms <= after_ms:
                 continue
-            if hour not in hours:
+            if hour >= over or hour in waiting:
                 return
-            yield start_ms
+            if hour in hours:
+                yield start_ms

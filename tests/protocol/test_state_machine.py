@@ -98,11 +98,11 @@ BUGS = {
     "an hour is sealed over what is in somebody's hands": Bug(
         "aggregator.sealer",
         "_SEAL",
-        "and #redis.call('XPENDING', stream, group, '-', barrier, 1) == 0",
+        "and #redis.call('XPENDING', stream, group, '-', cut_off, 1) == 0",
         "",
     ),
-    "an hour waits for whatever came after it was due": Bug(
-        "aggregator.sealer", "_SEAL", "if alive and not barrier then", "if alive then"
+    "an hour waits for whatever came after it was over": Bug(
+        "aggregator.sealer", "_SEAL", "if alive and not empty and not cut_off and", "if alive and"
     ),
     "what is published is not remembered": Bug(
         "aggregator.sealer", "_PUBLISH", "redis.call('SET', frontier, hour)", ""

@@ -14,7 +14,7 @@ from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at, reading
 SCRIPTS = {
     path.stem: path
     for path in Path(hourglass.__file__).parent.parent.glob("*/scripts/*.lua")
-    if path.stem not in ("prelude", "tally")  # parts of others
+    if path.stem not in ("prelude", "tally", "calls")  # parts of others
 }
 
 

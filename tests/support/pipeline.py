@@ -85,8 +85,9 @@ class Writer:
     publisher: Publisher
     batcher: Batcher
 
-    def produce(self, *readings: Reading) -> None:
-        for batch in self.batcher.cut(readings):
+    def produce(self, *readings: Reading, next_ms: int | None = None) -> None:
+        """`next_ms`: the event time of the next reading, which makes the watermark."""
+        for batch in self.batcher.cut(readings, next_ms=next_ms):
             assert publish(self.publisher, batch) is Outcome.TAKEN
 
 
@@ -157,17 +158,17 @@ class Pipeline:
         batcher = Batcher(limit=1000, partitions=days.shares)
         return Writer(days, self.publisher(incarnation, days=days), batcher)
 
-    def produce(self, *readings: Reading) -> None:
-        self._writer.produce(*readings)
+    def produce(self, *readings: Reading, next_ms: int | None = None) -> None:
+        self._writer.produce(*readings, next_ms=next_ms)
 
-    def pack(self, *ticks: Tick, device: str = "pod") -> None:
+    def pack(self, *ticks: Tick, device: str = "pod", next_ms: int | None = None) -> None:
         """Packed entries of a producer with this name."""
         if device not in self._packers:
             days = self._writer.days
             publisher = self.publisher(f"packer:{device}", days=days)
             self._packers[device] = publisher, Packer(device, partitions=days.shares)
         publisher, packer = self._packers[device]
-        for batch in packer.cut(ticks):
+        for batch in packer.cut(ticks, next_ms=next_ms):
             assert publish(publisher, batch) is Outcome.TAKEN
 
     def xadd(self, *, to: Partition = DAY, entry_id: str = "*", **fields: Any) -> bytes:
@@ -220,12 +221,13 @@ class Pipeline:
             while entries := delivery.read(1000, 1):
                 self.commit(delivery, entries, rules=rules)
 
-    def sealer(self, name: str = "sealer", *, lateness_ms: int = 0) -> Sealer:
+    def sealer(self, name: str = "sealer", *, lateness_ms: int = 0, idle_ms: int = 0) -> Sealer:
         return Sealer(
             name=name,
             cluster=self.cluster,
             clock=self.clock,
             lateness_ms=lateness_ms,
+            idle_ms=idle_ms,
             metrics=self._metrics,
             tracer=NoOpTracerProvider().get_tracer("test"),
         )

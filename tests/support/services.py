@@ -22,6 +22,7 @@ ENVIRONMENT = {
     "HOURGLASS_CLAIM_IDLE_MS": "200",
     "HOURGLASS_SEAL_EVERY_MS": "20",
     "HOURGLASS_LINGER_MS": "10",
+    "HOURGLASS_PRODUCER_IDLE_S": "0.5",
     # With so short a claim time, what is merely slow must not be taken for what kills.
     "HOURGLASS_DELIVERY_LIMIT": "1000",
 }

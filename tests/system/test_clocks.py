@@ -45,18 +45,18 @@ def test_a_writer_two_hours_ahead_is_quarantined_and_one_two_hours_behind_is_lat
     pipeline: Pipeline, running: Services
 ) -> None:
     pipeline.run_clock(at(12), 1.0)
-    pipeline.produce(reading(at(11)), reading(at(12)))
+    pipeline.produce(*(reading(at(hour)) for hour in (10, 11, 12)))
     running.aggregator(*EAGER)
-    wait_until(lambda: len(pipeline.averages()) == 1, message="hour 11 is not published")
+    wait_until(lambda: len(pipeline.averages()) == 2, message="hour 11 is not published")
 
     pipeline.xadd(ts=at(14), temp_f=73, device="ahead")
     pipeline.xadd(ts=at(10), temp_f=73, device="behind")
 
-    wait_until(lambda: counted(pipeline) == (2, 1), message="the one behind is not late")
+    wait_until(lambda: counted(pipeline) == (3, 1), message="the one behind is not late")
     (item,) = quarantined(pipeline.cluster, pipeline.clock.look())
     assert item.reason == Reason.FAR_FUTURE
     assert pipeline.record(10).late == 1
-    assert [average.start_ms for average in pipeline.averages()] == [at(11)]
+    assert [average.start_ms for average in pipeline.averages()] == [at(10), at(11)]
     assert pipeline.audit().differences == []
 
 

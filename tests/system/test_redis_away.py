@@ -213,3 +213,40 @@ def test_who_waits_for_a_silent_redis_is_alive(embedded: EmbeddedCluster, tmp_pa
         for node in embedded.nodes:
             node.resume()
         running.await_ready("aggregator")
+
+
+@pytest.mark.embedded(persistence=True)
+def test_an_outage_over_the_ends_of_hours_makes_no_reading_late(embedded: EmbeddedCluster) -> None:
+    """One producer writes plain entries; the other packed ones, and goes on when all is back."""
+    with Pipeline(embedded.url) as pipeline, services(embedded.url) as running:
+        pipeline.run_clock(at(0, 50), SPEED)
+        early = running.producer("porch", "--devices", "3")
+        behind = running.producer("attic", "--devices", "9")
+        patient = running.aggregator("patient", "--lateness-s=0", "--producer-idle-s=3600")
+        for name in (early, behind):
+            reaches(running, name, TAKEN, 1)
+        reaches(running, patient, COUNTED, 1)
+
+        for node in embedded.nodes:
+            node.kill()
+        wait_until(lambda: pipeline.clock.look().now_ms >= at(2, 10), message="no time passes")
+        running.pause(behind)
+        embedded.restart()
+        running.await_caught_up(early)
+        reaches(running, patient, COUNTED, 3 * 70 * 60)
+        assert pipeline.averages() == []
+
+        running.resume(behind)
+        running.await_caught_up(behind)
+        tallies = [tally_at_the_end(running, name) for name in (early, behind)]
+        assert [tally["dropped"] for tally in tallies] == [0, 0]
+        running.terminate(patient)
+        running.aggregator("eager", "--lateness-s=0")
+        produced = sum(tally["produced"] for tally in tallies)
+        wait_until(
+            lambda: sum(each.count for each in pipeline.averages()) == produced,
+            message="not every reading is in an average",
+        )
+        assert sum(record.late for record in pipeline.day_records()) == 0
+        assert [each.start_ms for each in pipeline.averages()][:3] == [at(0), at(1), at(2)]
+        assert pipeline.audit().differences == []

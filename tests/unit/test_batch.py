@@ -10,10 +10,10 @@ import msgpack
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hourglass.keys import DAY_MS, Keyspace, Partition
+from hourglass.keys import DAY_MS, HOUR_MS, Keyspace, Partition
 from hourglass.lanes import place
 from hourglass.readings import Reading, milli_f
-from producer.batch import Batch, Batcher
+from producer.batch import NO_MORE_MS, Batch, Batcher
 
 undivided = Keyspace().undivided
 FIRST_DAY_MS = 1_735_689_600_000  # 1 January 2025
@@ -149,3 +149,53 @@ def test_a_lanes_batch_is_full_unless_it_is_its_days_last(
     for partition in {batch.partition for batch in batches}:
         *full, _last = [batch.count for batch in batches if batch.partition == partition]
         assert full == [limit] * len(full)
+
+
+@given(
+    rounds=st.lists(st.lists(st.integers(0, 40), max_size=8), min_size=1, max_size=6),
+    limit=limits,
+)
+def test_no_reading_from_before_a_watermark_follows_it_to_its_partition(
+    rounds: list[list[int]], limit: int
+) -> None:
+    """Devices that take turns, from two hours before midnight on, in rounds that may begin and end
+    within a tick."""
+    start_ms = FIRST_DAY_MS + 22 * HOUR_MS
+    ticks = sorted(tick for times in rounds for tick in times)
+    readings = [
+        Reading(b"d%d" % (n % 5), start_ms + tick * HOUR_MS // 8, 1) for n, tick in enumerate(ticks)
+    ]
+    batcher = Batcher(limit=limit, partitions=three_lanes)
+    batches: list[Batch] = []
+    for times in rounds:
+        taken, readings = readings[: len(times)], readings[len(times) :]
+        next_ms = readings[0].ts_ms if readings else NO_MORE_MS
+        batches += batcher.cut(taken, next_ms=next_ms)
+        newest = {batch.partition: batch.watermark_ms for batch in batches}
+        for partition, watermark_ms in newest.items():
+            reached_ms = min(DAY_MS, max(0, next_ms - partition.day_ms))
+            assert watermark_ms // HOUR_MS == reached_ms // HOUR_MS
+
+    for number, batch in enumerate(batches):
+        for later in batches[number + 1 :]:
+            if later.partition == batch.partition:
+                held = [each.ts_ms - batch.partition.day_ms for each in unpacked(later)]
+                assert min(held, default=DAY_MS) >= batch.watermark_ms
+    assert [batch.sequence for batch in batches] == list(range(1, len(batches) + 1))
+
+
+def test_every_partition_is_sent_the_watermark_when_that_is_asked_for() -> None:
+    batcher = Batcher(limit=10, partitions=undivided)
+    assert len([*batcher.cut(at(FIRST_DAY_MS), next_ms=FIRST_DAY_MS + 1_000)]) == 1
+
+    assert [*batcher.cut([], next_ms=FIRST_DAY_MS + 1_000)] == []
+    (batch,) = batcher.cut([], next_ms=FIRST_DAY_MS + 1_000, to_all=True)
+    assert (batch.count, batch.entries, batch.watermark_ms) == (0, 0, 1_000)
+    assert unpacked(batch) == []
+
+
+def test_a_partition_whose_day_is_done_is_sent_no_more() -> None:
+    batcher = Batcher(limit=10, partitions=undivided)
+    assert len([*batcher.cut(at(FIRST_DAY_MS), next_ms=NO_MORE_MS)]) == 1
+
+    assert [*batcher.cut([], next_ms=NO_MORE_MS, to_all=True)] == []

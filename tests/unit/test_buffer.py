@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hourglass.readings import Reading
+from producer.batch import NO_MORE_MS
 from producer.buffer import Buffer
 
 #: Longer than any test runs: whoever waits so long was not woken.
@@ -94,3 +95,26 @@ def test_what_is_left_at_the_end_can_still_be_taken() -> None:
 
 def test_an_open_buffer_is_never_drained() -> None:
     assert not Buffer[Reading](1).drained
+
+
+def test_what_follows_is_the_first_that_is_here_or_the_next_to_come() -> None:
+    buffer = Buffer[Reading](2)
+    buffer.put([], next_ms=1)
+    assert buffer.next_ms == 1
+
+    buffer.put(readings([1, 2, 3]), next_ms=4)
+    assert buffer.next_ms == 2  # the first was dropped
+    buffer.take(1, 0)
+    assert buffer.next_ms == 3
+    buffer.take(1, 0)
+    assert buffer.next_ms == 4
+
+
+def test_of_a_buffer_that_is_closed_and_empty_nothing_follows() -> None:
+    buffer = Buffer[Reading](2)
+    buffer.put(readings([1]), next_ms=2)
+    buffer.close()
+    assert buffer.next_ms == 1
+
+    buffer.take(1, 0)
+    assert buffer.next_ms == NO_MORE_MS

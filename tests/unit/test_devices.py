@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from hourglass.clock import ClockSpec, Mode
 from hourglass.readings import Reading
+from producer.batch import NO_MORE_MS
 from producer.devices import Devices
 from producer.sensor import Sensors
 
@@ -76,6 +77,7 @@ def test_they_are_finished_when_no_tick_before_until_is_left(
 
     left = [tick for tick in multiples(period_ms, looks[0], until_ms - 1) if tick > max(looks)]
     assert followed.finished == (not left)
+    assert (followed.next_ms == NO_MORE_MS) == followed.finished
 
 
 def test_without_until_they_never_finish() -> None:

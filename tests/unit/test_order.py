@@ -28,11 +28,13 @@ def record(partition: Partition, hour: int, count: int = 3600) -> HourRecord:
 def sealed(
     partition: Partition, hours: int, *, waiting: int = 0, silent: frozenset[int] = frozenset()
 ) -> SealedHours:
-    """The first `hours` hours sealed, the `silent` ones without readings."""
+    """The first `hours` hours sealed, but for the `silent` ones, which have no readings; the next
+    ones wait."""
     return SealedHours(
         partition=partition,
-        records=tuple(record(partition, h, 0 if h in silent else 3600) for h in range(hours)),
-        waiting=waiting,
+        records=tuple(record(partition, hour) for hour in range(hours) if hour not in silent),
+        over=hours + waiting,
+        waiting=frozenset(range(hours, hours + waiting)),
     )
 
 
@@ -43,15 +45,18 @@ def worlds(draw: st.DrawFn) -> list[SealedHours]:
     world: list[SealedHours] = []
     for day in days:
         partition = Keyspace().partition(DAY_1.day_ms + day * DAY_MS)
-        whole = draw(st.booleans())
-        hours = range(HOURS) if whole else sorted(draw(st.sets(st.integers(0, HOURS - 1))))
+        over = draw(st.sampled_from([0, 3, HOURS]))
+        states = [draw(st.sampled_from([None, 0, 1, 3600, "waits"])) for _ in range(over)]
         world.append(
             SealedHours(
                 partition=partition,
                 records=tuple(
-                    record(partition, hour, draw(st.sampled_from([0, 1, 3600]))) for hour in hours
+                    record(partition, hour, state)
+                    for hour, state in enumerate(states)
+                    if isinstance(state, int)
                 ),
-                waiting=draw(st.integers(0, HOURS - len(hours))),
+                over=over,
+                waiting=frozenset(hour for hour, state in enumerate(states) if state == "waits"),
             )
         )
     return world
@@ -64,16 +69,15 @@ after = st.one_of(
 
 
 def first_open_ms(world: list[SealedHours], after_ms: int) -> float:
-    """The start of the first hour after `after_ms` that is not sealed, in a day that holds anything
-    due."""
+    """The start of the first hour after `after_ms` that waits or is not over, in a day that has
+    sealed hours or such that wait."""
     starts = {
         each.partition.hour_start_ms(hour)
         for each in world
         if each.records or each.waiting
-        for hour in range(HOURS)
+        for hour in (*each.waiting, *range(each.over, HOURS))
     }
-    sealed = {each.start_ms for day in world for each in day.records}
-    return min((start for start in starts - sealed if start > after_ms), default=float("inf"))
+    return min((start for start in starts if start > after_ms), default=float("inf"))
 
 
 @given(world=worlds(), after_ms=after)
@@ -118,6 +122,13 @@ def test_an_hour_that_waits_holds_back_the_next_day() -> None:
     assert publishable(world, after_ms=BEFORE_ALL_MS) == list(world[0].records)
 
 
+def test_an_hour_that_waits_holds_back_the_later_ones_of_its_day() -> None:
+    day = replace(sealed(DAY_1, 5), waiting=frozenset({2}))
+    day = replace(day, records=tuple(r for r in day.records if r != record(DAY_1, 2)))
+
+    assert publishable([day], after_ms=BEFORE_ALL_MS) == [record(DAY_1, 0), record(DAY_1, 1)]
+
+
 def test_an_hour_that_waits_behind_the_frontier_holds_back_nothing() -> None:
     world = [sealed(DAY_1, 3, waiting=21), sealed(DAY_2, 5)]
 
@@ -148,26 +159,26 @@ def test_an_hour_without_readings_is_passed_over_and_not_published() -> None:
     assert hours == [DAY_1.hour_start_ms(0), DAY_1.hour_start_ms(2)]
 
 
-def test_a_day_is_complete_with_its_last_hour() -> None:
-    assert sealed(DAY_1, 24).complete
-    assert not sealed(DAY_1, 23, waiting=1).complete
-
-
 LANES = tuple(Keyspace().partition(DAY_1.day_ms, number) for number in range(3))
 
 
 @st.composite
 def days_of_lanes(draw: st.DrawFn) -> list[SealedHours]:
-    """A day whose partitions have sealed different ones of the hours that are due."""
-    due = draw(st.integers(0, HOURS))
+    """A day whose partitions have sealed different ones of the hours that are over."""
+    over = draw(st.integers(0, HOURS))
     members: list[SealedHours] = []
     for partition in (DAY_1, *LANES[: draw(st.integers(0, len(LANES)))]):
-        hours = sorted(draw(st.sets(st.integers(0, due - 1)))) if due else []
+        states = [draw(st.sampled_from([None, 0, 9, "waits"])) for _ in range(over)]
         members.append(
             SealedHours(
                 partition=partition,
-                records=tuple(record(partition, h, draw(st.integers(0, 9))) for h in hours),
-                waiting=due - len(hours),
+                records=tuple(
+                    record(partition, hour, state)
+                    for hour, state in enumerate(states)
+                    if isinstance(state, int)
+                ),
+                over=over,
+                waiting=frozenset(hour for hour, state in enumerate(states) if state == "waits"),
             )
         )
     lanes = tuple(each.partition for each in members[1:])
@@ -186,11 +197,23 @@ def test_a_day_has_sealed_the_hours_that_all_its_partitions_have(
         for start_ms in sealed[0]
         if all(start_ms in member for member in sealed)
     }
-    assert len(day.records) + day.waiting == len(members[0].records) + members[0].waiting
     assert [each.start_ms for each in day.records] == sorted({e.start_ms for e in day.records})
 
 
-@given(hours=st.integers(0, HOURS), waiting=st.integers(0, HOURS))
+@given(members=days_of_lanes())
+def test_an_hour_of_a_day_waits_while_a_partition_of_it_may_get_readings_or_has_to_seal_none(
+    members: list[SealedHours],
+) -> None:
+    day = joined(members)
+
+    for hour in range(day.over):
+        waits = any(hour in member.waiting for member in members)
+        is_counted = any(hour in member.sealed_with_readings for member in members)
+        is_sealed = all(hour in member.sealed for member in members)
+        assert (hour in day.waiting) == (waits or (is_counted and not is_sealed))
+
+
+@given(hours=st.integers(0, 12), waiting=st.integers(0, 12))
 def test_a_plain_partition_alone_is_its_day(hours: int, waiting: int) -> None:
     plain = sealed(DAY_1, hours, waiting=waiting)
 
@@ -207,7 +230,7 @@ def test_a_day_of_which_a_lane_was_not_asked_has_sealed_nothing(
 
     day = joined([replace(plain, lanes=(*plain.lanes, unasked)), *lanes])
 
-    assert (day.records, day.waiting) == ((), len(plain.records) + plain.waiting)
+    assert (day.records, day.waiting) == ((), frozenset(range(plain.over)))
 
 
 def test_a_day_without_its_plain_partition_has_sealed_nothing() -> None:
@@ -235,11 +258,9 @@ def test_an_hour_with_readings_is_unpublished_until_the_frontier_has_passed_it()
 
 
 def test_of_a_day_that_could_not_be_asked_no_hour_beyond_the_frontier_is_published() -> None:
-    unknown = SealedHours(partition=DAY_1, records=(), waiting=24, known=False)
+    unknown = replace(sealed(DAY_1, 0, waiting=24), known=False)
 
     assert unpublished([unknown], after_ms=DAY_1.hour_start_ms(20)) == 3
     assert publishable([unknown, sealed(DAY_2, 2)], after_ms=DAY_1.hour_start_ms(20)) == []
     assert len(publishable([unknown, sealed(DAY_2, 2)], after_ms=DAY_1.hour_start_ms(23))) == 2
-    assert not joined(
-        [sealed(DAY_1, 2), SealedHours(partition=LANES[0], records=(), known=False)]
-    ).known
+    assert not joined([sealed(DAY_1, 2), replace(sealed(LANES[0], 0), known=False)]).known

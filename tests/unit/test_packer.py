@@ -148,3 +148,14 @@ def test_a_tick_of_more_devices_than_fit_is_shared_out() -> None:
     assert [len(fields[-1]) for fields in entries(batch)] == [16, 2]
     names = [name.encode() for name in device_names("pod", 9)]
     assert folded.tallies[0].blocks == blocks_of(names)
+
+
+def test_the_watermark_is_the_time_of_the_tick_that_follows() -> None:
+    packer = Packer("pod", limit=6, partitions=undivided)
+    ticks = evenly(4)
+
+    first, second = packer.cut(ticks, next_ms=FIRST_DAY_MS + HOUR_MS)
+    assert (first.watermark_ms, second.watermark_ms) == (2_000, HOUR_MS)
+
+    (alone,) = packer.cut([], next_ms=FIRST_DAY_MS + DAY_MS)
+    assert (alone.count, alone.watermark_ms, entries(alone)) == (0, DAY_MS, [])

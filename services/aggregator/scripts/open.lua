@@ -65,7 +65,7 @@ local recount = not remade and (records_lost or opened)
 for hour = 0, 23 do
   local h = string.format('%02d:', hour)
   if redis.call('HEXISTS', hours, h .. 'sealed') == 0 then
-    redis.call('HDEL', hours, h .. 'barrier')
+    redis.call('HDEL', hours, h .. 'barrier', h .. 'empty')
     if recount then
       redis.call('HDEL', hours, h .. 'count', h .. 'sum', h .. 'min', h .. 'max', h .. 'devices')
     end

@@ -171,7 +171,12 @@ def _counted(rig: Rig, shards: Shards, load: float) -> Iterator[Figure]:
 def _published(rig: Rig, shards: Shards, load: float) -> Iterator[Figure]:
     devices = max(1, round(load * _HOUR_S / _TICKS_AN_HOUR))
     speed = HOUR_MS / 1000 / _HOUR_S
-    with shards.processes(HOURGLASS_LATENESS_S=str(_LATENESS_S)) as processes:
+    # Where a day lasts seconds, the idle time after its first call must not outlast the lateness.
+    waits = {
+        "HOURGLASS_LATENESS_S": str(_LATENESS_S),
+        "HOURGLASS_PRODUCER_IDLE_S": str(_LATENESS_S),
+    }
+    with shards.processes(**waits) as processes:
         spec = _start(
             shards, processes, speed, "--devices", str(devices),
             "--period-s", str(HOUR_MS / 1000 / _TICKS_AN_HOUR),

@@ -62,6 +62,7 @@ ENVIRONMENT = {
 #: Where an hour passes in a second and a half, the services wait for less than they do in life.
 HASTE = {
     "HOURGLASS_LATENESS_S": "1",
+    "HOURGLASS_PRODUCER_IDLE_S": "5",
     "HOURGLASS_CLAIM_IDLE_MS": str(round(CLAIM_IDLE_S * 1000)),
     "HOURGLASS_SEAL_EVERY_MS": "100",
     "HOURGLASS_LINGER_MS": "20",
