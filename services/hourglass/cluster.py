@@ -219,18 +219,35 @@ class Cluster:
         """`host:port` of every master by the freshest known topology."""
         return sorted(str(node.name) for node in cast(Any, self._client).get_primaries())
 
-    def answers(self, master: str) -> bool:
-        """Whether it does, asked once."""
+    def ask(self, master: str, *command: str) -> Any:
+        """One command to that master, sent once; the reply as redis-py shapes it."""
         client = cast(Any, self._client)
         node = client.get_node(node_name=master)
         if node is None:  # the topology has changed meanwhile
-            return False
+            raise Unreachable(f"the cluster has no node {master} any more")
+        with self._reaching():
+            return client.get_redis_connection(node).execute_command(*command)
+
+    def answers(self, master: str) -> bool:
+        """Whether it does, asked once."""
         try:
-            with self._reaching():
-                client.get_redis_connection(node).time()
+            self.ask(master, "TIME")
         except (Unreachable, Unsuitable):
             return False
         return True
+
+    def config(self, master: str, name: str) -> str | None:
+        """A setting of that master; None where CONFIG is not available.
+
+        A named user does not ask: those of deploy/redis may not read the configuration, which
+        holds passwords, and the server keeps each refusal in its ACL LOG.
+        """
+        if cast(Any, self._client).get_connection_kwargs().get("username"):
+            return None
+        try:
+            return self.ask(master, "CONFIG GET", name).get(name)
+        except (Unsuitable, exceptions.ResponseError):  # managed servers have no CONFIG
+            return None
 
     def keys(self, pattern: str) -> list[bytes]:
         """Every key that matches `pattern`, by SCAN on every master."""

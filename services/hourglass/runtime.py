@@ -26,6 +26,7 @@ from hourglass.cluster import Cluster
 from hourglass.errors import Damaged, HourglassError, Unreachable
 from hourglass.logs import set_up_logging
 from hourglass.probes import Probes
+from hourglass.server_settings import EVICTION_POSSIBLE, Finding, ServerSettingsWatch
 from hourglass.settings import ServiceSettings
 from hourglass.shards import SHARD_INSTRUMENTS, ShardGauges
 from hourglass.traffic import TRAFFIC_INSTRUMENTS, Traffic
@@ -44,11 +45,12 @@ DRAIN_S = 1.5
 #: A worker that gave no sign of life for this long is stuck: far above every time-out it waits for.
 STUCK_S = 60.0
 SHARDS_S = 2.0
+SERVER_SETTINGS_S = 10.0
 #: Who waits longer for Redis at the start says so in the log, too.
 TOLD_AFTER_S = 5.0
 
 #: What every service exports.
-COMMON = (TROUBLE, *SHARD_INSTRUMENTS, *TRAFFIC_INSTRUMENTS, BUILD)
+COMMON = (TROUBLE, *SHARD_INSTRUMENTS, EVICTION_POSSIBLE, *TRAFFIC_INSTRUMENTS, BUILD)
 
 
 class Service:
@@ -72,12 +74,14 @@ class Service:
         show_build(self.registry, kind, settings.pipeline)
         self._traffic = Traffic(self.registry)
         self._shards = ShardGauges(self.registry)
+        self._server_settings = ServerSettingsWatch(self.registry)
         set_up_logging(settings.log_format, settings.log_level, service=kind, name=self.name)
 
     def connect(self) -> Cluster:
         """The cluster of the settings, waited for up to `connect_within_s`.
 
-        Exits if told to stop meanwhile.
+        Exits if told to stop meanwhile. Raises Unsuitable where Redis may evict readings, unless
+        the settings allow it.
         """
         self._heed_signals()
         began, told = time.monotonic(), False
@@ -87,7 +91,15 @@ class Service:
                 cluster = self._settings.connect(self._traffic)
                 self.resources.callback(cluster.close)
                 cluster.clock()  # it answers, and its slots are served
+                self._server_settings.look(
+                    cluster, refuse_eviction=not self._settings.allow_eviction
+                )
                 self.every(SHARDS_S, "shards", partial(self._look_at_shards, cluster))
+                self.every(
+                    SERVER_SETTINGS_S,
+                    "redis-settings",
+                    partial(self._look_at_server_settings, cluster),
+                )
                 return cluster
             except Unreachable as error:
                 self._troubles["start"] = f"starting: {error}"
@@ -101,6 +113,13 @@ class Service:
 
     def _look_at_shards(self, cluster: Cluster) -> None:
         self._shards.look(cluster, lambda: self.beat("shards"))
+
+    def _look_at_server_settings(self, cluster: Cluster) -> None:
+        self._server_settings.look(cluster, lambda: self.beat("redis-settings"))
+
+    def server_findings(self) -> Sequence[Finding]:
+        """The settings of Redis that break a promise, as of the last look."""
+        return self._server_settings.findings
 
     def worker(self, name: str, work: Callable[[], None]) -> threading.Thread:
         """Start `work` in a thread of its own; it returns soon after `stop` is set."""

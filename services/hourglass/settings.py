@@ -133,6 +133,10 @@ class ServiceSettings(RedisSettings):
     connect_within_s: float = option(
         10.0, "How long to wait for Redis at the start before giving up.", unit="s", minimum=0
     )
+    allow_eviction: bool = option(
+        False,
+        "Start even where Redis may evict readings (a maxmemory-policy other than noeviction).",
+    )
     http_host: str = option(
         "0.0.0.0",
         "Address that /livez, /readyz and /metrics listen on.",

@@ -23,16 +23,17 @@ from hourglass.clock import PipelineClock
 from hourglass.cluster import Cluster
 from hourglass.keys import AVERAGES_GROUP, GROUP, HOUR_MS, iso
 from hourglass.readings import MILLI, degrees
+from hourglass.server_settings import findings, read
 from hourglassctl.printable import printable
 from hourglassctl.render import as_data, screen
 from hourglassctl.silence import Silence, silence_line, silent
 from hourglassctl.silence import look as look_for_silence
 
-#: What these tell of is over, or is the devices' own: somebody should look, and the pipeline is
-#: well.
+#: What these tell of is over, is the devices' own, or is a setting of Redis that harms nothing now:
+#: somebody should look, and the pipeline is well.
 NO_FAULT_OF_ITS = frozenset({
-    "devices-silent", "hours-revised", "hours-too-late", "late", "no-readings", "quarantine",
-    "readings-gone",
+    "devices-silent", "eviction-policy", "full-coverage", "hours-revised", "hours-too-late", "late",
+    "no-append-only-file", "no-readings", "quarantine", "readings-gone",
 })  # fmt: skip
 #: The hour in progress is looked at as it was this long ago, so that what is on its way is in.
 SETTLING_MS = 5_000
@@ -98,6 +99,7 @@ def gather(cluster: Cluster, clock: PipelineClock, *, period_s: float) -> Status
                     due_since={
                         hour: instant.deadline(hour + HOUR_MS) for hour in hours_due(overview)
                     },
+                    server_findings=findings(read(cluster)),
                 )
             ),
             *silent(silence),

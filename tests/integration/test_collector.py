@@ -38,6 +38,7 @@ def board(pipeline: Pipeline) -> Board:
         period_s=1.0,
         not_ready=list,
         missing_hours=lambda: 0,
+        server_findings=list,
     )
 
 

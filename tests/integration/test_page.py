@@ -165,7 +165,9 @@ def status(page: str) -> Any:
 
 
 def codes(page: str) -> list[str]:
-    return [trouble["code"] for trouble in status(page)["troubles"]]
+    """Besides what is so of the shared cluster."""
+    found = [trouble["code"] for trouble in status(page)["troubles"]]
+    return [code for code in found if code != "no-append-only-file"]
 
 
 def test_a_lag_that_redis_cannot_tell_is_unknown(page: str, pipeline: Pipeline) -> None:

@@ -71,7 +71,10 @@ def test_what_is_wrong_is_said_and_the_exit_status_with_it(
     assert f"Nobody reads {DAY.stream}" in done.stdout
     assert done.stdout.rstrip().endswith("NOT HEALTHY")
     found = document(redis_url)
-    assert [each["code"] for each in found["troubles"]] == ["nobody-reads"]
+    # The shared cluster may have no append-only file.
+    assert {each["code"] for each in found["troubles"]} - {"no-append-only-file"} == {
+        "nobody-reads"
+    }
 
 
 def test_what_is_over_does_not_make_it_ill(pipeline: Pipeline, redis_url: str) -> None:
@@ -100,7 +103,9 @@ def test_readings_that_redis_lost_are_told_and_are_of_the_past(
 
 
 def codes(pipeline: Pipeline) -> list[str]:
-    return [each.code for each in gather(pipeline.cluster, pipeline.clock, period_s=1).troubles]
+    """Besides what is so of the shared cluster."""
+    status = gather(pipeline.cluster, pipeline.clock, period_s=1)
+    return [each.code for each in status.troubles if each.code != "no-append-only-file"]
 
 
 def test_an_aggregator_that_is_gone_reads_nothing(

@@ -31,6 +31,7 @@ def board() -> Board:
         period_s=1.0,
         not_ready=list,
         missing_hours=lambda: 0,
+        server_findings=list,
     )
 
 

@@ -17,6 +17,7 @@ from averages_consumer.web.snapshot import (
 from averages_consumer.web.troubles import PATIENCE_MS, STUCK_MS, troubles
 from hourglass.clock import Mode
 from hourglass.keys import DAY_MS, HOUR_MS
+from hourglass.server_settings import ServerSettings, findings
 from tests.support.snapshots import (
     DAY,
     NOW_MS,
@@ -37,6 +38,11 @@ WRONG: Mapping[str, dict[str, Any]] = {
     "warehouse-away": {"rows_at_ms": NOW_MS - WAREHOUSE_STALE_MS - 1},
     "not-ready": {"not_ready": ["redis: it does not answer"]},
     "missing-hours": {"missing_hours": 2},
+    "eviction": {
+        "server_findings": findings(
+            [ServerSettings(shard="a:1", policy="volatile-lru", maxmemory=1)],
+        )
+    },
     "hours-overdue": {"due_since": {DAY.hour_start_ms(8): NOW_MS - PATIENCE_MS - 1}},
     "silence": {"survey": survey(records=[record(7), record(8, count=0, sum_milli_f=0)])},
     "hours-revised": {"survey": survey(revised=1)},

@@ -168,6 +168,15 @@ BOARD = Board(
                     queries=[("min by (shard) (hourglass_redis_shard_upHERE)", "{{shard}}")],
                     runbook="HourglassShardDown",
                 ),
+                Panel(
+                    title="Eviction possible",
+                    about="1 for a master that may delete readings when its memory is full.",
+                    queries=[
+                        ("max by (shard) (hourglass_redis_eviction_possibleHERE)", "{{shard}}")
+                    ],
+                    runbook="HourglassEvictionPossible",
+                    critical=1,
+                ),
             ),
         ),
     ),

@@ -24,6 +24,7 @@ from hourglass.clock import Instant, PipelineClock
 from hourglass.errors import Damaged, Unreachable
 from hourglass.feed import News
 from hourglass.keys import AVERAGES_KEPT
+from hourglass.server_settings import Finding
 
 #: The documents by the names they have in the API and on the event stream, most urgent first.
 NAMES = ("averages", "status", "partitions")
@@ -66,17 +67,19 @@ class Board:
         period_s: float,
         not_ready: Callable[[], Sequence[str]],
         missing_hours: Callable[[], int],
+        server_findings: Callable[[], Sequence[Finding]],
     ) -> None:
         """Nothing is known yet.
 
         begun: now; it is what time it is until `clock` has been read for the first time
-        not_ready, missing_hours: asked whenever the documents are made
+        not_ready, missing_hours, server_findings: asked whenever the documents are made
         """
         self._clock = clock
         self._name = name
         self._period_s = period_s
         self._not_ready = not_ready
         self._missing_hours = missing_hours
+        self._server_findings = server_findings
         self._lock = Lock()
         #: The last look at the clock.
         self.instant = begun
@@ -131,6 +134,7 @@ class Board:
                 instant=self._now(),
                 not_ready=self._not_ready(),
                 missing_hours=self._missing_hours(),
+                server_findings=self._server_findings(),
             )
             self.documents = self._encoded(now)
             for listener in self._listeners:

@@ -35,6 +35,7 @@ def serve_page(
         period_s=settings.period_s,
         not_ready=service.ready_troubles,
         missing_hours=lambda: int(service.registry.get_sample_value(MISSING_HOURS.name) or 0),
+        server_findings=service.server_findings,
     )
     viewers = Viewers(board.documents)
     board.listen(viewers.show)

@@ -12,6 +12,7 @@ from hourglass.averages import HourlyAverage, HourRecord, joined_hours
 from hourglass.clock import Instant
 from hourglass.keys import HOUR_MS
 from hourglass.overview import Overview
+from hourglass.server_settings import Finding
 
 #: Redis is asked every second, the warehouse every other one; longer than this without an answer,
 #: and what is shown is no longer how it is.
@@ -56,6 +57,7 @@ class Snapshot:
     unreadable: why what is in Redis cannot be read though it answers, by which look at it
     unreadable_at_ms: when that was last so
     missing_hours: published hours that the stream gave up before the warehouse had them
+    server_findings: the settings of Redis that break a promise
     """
 
     instant: Instant
@@ -70,6 +72,7 @@ class Snapshot:
     unreadable: Mapping[Look, str] = field(default_factory=dict[Look, str])
     unreadable_at_ms: int = 0
     missing_hours: int = 0
+    server_findings: Sequence[Finding] = ()
 
     @property
     def redis_at_ms(self) -> int:

@@ -26,6 +26,10 @@ _ORDER = {"error": 0, "warning": 1, "info": 2}
 
 def troubles(snapshot: Snapshot) -> list[Trouble]:
     found = [*_sources(snapshot), *_of_this_process(snapshot)]
+    found += [
+        Trouble(code=each.code, severity=each.severity, text=f"{each.text}.")
+        for each in snapshot.server_findings
+    ]
     if snapshot.survey is not None:
         overview = snapshot.survey.overview
         found += [*_hours(snapshot, snapshot.survey), *_readings(snapshot.survey)]
