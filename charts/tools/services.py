@@ -429,7 +429,8 @@ AVERAGES_CONSUMER = _service(
         "warehouse": group(
             "Where the averages go: PostgreSQL, or an SQLite file.",
             existingSecret=text(
-                "", "Secret with a postgresql:// URL; empty for an SQLite file in /data."
+                "",
+                "Secret with a postgresql:// URL; empty for an SQLite file in /data, on a claim.",
             ),
             urlKey=text("url", "Key of the URL in it."),
             port=value(5432, "PostgreSQL's port, for the NetworkPolicy.", PORT),
@@ -438,7 +439,7 @@ AVERAGES_CONSUMER = _service(
                 fileName=text("hourglass.db", "Its name.", pattern="^[^/]+$"),
                 persistence=group(
                     "PersistentVolumeClaim for it.",
-                    enabled=flag(False, "Make one; without, the file goes with the pod."),
+                    enabled=flag(True, "Make one; without, the rows are lost with the pod."),
                     existingClaim=text("", "A claim that is there already."),
                     storageClassName=text("", "Storage class; empty for the default one."),
                     size=text("1Gi", "Size."),

@@ -159,8 +159,10 @@ class Sealer:
 
     def _settle(self, sealed: Sequence[SealedHours]) -> None:
         for each in sealed:
-            if self._is_closed(each):
-                self._settled[each.partition] = time.monotonic() + SETTLED_S
+            if self._is_done(each):
+                # Until a later hour is published, one of its empty hours may still get readings.
+                rest_s = SETTLED_S if self._is_closed(each.partition) else 0.0
+                self._settled[each.partition] = time.monotonic() + rest_s
             elif each.known:
                 self._settled.pop(each.partition, None)
 
@@ -186,10 +188,14 @@ class Sealer:
     def _is_published(self, sealed: SealedHours) -> bool:
         return all(each.start_ms <= self._frontier_ms for each in sealed.records if each.count)
 
-    def _is_closed(self, day: SealedHours) -> bool:
+    def _is_done(self, day: SealedHours) -> bool:
+        """Whether all of it is over, and what it has is published."""
+        over = day.over == HOURS and bool(day.records) and not day.waiting
+        return over and self._is_published(day)
+
+    def _is_closed(self, day: Partition) -> bool:
         """Whether all of its hours are behind the frontier: nothing it gets is published now."""
-        passed = day.partition.end_ms - HOUR_MS <= self._frontier_ms
-        return passed and bool(day.records) and not day.waiting
+        return day.end_ms - HOUR_MS <= self._frontier_ms
 
     def _is_settled(self, day: Partition) -> bool:
         return self._settled.get(day, 0.0) > time.monotonic()

@@ -75,6 +75,8 @@ class Consumer:
     metrics: Instruments
     tracer: Tracer
     claim_idle_ms: int
+    #: How often published hours that the warehouse does not have are looked for.
+    gaps_every_s: float = GAPS_EVERY_S
     #: Where what was loaded is printed; None logs it instead.
     out: TextIO | None = field(default_factory=lambda: sys.stdout)
     #: Set once it has reached both the warehouse and the stream.
@@ -221,7 +223,7 @@ class Consumer:
             if self.host.stop.wait(retry_s):
                 return False
             retry_s = min(2 * retry_s, LAST_RETRY_S)
-            self._next_gaps = 0.0  # what was trimmed while it was away is looked for at once
+            self._next_gaps = 0.0  # what it lost or the stream trimmed meanwhile: at once
 
     def _tell(
         self, averages: Mapping[bytes, HourlyAverage], invalid: Mapping[bytes, ValueError]
@@ -254,12 +256,17 @@ class Consumer:
 
     def _look_for_gaps(self) -> None:
         if time.monotonic() >= self._next_gaps:
-            self._next_gaps = time.monotonic() + GAPS_EVERY_S
+            self._next_gaps = time.monotonic() + self.gaps_every_s
             try:
-                for average in self.gaps.check():
-                    self._tell_loaded(average)
+                averages = self.gaps.check()
             except WarehouseAway as error:
-                log.debug("gaps: %s", error)
+                self.metrics.warehouse_failed()
+                self.host.trouble("warehouse", str(error))
+                self._next_gaps = time.monotonic() + LAST_RETRY_S
+                return
+            self.host.well("warehouse")
+            for average in averages:
+                self._tell_loaded(average)
 
     def _refresh_topology(self) -> None:
         try:

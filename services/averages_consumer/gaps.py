@@ -1,5 +1,9 @@
-"""Averages that the stream gave up before the warehouse had them: found, and loaded from their hour
-records while these live."""
+"""Published hours that the warehouse does not have: found, and loaded from the stream or from their
+hour records.
+
+The stream gave them up before they were loaded, or the warehouse lost them after they were
+acknowledged: a file that was removed, a standby without the last commits, a restored backup.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from averages_consumer.hours import hours_of
+from averages_consumer.hours import decoded, hours_of
 from averages_consumer.instruments import Instruments
-from averages_consumer.report import describe_missing, missing_for_good, refilled
+from averages_consumer.report import describe_missing, missing_hours, refilled
 from averages_consumer.warehouse import Warehouse
 from hourglass.averages import HourlyAverage
 from hourglass.cluster import Cluster
@@ -18,6 +22,7 @@ from hourglass.groups import pending_ids
 from hourglass.keys import AVERAGES_GROUP, DAY_MS, RECORDS_KEPT_MS
 from hourglass.partitions import lanes_of
 from hourglass.publication import Result, results
+from hourglass.survey import survey
 
 log = logging.getLogger(__name__)
 
@@ -32,46 +37,67 @@ class Gaps:
     _reported: Sequence[int] = ()
 
     def check(self) -> Sequence[HourlyAverage]:
-        """What was loaded from hour records. Raises Unreachable, Damaged, WarehouseAway."""
-        # In this order: what is published, loaded and trimmed meanwhile is then not taken for lost.
+        """The averages it loaded. Raises Unreachable, Damaged, WarehouseAway."""
+        # In this order: an hour that is published, loaded or trimmed meanwhile is not missing.
         keys = self.cluster.keyspace
         members = self.cluster.call("ZRANGE", keys.published, 0, -1)
         published = results(members, key=keys.published)
-        oldest = self.cluster.call("XRANGE", keys.averages, "-", "+", "COUNT", 1)
+        delivered = self._delivered()
+        waiting = self.cluster.call("XRANGE", keys.averages, b"(" + delivered, "+", "COUNT", 1)
+        on_stream = decoded(self.cluster.call("XRANGE", keys.averages, "-", delivered))
         held = pending_ids(self.cluster, keys.averages, AVERAGES_GROUP)
-        loaded = self.warehouse.hours(from_ms=min(published, default=0))
-        missing = missing_for_good(
-            published,
-            oldest_ms=_hour(oldest[0][0]) if oldest else None,
+        expected = published.keys() | on_stream.keys()
+        missing = missing_hours(
+            expected,
+            waiting_ms=_hour(waiting[0][0]) if waiting else None,
             held={_hour(entry_id) for entry_id in held},
-            loaded=loaded,
+            loaded=self.warehouse.hours(from_ms=min(expected, default=0)),
         )
-        averages = self._refill(missing, published) if missing else []
+        averages = self._refill(missing, on_stream, published) if missing else []
         filled = {average.start_ms for average in averages}
         self._report([hour for hour in missing if hour not in filled])
         return averages
 
+    def _delivered(self) -> bytes:
+        """The id of the last entry that the group was given."""
+        states = survey(self.cluster, [self.cluster.keyspace.averages], AVERAGES_GROUP)
+        return (states[0].last_delivered if states else None) or b"0-0"
+
     def _refill(
-        self, missing: Sequence[int], published: Mapping[int, Result]
+        self,
+        missing: Sequence[int],
+        on_stream: Mapping[int, HourlyAverage],
+        published: Mapping[int, Result],
     ) -> Sequence[HourlyAverage]:
-        days = {self.cluster.keyspace.containing(hour) for hour in missing}
-        partitions = sorted({*days, *lanes_of(self.cluster, days)})
-        averages = refilled(hours_of(self.cluster, partitions), missing, published)
+        from_stream = [on_stream[hour] for hour in missing if hour in on_stream]
+        from_records = self._from_records([h for h in missing if h not in on_stream], published)
+        averages = sorted([*from_stream, *from_records], key=lambda each: each.start_ms)
         self.warehouse.upsert(averages, datetime.now(UTC))
         if averages:
             self.metrics.refilled(len(averages))
             log.warning(
-                "%s; loaded from the hour records instead",
+                "%s; loaded %d from the stream and %d from hour records",
                 describe_missing([average.start_ms for average in averages]),
+                len(from_stream),
+                len(from_records),
             )
         return averages
+
+    def _from_records(
+        self, hours: Sequence[int], published: Mapping[int, Result]
+    ) -> Sequence[HourlyAverage]:
+        if not hours:
+            return []
+        days = {self.cluster.keyspace.containing(hour) for hour in hours}
+        partitions = sorted({*days, *lanes_of(self.cluster, days)})
+        return refilled(hours_of(self.cluster, partitions), hours, published)
 
     def _report(self, missing: Sequence[int]) -> None:
         self.metrics.missing(len(missing))
         if missing and missing != self._reported:
             log.error(
-                "%s, and their hour records, which are kept for %d days after their day, do not "
-                "give what was published",
+                "%s; neither the stream nor their hour records, which are kept for %d days after "
+                "their day, give what was published",
                 describe_missing(missing),
                 RECORDS_KEPT_MS // DAY_MS,
             )

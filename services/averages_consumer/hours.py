@@ -1,13 +1,14 @@
-"""What the hour records of whole days say, whatever lanes those are shared out to."""
+"""The hours that entries of the stream hold, and those that the hour records of whole days hold,
+whatever lanes these are shared out to."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import groupby, starmap
 from typing import Any
 
-from hourglass.averages import HourRecord, joined_hours
+from hourglass.averages import HourlyAverage, HourRecord, joined_hours
 from hourglass.cluster import Cluster
 from hourglass.errors import Damaged
 from hourglass.keys import Partition
@@ -34,3 +35,13 @@ def _decoded(partition: Partition, fields: Any) -> list[HourRecord]:
     if isinstance(fields, Exception):
         raise Damaged(f"{partition.hours} holds no records") from fields
     return decode_hours(partition, fields)
+
+
+def decoded(entries: Iterable[tuple[bytes, Mapping[bytes, bytes]]]) -> dict[int, HourlyAverage]:
+    """The averages among these entries of `temps:averages`, by hour (ms), in order."""
+    found: dict[int, HourlyAverage] = {}
+    for entry_id, fields in entries:
+        with suppress(ValueError):  # the averages consumer reports and counts it
+            average = HourlyAverage.decode(entry_id, fields)
+            found[average.start_ms] = average
+    return found

@@ -32,7 +32,8 @@ RECLAIMED = Instrument(
 REFILLED = Instrument(
     name="hourglass_averages_refilled_total",
     kind="counter",
-    help="Averages loaded from their hour records, because they had been trimmed from the stream.",
+    help="Averages loaded from the stream or from their hour records, because the warehouse lost "
+    "them or never had them.",
     unit="averages",
 )
 WRITE_SECONDS = Instrument(
@@ -57,8 +58,8 @@ REVISED = Instrument(
 MISSING_HOURS = Instrument(
     name="hourglass_warehouse_missing_hours",
     kind="gauge",
-    help="Published hours that were trimmed from the stream before the warehouse had them, and "
-    "that their hour records cannot make good.",
+    help="Published hours that the warehouse does not have, and that neither the stream nor their "
+    "hour records give.",
     unit="hours",
     across="max",
 )

@@ -48,33 +48,33 @@ def refilled(
     ]
 
 
-def missing_for_good(
-    published: Iterable[int],
+def missing_hours(
+    expected: Iterable[int],
     *,
-    oldest_ms: int | None,
+    waiting_ms: int | None,
     held: AbstractSet[int],
     loaded: AbstractSet[int],
 ) -> list[int]:
-    """The hours that were trimmed from the stream before anybody loaded them, in order.
+    """The hours that should be in the warehouse and that no entry will bring, in order.
 
-    Only published hours count: an hour without readings never had an entry. Look at `published`
-    first, then at the others in this order, and an hour on its way is not taken for lost.
+    Only hours that were published are expected: an hour without readings never had an entry. Read
+    the arguments in their order, and an hour on its way does not count as missing.
 
-    oldest_ms: hour of the oldest entry still in the stream; None if the stream is empty
+    waiting_ms: hour of the first entry that the group was not given yet; None if there is none
     held: hours of entries that a consumer holds, whether still in the stream or trimmed
     loaded: hours the warehouse has
     """
     return sorted(
         hour
-        for hour in set(published)
-        if (oldest_ms is None or hour < oldest_ms) and hour not in held and hour not in loaded
+        for hour in set(expected)
+        if (waiting_ms is None or hour < waiting_ms) and hour not in held and hour not in loaded
     )
 
 
 def describe_missing(hours: Sequence[int]) -> str:
     """One line for `hours`, which are in order and not empty."""
-    count = "1 hour was" if len(hours) == 1 else f"{len(hours)} hours were"
-    return f"{count} trimmed from the stream before being loaded: {_spans(hours)}"
+    count = "1 published hour was" if len(hours) == 1 else f"{len(hours)} published hours were"
+    return f"{count} not in the warehouse: {_spans(hours)}"
 
 
 def _spans(hours: Sequence[int]) -> str:

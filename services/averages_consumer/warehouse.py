@@ -9,6 +9,7 @@ No message shows a password.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -31,6 +32,8 @@ from averages_consumer.schema import bring_up_to_date, newest_version, version_o
 from averages_consumer.table import HourRow, hourly_averages, milliseconds, moment, row_of
 from hourglass.averages import HourlyAverage
 from hourglass.errors import HourglassError, Misconfigured
+
+log = logging.getLogger(__name__)
 
 _SQLITE, _POSTGRESQL = "sqlite+pysqlite", "postgresql+psycopg"
 #: The schemes a URL may have.
@@ -91,6 +94,9 @@ class Warehouse:
         self.shown = _shown(sa.make_url(url))
         self._engine = _engine(self._url)
         self._upsert = _upsert(self._url.drivername)
+        self._file = self._url.drivername == _SQLITE and "uri" not in self._url.query
+        #: Which file `create` made or found: device and inode.
+        self._created: tuple[int, int] | None = None
 
     def create(self) -> None:
         """Make the schema, or bring it up to date, however many processes try at once.
@@ -98,11 +104,12 @@ class Warehouse:
         Raises Misconfigured for what a person has to put right, WarehouseAway.
         """
         try:
-            with self._transaction() as connection:
+            with self._connected() as connection:
                 bring_up_to_date(connection)
                 # Whether rows can be written is found out now, not with the first average.
                 nothing = sa.update(hourly_averages).where(sa.false())
                 connection.execute(nothing.values(late=hourly_averages.c.late))
+            self._created = self._on_disk()
         except WarehouseAway as error:
             remedy = _remedy(error.__cause__)
             if remedy:
@@ -112,8 +119,7 @@ class Warehouse:
     def expect(self) -> None:
         """Raises Misconfigured unless the schema is there and as this program needs it,
         WarehouseAway."""
-        is_file = self._url.drivername == _SQLITE and "uri" not in self._url.query
-        if is_file and not Path(str(self._url.database)).exists():  # connecting would make it
+        if self._file and not self._on_disk():  # connecting would make it
             raise Misconfigured(f"there is no warehouse at {self.shown}: {_URL_REMEDY}")
         with self._transaction() as connection:
             found = version_of(connection)
@@ -199,6 +205,34 @@ class Warehouse:
 
     @contextmanager
     def _transaction(self) -> Generator[sa.Connection]:
+        self._follow_the_file()
+        with self._connected() as connection:
+            yield connection
+
+    def _follow_the_file(self) -> None:
+        """An open connection would go on with a file that was removed or replaced, and what it
+        writes would be lost with it."""
+        if not self._created or self._on_disk() == self._created:
+            return
+        self._engine.dispose()
+        try:
+            self.create()
+        except Misconfigured as error:  # to end is for the start alone
+            raise WarehouseAway(str(error)) from error
+        log.warning("the file of the warehouse %s was removed or replaced", self.shown)
+
+    def _on_disk(self) -> tuple[int, int] | None:
+        """Which file the path leads to; None if to none, or if the warehouse is no file."""
+        if not self._file:
+            return None
+        try:
+            found = Path(str(self._url.database)).stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+    @contextmanager
+    def _connected(self) -> Generator[sa.Connection]:
         try:
             with self._engine.begin() as connection:
                 if self._url.drivername == _POSTGRESQL:

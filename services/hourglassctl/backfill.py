@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from averages_consumer.hours import hours_of
+from averages_consumer.hours import decoded, hours_of
 from averages_consumer.report import refilled
 from averages_consumer.warehouse import Warehouse
 from hourglass.averages import HourlyAverage, HourRecord
@@ -52,7 +52,7 @@ def backfill(cluster: Cluster, instant: Instant, warehouse: Warehouse, hours: ra
         ]
 
     known = believed(records, published, held_back)
-    from_stream = lacking(_decoded(entries))
+    from_stream = lacking(decoded(entries).values())
     on_stream = {average.start_ms for average in from_stream}
     from_records = lacking(refilled(records, known.keys() - on_stream, known))
     warehouse.upsert([*from_stream, *from_records], datetime.now(UTC))
@@ -84,13 +84,3 @@ def believed(
         and record.start_ms not in held_back
     }
     return before | dict(published)
-
-
-def _decoded(entries: Iterable[tuple[bytes, Mapping[bytes, bytes]]]) -> list[HourlyAverage]:
-    found: list[HourlyAverage] = []
-    for entry_id, fields in entries:
-        try:
-            found.append(HourlyAverage.decode(entry_id, fields))
-        except ValueError:  # the averages consumer says so, and counts it
-            continue
-    return found

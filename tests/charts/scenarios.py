@@ -60,7 +60,7 @@ _OWN: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             }
         },
         "without a page": {"config": {"web": False}},
-        "with a claim": {"warehouse": {"sqlite": {"persistence": {"enabled": True}}}},
+        "without a claim": {"warehouse": {"sqlite": {"persistence": {"enabled": False}}}},
     },
 }
 _COMMON: Mapping[str, Mapping[str, Any]] = {

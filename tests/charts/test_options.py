@@ -127,9 +127,9 @@ def test_the_warehouse_is_a_secret_url_or_a_file_on_a_volume(helm: Helm) -> None
 
     variable, volumes = warehouse({})
     assert variable["value"] == "sqlite:////data/hourglass.db"
-    assert volumes["data"]["emptyDir"] == {}
-    variable, volumes = warehouse({"sqlite": {"persistence": {"enabled": True}}})
     assert volumes["data"]["persistentVolumeClaim"]["claimName"] == "averages-consumer"
+    variable, volumes = warehouse({"sqlite": {"persistence": {"enabled": False}}})
+    assert volumes["data"]["emptyDir"] == {}
     variable, volumes = warehouse({"existingSecret": "dsn", "urlKey": "dsn"})
     assert variable["valueFrom"]["secretKeyRef"] == {"name": "dsn", "key": "dsn"}
     assert "data" not in volumes

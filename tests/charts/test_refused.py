@@ -96,11 +96,6 @@ WRONG: list[tuple[str, Mapping[str, Any], str]] = [
     ),
     ("averages-consumer", {"ingress": {"hosts": ["h"]}}, "hosts"),
     ("averages-consumer", {"config": {"webPort": 8080}}, "config.webPort"),
-    (
-        "averages-consumer",
-        {"warehouse": {"existingSecret": "s", "sqlite": {"persistence": {"enabled": True}}}},
-        "warehouse.sqlite.persistence.enabled",
-    ),
 ]
 
 

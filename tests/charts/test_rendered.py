@@ -186,15 +186,25 @@ def test_two_autoscalers_never_have_one_name(newest: Helm) -> None:
 
 def test_nothing_is_monitored_or_scaled_unless_asked_for(newest: Helm) -> None:
     for chart in SERVICES:
-        assert kinds(newest.render(chart)) == {
+        assert kinds(newest.render(chart)) - {"PersistentVolumeClaim"} == {
             workload(newest.render(chart))["kind"],
             "ConfigMap", "NetworkPolicy", "Pod", "PodDisruptionBudget", "Service", "ServiceAccount",
         }  # fmt: skip
 
 
+def test_there_is_a_claim_by_default_and_none_for_postgresql(newest: Helm) -> None:
+    def claimed(**warehouse: Any) -> bool:
+        manifests = newest.render("averages-consumer", {"warehouse": warehouse})
+        return "PersistentVolumeClaim" in kinds(manifests)
+
+    assert claimed()
+    assert not claimed(sqlite={"persistence": {"enabled": False}})
+    assert not claimed(existingSecret="dsn")
+
+
 def test_a_claim_is_kept_unless_it_shall_go(newest: Helm) -> None:
     def claim(**persistence: Any) -> dict[str, Any]:
-        values = {"warehouse": {"sqlite": {"persistence": {"enabled": True, **persistence}}}}
+        values = {"warehouse": {"sqlite": {"persistence": persistence}}}
         return one(newest.render("averages-consumer", values), "PersistentVolumeClaim")
 
     assert claim()["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}

@@ -75,8 +75,8 @@ def test_the_rows_are_those_that_the_entries_would_have_given(
     wait_until(lambda: len(rows(url)) == len(entries), message="an hour stays missing")
     assert rows(url) == [HourRow(**row_of(entry, WHENEVER)) for entry in entries]
     said = "".join(running.said(name) for name in NAMES)
-    assert "24 hours were trimmed from the stream before being loaded: 2025-01-01T00:00:00Z" in said
-    assert "loaded from the hour records instead" in said
+    assert "24 published hours were not in the warehouse: 2025-01-01T00:00:00Z" in said
+    assert "loaded 0 from the stream and 24 from hour records" in said
     for name in NAMES:
         running.await_ready(name)
         missing = partial(running.metric, name, "hourglass_warehouse_missing_hours")
@@ -104,7 +104,7 @@ def test_hours_whose_records_are_gone_stay_missing_and_are_named(
 
     wait_until(lambda: running.metric(NAMES[0], "hourglass_warehouse_missing_hours") == 3)
     wait_until(lambda: len(rows(url)) == len(entries) - 3, message="the others are not loaded")
-    assert "2025-01-01T00:00:00Z to 2025-01-01T02:00:00Z, and their hour records" in running.said(
+    assert "2025-01-01T00:00:00Z to 2025-01-01T02:00:00Z; neither the stream" in running.said(
         NAMES[0]
     )
     assert running.metric(NAMES[0], "hourglass_averages_refilled_total") == TRIMMED - 3

@@ -15,6 +15,7 @@ from hourglassctl.status import gather
 from tests.integration.test_refusals import COMMANDS, SERVICES, refusal
 from tests.support.browsing import ask
 from tests.support.cluster import EmbeddedCluster
+from tests.support.keyspace import KEYS
 from tests.support.services import Services, services
 from tests.support.users import PASSWORD, acl_file, denials
 from tests.support.waiting import wait_until
@@ -120,5 +121,5 @@ def on_page(page: str) -> Sequence[str]:
 
 def by_status(url: str, *, username: str = "", password: str = "") -> Sequence[str]:
     """What `hourglass status` names of an empty pipeline."""
-    with closing(connect(url, username=username, password=password)) as cluster:
+    with closing(connect(url, keyspace=KEYS, username=username, password=password)) as cluster:
         return [each.code for each in gather(cluster, PipelineClock(cluster), period_s=1).troubles]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from averages_consumer.report import (
     describe_missing,
     line,
-    missing_for_good,
+    missing_hours,
     refilled,
 )
 from hourglass.averages import HourlyAverage, HourRecord
@@ -65,43 +65,43 @@ def test_a_missing_hour_is_made_good_from_a_record_with_the_published_result() -
         assert refilled([sealed], [NEW_YEAR_MS], {NEW_YEAR_MS: other}) == []
 
 
-def test_hours_before_the_oldest_entry_that_nobody_loaded_are_missing_for_good() -> None:
-    missing = missing_for_good([1, 2, 3, 4, 5], oldest_ms=4, held=set(), loaded={2})
+def test_hours_before_the_first_waiting_entry_that_were_not_loaded_are_missing() -> None:
+    missing = missing_hours([1, 2, 3, 4, 5], waiting_ms=4, held=set(), loaded={2})
 
     assert missing == [1, 3]
 
 
 def test_an_entry_that_a_consumer_holds_is_on_its_way_though_it_was_trimmed() -> None:
-    assert missing_for_good([1, 2, 3], oldest_ms=3, held={1}, loaded=set()) == [2]
+    assert missing_hours([1, 2, 3], waiting_ms=3, held={1}, loaded=set()) == [2]
 
 
 def test_an_hour_without_readings_is_not_missing() -> None:
-    assert missing_for_good([1, 5], oldest_ms=None, held=set(), loaded={1, 5}) == []
+    assert missing_hours([1, 5], waiting_ms=None, held=set(), loaded={1, 5}) == []
 
 
-def test_a_stream_that_was_emptied_holds_nothing_that_could_still_come() -> None:
-    assert missing_for_good([1, 2], oldest_ms=None, held=set(), loaded={1}) == [2]
+def test_a_stream_without_a_waiting_entry_holds_nothing_that_could_still_come() -> None:
+    assert missing_hours([1, 2], waiting_ms=None, held=set(), loaded={1}) == [2]
 
 
-@given(published=hours, oldest=st.none() | st.integers(0, 20), held=hours, loaded=hours)
-def test_each_published_hour_is_loaded_held_in_the_stream_or_missing(
-    published: set[int], oldest: int | None, held: set[int], loaded: set[int]
+@given(published=hours, first=st.none() | st.integers(0, 20), held=hours, loaded=hours)
+def test_each_published_hour_is_loaded_held_waiting_or_missing(
+    published: set[int], first: int | None, held: set[int], loaded: set[int]
 ) -> None:
-    missing = missing_for_good(published, oldest_ms=oldest, held=held, loaded=loaded)
+    missing = missing_hours(published, waiting_ms=first, held=held, loaded=loaded)
 
-    in_stream = {hour for hour in published if oldest is not None and hour >= oldest}
+    waiting = {hour for hour in published if first is not None and hour >= first}
     assert missing == sorted(missing)
-    assert not set(missing) & (held | loaded | in_stream)
-    assert published <= set(missing) | held | loaded | in_stream
+    assert not set(missing) & (held | loaded | waiting)
+    assert published <= set(missing) | held | loaded | waiting
 
 
 def test_neighbouring_hours_are_told_together() -> None:
     missing = [NEW_YEAR_MS + hour * HOUR_MS for hour in (0, 1, 2, 5, 30)]
 
     assert describe_missing(missing) == (
-        "5 hours were trimmed from the stream before being loaded: "
+        "5 published hours were not in the warehouse: "
         "2025-01-01T00:00:00Z to 2025-01-01T02:00:00Z, 2025-01-01T05:00:00Z, 2025-01-02T06:00:00Z"
     )
     assert describe_missing(missing[:1]) == (
-        "1 hour was trimmed from the stream before being loaded: 2025-01-01T00:00:00Z"
+        "1 published hour was not in the warehouse: 2025-01-01T00:00:00Z"
     )

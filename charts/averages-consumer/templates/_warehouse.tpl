@@ -1,11 +1,7 @@
 {{- define "averages-consumer.checks" -}}
 {{- $warehouse := .Values.warehouse -}}
-{{- if not $warehouse.existingSecret -}}
-{{- if gt (int (default 1 .Values.replicaCount)) 1 -}}
+{{- if and (not $warehouse.existingSecret) (gt (int (default 1 .Values.replicaCount)) 1) -}}
 {{- fail "replicaCount is more than 1 and warehouse.existingSecret is empty: an SQLite file has one writer, name a Secret with a PostgreSQL URL" -}}
-{{- end -}}
-{{- else if $warehouse.sqlite.persistence.enabled -}}
-{{- fail "warehouse.existingSecret and warehouse.sqlite.persistence.enabled are both set: the warehouse is PostgreSQL or an SQLite file, not both" -}}
 {{- end -}}
 {{- if and .Values.ingress.enabled (not .Values.config.web) -}}
 {{- fail "ingress.enabled is true and config.web is false: there is no page to lead to, switch one of them" -}}

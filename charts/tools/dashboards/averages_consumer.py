@@ -61,7 +61,7 @@ BOARD = Board(
                 ),
                 Panel(
                     title="Averages an hour",
-                    about="Loaded; of them refilled from hour records; taken over from others.",
+                    about="Loaded; of them found missing and loaded again; taken over from others.",
                     queries=[
                         (f"3600 * {a_second('hourglass_averages_loaded_total')}", "loaded"),
                         (f"3600 * {a_second('hourglass_averages_refilled_total')}", "refilled"),

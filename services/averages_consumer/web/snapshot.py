@@ -56,7 +56,7 @@ class Snapshot:
     not_ready: what keeps this process from doing its job
     unreadable: why what is in Redis cannot be read though it answers, by which look at it
     unreadable_at_ms: when that was last so
-    missing_hours: published hours that the stream gave up before the warehouse had them
+    missing_hours: published hours that the warehouse lacks and nothing can restore
     server_findings: the settings of Redis that break a promise
     """
 

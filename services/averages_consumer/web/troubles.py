@@ -80,8 +80,8 @@ def _of_this_process(snapshot: Snapshot) -> Iterator[Trouble]:
     if snapshot.missing_hours:
         yield _error(
             "missing-hours",
-            f"{_count(snapshot.missing_hours, 'published hour')} left the stream before the "
-            "warehouse had them: the log of the averages consumer names them.",
+            f"{_count(snapshot.missing_hours, 'published hour')} cannot be loaded into the "
+            "warehouse any more: the log of the averages consumer names them.",
         )
 
 
