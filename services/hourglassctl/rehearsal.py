@@ -38,6 +38,8 @@ SPEED = 14_400.0
 #: The services learn within a second that the clock has been set.
 HEAD_START_MS = 2_500
 FRAME_S = 0.15
+#: In which an aggregator gets on with its work.
+_BETWEEN_STOPS_S = 0.01
 #: Real time that the services may take to come up, and the last hour to arrive once it is over.
 PATIENCE_S = 60.0
 #: With --keep the clock goes on like this: an hour a minute.
@@ -146,22 +148,32 @@ class Rehearsal:
             raise RehearsalFailed(f"{name} ended: {said[-1] if said else 'it said nothing'}")
 
     def _kill_an_aggregator(self) -> None:
-        """SIGKILL one in the middle of a batch. It is stopped first, until Redis has handed it
-        something, so that there is something to recover."""
+        """SIGKILL one in the middle of a batch, so that there is something to recover."""
         victim, other = AGGREGATORS
         before = self._reclaimed(other)
-        self.processes.signal(victim, signal.SIGSTOP)
-        give_up = time.monotonic() + 2.0
-        while not (held := self._held_by(victim)) and time.monotonic() < give_up:
-            time.sleep(0.01)
+        held = self._stop_with_entries(victim)
         self.processes.signal(victim, signal.SIGKILL)
         now = iso(self.clock.look().now_ms)
-        self.view.say(f"{now}  {victim} is killed with {held:,} readings in its hands")
+        self.view.say(f"{now}  {victim} is killed with {held:,} readings pending")
         give_up = time.monotonic() + PATIENCE_S
-        self._watch_until(lambda _: self._held_by(victim) == 0 or time.monotonic() > give_up)
-        recovered = self._reclaimed(other) - before
+        self._watch_until(
+            lambda _: self._reclaimed(other) - before >= held or time.monotonic() > give_up
+        )
+        reclaimed = self._reclaimed(other) - before
         now = iso(self.clock.look().now_ms)
-        self.view.say(f"{now}  {other} has recovered {recovered:,} of them")
+        self.view.say(f"{now}  {other} has reclaimed {reclaimed:,} of them")
+
+    def _stop_with_entries(self, aggregator: str) -> int:
+        """SIGSTOP it while it has entries pending, and return how many; 0 if that never happens."""
+        give_up = time.monotonic() + PATIENCE_S
+        while True:
+            self.processes.signal(aggregator, signal.SIGSTOP)
+            # Between the two looks Redis does what it had been sent before.
+            held = min(self._held_by(aggregator), self._held_by(aggregator))
+            if held or time.monotonic() > give_up:
+                return held
+            self.processes.signal(aggregator, signal.SIGCONT)
+            time.sleep(_BETWEEN_STOPS_S)
 
     def _held_by(self, aggregator: str) -> int:
         """Entries that consumers of this process have pending."""
