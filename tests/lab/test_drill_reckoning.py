@@ -137,10 +137,14 @@ SAID = Promise(text="audit says it", may_lose=MayLose.WHAT_AUDIT_NAMES, says="ar
 AT_RISK = Promise(text="the rest is gone", may_lose=MayLose.WHAT_WAS_THERE)
 
 
-def audit(*said: str, gone: int = 0, quarantined: int = 0) -> Audit:
+def audit(
+    *said: str, gone: int = 0, quarantined: int = 0, late: int = 0, too_late: int = 0
+) -> Audit:
     return Audit(
         gone=gone,
         quarantined=quarantined,
+        late_by_hour={0: late} if late else {},
+        too_late=too_late,
         differences=[Difference(hour="", what=what) for what in said],
     )
 
@@ -155,6 +159,10 @@ def audit(*said: str, gone: int = 0, quarantined: int = 0) -> Audit:
         (NOTHING_LOST, DONE, reckoned(), audit(quarantined=1), False),
         (NOTHING_LOST, Happened(text="", bad=1), reckoned(), audit(quarantined=1), True),
         (NOTHING_LOST, Happened(text="", bad=2), reckoned(), audit(quarantined=1), False),
+        (NOTHING_LOST, DONE, reckoned(), audit(late=1), False),
+        (NOTHING_LOST, DONE, reckoned(), audit(too_late=1), False),
+        (NOTHING_LOST, Happened(text="", late=1), reckoned(), audit(late=1), True),
+        (NOTHING_LOST, Happened(text="", late=1), reckoned(), audit(late=2), False),
         (NAMED, DONE, reckoned(lost=5), audit("5 readings are gone", gone=5), True),
         (NAMED, DONE, reckoned(), audit(), True),
         (NAMED, DONE, reckoned(lost=5), audit("4 readings are gone", gone=4), False),
@@ -184,24 +192,25 @@ def test_a_wrong_sum_breaks_every_promise() -> None:
 
 
 KEPT = Outcome(
-    fault="kill-master", happened="killed", again_s=2.34, lost=1234, twice=0, readings=5, rate=9
-)
+    fault="kill-master", happened="killed", again_s=2.34, lost=1234, twice=0, late=7, readings=5,
+    rate=9,
+)  # fmt: skip
 BROKEN = Outcome(
-    fault="scale", happened="a | b", again_s=None, lost=0, twice=0, readings=0, rate=0,
+    fault="scale", happened="a | b", again_s=None, lost=0, twice=0, late=0, readings=0, rate=0,
     broken=("it never came back",),
 )  # fmt: skip
 
 
 def test_rows_say_whether_the_promise_was_kept() -> None:
     assert rows([KEPT, BROKEN]) == [
-        ("kill-master", "killed", "2.3 s", "1,234", "0", "kept"),
-        ("scale", "a | b", "never", "0", "0", "BROKEN: it never came back"),
+        ("kill-master", "killed", "2.3 s", "1,234", "0", "7", "kept"),
+        ("scale", "a | b", "never", "0", "0", "0", "BROKEN: it never came back"),
     ]
 
 
 def test_the_document_gets_the_table_between_its_marks_and_nowhere_else() -> None:
     table = markdown([KEPT, BROKEN], FAULTS)
-    assert "| `kill-master` | killed | 9 | 2.3 s | 1,234 | 0 |" in table
+    assert "| `kill-master` | killed | 9 | 2.3 s | 1,234 | 0 | 7 |" in table
     assert "a \\| b" in table
     assert ": **broken**" in table
     document = "before\n<!-- drill:begin -->\nold\n<!-- drill:end -->\nafter\n"

@@ -42,12 +42,17 @@ NOTHING_LOST = Promise(text="nothing lost")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Happened:
-    """What a fault did; `at_risk` readings were not counted when it destroyed them, and `bad` ones
-    are in quarantine if all is well."""
+    """What a fault did.
+
+    at_risk: readings that were not counted when it destroyed them
+    bad: readings that are in quarantine if all is well
+    late: readings that it made late itself; no outage makes one late
+    """
 
     text: str
     at_risk: int = 0
     bad: int = 0
+    late: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +69,7 @@ class Outcome:
     again_s: float | None
     lost: int
     twice: int
+    late: int
     readings: int
     rate: int
     broken: tuple[str, ...] = ()
@@ -92,6 +98,10 @@ def judge(promise: Promise, happened: Happened, reckoning: Reckoning, audit: Aud
             pass
     if audit.quarantined != happened.bad:
         broken.append(f"{audit.quarantined:,} readings are in quarantine, not {happened.bad:,}")
+    if audit.late != happened.late:
+        broken.append(f"{audit.late:,} readings came late, not {happened.late:,}")
+    if audit.too_late:
+        broken.append(f"{audit.too_late:,} hours came late as a whole")
     said = [f"{each.hour} {each.what}".strip() for each in audit.differences]
     foreseen = [pattern for pattern in (promise.says, promise.may_say) if pattern]
     broken += [
@@ -102,7 +112,7 @@ def judge(promise: Promise, happened: Happened, reckoning: Reckoning, audit: Aud
     return broken
 
 
-COLUMNS = ("fault", "what happened", "averages again", "lost", "twice", "")
+COLUMNS = ("fault", "what happened", "averages again", "lost", "twice", "late", "")
 
 
 def rows(outcomes: Iterable[Outcome]) -> list[Sequence[str]]:
@@ -114,6 +124,7 @@ def rows(outcomes: Iterable[Outcome]) -> list[Sequence[str]]:
             "never" if each.again_s is None else f"{each.again_s:.1f} s",
             f"{each.lost:,}",
             f"{each.twice:,}",
+            f"{each.late:,}",
             "kept" if each.kept else "BROKEN: " + "; ".join(each.broken),
         )
         for each in outcomes
@@ -135,17 +146,21 @@ class Told(Protocol):
     def proof(self) -> str: ...
 
 
+_HEADINGS = ("fault", "what happened", "readings a second", *COLUMNS[2:-1], "promise")
+
+
 def markdown(outcomes: Sequence[Outcome], faults: Mapping[str, Told]) -> str:
     """The table of docs/reliability.md, and under it what each promise rests on."""
     lines = [
-        "| fault | what happened | readings a second | averages again | lost | twice | promise |",
-        "| --- | --- | ---: | ---: | ---: | ---: | --- |",
+        f"| {' | '.join(_HEADINGS)} |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | --- |",
     ]
     for each, cells in zip(outcomes, rows(outcomes), strict=True):
-        fault, happened, again, lost, twice, _ = (cell.replace("|", "\\|") for cell in cells)
+        fault, happened, again, *numbers, _ = (cell.replace("|", "\\|") for cell in cells)
         promise = faults[each.fault].promise.text + ("" if each.kept else ": **broken**")
         lines.append(
-            f"| `{fault}` | {happened} | {each.rate:,} | {again} | {lost} | {twice} | {promise} |"
+            f"| `{fault}` | {happened} | {each.rate:,} | {again} | {' | '.join(numbers)} "
+            f"| {promise} |"
         )
     lines += ["", "| fault | the promise rests on | and is shown by |", "| --- | --- | --- |"]
     for each in outcomes:

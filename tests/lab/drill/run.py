@@ -74,7 +74,7 @@ def drill(faults: Sequence[Fault], settings: DrillSettings, console: Console) ->
 def table(outcomes: Sequence[Outcome]) -> Table:
     shown = Table(box=None, padding=(0, 2, 0, 0))
     for name in COLUMNS:
-        number = name in ("averages again", "lost", "twice")
+        number = name in ("averages again", "lost", "twice", "late")
         shown.add_column(name, justify="right" if number else "left", overflow="fold")
     for cells in rows(outcomes):
         shown.add_row(*cells)
@@ -115,6 +115,7 @@ def perform(
             again_s=again_s,
             lost=0,
             twice=0,
+            late=0,
             readings=0,
             rate=0,
             broken=(str(error),),
@@ -125,6 +126,7 @@ def perform(
         again_s=again_s,
         lost=reckoning.lost,
         twice=reckoning.twice,
+        late=audit.late,
         readings=reckoning.expected,
         rate=round(reckoning.expected / loaded_s),
         broken=tuple(judge(fault.promise, happened, reckoning, audit)),

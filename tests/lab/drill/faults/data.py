@@ -122,6 +122,7 @@ def wrong_times(stage: Stage) -> Happened:
         text=f"{each:,} readings two hours ahead are in quarantine, {each:,} two hours behind "
         f"are recorded as late for {iso(hour)}",
         bad=each,
+        late=each,
     )
 
 
