@@ -48,6 +48,8 @@ BY_CPU = {
     "autoscaling.behavior.scaleDown.stabilizationWindowSeconds": "0",
 }
 MORE = 3
+#: Producers, and entries that take them seconds.
+TOO_MANY, BACKLOG = 3, 100_000
 LAG = 'max(hourglass_aggregate_lag{namespace="NAMESPACE"})'
 
 
@@ -99,12 +101,16 @@ def test_a_lag_that_nobody_knows_is_not_taken_for_none(
     """An entry that is deleted before it was delivered: from then on, Redis cannot tell the lag
     until the group has caught up."""
     assert by_lag
+    # More than all aggregators can count, so that they do not catch up before the autoscaler looks.
+    monitored.scale("producer", TOO_MANY)
+    await_on_cluster(lambda: (lag(monitored, prometheus) or 0) > BACKLOG, "no backlog grows")
     _, today = around_midnight(monitored)
     entry = monitored.redis("XADD", today, "*", "temp_f", "73")
     assert monitored.redis("XDEL", today, entry) == 1
     await_on_cluster(lambda: lag(monitored, prometheus) is None, "the lag stays known")
     await_on_cluster(lambda: gives_up(monitored), "the autoscaler takes no notice")
     assert monitored.replicas("aggregator") >= MORE
+    monitored.scale("producer", 1)
 
 
 def test_when_the_backlog_is_gone_one_aggregator_is_left(
