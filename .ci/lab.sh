@@ -87,7 +87,7 @@ on_the_lab() {
 # What `make test-all` has besides `make test`, in parts, as far as there is time.
 extended() {
   local part left_out=''
-  for part in charts docs integration story system lab web; do
+  for part in charts docs integration protocol story system lab web; do
     if [ "$SECONDS" -ge "$EXTENDED_WITHIN_S" ]; then
       left_out+=" tests/$part"
     else

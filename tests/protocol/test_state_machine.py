@@ -110,7 +110,20 @@ BUGS = {
 }
 
 
-@pytest.mark.parametrize("bug", BUGS.values(), ids=BUGS)
+#: Found only after hundreds of scripts.
+HIDDEN = (
+    "what somebody else has counted is counted again",
+    "an hour is sealed over what is in somebody's hands",
+)
+
+
+@pytest.mark.parametrize(
+    "bug",
+    [
+        pytest.param(bug, id=name, marks=pytest.mark.extended if name in HIDDEN else ())
+        for name, bug in BUGS.items()
+    ],
+)
 def test_a_planted_bug_is_found(
     redis: RedisCluster,
     redis_url: str,
