@@ -19,6 +19,7 @@ _WATCH = """end() {
   kill -KILL 0
 }
 trap 'end "$1"' HUP INT TERM
+echo
 read -r _
 end "$1"
 """
@@ -33,8 +34,13 @@ class Guard:
         self._process = subprocess.Popen(
             ["/bin/sh", "-c", _WATCH, "hourglass-guard", str(self.directory)],
             stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
             process_group=0,
         )
+        # Told to end before its trap is set, it would leave the group behind.
+        if self._process.stdout:
+            with self._process.stdout as ready:
+                ready.readline()
 
     @property
     def group(self) -> int:
