@@ -137,8 +137,14 @@ up: ## install everything on the cluster that kubectl reaches (NAMESPACE, REGIST
 			*) image="$(if $(REGISTRY),--set image.registry=$(REGISTRY)) --set-string image.tag=$(TAG)" ;; \
 		esac; \
 		helm upgrade --install $$chart charts/$$chart --namespace $(NAMESPACE) --wait --timeout 5m \
-			--values deploy/environments/$(ENVIRONMENT)/$$chart.yaml $$image $(HELM_FLAGS); \
+			--values deploy/environments/$(ENVIRONMENT)/$$chart.yaml $$image $(HELM_FLAGS) \
+			|| { $(WAITING_PODS); exit 1; }; \
 	done
+
+# A StatefulSet keeps a pod that never became ready, whatever its template says by now.
+WAITING_PODS = echo "make up: $$chart is not ready. Its containers that wait, and why:" >&2; \
+	kubectl get pods --namespace $(NAMESPACE) --selector app.kubernetes.io/instance=$$chart --output go-template='{{range .items}}{{$$pod := .metadata.name}}{{range .status.conditions}}{{if eq (print .reason) "Unschedulable"}}  {{$$pod}}: {{.message}}{{"\n"}}{{end}}{{end}}{{range .status.containerStatuses}}{{with .state.waiting}}  {{$$pod}}: {{.reason}} {{.message}}{{"\n"}}{{end}}{{end}}{{end}}' >&2; \
+	echo "make up: after a correction delete the pods of a StatefulSet that never became ready, or they stay as they are: kubectl delete pods --namespace $(NAMESPACE) --selector app.kubernetes.io/instance=$$chart" >&2
 
 down: ## remove what `make up` installed, data included (NAMESPACE, ENVIRONMENT, CHARTS)
 	@helm uninstall $(CHARTS) --namespace $(NAMESPACE) --ignore-not-found --wait --timeout 5m
