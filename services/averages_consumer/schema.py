@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import time
 
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy.exc import OperationalError
 
 from hourglass.errors import Misconfigured
 
@@ -18,6 +20,9 @@ log = logging.getLogger(__name__)
 VERSION_TABLE = "hourglass_schema_version"
 #: Any number that no other program takes.
 _LOCK = 0x686F7572
+#: A second in all, as other statements wait for a lock.
+_WRITE_AHEAD_TRIES = 100
+_WRITE_AHEAD_PAUSE_S = 0.01
 
 
 def bring_up_to_date(connection: sa.Connection) -> None:
@@ -28,8 +33,7 @@ def bring_up_to_date(connection: sa.Connection) -> None:
     if connection.dialect.name == "postgresql":
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
     else:
-        # Readers and the writer do not wait for one another; the file remembers it.
-        connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+        _write_ahead(connection)
         connection.exec_driver_sql("BEGIN IMMEDIATE")
     logging.getLogger("alembic").setLevel(logging.WARNING)  # what it did is said below
     config = _config(connection)
@@ -43,6 +47,23 @@ def bring_up_to_date(connection: sa.Connection) -> None:
         )
     command.upgrade(config, "head")
     log.info("the warehouse's schema is version %s now", versions.get_current_head())
+
+
+def _write_ahead(connection: sa.Connection) -> None:
+    """Let readers and the writer of a SQLite file work side by side, which the file remembers.
+
+    The change needs the file for itself for a moment, and alone of all statements it does not
+    wait: it fails while another process reads, or makes the same change.
+    """
+    for left in reversed(range(_WRITE_AHEAD_TRIES)):
+        try:
+            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+            return
+        except OperationalError as error:
+            busy = getattr(error.orig, "sqlite_errorname", "") == "SQLITE_BUSY"
+            if not busy or not left:
+                raise
+        time.sleep(_WRITE_AHEAD_PAUSE_S)
 
 
 def version_of(connection: sa.Connection) -> str | None:

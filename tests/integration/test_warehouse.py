@@ -256,6 +256,25 @@ def test_readers_of_the_file_are_not_kept_waiting_by_a_writer(tmp_path: Path) ->
             assert warehouse.hours() == set()
 
 
+def test_a_file_that_another_program_reads_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "warehouse.db"
+    with closing(sqlite3.connect(file)) as other, Warehouse(f"sqlite:///{file}") as warehouse:
+        other.execute("CREATE TABLE theirs (it)")
+        other.execute("BEGIN")
+        other.execute("SELECT * FROM theirs").fetchone()
+        pauses: list[float] = []
+
+        def end_the_read(pause_s: float) -> None:
+            pauses.append(pause_s)
+            other.rollback()
+
+        monkeypatch.setattr("averages_consumer.schema.time.sleep", end_the_read)
+        warehouse.create()
+    assert len(pauses) == 1
+
+
 def test_the_file_can_be_asked_for_days_with_sqlite_s_own_functions(tmp_path: Path) -> None:
     file = tmp_path / "warehouse.db"
     with Warehouse(f"sqlite:///{file}") as warehouse:
