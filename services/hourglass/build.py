@@ -1,10 +1,10 @@
-"""What runs: version and revision, as a metric that others are joined with."""
+"""What runs: its version, and a metric that others are joined with."""
 
 from __future__ import annotations
 
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
+from importlib import metadata
 
 from prometheus_client import CollectorRegistry
 
@@ -25,17 +25,17 @@ def show_build(registry: CollectorRegistry, service: str, pipeline: str) -> None
     BUILD.gauge(registry).labels(
         service,
         pipeline,
-        _version(),
+        version(),
         os.environ.get("HOURGLASS_REVISION", ""),
         platform.python_version(),
     ).set(1)
 
 
-def _version() -> str:
-    """An image carries the packages without their metadata, and its version in the environment."""
-    if said := os.environ.get("HOURGLASS_VERSION"):
-        return said
+def version() -> str:
+    """HOURGLASS_VERSION, which an image has in place of the package's metadata, or the latter's."""
+    if given := os.environ.get("HOURGLASS_VERSION"):
+        return given
     try:
-        return version("hourglass")
-    except PackageNotFoundError:
+        return metadata.version("hourglass")
+    except metadata.PackageNotFoundError:
         return "unknown"

@@ -16,6 +16,7 @@ from typing import Annotated, Any, TypeVar, cast, get_type_hints
 import typer
 
 from hourglass.address import Tls
+from hourglass.build import version
 from hourglass.cluster import Cluster
 from hourglass.connecting import connect
 from hourglass.errors import HourglassError, Misconfigured
@@ -204,12 +205,33 @@ def application(about: str | None = None, *, commands: bool = False) -> typer.Ty
     )
 
 
+def _print_version(context: typer.Context, given: object) -> None:
+    if given:
+        print(context.info_name, version())
+        raise typer.Exit
+
+
+VersionOption = Annotated[
+    bool,
+    typer.Option(
+        "--version",
+        callback=_print_version,
+        is_eager=True,
+        help="Show the version and exit.",
+    ),
+]
+
+
 def add_command(
     app: typer.Typer, settings: type[Settings], run: Callable[[Settings], None], **command: Any
 ) -> None:
     """Give `app` a command whose options are the fields of `settings`."""
     hints = get_type_hints(settings)
     parameters = [Parameter("context", Parameter.KEYWORD_ONLY, annotation=typer.Context)]
+    if "name" not in command:  # the program's only command: with several, the program has it
+        parameters.append(
+            Parameter("version", Parameter.KEYWORD_ONLY, default=False, annotation=VersionOption)
+        )
     unflagged: dict[str, str] = {}
     for each, info in option_fields(settings):
         if not info.flag:
@@ -241,6 +263,7 @@ def add_command(
         )
 
     def entry(context: typer.Context, **values: Any) -> None:
+        values.pop("version", None)  # its callback did it
         for each, info in option_fields(settings):
             given = values.get(each.name)
             if isinstance(given, float) and not isfinite(given):

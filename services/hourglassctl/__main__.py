@@ -23,7 +23,7 @@ from hourglass.errors import Damaged, Misconfigured, Refused, Unreachable
 from hourglass.keys import iso
 from hourglass.publication import frontier_ms
 from hourglass.readings import MILLI, Rules
-from hourglass.settings import RedisSettings, add_command, invoke, secret
+from hourglass.settings import RedisSettings, VersionOption, add_command, invoke, secret
 from hourglass.settings import application as empty_application
 from hourglass.times import parse_time
 from hourglassctl import quarantine as quarantined_readings
@@ -295,6 +295,11 @@ def redrive_quarantine(settings: RedriveSettings) -> None:
 def application() -> typer.Typer:
     """Every command, with its options."""
     app = empty_application(commands=True)
+
+    @app.callback()
+    def program(*, version: VersionOption = False) -> None:  # pyright: ignore[reportUnusedFunction]
+        """The operator's command."""
+
     clock = empty_application("Show or set the pipeline clock.", commands=True)
     averages = empty_application("The hourly averages.", commands=True)
     quarantine = empty_application("Readings that could not be used.", commands=True)

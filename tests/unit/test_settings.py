@@ -11,6 +11,7 @@ import typer
 
 from aggregator.settings import AggregatorSettings
 from averages_consumer.settings import AveragesConsumerSettings
+from hourglass.build import version
 from hourglass.errors import HourglassError, Misconfigured, Refused, Unreachable, Unsuitable
 from hourglass.settings import (
     LogFormat,
@@ -204,6 +205,11 @@ def test_an_interruption_is_no_traceback(kitchen: Kitchen) -> None:
     status, _, err = kitchen.run()
 
     assert (status, err) == (130, "")
+
+
+def test_the_version_is_printed_and_nothing_is_run(kitchen: Kitchen) -> None:
+    assert kitchen.run("--version") == (0, f"tea {version()}\n", "")
+    assert kitchen.orders == []
 
 
 def test_help_tells_of_each_option_its_variable_unit_and_default(kitchen: Kitchen) -> None:
