@@ -6,8 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+)
 from prometheus_client.core import GaugeMetricFamily
+
+# No dashboard and no rule reads when a counter began, and it is one more series for each.
+disable_created_metrics()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
