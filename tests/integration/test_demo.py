@@ -12,6 +12,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.support.waiting import wait_until
@@ -36,15 +37,9 @@ class Run:
 
 
 def marked_processes(mark: str) -> list[str]:
-    listed = subprocess.run(
-        ["ps", "-eww", "-o", "pid=,command=", "-E"]
-        if sys.platform == "darwin"
-        else ["ps", "-ww", "e", "-A", "-o", "pid=,stat=,command="],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return [line for line in listed.stdout.splitlines() if mark in line]
+    """One that ended meanwhile has no environment, and one of another user shows none."""
+    processes = psutil.process_iter(["pid", "cmdline", "environ"])
+    return [str(each.info) for each in processes if mark in (each.info["environ"] or {}).values()]
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from threading import Thread
 from typing import Any
 from urllib.parse import quote
 
+import psutil
 import pytest
 
 from tests.support.cluster import EmbeddedCluster
@@ -71,8 +72,7 @@ def guarded(tmp_path: Path, redis_binary: Path | None) -> Generator[EmbeddedClus
 
 def said_by(running: Services) -> list[str]:
     """All that can be had from outside of these processes."""
-    listing = ["ps", "-eww", "-o", "args="]
-    texts = [subprocess.run(listing, capture_output=True, text=True, check=True).stdout]
+    texts = [" ".join(each.info["cmdline"] or ()) for each in psutil.process_iter(["cmdline"])]
     for name in SERVICES:
         texts += [running.said(name), running.output(name).read_text()]
         texts += [running.get(name, path)[1] for path in ("/livez", "/readyz", "/metrics", "/")]

@@ -6,6 +6,7 @@ import json
 import socket
 import sqlite3
 from collections.abc import Generator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -58,7 +59,7 @@ def awaited(collector: Collector, link: tuple[str, str]) -> Received:
 
 
 def rows(database: Path) -> list[tuple[str, str]]:
-    with sqlite3.connect(database) as connection:
+    with closing(sqlite3.connect(database)) as connection:
         return connection.execute("SELECT hour, trace_id FROM hourly_averages").fetchall()
 
 
