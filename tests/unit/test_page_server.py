@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncGenerator, Generator
+from contextlib import ExitStack
 from threading import Event, Thread
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -37,6 +38,12 @@ async def endless(_request: Request) -> Response:
     return StreamingResponse(pieces())
 
 
+async def unhurried(request: Request) -> Response:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    return PlainTextResponse("too late")
+
+
 @pytest.fixture
 def stop() -> Event:
     return Event()
@@ -52,7 +59,8 @@ def server(
     monkeypatch: pytest.MonkeyPatch, stop: Event, stopped: list[str]
 ) -> Generator[PageServer]:
     monkeypatch.setattr(module, "PATIENCE_S", 0.3)
-    app = Starlette(routes=[Route("/", hello), Route("/endless", endless)])
+    routes = [("/", hello), ("/endless", endless), ("/unhurried", unhurried)]
+    app = Starlette(routes=[Route(path, answer) for path, answer in routes])
     server = PageServer("127.0.0.1", 0, app, stop, on_stop=lambda: stopped.append("stopped"))
     thread = Thread(target=server.work, daemon=True)
     thread.start()
@@ -116,6 +124,35 @@ def test_a_client_that_takes_what_it_is_sent_is_kept(server: PageServer) -> None
 def test_it_answers_while_others_keep_it_waiting(server: PageServer) -> None:
     with connected(server), connected(server):
         assert ask(server.url).body == b"hello"
+
+
+def test_of_too_many_that_say_nothing_the_oldest_makes_room(
+    server: PageServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PATIENCE_S", 600)
+    monkeypatch.setattr(module, "MOST_CONNECTIONS", 20)
+    with ExitStack() as open_ones:
+        first, second, *_ = [open_ones.enter_context(connected(server)) for _ in range(20)]
+        wait_until(lambda: len(server.server_state.connections) == 20)
+
+        assert ask(server.url).body == b"hello"
+        assert dropped(first)
+        second.sendall(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        assert second.recv(8) == b"HTTP/1.1"
+
+
+def test_where_each_is_being_answered_one_more_is_refused(
+    server: PageServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_CONNECTIONS", 1)
+    with connected(server) as client:
+        client.sendall(b"GET /unhurried HTTP/1.1\r\nHost: h\r\n\r\n")
+        connections = server.server_state.connections
+        wait_until(lambda: any(not cast(Any, each).waits_for_client for each in connections))
+
+        with connected(server) as other:
+            assert dropped(other)
+        wait_until(lambda: len(connections) == 1)
 
 
 def test_it_stops_when_told_to(server: PageServer, stop: Event, stopped: list[str]) -> None:

@@ -7,7 +7,7 @@ import os
 import socket
 from collections.abc import Callable
 from threading import Event
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -15,6 +15,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from hourglass.errors import Misconfigured
 
+#: Of one more, the oldest that waits for its client makes room; where each is being answered, the
+#: new one is refused.
 MOST_CONNECTIONS = 200
 #: A connection that waits for its client for longer than this is dropped: for a request to be
 #: complete, for an answer to be taken, for the end.
@@ -24,8 +26,12 @@ PATIENCE_S = 20.0
 class _Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         super().connection_made(transport)
+        self.opened = self.loop.time()
         if len(self.connections) > MOST_CONNECTIONS:
-            transport.abort()
+            others = cast("set[_Connection]", self.connections) - {self}
+            silent = [each for each in others if each.waits_for_client]
+            oldest = min(silent, key=lambda each: each.opened, default=self)
+            oldest.transport.abort()
 
     @property
     def waits_for_client(self) -> bool:
