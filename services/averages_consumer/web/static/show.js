@@ -81,7 +81,7 @@ export function showStatus(status) {
   showTroubles(status.troubles);
   showOpenHour(status.open_hours);
   put(of("lag"), count(status.lag_readings), status.lag_readings === null ? "figure odd" : "figure");
-  put(of("lag-about"), `readings to be counted, ${entries(status.pending)} in hands`);
+  put(of("lag-about"), `readings to be counted, ${entries(status.pending)} pending`);
   const loading = status.to_load === null ? "unknown" : status.to_load ? `${count(status.to_load)} to load` : "complete";
   put(of("load"), status.warehouse.answers ? loading : "away", status.warehouse.answers ? "figure" : "figure bad");
   const until = status.published_until;
