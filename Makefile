@@ -46,7 +46,7 @@ SOURCE ?=
 REVISION ?= $(shell git rev-parse --verify --quiet HEAD 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-extended test-all test-images e2e check docs charts lock images up down drill alert-drill screenshot bench peers clean
+.PHONY: help setup demo test test-extended test-valkey test-all test-images e2e check docs charts lock images up down drill alert-drill screenshot bench peers clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -80,7 +80,14 @@ test: $(STAMP) ## run the suite for everyone: five minutes on two cores
 test-extended: $(STAMP) ## run what test-all has besides: real time, a browser, Prometheus, TLS, every Helm
 	@$(PYTEST) -m "extended and not images and not kubernetes" $(PART)
 
-test-all: test test-extended ## run every test that needs no container engine
+test-valkey: $(STAMP) ## run the integration tests on Valkey: valkey-server on PATH, else in a container
+	@if command -v valkey-server >/dev/null; then server='--redis valkey'; \
+	elif docker version >/dev/null 2>&1; then server='--redis docker --redis-image hourglass-valkey'; \
+		docker build $(DOCKER_BUILD_FLAGS) --tag hourglass-valkey - <tests/support/valkey.Dockerfile; \
+	else echo 'make test-valkey: not run, there is no valkey-server on PATH and no Docker'; exit 0; fi; \
+	$(PYTEST) -m "not extended and not images and not kubernetes" $$server tests/integration
+
+test-all: test test-extended test-valkey ## run every test that needs no cluster
 
 test-images: $(STAMP) ## build the images and test them, where Docker answers
 	@$(BIN)/python -m pytest -m images tests/images

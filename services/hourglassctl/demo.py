@@ -52,7 +52,7 @@ def demo(days: int, *, lanes: int, keep: bool, console: Console) -> bool:
         ports = {name: port for name, (port, _) in zip(LISTENERS, free, strict=True)}
         console.print(
             f"{days} {'day' if days == 1 else 'days'}, {SPEED:,.0f} times as fast as in life: "
-            f"a Redis {server.version} Cluster of three shards, {len(PRODUCERS)} producers, "
+            f"a {server.version} Cluster of three shards, {len(PRODUCERS)} producers, "
             f"{len(AGGREGATORS)} aggregators, one averages consumer",
             highlight=False,
             soft_wrap=True,

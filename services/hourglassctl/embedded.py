@@ -116,7 +116,7 @@ class EmbeddedCluster:
     ) -> None:
         server = find_server(binary)
         self.binary = server.binary
-        self.version = server.version
+        self.version = f"{server.product} {server.version}"
         self._nodes: list[Node] = []
         self._masters = masters
         self._size = masters * (1 + replicas)

