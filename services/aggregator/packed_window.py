@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,14 +107,20 @@ def _count(
     values = decode(encoding, b"".join([stretch.values for stretch in stretches]))
     lowest = max(-(-rules.min_milli_f // encoding.milli_f), missing(encoding) + 1)
     highest = min(rules.max_milli_f // encoding.milli_f, -missing(encoding) - 1)
-    if values.min() < lowest or values.max() > highest:
+    silent = _silent(encoding, values, rules)
+    if values.min() < lowest or values.max() > highest or silent is not None:
         good = (values >= lowest) & (values <= highest)
+        if silent is not None:
+            good &= ~silent
         sizes = [len(stretch.values) // encoding.width for stretch in stretches]
         starts = [0, *accumulate(sizes)]
         whole = np.logical_and.reduceat(good, starts[:-1])
         for index in np.flatnonzero(~whole).tolist():
             part = slice(starts[index], starts[index + 1])
             present = values[part] != missing(encoding)
+            if silent is not None:
+                _mark(unusable, stretches[index], Reason.NO_READING, present & silent[part])
+                present &= ~silent[part]
             _mark(unusable, stretches[index], Reason.IMPLAUSIBLE, present & ~good[part])
             _see(tally, stretches[index].packed, good[part])
         stretches = [stretches[index] for index in np.flatnonzero(whole).tolist()]
@@ -126,6 +132,21 @@ def _count(
         tally.sum_milli_f += encoding.milli_f * int(values.sum(dtype=np.int64))
         tally.min_milli_f = min(tally.min_milli_f, encoding.milli_f * int(values.min()))
         tally.max_milli_f = max(tally.max_milli_f, encoding.milli_f * int(values.max()))
+
+
+def _silent(
+    encoding: Encoding, values: NDArray[np.integer[Any]], rules: Rules
+) -> NDArray[np.bool_] | None:
+    """Which values are what a sensor gives in place of a reading; None if none is."""
+    codes = [
+        milli_f // encoding.milli_f
+        for milli_f in rules.no_reading_milli_f
+        if milli_f % encoding.milli_f == 0
+    ]
+    if not codes:
+        return None
+    silent = np.isin(values, codes)
+    return silent if silent.any() else None
 
 
 def _see(tally: Tally, packed: Packed, good: NDArray[np.bool_] | None = None) -> None:

@@ -208,6 +208,7 @@ class Reader:
             latest_ms=instant.spec.latest_plausible(
                 instant.real_ms, round(settings.future_tolerance_s * 1000)
             ),
+            no_reading_milli_f=settings.no_reading_milli_f,
         )
 
     def _refresh_topology(self) -> None:

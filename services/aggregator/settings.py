@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hourglass.errors import Misconfigured
+from hourglass.readings import Unusable, milli_f
 from hourglass.settings import ServiceSettings, option
 
 #: So that an hour's sum of thousandths keeps within 18 digits, with a billion readings in it.
@@ -69,6 +71,12 @@ class AggregatorSettings(ServiceSettings):
         minimum=-PLAUSIBLE_F,
         maximum=PLAUSIBLE_F,
     )
+    no_reading_f: str = option(
+        "",
+        "Temperatures that sensors send in place of a reading, with commas between them, such as "
+        "-127,85,999.9: they go to quarantine.",
+        unit="°F",
+    )
     future_tolerance_s: float = option(
         60.0,
         "How far ahead of the clock an event time may be, in real time; "
@@ -76,3 +84,19 @@ class AggregatorSettings(ServiceSettings):
         unit="s",
         minimum=0,
     )
+
+    def __post_init__(self) -> None:
+        """Raises Misconfigured."""
+        ServiceSettings.__post_init__(self)  # super() knows no class with slots
+        _ = self.no_reading_milli_f
+
+    @property
+    def no_reading_milli_f(self) -> frozenset[int]:
+        """`no_reading_f` in thousandths."""
+        values = filter(None, map(str.strip, self.no_reading_f.split(",")))
+        try:
+            return frozenset(milli_f(value.encode()) for value in values)
+        except Unusable:
+            raise Misconfigured(
+                f"--no-reading-f is {self.no_reading_f!r}: give numbers with commas between them"
+            ) from None

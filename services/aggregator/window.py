@@ -6,12 +6,12 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from hourglass.keys import HOUR_MS, Partition
-from hourglass.readings import ARRAY, Entry, Readings, Reject, Rules, decode_all
+from hourglass.readings import ARRAY, TIME_OF_DAY, Entry, Readings, Reject, Rules, decode_all
 
 #: What quarantine keeps of an entry: so many fields, and so many bytes of each name and value.
 MOST_FIELDS = 16
 MOST_BYTES = 1024
-_OF_A_READING = (b"temp_f", b"ts", b"device")
+_OF_A_READING = (b"temp_f", b"ts", TIME_OF_DAY, b"device")
 
 
 @dataclass(slots=True)

@@ -27,6 +27,10 @@ MOST_PACKED = 10_000
 #: The field that makes an entry a packed one.
 ARRAY = b"temps_f"
 
+#: Event time of a producer's own entry, in ms since the partition's start, which is short. Other
+#: writers give `ts`, in ms since the epoch.
+TIME_OF_DAY = b"day_ms"
+
 #: The field of a producer's batch's first entry that says which span sent it.
 TRACEPARENT = b"traceparent"
 
@@ -40,9 +44,13 @@ class Reason(StrEnum):
     NO_TEMPERATURE = "no temp_f"
     NOT_A_NUMBER = "temp_f is not a number"
     NOT_FINITE = "temp_f is not finite"
+    NO_READING = "temp_f is a value that a sensor gives in place of a reading"
     IMPLAUSIBLE = "temp_f is outside the plausible range"
     BAD_TIMESTAMP = "ts is not a time in ms"
     WRONG_DAY = "event time is on another day"
+    TS_IN_S = "ts is in seconds, not in ms"
+    TS_IN_US = "ts is in microseconds, not in ms"
+    TS_IN_NS = "ts is in nanoseconds, not in ms"
     FAR_FUTURE = "event time is too far in the future"
     BAD_DEVICE = "device name is too long"
     BAD_ARRAY = "temps_f and the fields that describe it do not agree"
@@ -178,12 +186,14 @@ class Rules:
     min_milli_f, max_milli_f: the plausible range, both ends included
     overrun_ms: how far past midnight an arrival still counts in the day its stream was named for
     latest_ms: event times after this one are too far in the future; None sets no limit
+    no_reading_milli_f: what sensors give when they have measured nothing
     """
 
     min_milli_f: int = -150 * MILLI
     max_milli_f: int = 250 * MILLI
     overrun_ms: int = 5_000
     latest_ms: int | None = None
+    no_reading_milli_f: frozenset[int] = frozenset()
 
 
 @lru_cache(maxsize=65_536)  # temperatures recur: a look-up costs a tenth of the arithmetic
@@ -287,7 +297,7 @@ def _decode_together(
         if ARRAY in values:
             return None
         milli = [*map(milli_f, values[b"temp_f"])]
-        times_ms = _times_together(partition, entries, values.get(b"ts"))
+        times_ms = _times_together(partition, entries, values.get(b"ts"), values.get(TIME_OF_DAY))
     except (KeyError, ValueError):
         return None
     devices = values.get(b"device", (b"unknown",) * len(entries))
@@ -299,26 +309,30 @@ def _decode_together(
         or latest_ms >= partition.end_ms
         or (rules.latest_ms is not None and latest_ms > rules.latest_ms)
         or max(map(len, devices)) > _LONGEST_DEVICE
+        or not rules.no_reading_milli_f.isdisjoint(milli)
     ):
         return None
     return Readings(devices, times_ms, milli)
 
 
 def _times_together(
-    partition: Partition, entries: Sequence[Entry], stamps: Sequence[bytes] | None
+    partition: Partition,
+    entries: Sequence[Entry],
+    stamps: Sequence[bytes] | None,
+    of_day: Sequence[bytes] | None,
 ) -> list[int]:
-    """Raises ValueError if one of `stamps` is no time."""
-    if stamps is None:
+    """Raises ValueError if one of `stamps`, or else of `of_day`, is no time."""
+    texts = of_day if stamps is None else stamps
+    if texts is None:
         return [int(entry_id.partition(b"-")[0]) for entry_id, _ in entries]
-    if not b"".join(stamps).isdigit():  # int would take a sign, spaces and underscores
+    if not b"".join(texts).isdigit():  # int would take a sign, spaces and underscores
         raise ValueError
-    if max(map(len, stamps)) > _LONGEST_NUMBER:
+    if max(map(len, texts)) > _LONGEST_NUMBER:
         raise ValueError
-    times_ms = [*map(int, stamps)]
-    if max(times_ms) >= DAY_MS:
-        return times_ms
-    day_ms = partition.day_ms
-    return [day_ms + of_day_ms for of_day_ms in times_ms]
+    if stamps is None:
+        day_ms = partition.day_ms
+        return [day_ms + of_day_ms for of_day_ms in map(int, texts)]
+    return [*map(int, texts)]
 
 
 def decode(partition: Partition, entry_id: bytes, fields: Sequence[bytes], rules: Rules) -> Reading:
@@ -329,11 +343,13 @@ def decode(partition: Partition, entry_id: bytes, fields: Sequence[bytes], rules
     if text is None:
         raise Unusable(Reason.NO_TEMPERATURE)
     temperature = milli_f(text)
-    ts_ms = _event_time(partition, entry_id, values.get(b"ts"), rules)
+    ts_ms = _event_time(partition, entry_id, values, rules)
     if not partition.day_ms <= ts_ms < partition.end_ms:
         raise Unusable(Reason.WRONG_DAY)
     if rules.latest_ms is not None and ts_ms > rules.latest_ms:
         raise Unusable(Reason.FAR_FUTURE)
+    if temperature in rules.no_reading_milli_f:
+        raise Unusable(Reason.NO_READING)
     if not rules.min_milli_f <= temperature <= rules.max_milli_f:
         raise Unusable(Reason.IMPLAUSIBLE)
     if len(device) > _LONGEST_DEVICE:
@@ -341,16 +357,37 @@ def decode(partition: Partition, entry_id: bytes, fields: Sequence[bytes], rules
     return Reading(device, ts_ms, temperature)
 
 
-def _event_time(partition: Partition, entry_id: bytes, ts: bytes | None, rules: Rules) -> int:
-    """The `ts` field in ms: since the epoch, or since the partition's start if it is less than a
-    day, which saves five bytes. Without one it is the id's milliseconds, an arrival time: one that
-    fell past midnight by no more than `overrun_ms` counts in the day's last hour, because the
-    writer had named the day before midnight."""
-    if ts is None:
-        ts_ms = int(entry_id.partition(b"-")[0])
-        return partition.end_ms - 1 if 0 <= ts_ms - partition.end_ms <= rules.overrun_ms else ts_ms
-    ts_ms = _integer(ts, Reason.BAD_TIMESTAMP)
-    return ts_ms + partition.day_ms if ts_ms < DAY_MS else ts_ms
+def _event_time(
+    partition: Partition, entry_id: bytes, values: Mapping[bytes, bytes], rules: Rules
+) -> int:
+    """The `ts` field, ms since the epoch, or a producer's TIME_OF_DAY. Without either it is the
+    id's milliseconds, an arrival time: one that fell past midnight by no more than `overrun_ms`
+    counts in the day's last hour, because the writer had named the day before midnight.
+
+    Raises Unusable.
+    """
+    if (ts := values.get(b"ts")) is not None:
+        ts_ms = _integer(ts, Reason.BAD_TIMESTAMP)
+        _refuse_another_unit(ts_ms, partition)
+        return ts_ms
+    if (of_day := values.get(TIME_OF_DAY)) is not None:
+        return partition.day_ms + _integer(of_day, Reason.BAD_TIMESTAMP)
+    ts_ms = int(entry_id.partition(b"-")[0])
+    return partition.end_ms - 1 if 0 <= ts_ms - partition.end_ms <= rules.overrun_ms else ts_ms
+
+
+def _refuse_another_unit(ts: int, partition: Partition) -> None:
+    """A number that is not on this day, and would be in another unit, is in that unit."""
+    if partition.day_ms <= ts < partition.end_ms:
+        return
+    units = (
+        (Reason.TS_IN_S, ts * 1000),
+        (Reason.TS_IN_US, ts // 1000),
+        (Reason.TS_IN_NS, ts // 1_000_000),
+    )
+    for reason, ts_ms in units:
+        if partition.day_ms <= ts_ms < partition.end_ms:
+            raise Unusable(reason)
 
 
 def _integer(text: bytes, otherwise: Reason) -> int:
@@ -394,7 +431,7 @@ def unpack(partition: Partition, entry_id: bytes, fields: Sequence[bytes], rules
     device = named.get(b"device", b"unknown")
     if len(device) > _LONGEST_BASE:
         raise Unusable(Reason.BAD_DEVICE)
-    ts_ms = _event_time(partition, entry_id, named.get(b"ts"), rules)
+    ts_ms = _event_time(partition, entry_id, named, rules)
     numbered = first is not None or devices > 1
     return Packed(device, number if numbered else None, devices, ts_ms, period_ms, encoding, values)
 

@@ -22,7 +22,7 @@ from hourglass.cluster import Cluster
 from hourglass.errors import Damaged, Misconfigured, Refused, Unreachable
 from hourglass.keys import iso
 from hourglass.publication import frontier_ms
-from hourglass.readings import MILLI, Rules
+from hourglass.readings import MILLI, Reason, Rules
 from hourglass.settings import RedisSettings, VersionOption, add_command, invoke, secret
 from hourglass.settings import application as empty_application
 from hourglass.times import parse_time
@@ -288,7 +288,10 @@ def redrive_quarantine(settings: RedriveSettings) -> None:
         )
         for item in list(quarantined_readings.quarantined(cluster, instant)):
             if settings.id in ("", item.original_id.decode()):
-                outcome = quarantined_readings.redrive(cluster, item, rules, instant)
+                if item.reason == Reason.NO_READING and not settings.id:
+                    outcome = f"stays: {item.reason}; --id counts it"
+                else:
+                    outcome = quarantined_readings.redrive(cluster, item, rules, instant)
                 print(f"{item.partition.stream}  {item.original_id.decode()}  {outcome}")
 
 

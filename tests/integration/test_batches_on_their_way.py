@@ -50,7 +50,7 @@ def outcomes(publisher: Publisher) -> list[Outcome]:
 def stored(pipeline: Pipeline) -> list[int]:
     """The event times in the stream, since the day's start, in its order."""
     entries: list[Any] = pipeline.cluster.call("XRANGE", DAY.stream, "-", "+")
-    return [int(fields[b"ts"]) for _, fields in entries]
+    return [int(fields[b"day_ms"]) for _, fields in entries]
 
 
 @contextmanager

@@ -32,6 +32,9 @@ UNUSABLE: list[tuple[dict[str, Any], Reason]] = [
     ({"temp_f": 73, "ts": -1}, Reason.BAD_TIMESTAMP),
     ({"temp_f": 73, "ts": "1" * 1000}, Reason.BAD_TIMESTAMP),
     ({"temp_f": 73, "ts": NOON + 60_001}, Reason.FAR_FUTURE),
+    ({"temp_f": 73, "ts": 0}, Reason.WRONG_DAY),
+    ({"temp_f": 73, "ts": 300_000}, Reason.WRONG_DAY),
+    ({"temp_f": 73, "ts": NOON // 1000}, Reason.TS_IN_S),
     ({"temp_f": 73, "device": "x" * 129}, Reason.BAD_DEVICE),
 ]
 AT_THE_EDGE: list[dict[str, Any]] = [
@@ -100,18 +103,23 @@ def test_audit_is_clean_with_readings_in_quarantine(pipeline: Pipeline) -> None:
 def test_an_aggregator_judges_by_its_options_and_the_pipeline_clock(
     pipeline: Pipeline, redis_url: str
 ) -> None:
-    options = ("--min-temp-f", "10", "--max-temp-f", "20", "--future-tolerance-s", "60")
+    options = ("--min-temp-f", "10", "--max-temp-f", "20", "--no-reading-f", "-127, 12.5")
     with services(redis_url) as running:
         # An hour of tolerance at this speed, of which the test uses up a little.
         pipeline.run_clock(NOON, speed=60.0)
-        for temp_f in (9, 10, 20, 21):
+        for temp_f in (9, 10, 12.5, 20, 21):
             pipeline.produce(reading(NOON, temp_f))
         pipeline.produce(reading(NOON + 30 * 60_000, 15), reading(at(23), 15))
-        running.aggregator("aggregator", *options)
+        running.aggregator("aggregator", "--future-tolerance-s", "60", *options)
 
-        reasons = wait_until(lambda: reasons_of(pipeline, 3), message="three are unusable")
+        reasons = wait_until(lambda: reasons_of(pipeline, 4), message="four are unusable")
 
-    assert reasons == [Reason.IMPLAUSIBLE, Reason.IMPLAUSIBLE, Reason.FAR_FUTURE]
+    assert reasons == [
+        Reason.IMPLAUSIBLE,
+        Reason.NO_READING,
+        Reason.IMPLAUSIBLE,
+        Reason.FAR_FUTURE,
+    ]
     assert pipeline.record(12).count == 3
 
 

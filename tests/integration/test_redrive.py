@@ -9,7 +9,7 @@ import pytest
 
 from hourglass.cluster import Link
 from hourglass.keys import GROUP, Partition
-from hourglass.readings import MILLI, Rules
+from hourglass.readings import MILLI, Reason, Rules
 from hourglass.settings import invoke
 from hourglass.survey import survey
 from hourglassctl import recount
@@ -169,6 +169,18 @@ def test_the_command_lists_and_redrives(
     assert capsys.readouterr().out == ""
     assert run("quarantine", "redrive", "--id", original, *limits) == 0
     assert capsys.readouterr().out == f"{DAY.stream}  {original}  redriven: 1 counted\n"
+
+
+def test_what_a_sensor_gives_in_place_of_a_reading_stays_unless_it_is_named(
+    pipeline: Pipeline, redis_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failed = pipeline.xadd(ts=at(0), temp_f=85).decode()
+    pipeline.count(rules=Rules(no_reading_milli_f=frozenset([85_000])))
+
+    assert run("quarantine", "redrive", "--redis-url", redis_url) == 0
+    assert f"stays: {Reason.NO_READING}; --id counts it" in capsys.readouterr().out
+    assert run("quarantine", "redrive", "--id", failed, "--redis-url", redis_url) == 0
+    assert "redriven: 1 counted" in capsys.readouterr().out
 
 
 def test_what_a_foreign_writer_wrote_does_not_command_the_screen(

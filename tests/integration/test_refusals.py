@@ -157,6 +157,7 @@ def test_a_wrong_option_is_named(program: str, arguments: list[str], named: str)
         (["hourglassctl", "clock", "run", "--from", "noon"], "--from"),
         (["producer", "--period-s", "inf"], "--period-s"),
         (["hourglassctl", "quarantine", "redrive", "--min-temp-f", "nan"], "--min-temp-f"),
+        (["aggregator", "--no-reading-f", "85;-127"], "--no-reading-f"),
         (["hourglassctl", "replay", "--start", "2025-01-01T12:00:00Z"], "--start"),
         (["hourglassctl", "demo", "--days", "0"], "--days"),
         (["hourglassctl", "audit", "--warehouse-url", "nonsense"], "warehouse"),

@@ -207,7 +207,7 @@ def test_where_traces_are_off_entries_carry_none(
         wait_until(lambda: running.metric("producer", taken), 20, "nothing is taken")
         for stream in pipeline.cluster.call("ZRANGE", KEYS.partitions, 0, -1):
             for _, fields in pipeline.cluster.call("XRANGE", stream, "-", "+"):
-                assert fields.keys() == {b"device", b"ts", b"temp_f"}
+                assert fields.keys() == {b"device", b"day_ms", b"temp_f"}
 
 
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])

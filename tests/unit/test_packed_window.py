@@ -67,6 +67,8 @@ def fault_of(one: One, rules: Rules) -> Reason | None:
         return Reason.WRONG_DAY
     if rules.latest_ms is not None and one.ts_ms > rules.latest_ms:
         return Reason.FAR_FUTURE
+    if one.milli_f in rules.no_reading_milli_f:
+        return Reason.NO_READING
     if not rules.min_milli_f <= one.milli_f <= rules.max_milli_f:
         return Reason.IMPLAUSIBLE
     return None
@@ -190,6 +192,7 @@ rules = st.builds(
     min_milli_f=st.sampled_from([-150_000, -149_999, 1, -(1 << 62)]),
     max_milli_f=st.sampled_from([250_000, 249_999, 1 << 62]),
     latest_ms=st.none() | times_ms,
+    no_reading_milli_f=st.sampled_from([frozenset[int](), frozenset([0, 3, 100_000, 250_000])]),
 )
 
 
@@ -254,6 +257,21 @@ def test_a_bad_reading_is_rejected_alone() -> None:
 
     assert folded.rejects == [(b"1-0", Reason.IMPLAUSIBLE, (), 1, b"\x04")]
     assert (folded.tallies[0].count, folded.tallies[0].blocks) == (2, {b"a-0": 0b1001})
+
+
+def test_what_a_sensor_gives_in_place_of_a_reading_is_rejected_alone() -> None:
+    ts = b"%d" % DAY.day_ms
+    array = struct.pack("<4h", 700, 850, -(2**15), 9_999)
+    fields = [b"device", b"a", b"ts", ts, b"encoding", b"i16/10", b"temps_f", array]
+    rules = Rules(no_reading_milli_f=frozenset([85_000, 85_001, -127_000]))
+
+    folded = fold(DAY, [(b"1-0", fields)], rules)
+
+    assert folded.rejects == [
+        (b"1-0", Reason.NO_READING, (), 1, b"\x02"),
+        (b"1-0", Reason.IMPLAUSIBLE, (), 1, b"\x08"),
+    ]
+    assert (folded.tallies[0].count, folded.tallies[0].blocks) == (1, {b"a-0": 0b0001})
 
 
 def test_ticks_too_far_in_the_future_are_rejected_and_those_before_them_count() -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from hourglass.keys import DAY_MS, Keyspace
 from hourglass.readings import (
+    TIME_OF_DAY,
     Entry,
     Reading,
     Readings,
@@ -150,11 +151,42 @@ def test_a_ts_that_is_no_time_in_ms_is_refused(ts: bytes) -> None:
 
 
 @pytest.mark.parametrize("of_day_ms", [0, 1, NOON_MS - DAY.day_ms, DAY_MS - 1])
-def test_a_ts_of_less_than_a_day_counts_from_the_partitions_start(of_day_ms: int) -> None:
-    assert usable(b"temp_f", b"73", b"ts", b"%d" % of_day_ms).ts_ms == DAY.day_ms + of_day_ms
+def test_day_ms_counts_from_the_partitions_start(of_day_ms: int) -> None:
+    fields = (b"temp_f", b"73", TIME_OF_DAY, b"%d" % of_day_ms)
+    assert usable(*fields).ts_ms == DAY.day_ms + of_day_ms
+    assert usable(*fields, b"ts", b"%d" % NOON_MS).ts_ms == NOON_MS
 
 
-@pytest.mark.parametrize("ts_ms", [DAY_MS, DAY.day_ms - 1, DAY.end_ms, DAY.end_ms + 1, 10**30])
+@pytest.mark.parametrize(
+    ("day_ms", "reason"),
+    [(b"%d" % DAY_MS, Reason.WRONG_DAY), (b"-1", Reason.BAD_TIMESTAMP)],
+)
+def test_a_day_ms_that_is_not_within_a_day_is_refused(day_ms: bytes, reason: Reason) -> None:
+    assert reason_of(b"temp_f", b"73", TIME_OF_DAY, day_ms) is reason
+
+
+@pytest.mark.parametrize(
+    ("ts", "reason"),
+    [
+        (NOON_MS // 1000, Reason.TS_IN_S),
+        (NOON_MS * 1000, Reason.TS_IN_US),
+        (NOON_MS * 1_000_000, Reason.TS_IN_NS),
+    ],
+)
+def test_a_ts_in_another_unit_is_refused_and_the_unit_named(ts: int, reason: Reason) -> None:
+    assert reason_of(b"temp_f", b"73", b"ts", b"%d" % ts) is reason
+
+
+def test_what_a_sensor_gives_in_place_of_a_reading_is_refused() -> None:
+    rules = Rules(no_reading_milli_f=frozenset([-127_000, 999_900]))
+    assert reason_of(b"temp_f", b"-127.0", rules=rules) is Reason.NO_READING
+    assert reason_of(b"temp_f", b"999.9", rules=rules) is Reason.NO_READING
+    assert usable(b"temp_f", b"-126.9", rules=rules).milli_f == -126_900
+
+
+@pytest.mark.parametrize(
+    "ts_ms", [0, 300_000, DAY_MS, DAY.day_ms - 1, DAY.end_ms, DAY.end_ms + 1, 10**30]
+)
 def test_a_ts_of_another_day_is_refused_however_near(ts_ms: int) -> None:
     assert reason_of(b"temp_f", b"73", b"ts", b"%d" % ts_ms) is Reason.WRONG_DAY
 
@@ -272,6 +304,7 @@ crowds = st.sampled_from(
     [
         [b"device", b"ts", b"temp_f"],
         [b"ts", b"temp_f"],
+        [b"device", TIME_OF_DAY, b"temp_f"],
         [b"temp_f"],
         [b"temp_f", b"temp_f"],
         [b"device", b"ts"],
@@ -287,6 +320,7 @@ def alike(draw: st.DrawFn) -> list[Entry]:
     values = {
         b"device": st.sampled_from([b"a", b"b", b"d" * 128, b"d" * 129]),
         b"ts": draw(st.sampled_from([stamps, st.just(b"%d" % NOON_MS), st.just(b"5")])),
+        TIME_OF_DAY: stamps,
         b"temp_f": st.one_of(temperatures, st.just(b"73"))
         if draw(st.booleans())
         else st.just(b"7"),
@@ -339,7 +373,7 @@ def test_readings_by_hour_are_the_same_readings(rows: list[tuple[bytes, int, int
 def test_the_first_of_a_batch_may_tell_its_trace_and_counts_like_the_others() -> None:
     said = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     plain = [
-        (b"%d-0" % number, [b"device", b"a", b"ts", b"%d" % number, b"temp_f", b"50"])
+        (b"%d-0" % number, [b"device", b"a", TIME_OF_DAY, b"%d" % number, b"temp_f", b"50"])
         for number in range(1, 5)
     ]
     traced = [(entry_id, [*fields, b"traceparent", said]) for entry_id, fields in plain[:1]]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from aggregator.window import MOST_BYTES, MOST_FIELDS, Fold, fold, kept
 from hourglass.keys import DAY_MS, HOUR_MS, Keyspace
-from hourglass.readings import ARRAY, Reason, Rules
+from hourglass.readings import ARRAY, TIME_OF_DAY, Reason, Rules
 
 DAY = Keyspace().containing(1_735_689_600_000)  # 1 January 2025
 RULES = Rules()
@@ -43,8 +43,8 @@ def usable(draw: st.DrawFn, number: int) -> Sent:
     device = draw(st.sampled_from([b"a", b"b", b"c"]))
     text = str(degrees).encode()
     own_time = draw(st.booleans())
-    stamp = draw(st.sampled_from([ts_ms, offset_ms]))
-    fields = [b"device", device, b"ts", b"%d" % stamp, b"temp_f", text]
+    name, stamp = draw(st.sampled_from([(b"ts", ts_ms), (TIME_OF_DAY, offset_ms)]))
+    fields = [b"device", device, name, b"%d" % stamp, b"temp_f", text]
     return Sent(
         id=b"%d-%d" % (DAY.day_ms if own_time else ts_ms, number),
         fields=fields if own_time else [b"temp_f", text, b"device", device],
@@ -193,7 +193,8 @@ def test_no_entries_fold_into_nothing() -> None:
 
 @given(
     fields=st.dictionaries(
-        st.sampled_from([b"temp_f", b"ts", b"device"]) | st.binary(max_size=2 * MOST_BYTES),
+        st.sampled_from([b"temp_f", b"ts", TIME_OF_DAY, b"device"])
+        | st.binary(max_size=2 * MOST_BYTES),
         st.binary(max_size=2 * MOST_BYTES),
         max_size=2 * MOST_FIELDS,
     ).filter(lambda fields: ARRAY not in fields)
@@ -208,7 +209,7 @@ def test_quarantine_keeps_a_bounded_part_of_an_entry_that_of_a_reading_first(
     assert len(found) <= 2 * MOST_FIELDS
     assert max(map(len, found), default=0) <= MOST_BYTES
     shown = dict(zip(found[::2], found[1::2], strict=True))
-    for name in (b"temp_f", b"ts", b"device"):
+    for name in (b"temp_f", b"ts", TIME_OF_DAY, b"device"):
         assert shown.get(name) == (fields[name][:MOST_BYTES] if name in fields else None)
     if len(fields) <= MOST_FIELDS and max(map(len, flat), default=0) <= MOST_BYTES:
         assert [*found] == flat

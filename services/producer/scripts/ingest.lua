@@ -11,8 +11,8 @@
 -- ARGV     producer, sequence number, the one that must have been taken before it (0 for any),
 --          readings of this partition that the producer was, or will have been, told were taken
 --          before, real time in ms at which the stream expires, the same for hash and set, readings in
---          the batch, the watermark that it moves the producer to, MessagePack of { device, ts, temp_f
---          repeated; packed entries, each its fields and values in turn, the array of temperatures
+--          the batch, the watermark that it moves the producer to, MessagePack of { device, day_ms,
+--          temp_f repeated; packed entries, each its fields and values in turn, the array of temperatures
 --          last }, and the traceparent of whoever sends it, which the first entry carries, if there is
 --          one. A batch without readings has a watermark alone
 -- Reply    readings taken; 0 if this sequence number was taken before; -1 if it would have expired;
@@ -32,7 +32,7 @@ local told, stream_expires, producers_expire = tonumber(ARGV[4]), ARGV[5], ARGV[
 local taken, watermark, batch, trace = tonumber(ARGV[7]), ARGV[8], unpacked(ARGV[9]), ARGV[10]
 need(after < sequence, 'a sequence number must come after another')
 need(tonumber(stream_expires) <= tonumber(producers_expire), 'the hash must outlive the stream')
-need(is_flat(batch[1]) and #batch[1] % 3 == 0, 'the readings must be device, ts, temp_f repeated')
+need(is_flat(batch[1]) and #batch[1] % 3 == 0, 'the readings must be device, day_ms, temp_f repeated')
 local readings, packed = batch[1], batch[2]
 need(type(packed) == 'table', 'the batch must have packed entries, or none')
 local plain = #readings / 3
@@ -63,7 +63,7 @@ if after > tonumber(last) then return -2 end
 
 local first = 1
 if trace and #readings > 0 then
-  redis.call('XADD', stream, '*', 'device', readings[1], 'ts', readings[2], 'temp_f', readings[3],
+  redis.call('XADD', stream, '*', 'device', readings[1], 'day_ms', readings[2], 'temp_f', readings[3],
     'traceparent', trace)
   first = 4
 elseif trace and #packed > 0 then
@@ -71,7 +71,7 @@ elseif trace and #packed > 0 then
   packed[1][#packed[1] + 1] = trace
 end
 for i = first, #readings, 3 do
-  redis.call('XADD', stream, '*', 'device', readings[i], 'ts', readings[i + 1], 'temp_f', readings[i + 2])
+  redis.call('XADD', stream, '*', 'device', readings[i], 'day_ms', readings[i + 1], 'temp_f', readings[i + 2])
 end
 for _, entry in ipairs(packed) do redis.call('XADD', stream, '*', unpack(entry)) end
 redis.call('HSET', producers, producer,

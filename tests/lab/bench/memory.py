@@ -34,7 +34,7 @@ def _absolute(reading: Reading) -> Fields:
 
 
 def _of_the_day(reading: Reading) -> Fields:
-    return ("device", reading.device, "ts", reading.ts_ms - DAY.day_ms, *_short(reading))
+    return ("device", reading.device, "day_ms", reading.ts_ms - DAY.day_ms, *_short(reading))
 
 
 _NODES = {"stream-node-max-entries": 400, "stream-node-max-bytes": 16_384}
@@ -42,7 +42,10 @@ _LAYOUTS = (
     Layout("id and `temp_f` alone", _short),
     Layout("`device`, `temp_f`", _device),
     Layout("`device`, `ts` since the epoch, `temp_f`", _absolute),
-    Layout("`device`, `ts` since the day's start, `temp_f`: what the producer writes", _of_the_day),
+    Layout(
+        "`device`, `day_ms` (since the day's start), `temp_f`: what the producer writes",
+        _of_the_day,
+    ),
     Layout("the same in stream nodes of 400 entries", _of_the_day, _NODES),
 )
 

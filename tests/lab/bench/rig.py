@@ -281,7 +281,7 @@ def xadd_ceiling(port: int, count: int) -> float:
         raise Missing("redis-benchmark is not on PATH: install redis-tools (Debian) or redis")
     answer = subprocess.run(
         [tool, "-p", str(port), "-P", "100", "-c", "4", "-n", str(count), "-q", "XADD",
-         "ceiling", "*", "device", "device-0", "ts", "43200000", "temp_f", "50.3"],
+         "ceiling", "*", "device", "device-0", "day_ms", "43200000", "temp_f", "50.3"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     found = re.search(r"([\d.]+) requests per second", answer.stdout)
