@@ -27,7 +27,10 @@ class Address:
         if not separator or scheme not in ("redis", "rediss"):
             raise Misconfigured(f"the Redis URL has no redis:// or rediss:// scheme: {remedy}")
         credentials, _, hosts = rest.rpartition("@")
+        hosts, _, query = hosts.partition("?")
         hosts, _, path = hosts.partition("/")
+        if query:
+            raise Misconfigured(f"the Redis URL takes no parameters after a ?: {remedy}")
         if path not in ("", "0"):
             raise Misconfigured(f"a Redis Cluster has database 0 only, not {path!r}: {remedy}")
         username, _, password = credentials.partition(":")
@@ -45,7 +48,12 @@ class Address:
     @property
     def shown(self) -> str:
         """The nodes without the credentials."""
-        return ",".join(f"{host}:{port}" for host, port in self.nodes)
+        return ",".join(shown_node(host, port) for host, port in self.nodes)
+
+
+def shown_node(host: str, port: int) -> str:
+    """As a URL has it: an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _host_and_port(text: str) -> tuple[str, int]:

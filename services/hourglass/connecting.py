@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-import redis
 from redis import exceptions
-from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
+from redis.backoff import ExponentialWithJitterBackoff
 from redis.cluster import ClusterNode, RedisCluster
 from redis.connection import Connection, SSLConnection
 from redis.retry import Retry
 
 from hourglass.address import Address, Tls
 from hourglass.cluster import Cluster, reaching
-from hourglass.errors import Misconfigured, Unreachable, Unsuitable
+from hourglass.errors import Misconfigured
 from hourglass.keys import Keyspace
+from hourglass.seed import check_seeds
 from hourglass.traffic import Traffic
-
-OLDEST_REDIS = (7, 0)
 
 #: A routed call is tried this often again before the caller hears of it.
 RETRIES = 2
@@ -61,7 +58,7 @@ def connect(
             "ssl_certfile": files.cert_file,
             "ssl_keyfile": files.key_file,
         }
-    _check_server(address, options)
+    check_seeds(address, {**options, "redis_connect_func": _connected})
 
     def connected(connection: Connection) -> None:
         if traffic:
@@ -99,49 +96,6 @@ def _hear(connection: Connection) -> None:
         connection.read_response()
 
 
-def _check_server(address: Address, options: Mapping[str, Any]) -> None:
-    """Ask the first node that answers whether it can serve; the cluster client's own errors do
-    not tell a server without cluster mode from one that is away."""
-    options = {**options, "retry": Retry(NoBackoff(), 0), "redis_connect_func": _connected}
-    reason = ""
-    for host, port in address.nodes:
-        with redis.Redis(host=host, port=port, **options) as node:
-            try:
-                info = node.info("server")
-                enabled = node.info("cluster").get("cluster_enabled")
-            except (
-                exceptions.AuthenticationError,
-                exceptions.NoPermissionError,
-            ) as error:
-                raise Unsuitable(
-                    f"Redis at {host}:{port} refuses the credentials ({error}): "
-                    "check user name and password in HOURGLASS_REDIS_URL"
-                ) from None
-            except exceptions.ResponseError as error:
-                raise Unsuitable(f"Redis at {host}:{port} answers an error: {error}") from None
-            except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
-                if objection := _objection(error.__context__):
-                    raise Unsuitable(f"Redis at {host}:{port} {objection}") from None
-                reason = str(error)
-                continue
-        version = str(info.get("redis_version", "0"))
-        if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_REDIS:
-            raise Unsuitable(
-                f"Redis at {host}:{port} is {version}: Hourglass needs 7.0 or newer, upgrade it"
-            )
-        if not enabled:
-            raise Unsuitable(
-                f"Redis at {host}:{port} is not in cluster mode: start it with "
-                "cluster-enabled yes (a cluster of one shard will do)"
-            )
-        return
-    raise Unreachable(
-        f"no Redis answers at {address.shown}: check HOURGLASS_REDIS_URL (rediss:// is for TLS) "
-        f"and that it is running{' and accepts the client certificate' if address.tls else ''} "
-        f"({reason})"
-    )
-
-
 def _check_files(tls: Tls, *, used: bool) -> None:
     """Whether they hold what they should: later it would look as if Redis were away.
 
@@ -169,19 +123,3 @@ def _check_files(tls: Tls, *, used: bool) -> None:
             f"{tls.cert_file} and {tls.key_file or 'no key file'} are no certificate and its key "
             f"({error.strerror}): check HOURGLASS_REDIS_CERT_FILE and HOURGLASS_REDIS_KEY_FILE"
         ) from None
-
-
-def _objection(error: BaseException | None) -> str:
-    """Which side of a TLS handshake objects to the other one's certificate, and the remedy; empty
-    if none does. A server that hangs up at once may take its reason with it."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return (
-            f"shows a certificate that is not trusted ({error.verify_message}): renew it, or give "
-            "the authority that signed it in HOURGLASS_REDIS_CA_FILE"
-        )
-    if isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or ""):
-        return (
-            f"does not accept the client certificate ({error.reason}): check "
-            "HOURGLASS_REDIS_CERT_FILE and HOURGLASS_REDIS_KEY_FILE"
-        )
-    return ""

@@ -20,7 +20,7 @@ from typing import NamedTuple
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-from hourglass.errors import Misconfigured
+from hourglass.listening import listen
 
 log = logging.getLogger(__name__)
 
@@ -102,12 +102,9 @@ class Probes:
         self._notes: dict[str, Check] = {"/readyz": notes}
         self._checks = {"/livez": live, "/readyz": ready}
         self._open: dict[StreamWriter, None] = {}
-        try:
-            listener = _listen(host, port)
-        except OSError as error:
-            raise Misconfigured(
-                f"cannot listen on {host}:{port} ({error.strerror}): choose another --http-port"
-            ) from None
+        listener = listen(host, port, port_option="--http-port")
+        # asyncio takes all that the kernel has at once, however little was asked for.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2 * HEAD_BYTES)
         self.port = int(listener.getsockname()[1])
         self._loop = asyncio.new_event_loop()
         self._closed = asyncio.Event()
@@ -184,14 +181,6 @@ class Probes:
             log.exception("%s cannot be answered", request.path)
             return Answer.of(HTTPStatus.INTERNAL_SERVER_ERROR, "see the log")
         return Answer.of(HTTPStatus.NOT_FOUND, "there are /livez, /readyz, /metrics")
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.create_server((host, port), family=family)
-    # asyncio takes all that the kernel has at once, however little was asked for.
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2 * HEAD_BYTES)
-    return listener
 
 
 def _encoder(accept: str) -> tuple[Callable[[CollectorRegistry], bytes], str]:

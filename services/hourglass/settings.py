@@ -139,8 +139,9 @@ class ServiceSettings(RedisSettings):
         "Start even where Redis may evict readings (a maxmemory-policy other than noeviction).",
     )
     http_host: str = option(
-        "0.0.0.0",
-        "Address that /livez, /readyz and /metrics listen on.",
+        "",
+        "Address that /livez, /readyz and /metrics listen on; empty takes every one, IPv4 and "
+        "IPv6.",
     )
     http_port: int = option(
         8080,

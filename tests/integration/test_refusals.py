@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import os
-import socket
 import socketserver
 import subprocess
 import sys
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from threading import Thread
 
 import pytest
 
-from hourglassctl.formation import free_ports
-from hourglassctl.redis_server import find_server
-from tests.support.waiting import wait_until
+from tests.support.plain_redis import plain_redis
 
 COMMANDS = {
     "hourglass-producer": ("producer",),
@@ -47,28 +43,6 @@ def refusal(command: Sequence[str], *, url: str = "redis://127.0.0.1:1") -> tupl
     assert len(lines) == 1, ended.stderr
     assert ended.stdout == ""
     return ended.returncode, lines[0]
-
-
-@contextmanager
-def plain_redis(tmp_path: Path, *options: str) -> Generator[str]:
-    """A server without cluster mode."""
-    port, _ = free_ports(1)[0]
-    server = subprocess.Popen(
-        [str(find_server().binary), "--port", str(port), "--save", "", *options],
-        cwd=tmp_path,
-        stdout=subprocess.DEVNULL,
-    )
-    try:
-        wait_until(lambda: listens(port), message="redis-server does not listen")
-        yield f"127.0.0.1:{port}"
-    finally:
-        server.kill()
-        server.wait()
-
-
-def listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.mark.parametrize("program", COMMANDS)

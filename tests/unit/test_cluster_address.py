@@ -82,6 +82,8 @@ def test_a_cluster_has_database_0(path: str) -> None:
         ("redis://host:-1", "bad host or port"),
         ("redis://[::1", "bad host or port"),
         ("redis://host/1", "database 0 only"),
+        ("redis://host?ssl=true", "no parameters after a ?"),
+        ("redis://host/0?ssl=true", "or rediss:// for TLS"),
     ],
 )
 def test_a_url_that_cannot_be_used_names_cause_and_remedy(url: str, cause: str) -> None:
@@ -118,3 +120,7 @@ def test_the_password_is_never_shown(hosts: str) -> None:
 
 def test_the_nodes_are_shown_as_they_are_written() -> None:
     assert Address.parse("rediss://user:pass@a:7000,b").shown == "a:7000,b:6379"
+
+
+def test_an_ipv6_address_is_shown_in_brackets() -> None:
+    assert Address.parse("redis://[::1]:7000").shown == "[::1]:7000"

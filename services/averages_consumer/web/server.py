@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 from collections.abc import Callable
 from threading import Event
 from typing import Any, cast
@@ -13,7 +11,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from hourglass.errors import Misconfigured
+from hourglass.listening import listen
 
 #: Of one more, the oldest that waits for its client makes room; where each is being answered, the
 #: new one is refused.
@@ -21,6 +19,9 @@ MOST_CONNECTIONS = 200
 #: A connection that waits for its client for longer than this is dropped: for a request to be
 #: complete, for an answer to be taken, for the end.
 PATIENCE_S = 20.0
+
+#: Every address of a machine is reached at its own.
+_REACHED_AT = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "127.0.0.1"}
 
 
 class _Connection(H11Protocol):
@@ -61,15 +62,9 @@ class PageServer(uvicorn.Server):
         self._stop = stop
         self._on_stop = on_stop
         self._waiting: dict[_Connection, float] = {}
-        try:
-            self._socket = socket.create_server((host, port), family=_family(host), backlog=128)
-        except OSError as error:
-            reason = os.strerror(error.errno or 0)  # its own words repeat the address
-            raise Misconfigured(
-                f"cannot listen on {host}:{port} ({reason}): choose another --web-port"
-            ) from None
+        self._socket = listen(host, port, port_option="--web-port")
         port = self._socket.getsockname()[1]
-        reached_at = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)
+        reached_at = _REACHED_AT.get(host, f"[{host}]" if ":" in host else host)
         self.url = f"http://{reached_at}:{port}/"
 
     def work(self) -> None:
@@ -92,7 +87,3 @@ class PageServer(uvicorn.Server):
         for each, since in self._waiting.items():
             if now - since > patience_s:
                 each.transport.abort()
-
-
-def _family(host: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in host else socket.AF_INET

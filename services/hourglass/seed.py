@@ -1,0 +1,158 @@
+"""One look at a node of the cluster before the client library uses it: whether it can serve the
+pipeline, and if not, why, and what to do. The library's own errors say neither."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import redis
+from redis import exceptions
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from hourglass.address import Address, shown_node
+from hourglass.errors import Unreachable, Unsuitable
+
+OLDEST_REDIS = (7, 0)
+SLOTS = 16384
+
+
+def check_seeds(address: Address, options: Mapping[str, Any]) -> None:
+    """Returns when one node of `address` leads to a whole cluster; `options` are the client's.
+
+    Raises Unsuitable where only a change of Redis or of the options helps, Unreachable where it
+    may pass.
+    """
+    once: dict[str, Any] = {**options, "retry": Retry(NoBackoff(), 0)}
+    reason = ""
+    incomplete: Unreachable | None = None
+    for host, port in address.nodes:
+        name = f"Redis at {shown_node(host, port)}"
+        with redis.Redis(host=host, port=port, **once) as node:
+            try:
+                _check(cast(Any, node), host, port, options["socket_connect_timeout"])
+            except (exceptions.AuthenticationError, exceptions.NoPermissionError) as error:
+                raise Unsuitable(
+                    f"{name} refuses the credentials ({error}): "
+                    "check user name and password in HOURGLASS_REDIS_URL"
+                ) from None
+            except exceptions.InvalidResponse:
+                raise _no_redis(host, port) from None
+            except exceptions.ResponseError as error:
+                raise Unsuitable(f"{name} answers an error: {error}") from None
+            except Unreachable as error:
+                incomplete = error
+                continue
+            except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
+                if objection := _objection(error.__context__):
+                    raise Unsuitable(f"{name} {objection}") from None
+                reason = str(error)
+                continue
+        return
+    if incomplete:
+        raise incomplete
+    raise Unreachable(
+        f"no Redis answers at {address.shown}: check HOURGLASS_REDIS_URL (rediss:// is for TLS) "
+        f"and that it is running{' and accepts the client certificate' if address.tls else ''} "
+        f"({reason})"
+    )
+
+
+def _check(node: Any, host: str, port: int, timeout_s: float) -> None:
+    """Raises Unsuitable, Unreachable, RedisError, OSError."""
+    name = f"Redis at {shown_node(host, port)}"
+    info: Mapping[str, Any] = node.info("server")
+    version = str(info.get("redis_version", ""))
+    if not version:
+        raise _no_redis(host, port)
+    if info.get("redis_mode") == "sentinel":
+        raise Unsuitable(f"{name} is a Sentinel: give a node of a Redis Cluster")
+    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_REDIS:
+        raise Unsuitable(f"{name} is {version}: Hourglass needs 7.0 or newer, upgrade it")
+    if not node.info("cluster").get("cluster_enabled"):
+        raise Unsuitable(
+            f"{name} is not in cluster mode: start it with "
+            "cluster-enabled yes (a cluster of one shard will do)"
+        )
+    ranges: Sequence[Any] = node.execute_command("CLUSTER SLOTS")
+    served = sum(int(last) - int(first) + 1 for first, last, *_ in ranges)
+    if served < SLOTS:
+        raise Unreachable(
+            f"{name} is in a cluster that serves {served} of {SLOTS} slots: "
+            f"{_remedy(shown_node(host, port), served)}"
+        )
+    masters = {(_announced(name, master[0]) or host, int(master[1])) for _, _, master, *_ in ranges}
+    _reach_one(name, sorted(masters - {(host, port)}), len(masters), timeout_s)
+
+
+def _remedy(node: str, served: int) -> str:
+    if served:
+        return f"give the others to its masters with redis-cli --cluster fix {node}"
+    return (
+        f"form one with redis-cli --cluster create {node} and its other masters, or, of this node "
+        f"alone, with CLUSTER ADDSLOTSRANGE 0 {SLOTS - 1}"
+    )
+
+
+def _announced(name: str, host: bytes | None) -> str:
+    """The master's host as CLUSTER SLOTS gives it; empty for the host that was asked."""
+    if host is None:
+        raise Unsuitable(
+            f"{name} announces its cluster without addresses: set "
+            "cluster-preferred-endpoint-type ip (or hostname) on each node"
+        )
+    if host == b"?":
+        raise Unsuitable(
+            f"{name} announces a node whose host name is unknown: set cluster-announce-hostname "
+            "on each node, or cluster-preferred-endpoint-type ip"
+        )
+    return host.decode()
+
+
+def _reach_one(
+    name: str, others: Sequence[tuple[str, int]], masters: int, timeout_s: float
+) -> None:
+    """That the announced masters can be reached: one is enough, the others may be down for now.
+    Raises Unreachable."""
+    if len(others) < masters:  # the node that was asked is one of them
+        return
+    reason = ""
+    for other in others:
+        try:
+            socket.create_connection(other, timeout=timeout_s).close()
+        except OSError as error:
+            reason = error.strerror or str(error)
+        else:
+            return
+    shown = ", ".join(shown_node(*other) for other in others)
+    raise Unreachable(
+        f"{name} answers, and announces its cluster at {shown}, where nothing can be reached from "
+        f"here ({reason}): check the network, and cluster-announce-ip, cluster-announce-hostname "
+        "and cluster-announce-port of each node"
+    )
+
+
+def _no_redis(host: str, port: int) -> Unsuitable:
+    return Unsuitable(
+        f"what answers at {shown_node(host, port)} is not Redis: check host and port in "
+        "HOURGLASS_REDIS_URL"
+    )
+
+
+def _objection(error: BaseException | None) -> str:
+    """Which side of a TLS handshake objects to the other one's certificate, and the remedy; empty
+    if none does. A server that hangs up at once may take its reason with it."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return (
+            f"shows a certificate that is not trusted ({error.verify_message}): renew it, or give "
+            "the authority that signed it in HOURGLASS_REDIS_CA_FILE"
+        )
+    if isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or ""):
+        return (
+            f"does not accept the client certificate ({error.reason}): check "
+            "HOURGLASS_REDIS_CERT_FILE and HOURGLASS_REDIS_KEY_FILE"
+        )
+    return ""
