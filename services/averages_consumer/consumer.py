@@ -24,7 +24,7 @@ from averages_consumer.gaps import Gaps
 from averages_consumer.instruments import Instruments
 from averages_consumer.report import line
 from averages_consumer.table import trace_id_of
-from averages_consumer.warehouse import Warehouse, WarehouseAway
+from averages_consumer.warehouse import LoginRefused, Warehouse, WarehouseAway
 from hourglass.averages import HourlyAverage
 from hourglass.cluster import Cluster, Link
 from hourglass.errors import Damaged, Unreachable, Unsuitable
@@ -92,7 +92,7 @@ class Consumer:
         return self.cluster.keyspace.averages
 
     def work(self) -> None:
-        """Load what comes until told to stop. Raises Misconfigured, Unsuitable."""
+        """Load what comes until told to stop. Raises Misconfigured, Unsuitable, LoginRefused."""
         self._persist(self.warehouse.create)
         while not self.host.stop.is_set():
             self.host.beat("averages")
@@ -208,12 +208,15 @@ class Consumer:
         self.metrics.wrote(time.perf_counter() - started, exemplar())
 
     def _persist(self, write: Callable[[], None]) -> bool:
-        """Try until the warehouse has done it, or until told to stop."""
+        """Try until the warehouse has done it, or until told to stop. Raises LoginRefused: waiting
+        gives this process no other password, and a restart may."""
         retry_s = FIRST_RETRY_S
         while True:
             self.host.beat("averages")
             try:
                 write()
+            except LoginRefused:
+                raise
             except WarehouseAway as error:
                 self.metrics.warehouse_failed()
                 self.host.trouble("warehouse", str(error))
@@ -259,6 +262,8 @@ class Consumer:
             self._next_gaps = time.monotonic() + self.gaps_every_s
             try:
                 averages = self.gaps.check()
+            except LoginRefused:
+                raise
             except WarehouseAway as error:
                 self.metrics.warehouse_failed()
                 self.host.trouble("warehouse", str(error))

@@ -1,8 +1,10 @@
 """The warehouse: table `hourly_averages`, one row per hour, in SQLite or PostgreSQL.
 
     HourglassError
-    ├── Misconfigured    no URL of a warehouse, driver not installed, file not usable
-    └── WarehouseAway    it does not answer now: try again
+    ├── Misconfigured             no URL of a warehouse, driver not installed, cannot be used
+    └── WarehouseAway             it does not answer now: try again
+        └── WarehouseUnusable     it answers, and a person has to put something right
+            └── LoginRefused      which another process may have put right: end
 
 No message shows a password.
 """
@@ -10,7 +12,8 @@ No message shows a password.
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
@@ -73,12 +76,54 @@ _LIMIT = sa.text(
 )
 #: Of the options that a URL may have for libpq.
 _SECRET_OPTIONS = ("password", "sslpassword", "oauth_client_secret")
+#: Of a URL for SQLite; with `uri` they are SQLite's own.
+_SQLITE_OPTIONS = {
+    "timeout", "detect_types", "isolation_level", "check_same_thread", "cached_statements",
+}  # fmt: skip
 #: SQLite's answers that a person has to put right.
 _UNUSABLE_FILE = ("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_NOTADB", "SQLITE_PERM")
+_WHERE = "HOURGLASS_WAREHOUSE_URL or its file"
+#: PostgreSQL's answers that a person has to put right, by their code.
+_UNUSABLE_ROLE = {
+    "42501": "GRANT CREATE ON SCHEMA public to the role, or let its owner run an averages consumer "
+    "first and GRANT SELECT, INSERT, UPDATE ON hourly_averages, SELECT ON hourglass_schema_version",
+    "3F000": "give the role a schema in its search_path, and GRANT CREATE on it",
+    "25006": f"give the primary server in {_WHERE}, and a role that may write "
+    "(default_transaction_read_only off)",
+}
 
 
 class WarehouseAway(HourglassError):
     """The warehouse does not answer at the moment; nothing was changed, try again."""
+
+
+class WarehouseUnusable(WarehouseAway):
+    """It answers, and refuses what waiting alone does not change; the message has the remedy."""
+
+    exit_code = 2
+
+
+class LoginRefused(WarehouseUnusable):
+    """This process's user and password do not let it in, and it will have no others."""
+
+
+#: Those to the login have no code that the driver passes on; with what they mean and what to do.
+_UNUSABLE_LOGIN: Sequence[tuple[str, type[WarehouseAway], str]] = (
+    (
+        (
+            r"password authentication failed|no password supplied|no pg_hba\.conf entry"
+            r"|is not permitted to log in|role \".*\" does not exist|permission denied for database"
+        ),
+        LoginRefused,
+        f"check user and password in {_WHERE}, and that the user may log in there",
+    ),
+    (
+        r"database \".*\" does not exist",
+        WarehouseUnusable,
+        f"create the database, or give another one in {_WHERE}",
+    ),
+    (r"connection is bad: invalid ", WarehouseUnusable, _URL_REMEDY),
+)
 
 
 class Warehouse:
@@ -110,11 +155,8 @@ class Warehouse:
                 nothing = sa.update(hourly_averages).where(sa.false())
                 connection.execute(nothing.values(late=hourly_averages.c.late))
             self._created = self._on_disk()
-        except WarehouseAway as error:
-            remedy = _remedy(error.__cause__)
-            if remedy:
-                raise Misconfigured(f"{error}: {remedy}") from error
-            raise
+        except WarehouseUnusable as error:
+            raise Misconfigured(str(error)) from error
 
     def expect(self) -> None:
         """Raises Misconfigured unless the schema is there and as this program needs it,
@@ -240,9 +282,13 @@ class Warehouse:
                     connection.execute(_LIMIT, self._limits)
                 yield connection
         except SQLAlchemyError as error:
-            raise WarehouseAway(
-                f"the warehouse {self.shown} does not answer: {_reason(error, self._url)}"
-            ) from error
+            reason = _reason(error, self._url)
+            kind, remedy = _remedy(error)
+            if kind is WarehouseAway:
+                raise WarehouseAway(
+                    f"the warehouse {self.shown} does not answer: {reason}"
+                ) from error
+            raise kind(f"the warehouse {self.shown} cannot be used: {reason}: {remedy}") from error
 
 
 def _parse(url: str) -> sa.URL:
@@ -250,12 +296,23 @@ def _parse(url: str) -> sa.URL:
         parsed = sa.make_url(url)
     except (ArgumentError, ValueError):
         raise Misconfigured(f"the warehouse's URL cannot be read: {_URL_REMEDY}") from None
+    if "@" in url and parsed.get_backend_name() != "sqlite" and not _is_escaped(url, parsed):
+        raise Misconfigured(
+            "the warehouse's URL has an @ too many: escape the password (%40 is @, %2F is /, "
+            f"%23 is #, %3F is ?) in {_WHERE}"
+        )
     driver = _DRIVERS.get(parsed.drivername)
     if driver is None:
         raise Misconfigured(f"the warehouse cannot be {parsed.drivername}: {_URL_REMEDY}")
     if driver == _SQLITE and parsed.database in (None, "", ":memory:"):
         raise Misconfigured(f"a warehouse in memory ends with its process: {_URL_REMEDY}")
     return parsed.set(drivername=driver)
+
+
+def _is_escaped(url: str, parsed: sa.URL) -> bool:
+    """Whether the only @ ends the credentials. What a password has after another one would be
+    taken for the host, or for the database, and shown."""
+    return url.count("@") == 1 and parsed.username is not None
 
 
 def _shown(url: sa.URL) -> str:
@@ -272,18 +329,52 @@ def _secrets(url: sa.URL) -> Iterator[str]:
 
 
 def _engine(url: sa.URL) -> sa.Engine:
-    options: dict[str, Any] = {"timeout": _BUSY_TIMEOUT_MS / 1000}
-    if url.drivername == _POSTGRESQL:
-        options = {
-            name: value for name, value in _POSTGRESQL_OPTIONS.items() if name not in url.query
-        }
+    """Raises Misconfigured."""
     try:
+        if url.drivername == _POSTGRESQL:
+            options = _postgresql_options(url)
+            url = url.difference_update_query(["prepare_threshold"])
+        else:
+            options = _sqlite_options(url)
         # An hour may lie between two batches: long enough for a connection to have died unseen.
         return sa.create_engine(url, connect_args=options, pool_pre_ping=True, hide_parameters=True)
     except ImportError as error:
         raise Misconfigured(
             f"the driver for PostgreSQL is not installed ({error}): pip install 'psycopg[binary]'"
         ) from None
+    except (ArgumentError, ValueError):
+        raise Misconfigured(
+            f"an option in the warehouse's URL has a value it cannot have: {_URL_REMEDY}"
+        ) from None
+
+
+def _postgresql_options(url: sa.URL) -> Mapping[str, Any]:
+    """For the driver, besides what the URL has for libpq. Raises ImportError, ValueError,
+    Misconfigured."""
+    from psycopg.pq import Conninfo
+
+    known = {each.keyword.decode() for each in Conninfo.get_defaults()}
+    _refuse_unknown(url, known | {"prepare_threshold"})
+    options = {name: value for name, value in _POSTGRESQL_OPTIONS.items() if name not in url.query}
+    # A pooler in transaction mode has another server for the next transaction, where nothing is
+    # prepared, or something else under the same name.
+    threshold = url.query.get("prepare_threshold")
+    return {**options, "prepare_threshold": None if threshold is None else int(str(threshold))}
+
+
+def _sqlite_options(url: sa.URL) -> Mapping[str, Any]:
+    """Raises Misconfigured."""
+    if "uri" not in url.query:
+        _refuse_unknown(url, _SQLITE_OPTIONS)
+    return {} if "timeout" in url.query else {"timeout": _BUSY_TIMEOUT_MS / 1000}
+
+
+def _refuse_unknown(url: sa.URL, known: Collection[str]) -> None:
+    if unknown := sorted(set(url.query) - set(known)):
+        raise Misconfigured(
+            f"the warehouse's URL has an option that there is not ({', '.join(unknown)}): "
+            f"{_URL_REMEDY}"
+        )
 
 
 def _upsert(driver: str) -> sa.Insert:
@@ -318,15 +409,21 @@ def _upsert(driver: str) -> sa.Insert:
     )
 
 
-def _remedy(error: BaseException | None) -> str:
-    """What to do about an error that does not pass by waiting; empty for one that may."""
-    if isinstance(error, DBAPIError):
-        # sqlite3 has a name for each error; psycopg, a code for those the server sent.
-        if getattr(error.orig, "sqlite_errorname", "").startswith(_UNUSABLE_FILE):
-            return _FILE_REMEDY
-        if isinstance(error, ProgrammingError) and not getattr(error.orig, "sqlstate", "unknown"):
-            return _URL_REMEDY
-    return ""
+def _remedy(error: SQLAlchemyError) -> tuple[type[WarehouseAway], str]:
+    """Whether waiting may help, and if not, what does."""
+    if not isinstance(error, DBAPIError):
+        return WarehouseAway, ""
+    # sqlite3 has a name for each error; psycopg, a code for those the server sent.
+    if getattr(error.orig, "sqlite_errorname", "").startswith(_UNUSABLE_FILE):
+        return WarehouseUnusable, _FILE_REMEDY
+    code = getattr(error.orig, "sqlstate", "unknown")
+    if isinstance(error, ProgrammingError) and not code:
+        return WarehouseUnusable, _URL_REMEDY
+    if code in _UNUSABLE_ROLE:
+        return WarehouseUnusable, _UNUSABLE_ROLE[code]
+    said = str(error.orig)
+    found = [(kind, remedy) for sign, kind, remedy in _UNUSABLE_LOGIN if re.search(sign, said)]
+    return found[0] if found else (WarehouseAway, "")
 
 
 def _reason(error: SQLAlchemyError, url: sa.URL) -> str:

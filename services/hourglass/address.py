@@ -32,7 +32,7 @@ class Address:
         if query:
             raise Misconfigured(f"the Redis URL takes no parameters after a ?: {remedy}")
         if path not in ("", "0"):
-            raise Misconfigured(f"a Redis Cluster has database 0 only, not {path!r}: {remedy}")
+            raise Misconfigured(f"a Redis Cluster has database 0 only: {remedy}")
         username, _, password = credentials.partition(":")
         try:
             nodes = tuple(_host_and_port(host) for host in hosts.split(","))

@@ -30,12 +30,14 @@ def connect(
     keyspace: Keyspace,
     username: str = "",
     password: str = "",
+    credentials_from: str = "HOURGLASS_REDIS_PASSWORD",
     timeout_s: float = 5.0,
     traffic: Traffic | None = None,
 ) -> Cluster:
     """A cluster that answered, is a cluster, and is new enough.
 
-    `username` and `password` are used where the URL has none; `traffic` counts what happens.
+    `username` and `password`, which stands in `credentials_from`, are used where the URL has none;
+    `traffic` counts what happens.
 
     Raises Misconfigured for a malformed URL or file, Unreachable, or Unsuitable with the remedy.
     """
@@ -58,7 +60,13 @@ def connect(
             "ssl_certfile": files.cert_file,
             "ssl_keyfile": files.key_file,
         }
-    check_seeds(address, {**options, "redis_connect_func": _connected})
+    check_seeds(
+        address,
+        {**options, "redis_connect_func": _connected},
+        credentials_from=credentials_from
+        if password and not address.password
+        else "HOURGLASS_REDIS_URL",
+    )
 
     def connected(connection: Connection) -> None:
         if traffic:

@@ -20,7 +20,7 @@ OLDEST_REDIS = (7, 0)
 SLOTS = 16384
 
 
-def check_seeds(address: Address, options: Mapping[str, Any]) -> None:
+def check_seeds(address: Address, options: Mapping[str, Any], *, credentials_from: str) -> None:
     """Returns when one node of `address` leads to a whole cluster; `options` are the client's.
 
     Raises Unsuitable where only a change of Redis or of the options helps, Unreachable where it
@@ -37,7 +37,7 @@ def check_seeds(address: Address, options: Mapping[str, Any]) -> None:
             except (exceptions.AuthenticationError, exceptions.NoPermissionError) as error:
                 raise Unsuitable(
                     f"{name} refuses the credentials ({error}): "
-                    "check user name and password in HOURGLASS_REDIS_URL"
+                    f"check user name and password in {credentials_from}"
                 ) from None
             except exceptions.InvalidResponse:
                 raise _no_redis(host, port) from None

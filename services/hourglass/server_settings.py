@@ -61,7 +61,13 @@ class Finding:
 
     code: Literal["eviction", "eviction-policy", "no-append-only-file", "full-coverage"]
     severity: Literal["error", "warning", "info"]
-    text: str
+    #: host:port of each, separated by commas; empty where they are not to be shown.
+    masters: str
+    what: str
+
+    @property
+    def text(self) -> str:
+        return f"Redis{self.masters and f' at {self.masters}'} {self.what}"
 
 
 def findings(servers: Sequence[ServerSettings]) -> list[Finding]:
@@ -75,7 +81,8 @@ def _eviction(servers: Sequence[ServerSettings]) -> Iterator[Finding]:
         yield Finding(
             code="eviction",
             severity="error",
-            text=f"Redis at {masters} may evict readings that are not counted (maxmemory-policy "
+            masters=masters,
+            what="may evict readings that are not counted (maxmemory-policy "
             f"{policy}): CONFIG SET maxmemory-policy noeviction on each master and replica, or its "
             "equivalent of a managed Redis",
         )
@@ -87,9 +94,9 @@ def _eviction_policy(servers: Sequence[ServerSettings]) -> Iterator[Finding]:
         yield Finding(
             code="eviction-policy",
             severity="warning",
-            text=f"Redis at {_named(each for each in idle if each.policy == policy)} has "
-            f"maxmemory-policy {policy} and evicts readings once maxmemory is set: CONFIG SET "
-            "maxmemory-policy noeviction",
+            masters=_named(each for each in idle if each.policy == policy),
+            what=f"has maxmemory-policy {policy} and evicts readings once maxmemory is set: "
+            "CONFIG SET maxmemory-policy noeviction",
         )
 
 
@@ -98,14 +105,16 @@ def _others(servers: Sequence[ServerSettings]) -> Iterator[Finding]:
         yield Finding(
             code="no-append-only-file",
             severity="info",
-            text=f"Redis at {_named(volatile)} has no append-only file: readings are lost if a "
+            masters=_named(volatile),
+            what="has no append-only file: readings are lost if a "
             "master and its replicas stop together (appendonly yes)",
         )
     if requires := [each for each in servers if each.full_coverage]:
         yield Finding(
             code="full-coverage",
             severity="info",
-            text=f"Redis at {_named(requires)} requires full coverage: one shard that is away "
+            masters=_named(requires),
+            what="requires full coverage: one shard that is away "
             "stops all of them (cluster-require-full-coverage no)",
         )
 

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
-from enum import StrEnum
+from enum import Enum, StrEnum
 from inspect import Parameter, Signature
 from math import isfinite
 from pathlib import Path
@@ -117,6 +117,9 @@ class RedisSettings:
             keyspace=Keyspace(self.pipeline),
             username=self.redis_username,
             password=self._password(),
+            credentials_from="HOURGLASS_REDIS_PASSWORD"
+            if self.redis_password_file is None
+            else f"the file {self.redis_password_file}",
             traffic=traffic,
         )
 
@@ -161,7 +164,7 @@ def secret(value: str, file: str | None, option: str) -> str:
     if file is None:
         return value
     try:
-        return Path(file).read_text(encoding="utf-8").partition("\n")[0]
+        return Path(file).read_text(encoding="utf-8").partition("\n")[0].removesuffix("\r")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no text"
         raise Misconfigured(
@@ -265,6 +268,7 @@ def add_command(
 
     def entry(context: typer.Context, **values: Any) -> None:
         values.pop("version", None)  # its callback did it
+        values = {name: _without_newline(value) for name, value in values.items()}
         for each, info in option_fields(settings):
             given = values.get(each.name)
             if isinstance(given, float) and not isfinite(given):
@@ -276,7 +280,11 @@ def add_command(
                         f"{flag_of(each)} has a password in it, which whoever lists the "
                         f"processes can read: give the URL in {env_name(each.name)}"
                     )
-        present = {n: os.environ[env_name(n)] for n in unflagged if env_name(n) in os.environ}
+        present = {
+            name: _without_newline(os.environ[env_name(name)])
+            for name in unflagged
+            if env_name(name) in os.environ
+        }
         run(settings(**values, **present))
 
     entry.__doc__ = run.__doc__
@@ -284,6 +292,12 @@ def add_command(
     cast(Any, entry).__signature__ = Signature(parameters)
     told = "  ".join(f"{env_name(name)}: {about}" for name, about in unflagged.items())
     app.command(epilog=f"In the environment: {told}" if told else None, **command)(entry)
+
+
+def _without_newline(value: Any) -> Any:
+    """Secrets are often made of a file, or with echo, which ends in one."""
+    is_text = isinstance(value, str) and not isinstance(value, Enum)
+    return value.rstrip("\r\n") if is_text else value
 
 
 def invoke(app: typer.Typer, program: str, arguments: Sequence[str] | None = None) -> None:

@@ -683,6 +683,33 @@ def test_a_warehouse_that_cannot_be_used_is_said_at_the_end_and_exits_with_2(
     assert "Traceback" not in running.said(NAME)
 
 
+@pytest.mark.extended
+def test_a_password_that_is_no_longer_accepted_ends_it_with_2(
+    postgres: Postgres, averages: Averages, running: Services
+) -> None:
+    url = sa.make_url(postgres.new_database())
+    role, database = f"loader_{url.database}", str(url.database)
+    postgres.execute(
+        f"CREATE ROLE {role} LOGIN PASSWORD 'sesame'",
+        f"GRANT CREATE ON SCHEMA public TO {role}",
+        url=postgres.url(database),
+    )
+    start(running, postgres.url(database, f"{role}:sesame"))
+    running.await_ready(NAME)
+
+    postgres.execute(
+        f"ALTER ROLE {role} PASSWORD 'another'",
+        f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{role}'",
+    )
+    averages.publish([0])
+
+    assert running.exit_status(NAME) == 2
+    last = running.said(NAME).splitlines()[-1]
+    assert last.startswith("hourglass-averages-consumer: the warehouse ")
+    assert "check user and password in HOURGLASS_WAREHOUSE_URL" in last
+    assert "sesame" not in running.said(NAME)
+
+
 def test_the_exercise_s_own_consumer_can_read_the_stream(averages: Averages) -> None:
     averages.publish(range(3))
 

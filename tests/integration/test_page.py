@@ -91,6 +91,26 @@ def test_a_viewer_is_told_of_each_hour(page: str, pipeline: Pipeline) -> None:
                 pass
 
 
+def test_no_node_of_redis_is_named(running: Services, url: str, pipeline: Pipeline) -> None:
+    pipeline.drive(at(0, 30))
+    pipeline.produce(reading(at(0)))
+    masters = pipeline.cluster.masters()
+    name = "cluster-require-full-coverage"
+    try:
+        for master in masters:
+            pipeline.cluster.ask(master, "CONFIG SET", name, "yes")
+        page = serve(running, url)
+        (partition,) = wait_until(lambda: ask(page, "api/partitions").json()["partitions"])
+        wait_until(lambda: "full-coverage" in codes(page))
+    finally:
+        for master in masters:
+            pipeline.cluster.ask(master, "CONFIG SET", name, "no")
+
+    assert partition["shard"] == "#1"
+    shown = ask(page, "api/status").body + ask(page, "api/partitions").body
+    assert not [master for master in masters if master.encode() in shown]
+
+
 def test_an_entry_that_is_no_average_is_left_out_and_harms_nothing(
     page: str, running: Services, pipeline: Pipeline
 ) -> None:

@@ -15,6 +15,7 @@ import pytest
 from hourglass.cluster import Cluster
 from hourglass.connecting import connect
 from hourglass.errors import HourglassError, Unreachable, Unsuitable
+from hourglass.settings import RedisSettings
 from hourglassctl import formation
 from tests.support.cluster import EmbeddedCluster
 from tests.support.keyspace import KEYS
@@ -147,3 +148,22 @@ def test_a_sentinel_is_named(tmp_path: Path) -> None:
     configuration.touch()
     with plain_redis(tmp_path, str(configuration), "--sentinel") as address:
         assert f"{address} is a Sentinel" in refusal(address, Unsuitable)
+
+
+def test_refused_credentials_are_looked_for_where_they_came_from(tmp_path: Path) -> None:
+    given = tmp_path / "password"
+    given.write_text("wrong-secret")
+    with plain_redis(tmp_path, "--requirepass", "right") as address:
+        for settings, source in (
+            (RedisSettings(redis_url=f"redis://:wrong-secret@{address}"), "HOURGLASS_REDIS_URL"),
+            (
+                RedisSettings(redis_url=f"redis://{address}", redis_password="wrong-secret"),
+                "HOURGLASS_REDIS_PASSWORD",
+            ),
+            (
+                RedisSettings(redis_url=f"redis://{address}", redis_password_file=str(given)),
+                str(given),
+            ),
+        ):
+            with pytest.raises(Unsuitable, match=f"user name and password in .*{source}$"):
+                settings.connect()

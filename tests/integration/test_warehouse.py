@@ -195,6 +195,43 @@ def test_a_url_that_cannot_work_is_refused_without_showing_its_password(url: str
     assert "sesame" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:p@ses/a#me@host/db",
+        "postgresql://u:p?a@sesame@host/db",
+        "postgresql://u/x:sesame@host/db",
+        "postgresql://u:p@host/db?options=sesame@x",
+    ],
+)
+def test_a_password_that_is_not_escaped_is_refused_and_nothing_of_it_is_shown(url: str) -> None:
+    with pytest.raises(Misconfigured, match=r"escape the password \(%40 is @") as refused:
+        Warehouse(url)
+    for part in ("ses", "a#me", "host", "db"):
+        assert part not in str(refused.value).replace("HOURGLASS", "").replace("warehouse", "")
+
+
+def test_an_at_sign_in_the_path_of_a_file_is_no_credential(tmp_path: Path) -> None:
+    folder = tmp_path / "me@home"
+    folder.mkdir()
+    with Warehouse(f"sqlite:///{folder}/warehouse.db") as warehouse:
+        warehouse.create()
+
+
+@pytest.mark.parametrize(
+    "query", ["prepare_threshold=often", "port=x", "row_factory=tuple", "autocommit=1"]
+)
+def test_an_option_that_cannot_be_is_one_line(query: str) -> None:
+    with pytest.raises(Misconfigured, match="the warehouse's URL"):
+        Warehouse(f"postgresql://me@host/database?{query}")
+
+
+@pytest.mark.parametrize("query", ["no_such_option=1", "timeout=soon"])
+def test_an_option_that_cannot_be_of_a_file_is_one_line(tmp_path: Path, query: str) -> None:
+    with pytest.raises(Misconfigured, match="the warehouse's URL"):
+        Warehouse(f"sqlite:///{tmp_path}/warehouse.db?{query}")
+
+
 def test_a_missing_driver_is_named_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(Misconfigured, match=r"pip install 'psycopg\[binary\]'"):
@@ -352,7 +389,7 @@ def test_a_role_that_may_not_make_tables_can_use_the_one_that_is_there(postgres:
 def test_a_refused_password_is_not_shown(postgres: Postgres) -> None:
     with (
         Warehouse(postgres.url(credentials="postgres:friend")) as warehouse,
-        pytest.raises(WarehouseAway, match="password authentication failed") as refused,
+        pytest.raises(Misconfigured, match="password authentication failed") as refused,
     ):
         warehouse.create()
     assert "friend" not in str(refused.value)
@@ -458,11 +495,8 @@ def test_a_full_disk_is_away_until_there_is_room_again(tmp_path: Path) -> None:
 
 
 def test_an_unknown_connection_option_is_refused(postgres: Postgres) -> None:
-    with (
-        Warehouse(f"{postgres.url()}&no_such_option=1") as warehouse,
-        pytest.raises(Misconfigured, match="no_such_option"),
-    ):
-        warehouse.create()
+    with pytest.raises(Misconfigured, match="no_such_option"):
+        Warehouse(f"{postgres.url()}&no_such_option=1")
 
 
 def test_a_warehouse_that_comes_back_is_used_again(postgres: Postgres) -> None:

@@ -50,7 +50,7 @@ class Postgres:
         self.password = f"sesame/{secrets.token_hex(8)}"
         self._guard = guard
         self._home = guard.directory
-        self._account = _unprivileged()
+        self._account = unprivileged()
         self._binaries = self._reachable(find_binaries())
         self._data = self._home / "data"
         self._data.mkdir()
@@ -68,6 +68,10 @@ class Postgres:
     def url(self, database: str = "postgres", credentials: str = "") -> str:
         who = credentials or f"postgres:{quote(self.password, safe='')}"
         return f"postgresql://{who}@/{database}?host={self._data}"
+
+    @property
+    def socket_folder(self) -> Path:
+        return self._data
 
     def new_database(self) -> str:
         """The URL of an empty database of its own."""
@@ -142,7 +146,7 @@ class Postgres:
         return binaries
 
 
-def _unprivileged() -> dict[str, Any]:
+def unprivileged() -> dict[str, Any]:
     """How to start a process as somebody else than root: PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:
         return {}

@@ -174,3 +174,16 @@ def test_a_pipeline_without_readings_is_told_of_and_is_no_error() -> None:
     )
 
     assert (trouble.code, trouble.severity) == ("no-readings", "info")
+
+
+def test_why_a_replica_is_not_ready_is_for_its_log_and_not_for_the_page() -> None:
+    reasons = [
+        "warehouse: the warehouse postgresql://me:***@db.internal/averages does not answer",
+        "redis: Error 111 connecting to 10.0.0.7:6379",
+    ]
+    (trouble,) = troubles(snapshot(not_ready=reasons))
+
+    assert "(redis, warehouse)" in trouble.text
+    assert not [
+        each for each in ("db.internal", "me:", "averages", "10.0.0.7") if each in trouble.text
+    ]

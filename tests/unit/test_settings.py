@@ -24,6 +24,7 @@ from hourglass.settings import (
     invoke,
     option,
     option_fields,
+    secret,
 )
 from producer.settings import ProducerSettings
 
@@ -97,6 +98,23 @@ def test_an_environment_variable_has_the_options_name(
     monkeypatch.setenv("HOURGLASS_MILK", "oat")
 
     assert kitchen.ordered() == TeaSettings(brew_s=90.5, milk="oat")
+
+
+def test_a_value_of_the_environment_ends_before_its_newline(
+    kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOURGLASS_SORT", "ceylon\n")
+    monkeypatch.setenv("HOURGLASS_SAFE", " s3same \r\n")
+    monkeypatch.setenv("HOURGLASS_LABEL", "json")
+
+    assert kitchen.ordered() == TeaSettings(sort="ceylon", safe=" s3same ", label=LogFormat.JSON)
+
+
+@pytest.mark.parametrize("ending", ["", "\n", "\r\n", "\nanother line\n"])
+def test_a_secret_is_the_first_line_of_its_file(tmp_path: Path, ending: str) -> None:
+    (tmp_path / "secret").write_bytes(f"s3same{ending}".encode())
+
+    assert secret("", str(tmp_path / "secret"), "--safe-file") == "s3same"
 
 
 def test_an_option_outdoes_the_environment(

@@ -3,6 +3,7 @@ or a hundred."""
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
@@ -23,6 +24,8 @@ from hourglass.feed import Feed
 from hourglass.keys import RECORDS_KEPT_MS
 from hourglass.overview import look
 from hourglass.partitions import recorded
+
+log = logging.getLogger(__name__)
 
 SURVEY_S = 1.0
 WAREHOUSE_S = 2.0
@@ -62,7 +65,7 @@ class Collector:
             except Unreachable:
                 pass
             except (Damaged, Unsuitable, ResponseError) as error:
-                self.board.unreadable("averages", str(error))
+                self.board.unreadable("averages", shown(error))
             self.host.beat("page-averages")
             self.host.stop.wait(RETRY_S)
 
@@ -75,7 +78,7 @@ class Collector:
             except Unreachable:
                 pass  # what is shown grows old by itself, and the page says so
             except (Damaged, Unsuitable, ResponseError, ValueError) as error:
-                self.board.unreadable("survey", str(error))
+                self.board.unreadable("survey", shown(error))
 
         self._every(SURVEY_S, "page-survey", step)
 
@@ -99,6 +102,15 @@ class Collector:
             self.host.beat(name, rest_s=seconds)
             if self.host.stop.wait(max(0.0, began + seconds - time.monotonic())):
                 return
+
+
+def shown(error: Exception) -> str:
+    """What everybody may know of it: which key is damaged. Other words are the server's own, and
+    may name hosts and users."""
+    if isinstance(error, Damaged):
+        return str(error)
+    log.warning("the page cannot be shown: %s", error)
+    return "the log of the averages consumer says why."
 
 
 def survey(cluster: Cluster, clock: PipelineClock) -> Survey:

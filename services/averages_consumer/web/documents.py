@@ -71,7 +71,13 @@ class Partition(Struct, frozen=True, kw_only=True):
 
     stream: str
     day: date
-    shard: Annotated[str, Meta(description="host:port of the master that holds it.")]
+    shard: Annotated[
+        str,
+        Meta(
+            description="#1, #2, …: tells the shards that hold partitions apart, as long as they "
+            "are the same."
+        ),
+    ]
     length: Annotated[int, Meta(ge=0, description="Entries in the stream.")]
     lag: Annotated[
         Count | None,

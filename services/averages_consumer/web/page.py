@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 from averages_consumer.instruments import MISSING_HOURS
 from averages_consumer.settings import AveragesConsumerSettings
@@ -35,7 +36,7 @@ def serve_page(
         period_s=settings.period_s,
         not_ready=service.ready_troubles,
         missing_hours=lambda: int(service.registry.get_sample_value(MISSING_HOURS.name) or 0),
-        server_findings=service.server_findings,
+        server_findings=lambda: [replace(each, masters="") for each in service.server_findings()],
     )
     viewers = Viewers(board.documents)
     board.listen(viewers.show)

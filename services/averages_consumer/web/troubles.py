@@ -76,7 +76,12 @@ def _sources(snapshot: Snapshot) -> Iterator[Trouble]:
 
 def _of_this_process(snapshot: Snapshot) -> Iterator[Trouble]:
     if snapshot.not_ready:
-        yield _error("not-ready", f"This replica is not ready: {'; '.join(snapshot.not_ready)}")
+        # Their text may name hosts, users and databases, which are not everybody's to see.
+        workers = sorted({each.partition(":")[0] for each in snapshot.not_ready})
+        yield _error(
+            "not-ready",
+            f"This replica is not ready ({', '.join(workers)}): its log and its /readyz say why.",
+        )
     if snapshot.missing_hours:
         yield _error(
             "missing-hours",

@@ -114,20 +114,25 @@ def partitions(snapshot: Snapshot) -> Partitions:
     survey = snapshot.survey
     if survey is None:
         return Partitions(partitions=[])
+    shards = sorted({each.state.shard for each in survey.overview.partitions})
     return Partitions(
         partitions=[
-            _partition(each, survey.quarantined.get(each.state.stream, 0))
+            _partition(
+                each,
+                shard=shards.index(each.state.shard) + 1,
+                quarantined=survey.quarantined.get(each.state.stream, 0),
+            )
             for each in survey.overview.partitions
         ]
     )
 
 
-def _partition(view: PartitionView, quarantined: int) -> Partition:
+def _partition(view: PartitionView, *, shard: int, quarantined: int) -> Partition:
     state = view.state
     return Partition(
         stream=state.stream,
         day=_day(view.partition.day_ms),
-        shard=state.shard,
+        shard=f"#{shard}",
         length=state.length,
         lag=state.lag,
         lag_readings=state.lag_readings,
