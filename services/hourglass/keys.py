@@ -31,9 +31,10 @@ GROUP = "aggregators"
 AVERAGES_GROUP = "warehouse"
 
 PIPELINE = "temps"
-_PIPELINE = re.compile(r"[A-Za-z0-9._-]{1,64}")
+#: Of pipelines and processes: a safe part of a key, of a hash tag, of a pattern and of a log line.
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _STREAM = re.compile(
-    rf"(?P<pipeline>{_PIPELINE.pattern}):(?P<day>[0-9]{{8}})(:(?P<lane>0|[1-9][0-9]{{0,3}}))?"
+    rf"(?P<pipeline>{_NAME.pattern}):(?P<day>[0-9]{{8}})(:(?P<lane>0|[1-9][0-9]{{0,3}}))?"
 )
 _COMPANION = re.compile(
     r"\{(?P<stream>[^{}]+)\}:(hours|producers|watermarks|lanes|quarantine|devices:[0-9]{2})"
@@ -42,6 +43,16 @@ _COMPANION = re.compile(
 #: The averages' stream keeps five days of hours, and what is remembered of publishing ten.
 AVERAGES_KEPT = 120
 PUBLISHED_KEPT = 240
+
+
+def is_name(text: str) -> bool:
+    """Whether a pipeline or a process may be called so."""
+    return _NAME.fullmatch(text) is not None
+
+
+def as_name(text: str) -> str:
+    """The nearest text that may be a name."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", text)[:64] or "-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +66,7 @@ class Keyspace:
     pipeline: str = PIPELINE
 
     def __post_init__(self) -> None:
-        if not _PIPELINE.fullmatch(self.pipeline):
+        if not is_name(self.pipeline):
             raise Misconfigured(
                 f"{self.pipeline!r} cannot be a pipeline's name: give 1 to 64 letters, digits, "
                 '"-", "_" or "." in HOURGLASS_PIPELINE'

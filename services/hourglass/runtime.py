@@ -58,7 +58,7 @@ class Service:
 
     def __init__(self, kind: str, settings: ServiceSettings) -> None:
         self.kind = kind
-        self.name = settings.name or socket.gethostname()
+        self.name = settings.process_name
         self.registry = CollectorRegistry()
         self.stop = threading.Event()
         self.resources = ExitStack()

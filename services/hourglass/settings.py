@@ -4,6 +4,7 @@ default, a help text, and a row of the configuration table."""
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
@@ -20,7 +21,7 @@ from hourglass.build import version
 from hourglass.cluster import Cluster
 from hourglass.connecting import connect
 from hourglass.errors import HourglassError, Misconfigured
-from hourglass.keys import PIPELINE, Keyspace
+from hourglass.keys import PIPELINE, Keyspace, as_name, is_name
 from hourglass.traffic import Traffic
 
 ENV_PREFIX = "HOURGLASS_"
@@ -132,7 +133,9 @@ class ServiceSettings(RedisSettings):
     """What every service has besides."""
 
     name: str = option(
-        "", "This process's name among its replicas; empty takes the host's (a pod's) name."
+        "",
+        "This process's name among its replicas: letters, digits, -, _ and ., at most 64; empty "
+        "takes the host's (a pod's) name.",
     )
     connect_within_s: float = option(
         10.0, "How long to wait for Redis at the start before giving up.", unit="s", minimum=0
@@ -154,6 +157,21 @@ class ServiceSettings(RedisSettings):
     )
     log_format: LogFormat = option(LogFormat.TEXT, "Log lines as text or as JSON.")
     log_level: str = option("info", "Least severe log lines shown: debug, info, warning, error.")
+
+    def __post_init__(self) -> None:
+        """Raises Misconfigured for a name that no process can have: devices and consumers are
+        called after it, and Redis keys hold it between colons."""
+        RedisSettings.__post_init__(self)
+        if self.name and not is_name(self.name):
+            raise Misconfigured(
+                f"{self.name!r} cannot be a process's name: give 1 to 64 letters, digits, "
+                '"-", "_" or "." in HOURGLASS_NAME'
+            )
+
+    @property
+    def process_name(self) -> str:
+        """The name, or one made of the host's, which may be no such name."""
+        return self.name or as_name(socket.gethostname())
 
 
 def secret(value: str, file: str | None, option: str) -> str:

@@ -101,6 +101,13 @@ class Processes:
             if child.poll() not in (None, 0, -signal.SIGKILL)
         ]
 
+    def failure(self) -> str:
+        """The last words of one that ended with an error of its own; empty if there is none."""
+        for name in self.failed():
+            lines = self.said(name).strip().splitlines()
+            return f"{name} ended: {lines[-1] if lines else 'it said nothing'}"
+        return ""
+
     def stop(self) -> None:
         """SIGTERM to all, SIGKILL to what is left after the grace period."""
         for child in self._children.values():

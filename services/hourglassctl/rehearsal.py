@@ -143,9 +143,8 @@ class Rehearsal:
             time.sleep(FRAME_S)
 
     def _check_processes(self) -> None:
-        for name in self.processes.failed():
-            said = self.processes.log(name).read_text(errors="replace").strip().splitlines()
-            raise RehearsalFailed(f"{name} ended: {said[-1] if said else 'it said nothing'}")
+        if failure := self.processes.failure():
+            raise RehearsalFailed(failure)
 
     def _kill_an_aggregator(self) -> None:
         """SIGKILL one in the middle of a batch, so that there is something to recover."""

@@ -113,6 +113,8 @@ def test_a_redis_older_than_7_is_refused_with_its_version() -> None:
         (["--redis-url", "http://nowhere"], "redis://"),
         (["--redis-url", "redis://host:port"], "redis://"),
         (["--log-level", "loud"], "--log-level"),
+        (["--name", ":a"], "HOURGLASS_NAME"),
+        (["--http-host", "[::]"], "HOURGLASS_HTTP_HOST"),
     ],
 )
 def test_a_wrong_option_is_named(program: str, arguments: list[str], named: str) -> None:

@@ -26,3 +26,19 @@ def test_what_the_callers_own_services_are_told_is_not_for_these(
         wait_until(lambda: not processes.running("it"))
         said = processes.output("it").read_text()
     assert said == "['HOURGLASS_WAREHOUSE_URL', 'OTEL_EXPORTER_OTLP_ENDPOINT']\n"
+
+
+def test_one_that_ended_by_itself_is_named_with_its_last_words(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "ends_badly.py").write_text("import sys; sys.exit('begins\\nport 8081 is in use')")
+    (tmp_path / "ends_well.py").write_text("")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with Guard("hourglass-test-") as guard:
+        processes = Processes(guard, {})
+        processes.start("well", "ends_well")
+        wait_until(lambda: not processes.running("well"))
+        assert processes.failure() == ""
+        processes.start("badly", "ends_badly")
+        wait_until(lambda: not processes.running("badly"))
+        assert processes.failure() == "badly ended: port 8081 is in use"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,10 @@ import typer
 from aggregator.settings import AggregatorSettings
 from averages_consumer.settings import AveragesConsumerSettings
 from hourglass.build import version
+from hourglass.devices import device_names
 from hourglass.errors import HourglassError, Misconfigured, Refused, Unreachable, Unsuitable
+from hourglass.keys import HOUR_MS, as_name
+from hourglass.readings import Rules, decode
 from hourglass.settings import (
     LogFormat,
     RedisSettings,
@@ -27,6 +31,7 @@ from hourglass.settings import (
     secret,
 )
 from producer.settings import ProducerSettings
+from tests.support.pipeline import DAY
 
 SERVICES = [ProducerSettings, AggregatorSettings, AveragesConsumerSettings]
 UNITS = {"_s": "s", "_ms": "ms", "_f": "°F"}
@@ -320,3 +325,40 @@ def test_a_name_that_no_pipeline_can_have_is_refused_before_anything_is_done(
     assert (stop.value.code, begun) == (2, [])
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("service: 'weather:1' cannot be a pipeline's name: give 1 to 64 letters")
+
+
+LONGEST = "a" * 64
+
+
+@pytest.mark.parametrize("settings", SERVICES)
+@pytest.mark.parametrize("name", [":a", "a" * 65, "a" * 130, "a:b", "a b", "{a}", "käse", "a\nb"])
+def test_a_name_that_no_process_can_have_is_refused(
+    settings: type[ServiceSettings], name: str
+) -> None:
+    with pytest.raises(Misconfigured, match="in HOURGLASS_NAME") as refused:
+        settings(name=name)
+    assert repr(name) in str(refused.value)
+
+
+@pytest.mark.parametrize("settings", SERVICES)
+@pytest.mark.parametrize("name", ["", "aggregator-0", "a.b_c-1", LONGEST])
+def test_a_name_within_the_rules_is_taken_as_it_is(
+    settings: type[ServiceSettings], name: str
+) -> None:
+    assert settings(name=name).process_name == (name or as_name(socket.gethostname()))
+
+
+def test_devices_may_be_called_after_the_longest_name() -> None:
+    noon_ms = DAY.day_ms + HOUR_MS
+    for device in (device_names(LONGEST, 1)[0], f"{LONGEST}-9999999"):
+        fields = [b"device", device.encode(), b"temp_f", b"50"]
+        reading = decode(DAY, b"%d-0" % noon_ms, fields, Rules())
+        assert reading.device == device.encode()
+
+
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [("pod-0", "pod-0"), ("my host:1", "my-host-1"), ("h" * 70, "h" * 64), ("", "-")],
+)
+def test_a_host_that_is_no_name_gives_the_nearest_one(host: str, name: str) -> None:
+    assert as_name(host) == name

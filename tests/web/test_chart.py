@@ -313,10 +313,14 @@ def test_hours_older_than_five_days_are_left_out(
 
 
 def test_what_others_write_is_shown_as_text(
-    visitor: Visitor, running: Services, warehouse_url: str
+    visitor: Visitor, running: Services, pipeline: Pipeline, warehouse_url: str
 ) -> None:
-    name = "<img src=x onerror=alert(1)>"
-    page = visitor.open(serve(running, warehouse_url, "--name", name))
+    markup = "<img src=x onerror=alert(1)>"
+    pipeline.drive(at(3, 30))
+    pipeline.produce(reading(at(3)))
+    pipeline.count()
+    page = visitor.open(serve(running, warehouse_url))
+    pipeline.cluster.call("HSET", DAY.hours, "03:count", markup)
 
-    expect(page.locator("#served-by")).to_have_text(f"Served by {name}.")
-    assert page.locator("footer img").count() == 0
+    expect(page.locator("#troubles")).to_contain_text(markup)
+    assert page.locator("main img").count() == 0

@@ -14,7 +14,7 @@ from itertools import chain
 from hourglass.keys import DAY_MS, HOUR_MS, HOURS, Partition
 from hourglass.readings import Reading
 from tests.lab.bench.figures import Curve, Samples
-from tests.lab.bench.rig import DAY, Rig, Shards, rate, readings, wait_for
+from tests.lab.bench.rig import DAY, Rig, Shards, await_ready, rate, readings, wait_for
 
 _COST = "µs of processor time a reading"
 _AGGREGATE = ("aggregate, client", "aggregate, server")
@@ -114,7 +114,7 @@ def _count_live(rig: Rig, samples: Samples, x: float, *, days: int, aggregators:
         for name in names:
             processes.start(name, "aggregator")
         for name in names:
-            wait_for(lambda name=name: processes.ready(name), f"{name} is not ready")
+            await_ready(processes, name)
         wait_for(lambda: shards.counted(*streams) == days, "the first are not counted")
         time.sleep(1.0)
         before = {name: processes.cpu_s(name) for name in names}

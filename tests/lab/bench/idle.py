@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from functools import partial
 
 from hourglass.clock import ClockSpec
 from tests.lab.bench.figures import Figure, Target
-from tests.lab.bench.rig import Rig, readings, wait_for
+from tests.lab.bench.rig import Rig, await_ready, readings
 
 _SETTLE_S = 2.0
 _SERVICES = {
@@ -32,7 +31,7 @@ def idle(rig: Rig) -> Iterator[Figure]:
                 with shards.processes() as processes:
                     name = f"{service.replace('_', '-')}-{repeat}"
                     processes.start(name, service)
-                    started.append(wait_for(partial(processes.ready, name), f"{name} is not ready"))
+                    started.append(await_ready(processes, name))
                     time.sleep(_SETTLE_S)
                     before = processes.cpu_s(name)
                     time.sleep(rig.scale.live_s)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from functools import partial
 from itertools import islice
 from statistics import median
 from typing import Any
@@ -23,6 +22,7 @@ from tests.lab.bench.rig import (
     Amiss,
     Rig,
     Shards,
+    await_ready,
     rate,
     readings,
     wait_for,
@@ -127,7 +127,7 @@ def _carried(rig: Rig, shards: Shards) -> float:
 def _start_counting(shards: Shards, processes: ObservedProcesses) -> None:
     """An aggregator, which has counted the first readings of DAY."""
     processes.start("aggregator", "aggregator")
-    wait_for(lambda: processes.ready("aggregator"), "the aggregator is not ready")
+    await_ready(processes, "aggregator")
     shards.publish(readings(_FIRST), name="first")
     wait_for(lambda: shards.counted(DAY) == _FIRST, "nothing is counted")
 
@@ -138,7 +138,7 @@ def _start(shards: Shards, processes: ObservedProcesses, speed: float, *producer
     processes.start("aggregator", "aggregator")
     processes.start("producer", "producer", "--packed", "off", *producer)
     for name in ("aggregator", "producer"):
-        wait_for(partial(processes.ready, name), f"the {name} is not ready")
+        await_ready(processes, name)
     return shards.run_clock(speed=speed, in_s=_HEAD_START_S)
 
 

@@ -152,6 +152,7 @@ class Shards:
                 {
                     "HOURGLASS_HTTP_HOST": "127.0.0.1",
                     "HOURGLASS_HTTP_PORT": "0",
+                    "HOURGLASS_WEB_PORT": "0",
                     "HOURGLASS_REDIS_URL": self.embedded.url,
                     "HOURGLASS_WAREHOUSE_URL": f"sqlite:///{guard.directory}/warehouse.db",
                     **environment,
@@ -334,3 +335,14 @@ def wait_for(
             raise Amiss(f"{what} within {within_s:.0f} s")
         time.sleep(every_s)
     return time.perf_counter() - started
+
+
+def await_ready(processes: ObservedProcesses, name: str) -> float:
+    """How many seconds it took until it was. Raises Amiss, at once if a process has ended."""
+
+    def ready() -> bool:
+        if failure := processes.failure():
+            raise Amiss(failure)
+        return processes.ready(name)
+
+    return wait_for(ready, f"{name} is not ready")
