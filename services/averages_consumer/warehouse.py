@@ -12,9 +12,10 @@ No message shows a password.
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -148,6 +149,10 @@ class Warehouse:
 
         Raises Misconfigured for what a person has to put right, WarehouseAway.
         """
+        if self._file:
+            # For its owner alone; without one, what cannot be made is found out below.
+            with suppress(OSError):
+                os.close(os.open(str(self._url.database), os.O_CREAT | os.O_EXCL, 0o600))
         try:
             with self._connected() as connection:
                 bring_up_to_date(connection)

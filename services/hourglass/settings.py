@@ -22,6 +22,7 @@ from hourglass.cluster import Cluster
 from hourglass.connecting import connect
 from hourglass.errors import HourglassError, Misconfigured
 from hourglass.keys import PIPELINE, Keyspace, as_name, is_name
+from hourglass.output import OutputFailed, give_up_output, set_up_output
 from hourglass.traffic import Traffic
 
 ENV_PREFIX = "HOURGLASS_"
@@ -319,14 +320,33 @@ def _without_newline(value: Any) -> Any:
 
 
 def invoke(app: typer.Typer, program: str, arguments: Sequence[str] | None = None) -> None:
-    """Run `app` and exit; whatever goes wrong on purpose is one line on standard error."""
+    """Run `app` and exit; whatever goes wrong on purpose is one line on standard error, and nothing
+    where a reader has gone who has seen enough."""
+    set_up_output()
     try:
-        status = app(args=arguments, prog_name=program, standalone_mode=False)
+        status = _run(app, program, arguments)
+        sys.stdout.flush()
+    except OutputFailed as error:
+        give_up_output()
+        if not error.reader_gone:
+            print(f"{program}: {error}", file=sys.stderr)
+        status = error.exit_code
+    sys.exit(status)
+
+
+def _run(app: typer.Typer, program: str, arguments: Sequence[str] | None) -> int | str | None:
+    """The exit status. Raises OutputFailed."""
+    try:
+        return app(args=arguments, prog_name=program, standalone_mode=False)
+    except SystemExit as end:
+        return end.code
+    except OutputFailed:
+        raise
     except HourglassError as error:
         print(f"{program}: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        return error.exit_code
     except (typer.Abort, KeyboardInterrupt):
-        sys.exit(130)
+        return 130
     except typer.TyperException as error:
         message = error.format_message()
         if message.startswith("Usage:"):  # no command was named: the message is the help
@@ -334,5 +354,4 @@ def invoke(app: typer.Typer, program: str, arguments: Sequence[str] | None = Non
         else:
             line = f"{message.rstrip('.')}. See {program} --help."
             print(f"{program}: {line}", file=sys.stderr)
-        sys.exit(2)
-    sys.exit(status or 0)
+        return 2

@@ -6,12 +6,12 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import ExitStack, closing, contextmanager
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
-from rich.console import Console
+from rich.console import RenderableType
 from rich.live import Live
 from rich.text import Text
 
@@ -35,7 +35,13 @@ from hourglassctl.embedded import EmbeddedCluster
 from hourglassctl.export import opened, write
 from hourglassctl.inspection import audit
 from hourglassctl.interrupts import interruptible
-from hourglassctl.render import audit_lines, backfill_as_data, backfill_lines, clock_line
+from hourglassctl.render import (
+    audit_lines,
+    backfill_as_data,
+    backfill_lines,
+    clock_line,
+    console,
+)
 from hourglassctl.replay import DataSet, refuse_what_is_there, replay
 from hourglassctl.settings import (
     AuditSettings,
@@ -54,7 +60,6 @@ from hourglassctl.settings import (
 )
 from hourglassctl.status import as_document, as_screen, gather
 
-out = Console(highlight=False)
 #: Between two looks of `status --watch`.
 WATCH_S = 2.0
 
@@ -76,7 +81,7 @@ def run_redis(settings: RedisClusterSettings) -> None:
 
 def run_demo(settings: DemoSettings) -> None:
     """Run the whole pipeline here, on a simulated clock, and audit it."""
-    good = demo(settings.days, lanes=settings.lanes, keep=settings.keep, console=Console())
+    good = demo(settings.days, lanes=settings.lanes, keep=settings.keep, console=console())
     sys.exit(0 if good else 1)
 
 
@@ -90,27 +95,34 @@ def run_status(settings: StatusSettings) -> None:
     if settings.json:
         print(json.dumps(as_document(status, settings.period_s)))
     else:
-        out.print(as_screen(status, settings.period_s))
+        console().print(as_screen(status, settings.period_s))
     sys.exit(0 if status.healthy else 1)
 
 
 def watch(cluster: Cluster, clock: PipelineClock, settings: StatusSettings) -> NoReturn:
     """Look again every WATCH_S, also while Redis is away, until Ctrl-C."""
-    full = out.is_terminal and not settings.json
-    with interruptible() as check, Live(console=out, auto_refresh=False, screen=full) as live:
+
+    def look() -> tuple[Mapping[str, Any], RenderableType]:
+        try:
+            status = gather(cluster, clock, period_s=settings.period_s)
+        except (Unreachable, Damaged) as error:
+            return {"healthy": False, "error": str(error)}, Text(f"NOT HEALTHY: {error}")
+        return as_document(status, settings.period_s), as_screen(status, settings.period_s)
+
+    with interruptible() as check, ExitStack() as resources:
+        out = console()
+        live = None
+        if out.is_terminal and not settings.json:
+            live = resources.enter_context(Live(console=out, auto_refresh=False, screen=True))
         while True:
             check()
-            try:
-                status = gather(cluster, clock, period_s=settings.period_s)
-                if settings.json:
-                    print(json.dumps(as_document(status, settings.period_s)), flush=True)
-                else:
-                    live.update(as_screen(status, settings.period_s), refresh=True)
-            except (Unreachable, Damaged) as error:
-                if settings.json:
-                    print(json.dumps({"healthy": False, "error": str(error)}), flush=True)
-                else:
-                    live.update(Text(f"NOT HEALTHY: {error}"), refresh=True)
+            document, screen = look()
+            if live:
+                live.update(screen, refresh=True)
+            elif settings.json:
+                print(json.dumps(document), flush=True)
+            else:
+                out.print(screen)
             time.sleep(WATCH_S)
 
 

@@ -34,7 +34,8 @@ class Format(StrEnum):
 def write(rows: Iterable[HourRow], form: Format, out: BinaryIO) -> None:
     """The columns are those of the warehouse, in their order; times are UTC.
 
-    csv: with a heading (RFC 4180), what there is none of is empty
+    csv: with a heading (RFC 4180), what there is none of is empty, a text that a spreadsheet would
+        take for a formula begins with '
     json: one object a line
     parquet: times as timestamps, in milliseconds
 
@@ -51,24 +52,39 @@ def write(rows: Iterable[HourRow], form: Format, out: BinaryIO) -> None:
 
 @contextmanager
 def opened(path: str, form: Format) -> Generator[BinaryIO]:
-    """Where to write: standard output, or a file that is there when it is complete, and then takes
-    the place of the one before. Raises Misconfigured, Refused."""
-    if not path:
+    """Where to write: standard output for no path and for -, what is there if it is a device or a
+    pipe, else a file that is there when it is complete, and then takes the place of the one before,
+    with its permissions. Raises Misconfigured, Refused."""
+    if path in ("", "-"):
         if form is Format.PARQUET and sys.stdout.isatty():
             raise Refused("Parquet is nothing to read in a terminal: give --output FILE")
-        try:
-            yield sys.stdout.buffer
-            sys.stdout.buffer.flush()
-        except BrokenPipeError:  # the reader has seen enough; Python flushes once more at the end
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
         return
-    part = Path(f"{path}.part")
+    given = Path(path)
     try:
-        with part.open("wb") as out:
-            yield out
-        part.replace(path)
+        if given.exists() and not given.is_file():
+            with given.open("wb") as out:
+                yield out
+        else:  # where a link leads, the link stays
+            yield from _replaced(Path(os.path.realpath(given)))
     except OSError as error:
         raise Misconfigured(f"--output {path} cannot be written: {error.strerror}") from None
+
+
+def _replaced(target: Path) -> Generator[BinaryIO]:
+    """Raises OSError."""
+    part = target.with_name(f"{target.name}.part")
+    mode = target.stat().st_mode & 0o7777 if target.exists() else None
+    part.unlink(missing_ok=True)
+    try:
+        # Nobody else may read what the file before was not for.
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode or 0o666)
+        with os.fdopen(descriptor, "wb") as out:
+            yield out
+        if mode is not None:
+            part.chmod(mode)
+        part.replace(target)
     finally:
         part.unlink(missing_ok=True)
 
@@ -85,8 +101,14 @@ def _write_csv(rows: Iterable[HourRow], out: BinaryIO) -> None:
     writer = csv.DictWriter(text, [each.name for each in fields(HourRow)])
     writer.writeheader()
     for row in rows:
-        writer.writerow(_as_text(row))
+        writer.writerow({name: _no_formula(value) for name, value in _as_text(row).items()})
     text.detach()
+
+
+def _no_formula(value: Any) -> Any:
+    """A spreadsheet takes a text that begins like this for a formula, and runs it."""
+    is_formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+    return f"'{value}" if is_formula else value
 
 
 def _write_json(rows: Iterable[HourRow], out: BinaryIO) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Group
+from rich.console import Console, ConsoleOptions, Group, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -19,38 +23,79 @@ from hourglassctl.backfill import Backfilled
 
 #: One character an hour: sealed with readings, sealed without, in progress, nothing yet.
 _SEALED, _EMPTY, _OPEN, _NONE = "█", "·", "▒", " "
+_HOURS = "hours 0 to 23"
+_UNLIMITED = 10_000
+
+
+def console() -> Console:
+    """For standard output. A pipe or a file has no width: nothing is broken into lines."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else _UNLIMITED)
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A table that crops nothing: where it is too wide it goes without the column `spare`, and
+    where that is not enough, cells go on in the next line.
+
+    columns: the headings; > before one puts its column to the right
+    """
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    spare: str = ""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        whole = self._table(self.columns, no_wrap=True)
+        if _fits(console, options, whole):
+            yield whole
+            return
+        columns = [each for each in self.columns if each != self.spare]
+        fewer = self._table(columns, no_wrap=True)
+        yield fewer if _fits(console, options, fewer) else self._table(columns, no_wrap=False)
+
+    def _table(self, columns: Sequence[str], *, no_wrap: bool) -> Table:
+        table = Table(title=self.title, title_justify="left", box=None, padding=(0, 1, 0, 0))
+        for name in columns:
+            justify = "right" if name.startswith(">") else "left"
+            table.add_column(
+                name.removeprefix(">"), justify=justify, no_wrap=no_wrap, overflow="fold"
+            )
+        shown = [self.columns.index(name) for name in columns]
+        for row in self.rows:
+            table.add_row(*(Text(row[index]) for index in shown if index < len(row)))
+        return table
+
+
+def _fits(console: Console, options: ConsoleOptions, table: Table) -> bool:
+    unlimited = options.update(max_width=_UNLIMITED)
+    return Measurement.get(console, unlimited, table).maximum <= options.max_width
 
 
 def screen(overview: Overview, *, title: str) -> Group:
     """The clock, the partitions and the averages."""
     shards = sorted({view.state.shard for view in overview.partitions})
     legend = ", ".join(f"#{number} {shard}" for number, shard in enumerate(shards, start=1))
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
-    for name, justify in (
-        ("partition", "left"),
-        ("shard", "left"),
-        ("entries", "right"),
-        ("lag", "right"),
-        ("pending", "right"),
-        ("readings behind", "right"),
-        ("ttl", "right"),
-        ("hours 0 to 23", "left"),
-    ):
-        table.add_column(name, justify="right" if justify == "right" else "left", no_wrap=True)
-    for view in overview.partitions:
-        state = view.state
-        table.add_row(
-            state.stream,
-            f"#{shards.index(state.shard) + 1}",
-            f"{state.length:,}",
-            "unknown" if state.lag is None else f"{state.lag:,}",
-            f"{state.pending:,}",
-            "unknown" if state.lag_readings is None else f"{state.lag_readings:,}",
-            time_to_live(state.expires_ms, overview.instant),
+    rows = [
+        (
+            view.state.stream,
+            f"#{shards.index(view.state.shard) + 1}",
+            f"{view.state.length:,}",
+            "unknown" if view.state.lag is None else f"{view.state.lag:,}",
+            f"{view.state.pending:,}",
+            "unknown" if view.state.lag_readings is None else f"{view.state.lag_readings:,}",
+            time_to_live(view.state.expires_ms, overview.instant),
             hour_marks(view),
         )
-    if not overview.partitions:
-        table.add_row("none")
+        for view in overview.partitions
+    ]
+    table = Fitted(
+        title,
+        ("partition", "shard", ">entries", ">lag", ">pending", ">readings behind", ">ttl",
+         _HOURS),
+        rows or [("none",)],
+        spare=_HOURS,
+    )  # fmt: skip
     return Group(
         Text(clock_line(overview.instant)),
         table,

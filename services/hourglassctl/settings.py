@@ -91,7 +91,7 @@ class HoursSettings:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportSettings(HoursSettings):
     format: Format = option(Format.CSV, "What to write: json is an object a line.", env=False)
-    output: str = flag("", "File to write; empty is standard output.")
+    output: str = flag("", "File to write; empty or - is standard output.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from aggregator.losses import look as look_for_losses
@@ -25,7 +24,7 @@ from hourglass.keys import AVERAGES_GROUP, GROUP, HOUR_MS, iso
 from hourglass.readings import MILLI, degrees
 from hourglass.server_settings import findings, read
 from hourglassctl.printable import printable
-from hourglassctl.render import as_data, screen
+from hourglassctl.render import Fitted, as_data, screen
 from hourglassctl.silence import Silence, silence_line, silent
 from hourglassctl.silence import look as look_for_silence
 
@@ -205,22 +204,14 @@ def hour_line(progress: Progress, period_s: float) -> str:
     )
 
 
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
-    for name in columns:
-        table.add_column(name, no_wrap=True)
-    return table
-
-
-def _people(status: Status) -> Table:
-    table = _table("\nat work", "group", "process", "holds", "last sign of life")
-    for each in status.consumers:
-        table.add_row(
-            each.group, each.name, f"{each.pending:,}", f"{each.idle_ms / 1000:.1f} s ago"
-        )
-    if not status.consumers:
-        table.add_row("nobody", "", "", "")
-    return table
+def _people(status: Status) -> Fitted:
+    rows = [
+        (each.group, each.name, f"{each.pending:,}", f"{each.idle_ms / 1000:.1f} s ago")
+        for each in status.consumers
+    ]
+    return Fitted(
+        "\nat work", ("group", "process", "holds", "last sign of life"), rows or [("nobody",)]
+    )
 
 
 def producers_line(status: Status) -> str:
@@ -229,17 +220,18 @@ def producers_line(status: Status) -> str:
     return f"producers that have written to {day}: {', '.join(status.producers) or 'none'}"
 
 
-def _last(status: Status) -> Table:
-    table = _table("\nlast averages", "hour", "average", "readings", "devices", "late")
-    for each in status.averages:
-        table.add_row(
+def _last(status: Status) -> Fitted:
+    rows = [
+        (
             iso(each.start_ms),
             f"{degrees(each.mean_milli_f)} °F",
             f"{each.count:,}",
             str(each.devices),
             str(each.late),
         )
-    return table
+        for each in status.averages
+    ]
+    return Fitted("\nlast averages", ("hour", "average", "readings", "devices", "late"), rows)
 
 
 def as_document(status: Status, period_s: float) -> dict[str, Any]:

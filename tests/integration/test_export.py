@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,8 +21,11 @@ from pyarrow import parquet
 
 from averages_consumer.table import HourRow
 from averages_consumer.warehouse import Warehouse
+from hourglass.errors import Misconfigured
 from hourglass.keys import HOUR_MS
+from hourglassctl.__main__ import export_averages
 from hourglassctl.export import Format, write
+from hourglassctl.settings import ExportSettings
 from tests.support.snapshots import DAY, average, row
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
@@ -137,7 +142,8 @@ def test_a_reader_who_has_seen_enough_is_no_error(tmp_path: Path) -> None:
     with Warehouse(url) as warehouse:
         warehouse.create()
         warehouse.upsert([average(hour) for hour in range(5_000)], NOON)
-    line = f"'{sys.executable}' -m hourglassctl averages export | head -n 1"
+    program = f"'{sys.executable}' -m hourglassctl averages export"
+    line = f"({program}; echo status $? >&2) | head -n 1"
 
     ended = subprocess.run(
         ["sh", "-c", line],
@@ -147,7 +153,84 @@ def test_a_reader_who_has_seen_enough_is_no_error(tmp_path: Path) -> None:
     )
 
     assert ended.stdout.decode().startswith("hour,average_temp_f,")
-    assert ended.stderr == b""
+    assert ended.stderr == b"status 141\n"
+
+
+@pytest.fixture
+def few(tmp_path: Path) -> str:
+    """The URL of a warehouse with three hours, in a file of the test's own."""
+    url = f"sqlite:///{tmp_path}/few.db"
+    with Warehouse(url) as warehouse:
+        warehouse.create()
+        warehouse.upsert([average(hour) for hour in range(3)], NOON)
+    return url
+
+
+def export(url: str, output: Path | str) -> None:
+    """In this process."""
+    export_averages(ExportSettings(warehouse_url=url, output=str(output)))
+
+
+def test_a_minus_is_standard_output(few: str, tmp_path: Path) -> None:
+    ended = command(few, "--output", "-", cwd=tmp_path)
+
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    assert len(ended.stdout.splitlines()) == 4
+    assert not (tmp_path / "-").exists()
+
+
+def test_a_pipe_is_written_through(few: str, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor() as readers:
+        read = readers.submit(pipe.read_bytes)
+        export(few, pipe)
+        assert len(read.result(timeout=60).splitlines()) == 4
+    assert pipe.is_fifo()
+
+
+def test_a_device_is_written_through(few: str) -> None:
+    export(few, "/dev/null")
+
+    assert Path("/dev/null").is_char_device()
+
+
+def test_a_full_device_is_one_line(few: str) -> None:
+    with pytest.raises(Misconfigured, match="/dev/full cannot be written: No space left on device"):
+        export(few, "/dev/full")
+
+
+def test_a_link_stays_and_where_it_leads_is_replaced(few: str, tmp_path: Path) -> None:
+    file, link = tmp_path / "averages.csv", tmp_path / "latest.csv"
+    file.write_text("yesterday's")
+    link.symlink_to(file.name)
+
+    export(few, link)
+
+    assert link.is_symlink()
+    assert len(file.read_text().splitlines()) == 4
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o664])
+def test_a_file_keeps_its_permissions(few: str, tmp_path: Path, mode: int) -> None:
+    file = tmp_path / "averages.csv"
+    file.touch()
+    file.chmod(mode)
+
+    export(few, file)
+
+    assert len(file.read_text().splitlines()) == 4
+    assert file.stat().st_mode & 0o777 == mode
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1"])
+def test_a_text_that_a_spreadsheet_would_run_is_quoted(text: str) -> None:
+    out = io.BytesIO()
+    write([replace(row(average(0)), sealed_by=text, min_temp_f=-1.5)], Format.CSV, out)
+
+    (found,) = csv.DictReader(io.StringIO(out.getvalue().decode(), newline=""))
+    assert found["sealed_by"] == f"'{text}"
+    assert found["min_temp_f"] == "-1.5"
 
 
 def test_a_file_is_whole_or_stays_as_it_was(tmp_path: Path) -> None:

@@ -335,6 +335,30 @@ def test_watch_goes_on_until_it_is_told_to_stop(pipeline: Pipeline, redis_url: s
         assert watching.wait(PATIENCE_S) == 130
 
 
+def test_watch_through_a_pipe_is_a_screen_each_time(pipeline: Pipeline, redis_url: str) -> None:
+    pipeline.run_clock(at(5), 1)
+    with subprocess.Popen(
+        [*COMMAND, redis_url, "--watch"], stdout=subprocess.PIPE, text=True
+    ) as watching:
+        assert watching.stdout
+        clocks = (line for line in watching.stdout if line.startswith("pipeline clock 2025-01-01"))
+        assert next(clocks) != next(clocks)
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(PATIENCE_S) == 130
+
+
+def test_through_a_pipe_nothing_is_cropped(pipeline: Pipeline, redis_url: str) -> None:
+    pipeline.drive(at(5))
+    pipeline.produce(reading(at(5)))
+
+    (line,) = (
+        line for line in status(redis_url).stdout.splitlines() if line.startswith(DAY.stream)
+    )
+    assert line.split()[:2] == [DAY.stream, "#1"]
+    assert "…" not in line
+    assert len(line) > 80
+
+
 @pytest.mark.parametrize(
     ("consumer", "process"),
     [

@@ -238,6 +238,25 @@ def test_a_missing_driver_is_named_with_what_to_install(monkeypatch: pytest.Monk
         Warehouse("postgresql://somebody:sesame@host/database")
 
 
+def test_a_new_file_is_its_owners_alone(tmp_path: Path) -> None:
+    file = tmp_path / "warehouse.db"
+    with Warehouse(f"sqlite:///{file}") as warehouse:
+        warehouse.create()
+        warehouse.upsert([average(0)], NOON)
+        modes = {each.name: each.stat().st_mode & 0o777 for each in tmp_path.iterdir()}
+    assert modes == dict.fromkeys(modes, 0o600)
+    assert "warehouse.db" in modes
+
+
+def test_a_file_that_is_there_keeps_its_permissions(tmp_path: Path) -> None:
+    file = tmp_path / "warehouse.db"
+    file.touch()
+    file.chmod(0o640)
+    with Warehouse(f"sqlite:///{file}") as warehouse:
+        warehouse.create()
+    assert file.stat().st_mode & 0o777 == 0o640
+
+
 def test_a_file_in_a_folder_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     with (
         Warehouse(f"sqlite:///{tmp_path}/nowhere/warehouse.db") as warehouse,

@@ -58,3 +58,10 @@ def test_a_missing_uplot_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with pytest.raises(Misconfigured, match="charts cannot be drawn"):
         assets.load()
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name in ("page.js", "show.js")])
+def test_what_others_write_is_shown_as_text(name: str) -> None:
+    script = FILES[name].body.decode()
+
+    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write", script)

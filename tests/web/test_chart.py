@@ -310,17 +310,3 @@ def test_hours_older_than_five_days_are_left_out(
     page = visitor.open(serve(running, warehouse_url))
 
     expect(page.locator("#hours tbody tr")).to_have_count(108)
-
-
-def test_what_others_write_is_shown_as_text(
-    visitor: Visitor, running: Services, pipeline: Pipeline, warehouse_url: str
-) -> None:
-    markup = "<img src=x onerror=alert(1)>"
-    pipeline.drive(at(3, 30))
-    pipeline.produce(reading(at(3)))
-    pipeline.count()
-    page = visitor.open(serve(running, warehouse_url))
-    pipeline.cluster.call("HSET", DAY.hours, "03:count", markup)
-
-    expect(page.locator("#troubles")).to_contain_text(markup)
-    assert page.locator("main img").count() == 0
