@@ -208,7 +208,7 @@ class Consumer:
         self.metrics.wrote(time.perf_counter() - started, exemplar())
 
     def _persist(self, write: Callable[[], None]) -> bool:
-        """Try until the warehouse has done it, or until told to stop. Raises LoginRefused: waiting
+        """Try until the warehouse has done it, or until `stop` is set. Raises LoginRefused: waiting
         gives this process no other password, and a restart may."""
         retry_s = FIRST_RETRY_S
         while True:

@@ -426,8 +426,8 @@ def _remedy(error: SQLAlchemyError) -> tuple[type[WarehouseAway], str]:
         return WarehouseUnusable, _URL_REMEDY
     if code in _UNUSABLE_ROLE:
         return WarehouseUnusable, _UNUSABLE_ROLE[code]
-    said = str(error.orig)
-    found = [(kind, remedy) for sign, kind, remedy in _UNUSABLE_LOGIN if re.search(sign, said)]
+    message = str(error.orig)
+    found = [(kind, remedy) for sign, kind, remedy in _UNUSABLE_LOGIN if re.search(sign, message)]
     return found[0] if found else (WarehouseAway, "")
 
 

@@ -29,7 +29,7 @@ class OutputFailed(HourglassError):
 
 
 class _Descriptor(io.FileIO):
-    """Raises OutputFailed, which nobody takes for the failure of another file."""
+    """Raises OutputFailed, which is distinct from the failure of any other file."""
 
     def write(self, data: Any, /) -> int:
         try:

@@ -78,7 +78,7 @@ def _replaced(target: Path) -> Generator[BinaryIO]:
     mode = target.stat().st_mode & 0o7777 if target.exists() else None
     part.unlink(missing_ok=True)
     try:
-        # Nobody else may read what the file before was not for.
+        # Never more readable than the file it replaces.
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode or 0o666)
         with os.fdopen(descriptor, "wb") as out:
             yield out

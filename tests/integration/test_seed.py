@@ -3,6 +3,7 @@ work is one line with the remedy."""
 
 from __future__ import annotations
 
+import socket
 import socketserver
 from collections.abc import Generator
 from contextlib import closing, contextmanager
@@ -54,7 +55,7 @@ def test_a_cluster_without_slots_or_with_some_says_how_many_and_how_to_give_them
         assert "serves 101 of 16384 slots" in message
         assert f"redis-cli --cluster fix {address}" in message
 
-        client.execute_command("CLUSTER ADDSLOTSRANGE", 101, 16383)  # what it told to do
+        client.execute_command("CLUSTER ADDSLOTSRANGE", 101, 16383)  # the remedy
         wait_until(lambda: client.execute_command("CLUSTER INFO")["cluster_state"] == "ok")
         with closing(reach(address)) as cluster:
             cluster.clock()
@@ -113,6 +114,19 @@ def test_a_seed_that_leads_nowhere_gives_way_to_the_next(
         closing(reach(f"{empty},127.0.0.1:{embedded.ports[0]}")) as cluster,
     ):
         cluster.clock()
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
+def test_a_cluster_on_an_ipv6_address_is_reached(tmp_path: Path) -> None:
+    options = ("--cluster-enabled", "yes", "--bind", "127.0.0.1", "::1")
+    with plain_redis(tmp_path, *options) as address, node(address) as client:
+        client.config_set("cluster-announce-ip", "::1")
+        client.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
+        wait_until(lambda: client.execute_command("CLUSTER INFO")["cluster_state"] == "ok")
+        with closing(reach(f"[::1]:{address.rpartition(':')[2]}")) as cluster:
+            cluster.clock()
+            with closing(cluster.link("key")) as link:
+                assert link.call("PING") == b"PONG"
 
 
 class OtherProtocol(socketserver.StreamRequestHandler):

@@ -50,9 +50,9 @@ def test_a_reader_who_has_gone_before_the_end_is_not_taken_for_a_finding() -> No
 
 @pytest.mark.parametrize("body", [MUCH, LITTLE_AND_UNHEALTHY])
 def test_a_full_disk_is_one_line(body: str) -> None:
-    said = "speaker: standard output cannot be written: No space left on device"
+    message = "speaker: standard output cannot be written: No space left on device"
 
-    assert spoken(body, "> /dev/full")[1] == f"{said}\n1\n"
+    assert spoken(body, "> /dev/full")[1] == f"{message}\n1\n"
 
 
 def test_a_closed_output_is_no_error() -> None:
