@@ -51,6 +51,7 @@ class Collector:
     warehouse: Warehouse
     clock: PipelineClock
     board: Board
+    _logged: str = ""
 
     def follow(self) -> None:
         """Tell the board of each average as it is published, until told to stop."""
@@ -65,7 +66,7 @@ class Collector:
             except Unreachable:
                 pass
             except (Damaged, Unsuitable, ResponseError) as error:
-                self.board.unreadable("averages", shown(error))
+                self.board.unreadable("averages", self._shown(error))
             self.host.beat("page-averages")
             self.host.stop.wait(RETRY_S)
 
@@ -78,7 +79,7 @@ class Collector:
             except Unreachable:
                 pass  # what is shown grows old by itself, and the page says so
             except (Damaged, Unsuitable, ResponseError, ValueError) as error:
-                self.board.unreadable("survey", shown(error))
+                self.board.unreadable("survey", self._shown(error))
 
         self._every(SURVEY_S, "page-survey", step)
 
@@ -94,6 +95,16 @@ class Collector:
 
         self._every(WAREHOUSE_S, "page-warehouse", step)
 
+    def _shown(self, error: Exception) -> str:
+        """What everybody may know of it: which key is damaged. Other words are the server's own,
+        and may name hosts and users: they are logged when they change."""
+        if isinstance(error, Damaged):
+            return str(error)
+        if str(error) != self._logged:
+            self._logged = str(error)
+            log.info("the page cannot be brought up to date: %s", error)
+        return "the log of the averages consumer says why."
+
     def _every(self, seconds: float, name: str, step: Callable[[], None]) -> None:
         while True:
             self.host.beat(name)
@@ -102,15 +113,6 @@ class Collector:
             self.host.beat(name, rest_s=seconds)
             if self.host.stop.wait(max(0.0, began + seconds - time.monotonic())):
                 return
-
-
-def shown(error: Exception) -> str:
-    """What everybody may know of it: which key is damaged. Other words are the server's own, and
-    may name hosts and users."""
-    if isinstance(error, Damaged):
-        return str(error)
-    log.warning("the page cannot be shown: %s", error)
-    return "the log of the averages consumer says why."
 
 
 def survey(cluster: Cluster, clock: PipelineClock) -> Survey:
