@@ -24,14 +24,14 @@ _NEVER_MS = 1 << 52
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """Entries to count, and the ids among them to give up undecoded.
+    """Entries to count; or the ids of entries to give up, which were not read.
 
     untried: nobody has died of any of them, as far as is known
     """
 
-    entries: Sequence[Entry]
-    undeliverable: frozenset[bytes]
-    untried: bool
+    entries: Sequence[Entry] = ()
+    given_up: Sequence[bytes] = ()
+    untried: bool = False
 
 
 @dataclass(slots=True)
@@ -53,8 +53,12 @@ class Claims:
 
     def take(self, idle_ms: int, *, limit: int) -> Claimed | None:
         """The next entries that others have held for `idle_ms`; None if there are none. `limit` is
-        how often an entry may be tried. Raises Severed, ResponseError."""
+        how often an entry may be tried: it may be too large for this process, so one that reached
+        it is not read. Raises Severed, ResponseError."""
         while self._found or self._look_around(idle_ms, limit):
+            if self._found and self._found.given_up:
+                claim, self._found = self._found, None
+                return Claimed(given_up=claim.ids)
             self.request(idle_ms)
             claimed = self.receive(limit)
             self._acknowledge_deleted()
@@ -91,7 +95,7 @@ class Claims:
         if claim is None or not entries:
             return None
         self.metrics.reclaimed(len(entries))
-        return Claimed(entries, claim.undeliverable, claim.untried)
+        return Claimed(entries, untried=claim.untried)
 
     def _receive(self, claim: Claim) -> Sequence[Entry]:
         """The entries that were claimed; of untried ones those that one reading of the stream finds

@@ -22,7 +22,7 @@ from hourglass.clock import Instant
 from hourglass.cluster import Link
 from hourglass.errors import Severed
 from hourglass.keys import GROUP, RECORDS_KEPT_MS, RETENTION_MS, Partition
-from hourglass.readings import Entry, Reason, Rules, origins
+from hourglass.readings import Entry, Reason, Reject, Rules, origins
 from hourglass.scripts import Script, packed
 from hourglass.telemetry import (
     NO_TRACER,
@@ -38,13 +38,13 @@ _COMMIT = Script.load("aggregator", "commit", library="tally")
 
 @dataclass(slots=True)
 class _Submitted:
-    """A commit on its way."""
+    """A commit on its way.
 
-    entries: Sequence[Entry]
+    again: sends it again, of the entries with these ids, if others were counted by another process
+    """
+
     folded: Fold
-    rules: Rules
-    instant: Instant
-    undeliverable: Collection[bytes]
+    again: Callable[[Collection[bytes]], None]
     started: float
     span: Span
 
@@ -103,38 +103,54 @@ class Delivery:
         self, rules: Rules, instant: Instant, *, idle_ms: int, limit: int, on: bool = True
     ) -> bool:
         """Count entries that others have held for `idle_ms`, of which those that were tried `limit`
-        times are given up undecoded; meanwhile, if it is to go `on`, the server prepares the next
+        times are given up unread; meanwhile, if it is to go `on`, the server prepares the next
         ones. False if there are none, or somebody else is at it. Raises as `settle`."""
         batch, self._next = self._next or self.claims.take(idle_ms, limit=limit), None
         if batch is None:
             return False
+        if batch.given_up:
+            self.give_up(batch.given_up, instant)
+            return self.settle()
         ahead = on and batch.untried and not self.claims.is_wary
         if ahead:
             self.claims.request(idle_ms)
-        self.submit(batch.entries, rules, instant, batch.undeliverable)
+        self.submit(batch.entries, rules, instant)
         if ahead:
             self._next = self.claims.receive(limit)
         return self.settle()
 
-    def submit(
-        self,
-        entries: Sequence[Entry],
-        rules: Rules,
-        instant: Instant,
-        undeliverable: Collection[bytes] = (),
-    ) -> None:
+    def give_up(self, ids: Sequence[bytes], instant: Instant) -> None:
+        """Send the commit that puts these entries into quarantine, whoever holds them. It takes
+        their ids alone: an entry may be larger than what this process may allocate. Raises
+        Severed."""
+        if not ids:
+            return
+        rejects = [Reject(entry_id, Reason.UNDELIVERABLE, ()) for entry_id in ids]
+        given_up = Fold(list(ids), {}, rejects, latest_ms=self.partition.day_ms)
+        self._send(
+            given_up,
+            instant,
+            INVALID_SPAN,
+            lambda pending: self.give_up([each for each in ids if each in pending], instant),
+        )
+
+    def submit(self, entries: Sequence[Entry], rules: Rules, instant: Instant) -> None:
         """Fold `entries`, which this link delivered, and send the commit. Raises Severed."""
         if not entries:
             return
         span = self._span(entries)
-        folded = fold(self.partition, entries, rules, undeliverable)
+        folded = fold(self.partition, entries, rules)
         if self.renewed and any(each.reason is Reason.FAR_FUTURE for each in folded.rejects):
             rules, instant = self.renewed()
-            folded = fold(self.partition, entries, rules, undeliverable)
-        self._submitted = _Submitted(
-            entries, folded, rules, instant, undeliverable, time.perf_counter(), span
+            folded = fold(self.partition, entries, rules)
+        self._send(
+            folded,
+            instant,
+            span,
+            lambda pending: self.submit(
+                [each for each in entries if each[0] in pending], rules, instant
+            ),
         )
-        self._send(folded, instant, span)
 
     def _span(self, entries: Sequence[Entry]) -> Span:
         """Of one batch, linked to the producers' batches that it takes in."""
@@ -175,12 +191,17 @@ class Delivery:
             else:
                 whole = False
                 self.metrics.conflict()
-                pending = frozenset(answer[0])
-                entries = [entry for entry in batch.entries if entry[0] in pending]
-                self.submit(entries, batch.rules, batch.instant, batch.undeliverable)
+                batch.again(frozenset(answer[0]))
         return whole
 
-    def _send(self, folded: Fold, instant: Instant, span: Span) -> None:
+    def _send(
+        self,
+        folded: Fold,
+        instant: Instant,
+        span: Span,
+        again: Callable[[Collection[bytes]], None],
+    ) -> None:
+        self._submitted = _Submitted(folded, again, time.perf_counter(), span)
         partition = self.partition
         trace = traceparent_of(span)
         self.link.begin(
@@ -227,7 +248,7 @@ def told(folded: Fold, roster: Roster) -> list[Any]:
         for hour, tally in folded.tallies.items()
     ]  # fmt: skip
     rejects = [
-        [reject.id, reject.reason, packed(reject.fields) if reject.fields else b"",
+        [reject.id, reject.explanation, packed(reject.fields) if reject.fields else b"",
          reject.readings, reject.at]
         for reject in folded.rejects
     ]  # fmt: skip

@@ -205,6 +205,7 @@ class Reader:
             min_milli_f=round(settings.min_temp_f * MILLI),
             max_milli_f=round(settings.max_temp_f * MILLI),
             overrun_ms=round(settings.lateness_s * 1000),
+            max_entry_bytes=settings.max_entry_bytes,
             latest_ms=instant.spec.latest_plausible(
                 instant.real_ms, round(settings.future_tolerance_s * 1000)
             ),

@@ -27,12 +27,13 @@ class Claim:
 
     To claim an entry costs Redis more than to read and to count it, and no right to count hangs on
     it. So of `untried` entries only the first is claimed: who finds it marked knows that a try has
-    failed, and claims them all. Those in `undeliverable` go to quarantine.
+    failed, and claims them all. Those that are `given_up` go to quarantine without being claimed,
+    which would deliver their fields.
     """
 
     ids: Sequence[bytes]
     tries: int
-    undeliverable: frozenset[bytes] = frozenset()
+    given_up: bool = False
 
     @property
     def untried(self) -> bool:
@@ -43,15 +44,15 @@ class Claim:
 def plan(pending: Sequence[Pending], *, limit: int) -> Claim | None:
     """What to take over of the idle entries `pending`, in order of id; None if there are none.
 
-    `limit` is how often an entry may be tried before it is given up without being decoded.
+    `limit` is how often an entry may be tried before it is given up without being read.
     """
     if not pending:
         return None
     ids, deliveries = [entry[0] for entry in pending], [entry[3] for entry in pending]
     tried = deliveries[0]
     if tried >= limit:
-        given_up = ids[: _leading(deliveries, range(limit, max(deliveries) + 1))]
-        return Claim(given_up, tried + 1, frozenset(given_up))
+        at_the_limit = _leading(deliveries, range(limit, max(deliveries) + 1))
+        return Claim(ids[:at_the_limit], tried, given_up=True)
     if tried >= ALONE_AFTER:
         return Claim(ids[:1], tried + 1)
     if tried == 1:

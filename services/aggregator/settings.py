@@ -41,6 +41,12 @@ class AggregatorSettings(ServiceSettings):
         "Deliveries without being counted after which an entry goes to quarantine.",
         minimum=4,
     )
+    max_entry_bytes: int = option(
+        1_000_000,
+        "Bytes of names and values above which an entry goes to quarantine.",
+        unit="bytes",
+        minimum=65_536,  # every packed entry that can be used is smaller
+    )
     batch_entries: int = option(
         1000, "Most entries read at once.", unit="entries", minimum=1, maximum=5000
     )

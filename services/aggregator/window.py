@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from hourglass.keys import HOUR_MS, Partition
@@ -65,14 +65,9 @@ class Fold:
         return sum(reject.readings for reject in self.rejects)
 
 
-def fold(
-    partition: Partition,
-    entries: Sequence[Entry],
-    rules: Rules,
-    undeliverable: Collection[bytes] = (),
-) -> Fold:
+def fold(partition: Partition, entries: Sequence[Entry], rules: Rules) -> Fold:
     """Sort the readings in `entries` into hours (0 to 23) and rejects."""
-    readings, packed, rejects = decode_all(partition, entries, rules, undeliverable)
+    readings, packed, rejects = decode_all(partition, entries, rules)
     folded = Fold(
         ids=[entry_id for entry_id, _ in entries],
         tallies={

@@ -186,6 +186,34 @@ class Cluster:
             except exceptions.NoScriptError:
                 return execute(script.eval, script.source, len(keys), *keys, *arguments)
 
+    def read_each(
+        self, script: Script, calls: Mapping[str, Sequence[str | bytes | int]]
+    ) -> list[Any]:
+        """The replies of a script that only reads, to its arguments by key; one round trip to each
+        shard. A call that the server refuses has its ResponseError as reply."""
+        with self._reaching():
+            client = cast(Any, self._client)
+            # RedisCluster's own pipeline asks a server which of the arguments of EVAL_RO are keys.
+            pipelines: dict[str, Any] = {}
+            shards: list[str] = []
+            for key, arguments in calls.items():
+                node = client.get_node_from_key(key)
+                shards.append(node.name)
+                named = (script.evalsha, script.sha)
+                if node.name not in pipelines:
+                    connection = client.get_redis_connection(node)
+                    pipelines[node.name] = connection.pipeline(transaction=False)
+                    named = (script.eval, script.source)  # so that the server knows it
+                pipelines[node.name].execute_command(*named, 1, key, *arguments)
+            replies = {
+                name: iter(each.execute(raise_on_error=False)) for name, each in pipelines.items()
+            }
+            found = [next(replies[shard]) for shard in shards]
+            for reply in found:
+                if isinstance(reply, (*_TRANSIENT, exceptions.NoPermissionError)):
+                    raise reply
+            return found
+
     def link(self, key: str) -> Link:
         """A new connection to the master that holds `key` by the freshest known topology."""
         with self._reaching():

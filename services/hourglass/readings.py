@@ -6,7 +6,7 @@ thousandths of a degree Fahrenheit ("milli_f"), so that sums are exact and do no
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -31,6 +31,9 @@ ARRAY = b"temps_f"
 #: writers give `ts`, in ms since the epoch.
 TIME_OF_DAY = b"day_ms"
 
+#: Fields of a reading, each of a bounded length.
+_OF_A_READING = frozenset({b"device", b"ts", TIME_OF_DAY, b"temp_f"})
+
 #: The field of a producer's batch's first entry that says which span sent it.
 TRACEPARENT = b"traceparent"
 
@@ -53,6 +56,7 @@ class Reason(StrEnum):
     TS_IN_NS = "ts is in nanoseconds, not in ms"
     FAR_FUTURE = "event time is too far in the future"
     BAD_DEVICE = "device name is too long"
+    TOO_LARGE = "entry is larger than HOURGLASS_MAX_ENTRY_BYTES allows"
     BAD_ARRAY = "temps_f and the fields that describe it do not agree"
     UNDELIVERABLE = "delivered too often without being counted"
 
@@ -162,6 +166,7 @@ class Reject(NamedTuple):
     readings: how many that are; an entry that cannot be decoded counts as one
     at: empty for an entry as a whole; else a bit for each value of its array, the lowest bit of the
         first byte for the first value, set for those that cannot be used
+    size: bytes of the entry, where they are the reason
     """
 
     id: bytes
@@ -169,6 +174,12 @@ class Reject(NamedTuple):
     fields: Sequence[bytes]
     readings: int = 1
     at: bytes = b""
+    size: int = 0
+
+    @property
+    def explanation(self) -> str:
+        """The reason as people read it."""
+        return f"{self.reason}: {self.size} bytes" if self.size else str(self.reason)
 
 
 class Decoded(NamedTuple):
@@ -187,6 +198,7 @@ class Rules:
     overrun_ms: how far past midnight an arrival still counts in the day its stream was named for
     latest_ms: event times after this one are too far in the future; None sets no limit
     no_reading_milli_f: what sensors give when they have measured nothing
+    max_entry_bytes: most bytes of an entry's names and values together
     """
 
     min_milli_f: int = -150 * MILLI
@@ -194,6 +206,7 @@ class Rules:
     overrun_ms: int = 5_000
     latest_ms: int | None = None
     no_reading_milli_f: frozenset[int] = frozenset()
+    max_entry_bytes: int = 1_000_000
 
 
 @lru_cache(maxsize=65_536)  # temperatures recur: a look-up costs a tenth of the arithmetic
@@ -214,29 +227,20 @@ def milli_f(text: bytes) -> int:
     return round(thousandths)
 
 
-def decode_all(
-    partition: Partition,
-    entries: Sequence[Entry],
-    rules: Rules,
-    undeliverable: Collection[bytes] = (),
-) -> Decoded:
+def decode_all(partition: Partition, entries: Sequence[Entry], rules: Rules) -> Decoded:
     """The plain readings in stream entries, judged; the packed ones, not judged yet; and the
-    entries that cannot be used.
-
-    An entry whose id is in `undeliverable` is rejected without being decoded: decoding may be
-    what killed whoever tried.
-    """
-    if not undeliverable:
-        readings = _decode_together(partition, entries, rules)
-        if readings is not None:
-            return Decoded(readings, [], [])
+    entries that cannot be used."""
+    readings = _decode_together(partition, entries, rules)
+    if readings is not None:
+        return Decoded(readings, [], [])
     plain: list[Entry] = []
     packed: list[PackedEntry] = []
     rejects: list[Reject] = []
     for entry in entries:
         entry_id, fields = entry
-        if entry_id in undeliverable:
-            rejects.append(Reject(entry_id, Reason.UNDELIVERABLE, fields))
+        size = sum(map(len, fields))
+        if size > rules.max_entry_bytes:
+            rejects.append(Reject(entry_id, Reason.TOO_LARGE, fields, size=size))
         elif ARRAY in fields[::2]:
             try:
                 packed.append(PackedEntry(entry_id, unpack(partition, entry_id, fields, rules)))
@@ -296,6 +300,10 @@ def _decode_together(
         values = {name: value for (name,), value in zip(names, columns[1::2], strict=True)}
         if ARRAY in values:
             return None
+        if values.keys() - _OF_A_READING:
+            most = sum(len(name) + max(map(len, column)) for name, column in values.items())
+            if most > rules.max_entry_bytes:
+                return None
         milli = [*map(milli_f, values[b"temp_f"])]
         times_ms = _times_together(partition, entries, values.get(b"ts"), values.get(TIME_OF_DAY))
     except (KeyError, ValueError):
@@ -343,7 +351,7 @@ def decode(partition: Partition, entry_id: bytes, fields: Sequence[bytes], rules
     if text is None:
         raise Unusable(Reason.NO_TEMPERATURE)
     temperature = milli_f(text)
-    ts_ms = _event_time(partition, entry_id, values, rules)
+    ts_ms = event_time(partition, entry_id, values, rules)
     if not partition.day_ms <= ts_ms < partition.end_ms:
         raise Unusable(Reason.WRONG_DAY)
     if rules.latest_ms is not None and ts_ms > rules.latest_ms:
@@ -357,7 +365,7 @@ def decode(partition: Partition, entry_id: bytes, fields: Sequence[bytes], rules
     return Reading(device, ts_ms, temperature)
 
 
-def _event_time(
+def event_time(
     partition: Partition, entry_id: bytes, values: Mapping[bytes, bytes], rules: Rules
 ) -> int:
     """The `ts` field, ms since the epoch, or a producer's TIME_OF_DAY. Without either it is the
@@ -431,15 +439,9 @@ def unpack(partition: Partition, entry_id: bytes, fields: Sequence[bytes], rules
     device = named.get(b"device", b"unknown")
     if len(device) > _LONGEST_BASE:
         raise Unusable(Reason.BAD_DEVICE)
-    ts_ms = _event_time(partition, entry_id, named, rules)
+    ts_ms = event_time(partition, entry_id, named, rules)
     numbered = first is not None or devices > 1
     return Packed(device, number if numbered else None, devices, ts_ms, period_ms, encoding, values)
-
-
-def first_ms(partition: Partition, entry_id: bytes, fields: Sequence[bytes], rules: Rules) -> int:
-    """The event time of an entry's reading, of a packed entry's first. Raises Unusable."""
-    read = unpack if ARRAY in fields[::2] else decode
-    return read(partition, entry_id, fields, rules).ts_ms
 
 
 def degrees(milli: int) -> str:

@@ -11,7 +11,10 @@ from typing import Any
 from hourglass.clock import Instant
 from hourglass.cluster import Cluster
 from hourglass.keys import HOUR_MS, Partition
-from hourglass.readings import Rules, Unusable, first_ms
+from hourglass.readings import Rules, Unusable, event_time
+from hourglass.scripts import Script
+
+FIRST = Script.load("hourglass", "first")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +29,7 @@ class StreamState:
     memory_bytes: what the stream takes in Redis, estimated from samples
     last_delivered: the id of the last entry that the group was given; None without a group
     oldest_pending: the id of the first entry that is pending; None if none is
+    deliveries: how often that one was delivered; 0 if none is pending
     held_ms: how long ago that one was last delivered; None if none is pending
     idle_ms: since one of the group's consumers gave a sign of life; None if there is no consumer
     """
@@ -42,6 +46,7 @@ class StreamState:
     memory_bytes: int | None = None
     last_delivered: bytes | None = None
     oldest_pending: bytes | None = None
+    deliveries: int = 0
     held_ms: int | None = None
     idle_ms: int | None = None
 
@@ -92,6 +97,7 @@ def survey(cluster: Cluster, streams: Sequence[str], group: str) -> list[StreamS
                 memory_bytes=None if isinstance(memory, Exception) else memory,
                 last_delivered=None if info is None else info["last-delivered-id"],
                 oldest_pending=None if first is None else first["message_id"],
+                deliveries=0 if first is None else first["times_delivered"],
                 held_ms=None if first is None else first["time_since_delivered"],
                 idle_ms=min(idle, default=None),
             )
@@ -130,31 +136,28 @@ def oldest_waiting_ms(
     cluster: Cluster, instant: Instant, states: Sequence[StreamState]
 ) -> int | None:
     """The event time of the oldest reading that waits to be counted in one of these partitions;
-    None if none does. One round trip to each shard."""
-    commands: list[tuple[str | bytes | int, ...]] = []
-    partitions: list[Partition] = []
+    None if none does. One round trip to each shard.
+
+    An entry may be larger than what this process may allocate, so a script reads its time alone.
+    One that was delivered again is not even read by Redis: it is taken to be as old as its id.
+    """
+    calls: dict[str, Sequence[bytes]] = {}
+    found: list[int] = []
     for state in states:
-        partition = cluster.keyspace.named(state.stream)
-        if partition is None or not state.waits:
+        if not state.waits:
             continue
-        after = b"-" if state.last_delivered is None else b"(" + state.last_delivered
-        ranges = [(after, b"+")]
-        if state.oldest_pending is not None:
-            ranges.append((state.oldest_pending, state.oldest_pending))
-        for first, last in ranges:
-            commands.append(("XRANGE", state.stream, first, last, "COUNT", 1))
-            partitions.append(partition)
-    replies = cluster.pipeline(commands) if commands else []
-    return min(
-        (
-            _event_ms(instant, partition, *entry)
-            for partition, entries in zip(partitions, replies, strict=True)
-            if not isinstance(entries, Exception)
-            for entry in entries
-            if entry[1] is not None
-        ),
-        default=None,
-    )
+        undelivered = b"-" if state.last_delivered is None else b"(" + state.last_delivered
+        calls[state.stream] = [undelivered, b"+"]
+        oldest = state.oldest_pending
+        if oldest is not None and state.deliveries > 1:
+            found.append(_arrival_ms(instant, oldest))
+        elif oldest is not None:
+            calls[state.stream] = [undelivered, b"+", oldest, oldest]
+    for stream, reply in zip(calls, cluster.read_each(FIRST, calls), strict=True):
+        partition = cluster.keyspace.named(stream)
+        if partition is not None and not isinstance(reply, Exception):
+            found += [_event_ms(instant, partition, *entry) for entry in reply]
+    return min(found, default=None)
 
 
 def hours_left(instant: Instant, states: Sequence[StreamState]) -> float | None:
@@ -174,10 +177,16 @@ def hours_left_line(hours: float | None) -> str:
 
 
 def _event_ms(
-    instant: Instant, partition: Partition, entry_id: bytes, fields: Mapping[bytes, bytes]
+    instant: Instant, partition: Partition, entry_id: bytes, times: Sequence[bytes]
 ) -> int:
     """When it was measured; of what cannot be read, when it arrived."""
-    flat = [part for pair in fields.items() for part in pair]
     with suppress(Unusable):
-        return first_ms(partition, entry_id, flat, Rules())
+        fields = dict(zip(times[::2], times[1::2], strict=True))
+        at_ms = event_time(partition, entry_id, fields, Rules())
+        if partition.day_ms <= at_ms < partition.end_ms:
+            return at_ms
+    return _arrival_ms(instant, entry_id)
+
+
+def _arrival_ms(instant: Instant, entry_id: bytes) -> int:
     return instant.spec.now(int(entry_id.partition(b"-")[0]))

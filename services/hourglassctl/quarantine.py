@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any, cast
 
 import msgpack
@@ -13,6 +15,7 @@ from aggregator.roster import Roster
 from aggregator.window import fold
 from hourglass.clock import Instant
 from hourglass.cluster import Cluster
+from hourglass.errors import Damaged
 from hourglass.keys import RECORDS_KEPT_MS, Partition
 from hourglass.partitions import recorded
 from hourglass.readings import Rules, degrees, unpack
@@ -20,7 +23,10 @@ from hourglass.scripts import Script, packed
 from hourglassctl.printable import printable
 
 _REDRIVE = Script.load("hourglassctl", "redrive", library="tally")
+FIELDS = Script.load("hourglassctl", "fields")
 _CHUNK = 500
+#: What is read of an entry, and of a chunk of them, in bytes; an entry that is larger is not read.
+READ_BACK = 1_000_000
 _EXPIRED = "gone: its partition has expired"
 
 
@@ -30,6 +36,7 @@ class Quarantined:
 
     fields: of the entry, cut where they are long; none where the partition's stream has expired and
         quarantine, full of others or because it was a packed entry, has not kept them
+    size: bytes of the entry, where it is too large to be read
     readings: how many
     at: which of a packed entry's they are, as hourglass.readings.Reject has it; empty for all
     """
@@ -39,6 +46,7 @@ class Quarantined:
     original_id: bytes
     reason: str
     fields: tuple[bytes, ...]
+    size: int = 0
     readings: int = 1
     at: bytes = b""
 
@@ -46,6 +54,9 @@ class Quarantined:
     def shown(self) -> Iterator[str]:
         """The fields as `name=value`, long ones cut; of readings of a packed entry, as if each had
         come alone."""
+        if self.size:
+            yield f"({self.size} bytes)"
+            return
         if not (self.at and self.fields):
             yield _pairs(self.fields)
             return
@@ -73,14 +84,14 @@ def quarantined(cluster: Cluster, instant: Instant) -> Iterator[Quarantined]:
             raw = _raw_fields(cluster, partition, bare)
             for entry_id, values in chunk:
                 kept = values[b"fields"]
+                fields = cast(Any, msgpack).unpackb(kept, raw=True) if kept else raw[values[b"id"]]
                 yield Quarantined(
                     partition=partition,
                     id=entry_id,
                     original_id=values[b"id"],
                     reason=values[b"reason"].decode(),
-                    fields=tuple(cast(Any, msgpack).unpackb(kept, raw=True))
-                    if kept
-                    else raw[values[b"id"]],
+                    fields=() if isinstance(fields, int) else tuple(fields),
+                    size=fields if isinstance(fields, int) else 0,
                     readings=int(values[b"readings"]),
                     at=values[b"at"],
                 )
@@ -89,14 +100,15 @@ def quarantined(cluster: Cluster, instant: Instant) -> Iterator[Quarantined]:
 
 def _raw_fields(
     cluster: Cluster, partition: Partition, ids: Sequence[bytes]
-) -> dict[bytes, tuple[bytes, ...]]:
-    """The fields of these entries of the partition's stream; none for an entry that is gone."""
-    found = cluster.pipeline([("XRANGE", partition.stream, each, each) for each in ids])
+) -> dict[bytes, Sequence[bytes] | int]:
+    """The fields of these entries of the partition's stream; of one that is too large its bytes;
+    none for an entry that is gone."""
+    found: list[Sequence[bytes] | int | None] = []
+    with suppress(Damaged):  # another key stands in its place
+        while len(found) < len(ids):
+            found += cluster.run(FIELDS, [partition.stream], [READ_BACK, *ids[len(found) :]])
     return {
-        entry_id: ()
-        if isinstance(entries, Exception)  # another key stands in its place
-        else tuple(part for _, fields in entries for pair in fields.items() for part in pair)
-        for entry_id, entries in zip(ids, found, strict=True)
+        entry_id: () if fields is None else fields for entry_id, fields in zip_longest(ids, found)
     }
 
 
@@ -107,6 +119,8 @@ def redrive(cluster: Cluster, item: Quarantined, rules: Rules, instant: Instant)
     from the raw readings finds it there, and no longer in quarantine.
     """
     fields = item.fields
+    if item.size:
+        return f"stays: its {item.size} bytes are more than are read of an entry"
     if not fields:
         return _EXPIRED
     if item.at:

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from aggregator.window import fold
 from hourglass.averages import HourRecord
 from hourglass.cluster import Cluster, Link
 from hourglass.errors import Damaged
-from hourglass.keys import DAY_MS, GROUP, Partition
+from hourglass.keys import DAY_MS, GROUP, Partition, order_of
 from hourglass.ledgers import gone
-from hourglass.readings import Entry, Rules
+from hourglass.readings import Entry, Reason, Rules
 from hourglass.records import decode_hours
 from hourglass.scripts import Script
 
 _SNAPSHOT = Script.load("hourglassctl", "snapshot")
 
 #: Plausibility and lateness are the aggregator's to judge: what it did not quarantine, it counted.
-_ANYTHING = Rules(min_milli_f=-(1 << 62), max_milli_f=1 << 62, overrun_ms=DAY_MS)
+_ANYTHING = Rules(
+    min_milli_f=-(1 << 62), max_milli_f=1 << 62, overrun_ms=DAY_MS, max_entry_bytes=1 << 62
+)
 _CHUNK = 1000
 #: What a group was given last that was given nothing, or is not there.
 _NOTHING = b"0-0"
@@ -73,7 +75,7 @@ def recount(cluster: Cluster, partition: Partition) -> Recount:
 def _recount(link: Link, partition: Partition) -> Recount | None:
     """None if something was taken out of quarantine meanwhile, or the stream went."""
     keys = [partition.stream, partition.hours, partition.quarantine, partition.producers]
-    flat, producers, written, delivered, pending, mark = link.run(_SNAPSHOT, keys, [GROUP])
+    flat, producers, written, delivered, pending, retried, mark = link.run(_SNAPSHOT, keys, [GROUP])
     fields = dict(zip(flat[::2], flat[1::2], strict=True))
     records = tuple(decode_hours(partition, fields))
     lost = sum(map(gone, producers))
@@ -91,8 +93,9 @@ def _recount(link: Link, partition: Partition) -> Recount | None:
             f"the group of {partition.stream} was destroyed, and nobody has counted its readings "
             "anew since: start an aggregator"
         )
-    quarantined, whole, parts = _rejected(link, partition)
-    raw, unaccounted = _count(link, partition, delivered, {*pending, *whole}, parts)
+    quarantined, whole, parts, large = _rejected(link, partition)
+    chunks = _chunks_without(link, partition.stream, delivered, {*large, *retried})
+    raw, unaccounted = _count(partition, chunks, {*pending, *whole}, parts)
     if mark and link.run(_SNAPSHOT, keys, [GROUP])[-1] != mark:
         return None
     if link.call("EXISTS", partition.stream) == 0:  # it expired while being read
@@ -110,10 +113,11 @@ def _recount(link: Link, partition: Partition) -> Recount | None:
 
 def _rejected(
     link: Link, partition: Partition
-) -> tuple[int, set[bytes], Mapping[bytes, list[bytes]]]:
-    """Readings in quarantine; the entries that are there as a whole; and those of which some
-    readings are, with the bits that say which."""
+) -> tuple[int, set[bytes], Mapping[bytes, list[bytes]], set[bytes]]:
+    """Readings in quarantine; the entries that are there as a whole; those of which some readings
+    are, with the bits that say which; and the entries that may be too large to be read."""
     readings, whole, parts = 0, set[bytes](), defaultdict[bytes, list[bytes]](list)
+    large = set[bytes]()
     for chunk in _chunks(link, partition.quarantine, b"+"):
         for _, flat in chunk:
             row = dict(zip(flat[::2], flat[1::2], strict=True))
@@ -122,20 +126,21 @@ def _rejected(
                 parts[row[b"id"]].append(row[b"at"])
             else:
                 whole.add(row[b"id"])
-    return readings, whole, parts
+            if row[b"reason"].decode().startswith((Reason.UNDELIVERABLE, Reason.TOO_LARGE)):
+                large.add(row[b"id"])
+    return readings, whole, parts, large
 
 
 def _count(
-    link: Link,
     partition: Partition,
-    up_to: bytes,
+    chunks: Iterable[Sequence[Entry]],
     without: Collection[bytes],
     parts: Mapping[bytes, list[bytes]],
 ) -> tuple[dict[int, RawHour], int]:
     counts: dict[int, int] = {}
     sums: dict[int, int] = {}
     unaccounted = 0
-    for chunk in _chunks(link, partition.stream, up_to):
+    for chunk in chunks:
         counted = [entry for entry in chunk if entry[0] not in without] if without else chunk
         if parts:
             counted = [_without(entry, parts.get(entry[0], ())) for entry in counted]
@@ -160,9 +165,23 @@ def _without(entry: Entry, parts: Sequence[bytes]) -> Entry:
     return entry_id, fields
 
 
-def _chunks(link: Link, stream: str, up_to: bytes) -> Iterator[Sequence[Entry]]:
+def _chunks_without(
+    link: Link, stream: str, up_to: bytes, unread: Collection[bytes]
+) -> Iterator[Sequence[Entry]]:
+    """As _chunks, without these entries, which may be larger than this process may allocate."""
+    after = b"-"
+    for each in sorted(unread, key=order_of):
+        if order_of(each) <= order_of(up_to):
+            yield from _chunks(link, stream, b"(" + each, after=after)
+            after = b"(" + each
+    yield from _chunks(link, stream, up_to, after=after)
+
+
+def _chunks(
+    link: Link, stream: str, up_to: bytes, *, after: bytes = b"-"
+) -> Iterator[Sequence[Entry]]:
     """A stream's entries in order; while one chunk is looked at, the server reads the next."""
-    link.send("XRANGE", stream, "-", up_to, "COUNT", _CHUNK)
+    link.send("XRANGE", stream, after, up_to, "COUNT", _CHUNK)
     while chunk := link.receive():
         link.send("XRANGE", stream, b"(" + chunk[-1][0], up_to, "COUNT", _CHUNK)
         yield chunk

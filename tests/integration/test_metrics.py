@@ -18,7 +18,7 @@ from hourglass.clock import Instant
 from hourglass.instruments import Instrument
 from hourglass.keys import GROUP, Partition
 from hourglass.partitions import candidates
-from hourglass.survey import oldest_waiting_ms, survey
+from hourglass.survey import FIRST, oldest_waiting_ms, survey
 from hourglassctl.reference import SERVICES
 from tests.support.cluster import EmbeddedCluster
 from tests.support.pipeline import DAY, Pipeline, at, day_after, reading
@@ -155,6 +155,33 @@ def test_collecting_takes_as_many_round_trips_for_forty_partitions_as_for_four(
         many = cost(pipeline, instant, 40)
         assert many <= few + 3  # a shard may have none of the four
         assert not commands(embedded.url) & {"scan", "keys", "xreadgroup"}
+
+
+def test_what_waits_is_dated_without_reading_more_of_it_than_its_time(pipeline: Pipeline) -> None:
+    first = pipeline.xadd(ts=at(1), temp_f=50, note="n" * 1_000_000)
+    pipeline.xadd(ts="9" * 33, temp_f=50)
+    pipeline.open()
+
+    ranges = ["-", "+", b"(" + first, "+"]
+    ((with_time, without),) = pipeline.cluster.read_each(FIRST, {DAY.stream: ranges})
+
+    assert with_time == [first, [b"ts", b"%d" % at(1)]]
+    assert without[1] == []
+
+
+def test_what_was_delivered_again_is_not_read_to_be_dated(pipeline: Pipeline) -> None:
+    pipeline.xadd(ts=at(1), temp_f=50)
+    instant = pipeline.drive(at(2))
+
+    def oldest() -> int | None:
+        states = survey(pipeline.cluster, [DAY.stream], GROUP)
+        return oldest_waiting_ms(pipeline.cluster, instant, states)
+
+    pipeline.delivery().read(1, 1)
+    assert oldest() == at(1)
+
+    pipeline.claim(pipeline.delivery(), 0, limit=5)
+    assert oldest() == instant.now_ms
 
 
 @pytest.mark.extended

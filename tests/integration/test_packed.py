@@ -222,7 +222,7 @@ def test_one_given_up_undecoded_can_be_redriven(pipeline: Pipeline) -> None:
     pipeline.pack(tick(at(0), 50, 60), tick(at(1), 50, 60))
     delivery = pipeline.delivery()
     entries = delivery.read(1, 1)
-    pipeline.commit(delivery, entries, given_up={entries[0][0]})
+    pipeline.commit(delivery, [], given_up=[entries[0][0]])
     assert in_quarantine(pipeline) == [(Reason.UNDELIVERABLE, 1)]
 
     assert redrive_all(pipeline) == ["redriven: 4 counted"]

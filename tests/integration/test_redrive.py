@@ -14,7 +14,7 @@ from hourglass.settings import invoke
 from hourglass.survey import survey
 from hourglassctl import recount
 from hourglassctl.__main__ import application
-from hourglassctl.quarantine import quarantined, redrive
+from hourglassctl.quarantine import READ_BACK, quarantined, redrive
 from tests.support.pipeline import DAY, Pipeline, at, reading
 
 WIDE = Rules(max_milli_f=1_000 * MILLI)
@@ -51,6 +51,62 @@ def test_a_redriven_reading_counts_once_at_its_own_time(pipeline: Pipeline) -> N
     assert len(pipeline.cluster.call("XRANGE", DAY.stream, original, original)) == 1
     found = pipeline.audit()
     assert (found.clean, found.counted, found.quarantined) == (True, 3, 0)
+
+
+def test_an_entry_too_large_to_be_read_is_shown_by_its_size_and_stays(pipeline: Pipeline) -> None:
+    array = bytes(READ_BACK)
+    pipeline.xadd(ts=at(0), encoding="i16/10", temps_f=array)
+    pipeline.xadd(ts=at(0), encoding="i16/10", temps_f=array, device="porch")
+    pipeline.count()
+
+    items = list(quarantined(pipeline.cluster, pipeline.clock.look()))
+
+    sizes = [READ_BACK + len(f"ts{at(0)}encodingi16/10temps_f") + more for more in (0, 11)]
+    assert [item.reason for item in items] == [
+        f"{Reason.TOO_LARGE}: {size} bytes" for size in sizes
+    ]
+    assert [list(item.shown) for item in items] == [[f"({size} bytes)"] for size in sizes]
+    outcomes = [
+        redrive(pipeline.cluster, item, Rules(), pipeline.clock.look()).partition(":")[0]
+        for item in items
+    ]
+    assert outcomes == ["stays", "stays"]
+    assert pipeline.audit().differences == []
+
+
+def test_an_audit_reads_no_entry_that_is_too_large_or_was_delivered_again(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    largest = 0
+
+    def weigh(self: Link, receive: Any = Link.receive) -> Any:
+        nonlocal largest
+        reply = receive(self)
+        largest = max(largest, size_of(reply))
+        return reply
+
+    pipeline.produce(reading(at(0)))
+    pipeline.xadd(ts=at(0), note="n" * READ_BACK)
+    pipeline.produce(reading(at(0)))
+    pipeline.count()
+    pipeline.xadd(ts=at(0), note="n" * READ_BACK)
+    pipeline.delivery().read(1, 1)
+    pipeline.claim(pipeline.delivery(), 0, limit=5)
+    monkeypatch.setattr(Link, "receive", weigh)
+
+    assert pipeline.audit().differences == []
+    assert 0 < largest < READ_BACK
+
+
+def size_of(reply: Any) -> int:
+    """Bytes in it."""
+    match reply:
+        case bytes():
+            return len(reply)
+        case [*parts]:
+            return sum(map(size_of, parts))
+        case _:
+            return 0
 
 
 def test_redriving_again_adds_nothing(pipeline: Pipeline) -> None:

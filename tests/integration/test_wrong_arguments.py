@@ -66,12 +66,14 @@ WRONG: Mapping[str, Mapping[int, Iterable[str]]] = {
         6: (*NUMBERS, "0"),
     },
     "reap": {2: NUMBERS},
+    "first": {1: ("", "x"), 2: ("", "x")},
     "redrive": {1: ("", "x", "1", "-"), 2: NUMBERS},
     "snapshot": {},
+    "fields": {1: NUMBERS, 2: ("", "x", "-")},
     "publication": {},
 }
 #: Those that take one argument more, or two.
-OPEN_ENDED = {"register": 0, "ingest": 2}
+OPEN_ENDED = {"register": 0, "ingest": 2, "fields": 0, "first": 2}
 
 
 def changed(value: Any, path: Sequence[int], part: Any) -> Any:

@@ -7,7 +7,7 @@ scripts by a whole step of another.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -85,12 +85,12 @@ class Worker:
     delivery: Delivery | None = None
     incarnation: int = 0
     entries: list[Any] = field(default_factory=list[Any])
-    given_up: frozenset[bytes] = frozenset()
+    given_up: Sequence[bytes] = ()
 
     def drop(self) -> None:
         if self.delivery:
             self.delivery.link.close()
-        self.delivery, self.entries, self.given_up = None, [], frozenset()
+        self.delivery, self.entries, self.given_up = None, [], ()
 
 
 @dataclass(slots=True)
@@ -252,7 +252,8 @@ class Machine(RuleBasedStateMachine):
                 return
             worker.entries, worker.given_up = found
             assert day.pending.issuperset(each for each, _ in worker.entries)
-            assert bool(worker.entries) == bool(day.pending), (
+            assert day.pending.issuperset(worker.given_up)
+            assert bool(worker.entries or worker.given_up) == bool(day.pending), (
                 "something is left in somebody's hands"
             )
             assert all(tries[each] >= DELIVERY_LIMIT for each in worker.given_up)
@@ -264,7 +265,7 @@ class Machine(RuleBasedStateMachine):
 
     def _commit(self, worker: Worker, fate: str) -> None:
         assert worker.delivery
-        ids = [each for each, _ in worker.entries]
+        ids = [*worker.given_up, *(each for each, _ in worker.entries)]
         outcome: object = None
         if fate not in NOT_SENT:
             outcome = self._expected(
@@ -279,7 +280,7 @@ class Machine(RuleBasedStateMachine):
                 lambda each: self.pipeline.commit(each, worker.entries, given_up=worker.given_up),
             )
             assert fate or (done is None) == (outcome is None)
-        worker.entries, worker.given_up = [], frozenset()
+        worker.entries, worker.given_up = [], ()
         if fate or outcome is None:
             worker.drop()
 

@@ -8,7 +8,8 @@ import hourglass
 from hourglass.groups import reap
 from hourglass.keys import GROUP
 from hourglass.readings import Rules
-from hourglassctl.quarantine import quarantined, redrive
+from hourglass.survey import FIRST
+from hourglassctl.quarantine import FIELDS, quarantined, redrive
 from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at, reading
 
 SCRIPTS = {
@@ -27,5 +28,7 @@ def use_every_script(pipeline: Pipeline) -> None:
     pipeline.seal()
     for item in list(quarantined(pipeline.cluster, pipeline.clock.look())):
         redrive(pipeline.cluster, item, Rules(max_milli_f=1_000_000), pipeline.clock.look())
+    pipeline.cluster.run(FIRST, [DAY.stream], ["-", "+"])
+    pipeline.cluster.run(FIELDS, [DAY.stream], [1000, "1-1"])
     reap(pipeline.cluster, DAY.stream, GROUP, idle_ms=0)
     assert pipeline.audit().published == 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from itertools import chain, count, groupby
@@ -191,10 +191,10 @@ class Pipeline:
     @staticmethod
     def claim(
         delivery: Delivery, idle_ms: int, *, limit: int
-    ) -> tuple[Sequence[Entry], frozenset[bytes]]:
-        """What others have held for so long, and of that what is to be given up."""
+    ) -> tuple[Sequence[Entry], Sequence[bytes]]:
+        """What others have held for so long; or the ids of what is to be given up unread."""
         claimed = delivery.claims.take(idle_ms, limit=limit)
-        return (claimed.entries, claimed.undeliverable) if claimed else ([], frozenset())
+        return (claimed.entries, claimed.given_up) if claimed else ([], [])
 
     def commit(
         self,
@@ -202,10 +202,14 @@ class Pipeline:
         entries: Sequence[Any],
         *,
         rules: Rules | None = None,
-        given_up: Collection[bytes] = (),
+        given_up: Sequence[bytes] = (),
     ) -> bool:
-        """Count or quarantine `entries`, and know it; as `Delivery.settle`."""
-        delivery.submit(entries, rules or Rules(), self.clock.look(), given_up)
+        """Count or quarantine `entries`, or give those up, and know it; as `Delivery.settle`."""
+        instant = self.clock.look()
+        if given_up:
+            delivery.give_up(given_up, instant)
+        else:
+            delivery.submit(entries, rules or Rules(), instant)
         return delivery.settle()
 
     def partitions(self) -> list[Partition]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -23,13 +24,26 @@ from aggregator import window
 
 decode_all = window.decode_all
 
-def fragile(partition, entries, rules, undeliverable):
-    if any(b"poison" in fields and each not in undeliverable for each, fields in entries):
+def fragile(partition, entries, rules):
+    if any(b"poison" in fields for _, fields in entries):
         os.kill(os.getpid(), signal.SIGKILL)
-    return decode_all(partition, entries, rules, undeliverable)
+    return decode_all(partition, entries, rules)
 
 window.decode_all = fragile
 from aggregator.__main__ import main
+main()
+"""
+#: Deliveries, the lowest there can be.
+LIMIT = 4
+#: What an aggregator may allocate beyond what it has taken at its start, in bytes.
+ROOM = 192 << 20
+LIMITED = f"""
+import re, resource
+from pathlib import Path
+from aggregator.__main__ import main
+
+taken = int(re.search(r"VmData:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
+resource.setrlimit(resource.RLIMIT_DATA, (taken + {ROOM}, taken + {ROOM}))
 main()
 """
 KEPT_WHOLE = 10_000
@@ -66,15 +80,54 @@ def test_what_kills_whoever_decodes_it_is_given_up_at_the_limit(
     assert pipeline.audit().differences == []
 
 
+@pytest.mark.parametrize("at_the_head", [True, False])
+def test_an_entry_larger_than_the_memory_of_an_aggregator_is_given_up_unread_at_the_limit(
+    pipeline: Pipeline, running: Services, tmp_path: Path, *, at_the_head: bool
+) -> None:
+    (tmp_path / "limited.py").write_text(LIMITED)
+    readings = [reading(at(0, 0, second)) for second in range(60)]
+    if not at_the_head:
+        pipeline.produce(*readings)
+    # To parse it takes a buffer of its size, and its size again.
+    huge = pipeline.xadd(ts=at(0, 1), temp_f=73, note=bytes(ROOM))
+    if at_the_head:
+        pipeline.produce(*readings)
+    pipeline.drive(at(1))
+
+    lives = 0
+
+    def done() -> bool:
+        nonlocal lives
+        if lives == 0 or not running.running("limited"):
+            lives += 1
+            assert lives <= LIMIT + 1, "it is delivered more often than the limit"
+            running.start(
+                "limited",
+                "limited",
+                PYTHONPATH=str(tmp_path),
+                HOURGLASS_DELIVERY_LIMIT=str(LIMIT),
+            )
+        return len(pipeline.averages()) == 1
+
+    wait_until(done, message="the hour is never published")
+    assert lives == LIMIT + 1
+    assert pipeline.averages()[0].count == 60
+    (item,) = quarantined(pipeline.cluster, pipeline.clock.look())
+    assert (item.original_id, item.reason) == (huge, Reason.UNDELIVERABLE)
+    assert item.size > ROOM
+    assert pipeline.audit().differences == []
+
+
 def test_megabytes_are_cut_in_quarantine_and_hold_up_nobody(
     pipeline: Pipeline, running: Services
 ) -> None:
-    huge = "9" * (1 << 20)
+    long, huge = "9" * 500_000, "9" * 1_000_000
     pipeline.produce(reading(at(0)))
     for _ in range(20):
-        pipeline.xadd(ts=at(0), temp_f=huge)
+        pipeline.xadd(ts=at(0), temp_f=long)
+        pipeline.xadd(ts=at(0), temp_f=50, note=long)
         pipeline.xadd(ts=at(0), temp_f=50, note=huge)
-    many = [part for each in range(1000) for part in (f"field-{each}", huge[:1000])]
+    many = [part for each in range(1000) for part in (f"field-{each}", long[:900])]
     pipeline.cluster.call("XADD", DAY.stream, "*", *many, "temp_f", "warm")
     pipeline.produce(reading(at(0)))
     pipeline.drive(at(1))
@@ -84,7 +137,10 @@ def test_megabytes_are_cut_in_quarantine_and_hold_up_nobody(
     wait_until(lambda: len(pipeline.averages()) == 1, message="the hour is never published")
     assert pipeline.averages()[0].count == 22
     items = list(quarantined(pipeline.cluster, pipeline.clock.look()))
-    assert len(items) == 21
+    assert Counter(item.reason.partition(":")[0] for item in items) == {
+        Reason.NOT_A_NUMBER: 21,
+        Reason.TOO_LARGE: 20,
+    }
     assert max(len(part) for item in items for part in item.fields) == MOST_BYTES
     assert items[-1].fields[:2] == (b"temp_f", b"warm")
     assert len(items[-1].fields) == 2 * MOST_FIELDS

@@ -245,7 +245,7 @@ def test_an_entry_no_reading_of_which_can_be_used_is_rejected_as_a_whole() -> No
 
     (reject,) = fold(DAY, [(b"1-0", [*fields, array])], Rules()).rejects
 
-    assert reject == (b"1-0", Reason.WRONG_DAY, (), 3, b"")
+    assert reject == Reject(b"1-0", Reason.WRONG_DAY, (), 3)
 
 
 def test_a_bad_reading_is_rejected_alone() -> None:
@@ -255,7 +255,7 @@ def test_a_bad_reading_is_rejected_alone() -> None:
 
     folded = fold(DAY, [(b"1-0", fields)], Rules())
 
-    assert folded.rejects == [(b"1-0", Reason.IMPLAUSIBLE, (), 1, b"\x04")]
+    assert folded.rejects == [Reject(b"1-0", Reason.IMPLAUSIBLE, (), 1, b"\x04")]
     assert (folded.tallies[0].count, folded.tallies[0].blocks) == (2, {b"a-0": 0b1001})
 
 
@@ -281,7 +281,7 @@ def test_ticks_too_far_in_the_future_are_rejected_and_those_before_them_count() 
 
     folded = fold(DAY, [entry], Rules(latest_ms=DAY.day_ms + 2_000))
 
-    assert folded.rejects == [(b"1-0", Reason.FAR_FUTURE, (), 1, b"\x08")]
+    assert folded.rejects == [Reject(b"1-0", Reason.FAR_FUTURE, (), 1, b"\x08")]
     assert (folded.tallies[0].count, folded.latest_ms) == (3, DAY.day_ms + 2_000)
 
 

@@ -72,21 +72,26 @@ class Partition:
             cursor = 0
             if claim is not None:
                 held = [number_of(each) for each in claim.ids]
+                cursor = held[-1] + 1
+                if claim.given_up:
+                    for number in held:
+                        del self.pending[number]
+                    self.quarantined += held
+                    continue
                 for number in held[: 1 if claim.untried else None]:
                     self.pending[number] = claim.tries
-                cursor = held[-1] + 1
-                self._decode(held, {number_of(each) for each in claim.undeliverable})
+                self._decode(held)
             read, self.undelivered = self.undelivered[: self.batch], self.undelivered[self.batch :]
             for number in read:
                 self.pending[number] = 1
-            self._decode(read, set())
+            self._decode(read)
 
-    def _decode(self, held: Sequence[int], undeliverable: set[int]) -> None:
-        if self.killers & (set(held) - undeliverable):
+    def _decode(self, held: Sequence[int]) -> None:
+        if self.killers & set(held):
             raise SystemExit
         for number in held:
             del self.pending[number]
-            (self.quarantined if number in undeliverable else self.counted).append(number)
+        self.counted += held
 
 
 def test_nothing_pending_is_nothing_to_claim() -> None:
@@ -103,7 +108,7 @@ def test_a_claim_starts_at_the_first_entry_and_takes_at_least_that(
         assert claim is not None
         assert claim.ids
         assert list(claim.ids) == [each.id for each in pending[: len(claim.ids)]]
-        assert claim.tries == pending[0].deliveries + 1
+        assert claim.tries == pending[0].deliveries + (not claim.given_up)
 
 
 @given(pending=pending_lists, limit=limits)
@@ -112,7 +117,8 @@ def test_an_entry_below_the_limit_is_never_given_up(pending: list[Row], limit: i
     deliveries = {each.id: each.deliveries for each in pending}
 
     if claim is not None:
-        assert all(deliveries[each] >= limit for each in claim.undeliverable)
+        assert claim.given_up == (deliveries[claim.ids[0]] >= limit)
+        assert all((deliveries[each] >= limit) == claim.given_up for each in claim.ids)
 
 
 @given(pending=pending_lists, limit=limits)
@@ -121,15 +127,15 @@ def test_an_entry_at_the_limit_is_never_handed_to_a_decoder(pending: list[Row], 
 
     if claim is not None:
         for each in pending[: len(claim.ids)]:
-            assert each.id in claim.undeliverable or each.deliveries < limit
+            assert claim.given_up or each.deliveries < limit
 
 
 @given(pending=pending_lists, limit=limits)
 def test_a_suspect_is_decoded_alone(pending: list[Row], limit: int) -> None:
     claim = plan(pending, limit=limit)
 
-    if claim is not None:
-        decoded = [each for each in pending[: len(claim.ids)] if each.id not in claim.undeliverable]
+    if claim is not None and not claim.given_up:
+        decoded = pending[: len(claim.ids)]
         assert len(decoded) <= 1 or all(each.deliveries < ALONE_AFTER for each in decoded)
 
 
@@ -138,7 +144,7 @@ def test_entries_that_were_delivered_once_are_taken_over_together(size: int, lim
     claim = plan([entry(number, 1) for number in range(size)], limit=limit)
 
     assert claim is not None
-    assert (len(claim.ids), claim.untried, claim.undeliverable) == (size, True, frozenset())
+    assert (len(claim.ids), claim.untried, claim.given_up) == (size, True, False)
 
 
 @given(size=st.integers(1, 1000), limit=limits)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from aggregator.window import MOST_BYTES, MOST_FIELDS, Fold, fold, kept
 from hourglass.keys import DAY_MS, HOUR_MS, Keyspace
-from hourglass.readings import ARRAY, TIME_OF_DAY, Reason, Rules
+from hourglass.readings import ARRAY, TIME_OF_DAY, Reason, Reject, Rules
 
 DAY = Keyspace().containing(1_735_689_600_000)  # 1 January 2025
 RULES = Rules()
@@ -77,8 +77,8 @@ def batches(draw: st.DrawFn) -> list[Sent]:
     return [draw(st.one_of(usable(number), unusable(number))) for number in range(size)]
 
 
-def folded(batch: Sequence[Sent], undeliverable: frozenset[bytes] = frozenset()) -> Fold:
-    return fold(DAY, [sent.entry for sent in batch], RULES, undeliverable)
+def folded(batch: Sequence[Sent]) -> Fold:
+    return fold(DAY, [sent.entry for sent in batch], RULES)
 
 
 def by_hour(batch: Sequence[Sent]) -> dict[int, list[Sent]]:
@@ -129,35 +129,23 @@ def test_the_order_of_delivery_changes_no_tally(batch: list[Sent], seed: int) ->
 @given(batch=batches())
 def test_a_reject_carries_its_id_its_reason_and_its_fields(batch: list[Sent]) -> None:
     assert folded(batch).rejects == [
-        (sent.id, sent.reason, [*sent.fields], 1, b"") for sent in batch if sent.reason is not None
+        Reject(sent.id, sent.reason, [*sent.fields]) for sent in batch if sent.reason is not None
     ]
 
 
-@given(batch=batches(), data=st.data())
-def test_what_is_given_up_is_rejected_and_the_rest_counts(
-    batch: list[Sent], data: st.DataObject
-) -> None:
-    given_up = data.draw(st.frozensets(st.sampled_from([sent.id for sent in batch] or [b""])))
-    result, rest = folded(batch, given_up), [sent for sent in batch if sent.id not in given_up]
+def test_an_entry_above_the_limit_is_rejected_with_its_size_and_the_rest_counts() -> None:
+    note = b"n" * (RULES.max_entry_bytes - len(b"temp_f73note"))
+    fits = (b"1735689600000-1", [b"temp_f", b"73", b"note", note])
+    larger = (b"1735689600000-2", [b"temp_f", b"73", b"note", note + b"n"])
 
-    assert result.ids == [sent.id for sent in batch]
-    assert result.tallies == folded(rest).tallies
-    reasons = {reject.id: reject.reason for reject in result.rejects}
-    assert {each for each, reason in reasons.items() if reason is Reason.UNDELIVERABLE} == (
-        given_up & {sent.id for sent in batch}
+    result = fold(DAY, [fits, larger, fits], RULES)
+
+    assert result.tallies[0].count == 2
+    (reject,) = result.rejects
+    assert (reject.id, reject.reason) == (larger[0], Reason.TOO_LARGE)
+    assert reject.explanation == (
+        "entry is larger than HOURGLASS_MAX_ENTRY_BYTES allows: 1000001 bytes"
     )
-
-
-def test_what_is_given_up_is_not_even_looked_at() -> None:
-    killer = (b"1-0", [b"a name without a value"])
-
-    assert folded_one(killer, frozenset({b"1-0"})) == [
-        (*killer[:1], Reason.UNDELIVERABLE, killer[1], 1, b"")
-    ]
-
-
-def folded_one(entry: tuple[bytes, list[bytes]], undeliverable: frozenset[bytes]) -> list[object]:
-    return [tuple(reject) for reject in fold(DAY, [entry], RULES, undeliverable).rejects]
 
 
 @given(batch=batches())

@@ -5,7 +5,7 @@
 -- ARGV     group
 -- Reply    {hour records as HGETALL, what each producer was told and has here, as in its hash,
 --           the readings that all of them ever had here, the group's last delivered id, ids
---           delivered and not acknowledged, a mark that changes when something is taken out of
+--           delivered and not acknowledged, those of them that were delivered again, a mark that changes when something is taken out of
 --           quarantine};
 --          an empty id if there is no stream, '0-0' if it has no such group
 -- Keeps    entries up to that id, those ids excepted, are just what the records counted or what
@@ -31,17 +31,18 @@ if redis.call('EXISTS', KEYS[3]) == 1 then
   mark = string.format('%s %.0f', redis.call('HMGET', hours, 'incarnation')[1] or '',
     field(info, 'entries-added') - field(info, 'length'))
 end
-if not expect(stream, 'stream') then return { records, producers, written, '', {}, mark } end
+if not expect(stream, 'stream') then return { records, producers, written, '', {}, {}, mark } end
 local delivered = '0-0'
-local pending = {}
+local pending, retried = {}, {}
 for _, info in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
   if field(info, 'name') == group then
     delivered = field(info, 'last-delivered-id')
     if field(info, 'pending') > 0 then
       for i, entry in ipairs(redis.call('XPENDING', stream, group, '-', '+', field(info, 'pending'))) do
         pending[i] = entry[1]
+        if entry[4] > 1 then retried[#retried + 1] = entry[1] end
       end
     end
   end
 end
-return { records, producers, written, delivered, pending, mark }
+return { records, producers, written, delivered, pending, retried, mark }
