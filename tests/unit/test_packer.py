@@ -17,7 +17,7 @@ from hourglass.keys import DAY_MS, HOUR_MS, Keyspace
 from hourglass.readings import Rules, unpack
 from producer.bank import Tick
 from producer.batch import Batch
-from producer.packer import Packer
+from producer.packer import BATCH_DEVICES, Packer
 
 undivided = Keyspace().undivided
 FIRST_DAY_MS = 1_735_689_600_000  # 1 January 2025
@@ -59,15 +59,21 @@ def unpacked(batch: Batch) -> list[tuple[bytes, int, int]]:
     return found
 
 
-@given(ticks=tick_lists(), limit=st.integers(1, 20), entry_bytes=st.integers(4, 40))
+@given(
+    ticks=tick_lists(),
+    limit=st.integers(1, 20),
+    entry_bytes=st.integers(4, 40),
+    batch_devices=st.integers(2, 8),
+)
 def test_the_batches_hold_each_reading_once_at_its_time(
-    ticks: list[Tick], limit: int, entry_bytes: int
+    ticks: list[Tick], limit: int, entry_bytes: int, batch_devices: int
 ) -> None:
     batches = list(
         Packer(
             "pod",
             limit=limit,
             entry_bytes={2: entry_bytes, 4: entry_bytes},
+            batch_devices=batch_devices,
             partitions=undivided,
         ).cut(ticks)
     )
@@ -148,6 +154,17 @@ def test_a_tick_of_more_devices_than_fit_is_shared_out() -> None:
     assert [len(fields[-1]) for fields in entries(batch)] == [16, 2]
     names = [name.encode() for name in device_names("pod", 9)]
     assert folded.tallies[0].blocks == blocks_of(names)
+
+
+def test_a_tick_of_very_many_devices_is_sent_in_parts_and_the_last_moves_the_watermark() -> None:
+    (tick,) = evenly(1, devices=2 * BATCH_DEVICES + 1)
+
+    batches = list(Packer("pod", partitions=undivided).cut([tick], next_ms=FIRST_DAY_MS + 1_000))
+
+    assert [batch.count for batch in batches] == [BATCH_DEVICES, BATCH_DEVICES, 1]
+    assert [batch.watermark_ms for batch in batches] == [0, 0, 1_000]
+    assert max(len(batch.payload) for batch in batches) < 1_100_000
+    assert unpacked(batches[-1]) == [(b"pod-%d" % (2 * BATCH_DEVICES), FIRST_DAY_MS, 0)]
 
 
 def test_the_watermark_is_the_time_of_the_tick_that_follows() -> None:
