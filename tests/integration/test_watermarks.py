@@ -410,7 +410,7 @@ def test_of_ten_thousand_producers_that_are_gone_each_look_takes_a_bounded_numbe
     pipeline: Pipeline,
 ) -> None:
     pipeline.xadd(ts=at(0), temp_f=50)
-    pipeline.run_clock(at(1), 1.0)
+    pipeline.run_clock(at(3), 1.0)  # of all hours that wait together
     seal(pipeline)
     let_pass(pipeline, IDLE_MS)
     _many_producers(pipeline, 10_000, watermark_ms=0, age_ms=IDLE_MS)

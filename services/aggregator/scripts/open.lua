@@ -70,14 +70,14 @@ for hour = 0, 23 do
       redis.call('HDEL', hours, h .. 'count', h .. 'sum', h .. 'min', h .. 'max', h .. 'devices')
     end
     -- Devices that no record counts would be missing from those counted anew.
-    if recount or not incarnation then redis.call('DEL', KEYS[4 + hour]) end
+    if recount or not incarnation then redis.call('UNLINK', KEYS[4 + hour]) end
   elseif recount then
     local count, sum = unpack(redis.call('HMGET', hours, h .. 'count', h .. 'sum'))
     redis.call('HSET', hours, h .. 'late', minus(count or '0'), h .. 'late_sum', minus(sum or '0'))
   end
 end
 if recount then
-  redis.call('DEL', quarantine)
+  redis.call('UNLINK', quarantine)
   redis.call('HDEL', hours, 'acknowledged', 'quarantined')
 end
 

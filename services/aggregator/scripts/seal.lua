@@ -37,7 +37,7 @@ local group, over, sealed_by, now, records_expire, devices_expire =
   ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local lateness, idle, elsewhere = tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9]
 local DEVICES = 5 -- the keys before those of the devices
--- Producers that are gone, looked at in one call.
+-- Producers looked at in one call.
 local LOOKED_AT = 1000
 for hour = 0, 23 do expect(KEYS[DEVICES + 1 + hour], 'hash') end
 expect(producers, 'hash')
@@ -58,14 +58,20 @@ end
 -- Whether a producer that lives may have readings from before `ends`, in ms since the partition's start.
 -- One that sent nothing for the idle time is forgotten until it sends again, so it is looked at once.
 -- A time that is still to come is another server's, from before a failover.
+local looked_at, behind = 0, false -- one that is behind in an hour is behind in those after it
 local function is_one_behind(ends)
-  for _ = 1, LOOKED_AT do
+  while not behind do
     local producer = redis.call('ZRANGEBYSCORE', watermarks, '-inf', '(' .. ends, 'LIMIT', 0, 1)[1]
     if not producer then return false end
     local known = redis.call('HGET', producers, producer) or ''
     local received = tonumber(string.match(known, '^%d+ %d+ %d+ (%d+)$'))
-    if received and received <= time and time - received < idle then return true end
-    redis.call('ZREM', watermarks, producer)
+    looked_at = looked_at + 1
+    if received and received <= time and time - received < idle then
+      behind = true
+    else
+      redis.call('ZREM', watermarks, producer)
+      behind = looked_at == LOOKED_AT
+    end
   end
   return true
 end
