@@ -7,8 +7,8 @@ still has.
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,17 +36,45 @@ from hourglass.telemetry import (
 _COMMIT = Script.load("aggregator", "commit", library="tally")
 
 
-@dataclass(slots=True)
-class _Submitted:
-    """A commit on its way.
+#: What a commit may amount to, in units of about a microsecond of Redis on a core of its own: a
+#: shard serves nobody else meanwhile. An entry costs one to look up and to acknowledge.
+MOST_WORK = 8_000
+#: A block of devices is read and written, and each of its bytes united with what is there.
+BLOCK_WORK, BYTES_OF_BITS = 4, 5
+#: A reject is an entry of the quarantine's stream, and its bytes are copied a few times.
+REJECT_WORK, BYTES_OF_FIELDS = 3, 250
 
-    again: sends it again, of the entries with these ids, if others were counted by another process
+
+@dataclass(slots=True)
+class _Batch:
+    """Entries that are committed, one part after the other.
+
+    waiting: the parts that are not sent yet
+    given_up: they go to quarantine unread
+    renewed: rules and instant are by a clock that has just been read
     """
 
-    folded: Fold
-    again: Callable[[Collection[bytes]], None]
-    started: float
+    waiting: deque[Sequence[Entry]]
+    rules: Rules
+    instant: Instant
     span: Span
+    given_up: bool = False
+    renewed: bool = False
+
+    @property
+    def left(self) -> int:
+        """Entries that are not sent yet."""
+        return sum(map(len, self.waiting))
+
+
+@dataclass(slots=True)
+class _Sent:
+    """A part whose commit is on its way."""
+
+    batch: _Batch
+    entries: Sequence[Entry]
+    folded: Fold
+    started: float
 
 
 @dataclass(slots=True)
@@ -70,7 +98,7 @@ class Delivery:
     tracer: Tracer = NO_TRACER
     renewed: Callable[[], tuple[Rules, Instant]] | None = None
     claims: Claims = field(init=False)
-    _submitted: _Submitted | None = None
+    _sent: _Sent | None = None
     _next: Claimed | None = None
 
     def __post_init__(self) -> None:
@@ -123,34 +151,42 @@ class Delivery:
         """Send the commit that puts these entries into quarantine, whoever holds them. It takes
         their ids alone: an entry may be larger than what this process may allocate. Raises
         Severed."""
-        if not ids:
-            return
-        rejects = [Reject(entry_id, Reason.UNDELIVERABLE, ()) for entry_id in ids]
-        given_up = Fold(list(ids), {}, rejects, latest_ms=self.partition.day_ms)
-        self._send(
-            given_up,
-            instant,
-            INVALID_SPAN,
-            lambda pending: self.give_up([each for each in ids if each in pending], instant),
-        )
+        entries = [(entry_id, ()) for entry_id in ids]
+        self._send_next(_Batch(deque([entries]), Rules(), instant, INVALID_SPAN, given_up=True))
 
     def submit(self, entries: Sequence[Entry], rules: Rules, instant: Instant) -> None:
-        """Fold `entries`, which this link delivered, and send the commit. Raises Severed."""
-        if not entries:
-            return
-        span = self._span(entries)
-        folded = fold(self.partition, entries, rules)
-        if self.renewed and any(each.reason is Reason.FAR_FUTURE for each in folded.rejects):
-            rules, instant = self.renewed()
-            folded = fold(self.partition, entries, rules)
-        self._send(
-            folded,
-            instant,
-            span,
-            lambda pending: self.submit(
-                [each for each in entries if each[0] in pending], rules, instant
-            ),
-        )
+        """Fold `entries`, which this link delivered, and send the commit, of a part of them if
+        that of all would hold up the shard. Raises Severed."""
+        if entries:
+            self._send_next(_Batch(deque([entries]), rules, instant, self._span(entries)))
+
+    def _send_next(self, batch: _Batch) -> None:
+        """Send the first of what waits, as much as makes a commit."""
+        entries = batch.waiting.popleft()
+        while True:
+            folded = self._fold(entries, batch)
+            counted = told(folded, self.roster)
+            parts = min(len(entries), -(-work_of(folded.ids, *counted) // MOST_WORK))
+            if parts == 1:
+                break
+            size = -(-len(entries) // parts)
+            entries, *others = [entries[at : at + size] for at in range(0, len(entries), size)]
+            batch.waiting.extendleft(reversed(others))
+        self._sent = _Sent(batch, entries, folded, time.perf_counter())
+        self._send(folded, counted, batch)
+
+    def _fold(self, entries: Sequence[Entry], batch: _Batch) -> Fold:
+        if batch.given_up:
+            rejects = [Reject(entry_id, Reason.UNDELIVERABLE, ()) for entry_id, _ in entries]
+            ids = [reject.id for reject in rejects]
+            return Fold(ids, {}, rejects, latest_ms=self.partition.day_ms)
+        folded = fold(self.partition, entries, batch.rules)
+        is_ahead = any(each.reason is Reason.FAR_FUTURE for each in folded.rejects)
+        if is_ahead and self.renewed and not batch.renewed:
+            batch.rules, batch.instant = self.renewed()
+            batch.renewed = True
+            folded = fold(self.partition, entries, batch.rules)
+        return folded
 
     def _span(self, entries: Sequence[Entry]) -> Span:
         """Of one batch, linked to the producers' batches that it takes in."""
@@ -176,34 +212,35 @@ class Delivery:
         open it again.
         """
         whole = True
-        while (batch := self._submitted) is not None:
-            self._submitted = None
+        while (sent := self._sent) is not None:
+            self._sent = None
+            batch, answered = sent.batch, False
             try:
                 done, *answer = self.link.finish()
+                answered = True
             finally:
-                batch.span.end()
+                if not (answered and batch.waiting):
+                    batch.span.end()
             if done == 1:
-                seconds = time.perf_counter() - batch.started
-                self._account(batch.folded, answer[0], seconds, exemplar(batch.span))
+                seconds = time.perf_counter() - sent.started
+                self._account(sent.folded, answer[0], seconds, exemplar(batch.span))
             elif done < 0:
                 self.link.close()
                 raise Severed(f"{self.consumer} has entries pending that it was never given")
             else:
                 whole = False
                 self.metrics.conflict()
-                batch.again(frozenset(answer[0]))
+                pending = frozenset(answer[0])
+                entries = [entry for entry in sent.entries if entry[0] in pending]
+                if entries:
+                    batch.waiting.appendleft(entries)
+            if batch.waiting:
+                self._send_next(batch)
         return whole
 
-    def _send(
-        self,
-        folded: Fold,
-        instant: Instant,
-        span: Span,
-        again: Callable[[Collection[bytes]], None],
-    ) -> None:
-        self._submitted = _Submitted(folded, again, time.perf_counter(), span)
-        partition = self.partition
-        trace = traceparent_of(span)
+    def _send(self, folded: Fold, counted: Sequence[Any], batch: _Batch) -> None:
+        partition, instant = self.partition, batch.instant
+        trace = traceparent_of(batch.span)
         self.link.begin(
             _COMMIT,
             [
@@ -216,9 +253,10 @@ class Delivery:
                 GROUP,
                 self.incarnation,
                 self.consumer,
+                batch.left,
                 instant.deadline(folded.latest_ms + RETENTION_MS),
                 instant.expiry(partition.end_ms + RECORDS_KEPT_MS),
-                packed([folded.ids, *told(folded, self.roster), *([trace] if trace else [])]),
+                packed([folded.ids, *counted, *([trace] if trace else [])]),
             ],
         )
 
@@ -238,6 +276,17 @@ class Delivery:
         for reason, count in quarantined.items():
             self.metrics.quarantined(reason, count)
         self.roster.know(folded.tallies)
+
+
+def work_of(ids: Sequence[bytes], tallies: Sequence[Any], rejects: Sequence[Any]) -> int:
+    """What a commit of this costs the shard, in the units of MOST_WORK."""
+    work = len(ids)
+    for *_, devices in tallies:
+        work += len(devices) // 2 * BLOCK_WORK
+        work += sum(map(len, devices[1::2])) // BYTES_OF_BITS
+    for _, _, fields, _, at in rejects:
+        work += REJECT_WORK + (len(fields) + len(at)) // BYTES_OF_FIELDS
+    return work
 
 
 def told(folded: Fold, roster: Roster) -> list[Any]:

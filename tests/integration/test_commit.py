@@ -220,7 +220,7 @@ def test_each_device_counts_once_in_each_hour_whoever_counts_it(pipeline: Pipeli
     assert (pipeline.record(0).devices, pipeline.record(1).devices) == (2, 4)
 
 
-def test_the_largest_batch_is_one_step(pipeline: Pipeline) -> None:
+def test_every_entry_of_the_largest_batch_is_counted_once(pipeline: Pipeline) -> None:
     pipeline.produce(*(reading(at(0), device=f"device-{each}") for each in range(5_000)))
     delivery = pipeline.delivery()
 
@@ -277,6 +277,7 @@ def commit_a_sum(delivery: Delivery, entry_id: bytes, sum_milli_f: int) -> None:
             GROUP,
             delivery.incarnation,
             delivery.consumer,
+            0,
             far_ms,
             far_ms,
             packed([[entry_id], [tally], []]),

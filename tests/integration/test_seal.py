@@ -117,7 +117,7 @@ def test_an_hour_does_not_wait_for_what_was_deleted_in_a_dead_consumers_hands(
     pipeline.seal()
     assert sealed(pipeline) == []
 
-    assert pipeline.claim(pipeline.delivery(), 0, limit=5) == ([], frozenset())
+    assert pipeline.claim(pipeline.delivery(), 0, limit=5) == ([], [])
     pipeline.seal()
 
     assert sealed(pipeline) == [0]

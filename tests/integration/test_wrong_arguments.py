@@ -46,7 +46,7 @@ WRONG: Mapping[str, Mapping[int, Iterable[str]]] = {
         8: NUMBERS,
     },
     "open": {1: ("",), 2: NUMBERS, 3: NUMBERS},
-    "commit": {4: NUMBERS, 5: NUMBERS},
+    "commit": {4: NUMBERS, 5: NUMBERS, 6: NUMBERS},
     "seal": {
         1: ("",),
         2: (*NUMBERS, "25"),

@@ -3,25 +3,26 @@
 --
 -- KEYS[1]  stream      KEYS[2] hour records      KEYS[3] quarantine
 -- KEYS[4…] the devices seen, a hash of block -> bits for each tally, in the order of the tallies
--- ARGV     group, incarnation that `open` told of, consumer, real time in ms at which the stream
+-- ARGV     group, incarnation that `open` told of, consumer, how many further entries of the same
+--          delivery the consumer has not committed yet, real time in ms at which the stream
 --          expires, the same for the records, and MessagePack of { ids, tallies, rejects }: `ids`
 --          holds every entry of the batch in order, rejects included; the others are as in tally.lua;
 --          and the traceparent of whoever counts it, if there is one
 -- Reply    {1, readings that were late}; {0, ids of the batch that are still pending}, and nothing was
 --          done; or {-1} if the consumer has entries pending that are not of the batch
 -- Keeps    an entry is counted or quarantined once, by the commit that acknowledges it, whoever holds
---          it. When the consumer has as many entries pending as the batch holds, these are they: a
---          name reads no second batch before this one is committed. Else each entry is looked up, and
+--          it. When the consumer has as many entries pending as the batch holds, and that many further
+--          ones, these are they: a name reads no more before all of them are committed. Else each entry is looked up, and
 --          if one is no longer pending, nothing is done, and the caller folds anew those that are.
 --          What was read through a group, or counted beside records, that are no longer those of the
 --          partition is not counted: NOGROUP sends the caller to open it again.
 --          Runs under allow-oom: a full Redis refuses readings, and goes on counting those it has
-need(#KEYS >= 3 and #ARGV == 6, 'commit takes 3 keys or more and 6 arguments')
-for i = 4, 5 do need(is_whole(ARGV[i]), 'the times must be whole numbers') end
+need(#KEYS >= 3 and #ARGV == 7, 'commit takes 3 keys or more and 7 arguments')
+for i = 4, 6 do need(is_whole(ARGV[i]), 'entries and times must be whole numbers') end
 local stream, hours, quarantine = KEYS[1], KEYS[2], KEYS[3]
 local group, incarnation, consumer = ARGV[1], ARGV[2], ARGV[3]
-local stream_expires, records_expire = ARGV[4], ARGV[5]
-local batch = unpacked(ARGV[6])
+local further, stream_expires, records_expire = tonumber(ARGV[4]), ARGV[5], ARGV[6]
+local batch = unpacked(ARGV[7])
 local ids, tallies, rejects, trace = batch[1], batch[2], batch[3], batch[4]
 need(is_flat(ids) and #ids > 0 and #ids <= 7000, 'the batch must be of 1 to 7,000 ids')
 for i = 2, #ids do need(ids[i] ~= ids[i - 1], 'each id must be there once') end
@@ -38,7 +39,7 @@ local held = 0
 for _, entry in ipairs(redis.call('XPENDING', stream, group)[4] or {}) do
   if entry[1] == consumer then held = tonumber(entry[2]) end
 end
-if held ~= #ids then
+if held ~= #ids + further then
   -- What others hold between the first and the last is looked at, too, up to a limit: what lies
   -- beyond it is left for the next claim.
   local holder = {}
@@ -55,7 +56,7 @@ if held ~= #ids then
       gone = gone + 1
     end
   end
-  if held > own then return { -1 } end
+  if held > own + further then return { -1 } end
   if gone > 0 then
     local pending, seen = {}, {}
     for _, id in ipairs(ids) do

@@ -6,12 +6,16 @@
 -- a flood of bad readings takes less room there than here.
 local KEPT_WHOLE = 10000
 
-local function is_devices(list)
-  if not is_flat(list) or #list % 2 ~= 0 then return false end
-  for i = 2, #list, 2 do
+-- Whether the first so many of a list are strings; to look at each copies nothing, as is_flat would.
+local function are_strings(list, length)
+  for i = 1, length do
     if type(list[i]) ~= 'string' then return false end
   end
   return true
+end
+
+local function is_devices(list)
+  return type(list) == 'table' and #list % 2 == 0 and are_strings(list, #list)
 end
 
 local function need_tallies(tallies, rejects)
@@ -24,7 +28,8 @@ local function need_tallies(tallies, rejects)
       'a tally must be hour, count, sum, min, max, devices')
   end
   for _, reject in ipairs(rejects) do
-    need(is_flat(reject) and #reject == 5 and is_count(reject[4]),
+    need(type(reject) == 'table' and #reject == 5 and are_strings(reject, 3)
+      and is_count(reject[4]) and type(reject[5]) == 'string',
       'a reject must be id, reason, fields, readings, at')
   end
 end
@@ -47,19 +52,27 @@ local function records_of(hours, tallies)
   return records
 end
 
+local ones = setmetatable({ [0] = 0 }, { __index = function(known, byte)
+  local count = byte % 2 + known[math.floor(byte / 2)]
+  known[byte] = count
+  return count
+end })
+
 -- How many of the devices in `bits` the block did not have yet; now it has them.
 local function see(devices, block, bits)
-  local known = redis.call('HGET', devices, block) or ''
+  local known = redis.call('HGET', devices, block)
   if known == bits then return 0 end
-  local union, added = {}, 0
+  local added = 0
+  if not known then
+    for i = 1, #bits do added = added + ones[bits:byte(i)] end
+    redis.call('HSET', devices, block, bits)
+    return added
+  end
+  local union = {}
   for i = 1, math.max(#known, #bits) do
     local had = known:byte(i) or 0
     local has = bit.bor(had, bits:byte(i) or 0)
-    local new = has - had
-    while new > 0 do
-      added = added + new % 2
-      new = math.floor(new / 2)
-    end
+    added = added + ones[has - had]
     union[i] = string.char(has)
   end
   if added > 0 then redis.call('HSET', devices, block, table.concat(union)) end
