@@ -31,7 +31,8 @@ ARRAY = b"temps_f"
 #: writers give `ts`, in ms since the epoch.
 TIME_OF_DAY = b"day_ms"
 
-#: Fields of a reading, each of a bounded length.
+#: Fields of a reading. Any three of them, one being `temp_f`, are of a bounded length if they are
+#: usable; of two times only one is looked at.
 _OF_A_READING = frozenset({b"device", b"ts", TIME_OF_DAY, b"temp_f"})
 
 #: The field of a producer's batch's first entry that says which span sent it.
@@ -300,7 +301,7 @@ def _decode_together(
         values = {name: value for (name,), value in zip(names, columns[1::2], strict=True)}
         if ARRAY in values:
             return None
-        if values.keys() - _OF_A_READING:
+        if len(values) > 3 or values.keys() - _OF_A_READING:
             most = sum(len(name) + max(map(len, column)) for name, column in values.items())
             if most > rules.max_entry_bytes:
                 return None

@@ -100,7 +100,7 @@ def test_only_what_kills_whoever_decodes_it_is_given_up(pipeline: Pipeline) -> N
 
     (item,) = quarantined(pipeline.cluster, pipeline.clock.look())
     assert (item.original_id, item.reason) == (poison, "delivered too often without being counted")
-    assert item.fields == (b"device", b"porch", b"ts", b"13000", b"temp_f", b"50")
+    assert item.fields == (b"device", b"porch", b"day_ms", b"13000", b"temp_f", b"50")
     assert pipeline.record(0).count == 19
 
 

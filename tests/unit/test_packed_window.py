@@ -268,8 +268,8 @@ def test_what_a_sensor_gives_in_place_of_a_reading_is_rejected_alone() -> None:
     folded = fold(DAY, [(b"1-0", fields)], rules)
 
     assert folded.rejects == [
-        (b"1-0", Reason.NO_READING, (), 1, b"\x02"),
-        (b"1-0", Reason.IMPLAUSIBLE, (), 1, b"\x08"),
+        Reject(b"1-0", Reason.NO_READING, (), 1, b"\x02"),
+        Reject(b"1-0", Reason.IMPLAUSIBLE, (), 1, b"\x08"),
     ]
     assert (folded.tallies[0].count, folded.tallies[0].blocks) == (1, {b"a-0": 0b0001})
 
