@@ -173,6 +173,43 @@ def test_trimmed_first_entries_do_not_make_the_stream_look_new(
     assert pipeline.audit().differences == []
 
 
+@pytest.mark.parametrize("batches", [1, 2])
+def test_a_stream_that_was_empty_when_it_was_opened_is_counted_from_zero_again(
+    pipeline: Pipeline, batches: int
+) -> None:
+    pipeline.cluster.call("XGROUP CREATE", DAY.stream, "mine", "$", "MKSTREAM")
+    assert pipeline.open() is Found.OPENED
+    for minute in range(batches):
+        pipeline.produce(reading(at(0, minute), 40.0))
+        pipeline.count()
+
+    destroy_group(pipeline)
+    assert pipeline.open() is Found.RECOUNT
+    assert pipeline.record(0).count == 0
+    pipeline.count()
+    pipeline.drive(at(1))
+    pipeline.seal()
+
+    assert (pipeline.record(0).count, pipeline.record(0).devices) == (batches, 1)
+    assert [each.count for each in pipeline.averages()] == [batches]
+    assert pipeline.audit().differences == []
+
+
+def test_an_empty_stream_made_anew_adds_to_what_was_counted(pipeline: Pipeline) -> None:
+    pipeline.produce(reading(at(0), 40.0))
+    pipeline.count()
+    pipeline.cluster.call("DEL", DAY.stream)
+    pipeline.cluster.call("XGROUP CREATE", DAY.stream, "mine", "$", "MKSTREAM")
+    assert pipeline.open() is Found.REMADE
+
+    destroy_group(pipeline)
+    pipeline.open()
+    pipeline.produce(reading(at(0), 60.0))
+    pipeline.count()
+
+    assert (pipeline.record(0).count, pipeline.record(0).sum_milli_f) == (2, 100_000)
+
+
 def test_a_stream_made_anew_adds_to_what_was_counted(pipeline: Pipeline) -> None:
     pipeline.produce(reading(at(0), 40.0))
     pipeline.count()

@@ -32,7 +32,8 @@ expect(stream, 'stream')
 expect(hours, 'hash')
 expect(quarantine, 'stream')
 
-if redis.call('HGET', hours, 'incarnation') ~= incarnation then
+local current, opened = unpack(redis.call('HMGET', hours, 'incarnation', 'opened'))
+if current ~= incarnation then
   return redis.error_reply('NOGROUP ' .. stream .. ' has been opened anew')
 end
 local held = 0
@@ -79,6 +80,8 @@ if redis.call('XACK', stream, group, unpack(ids)) ~= #ids then
 end
 
 local late, readings = count_all(hours, quarantine, tallies, records, rejects, records_expire, trace)
+-- The stream was empty when it was opened: this is how open.lua knows it again.
+if opened == '0-0' then redis.call('HSET', hours, 'opened', ids[1]) end
 -- How far the partition is behind in readings is told from this.
 redis.call('HINCRBY', hours, 'acknowledged', readings)
 -- GT alone: the stream has had a TTL since it was opened, and a time that is past must not delete it.

@@ -52,16 +52,18 @@ if made.err then
   records_lost = true
 end
 
--- `opened` is the id of an entry that the stream counted so far has held. A stream without it that
--- never gave up an entry is another one. Of a stream that did give up some it cannot be told; then
--- it counts as the same, because a recount gives what the raw readings say.
+-- `opened` is the id of an entry that the stream counted so far has held: its first one, or, where it
+-- was empty then, the first one that was committed; '0-0' while there is none. A stream without that
+-- entry that never gave up one is another stream. A stream that did give up some counts as the same,
+-- because a recount gives what the raw readings say.
+local counted_of_it = opened and opened ~= '0-0'
 local function is_another_stream()
-  if not opened or #redis.call('XRANGE', stream, opened, opened) > 0 then return false end
+  if not counted_of_it or #redis.call('XRANGE', stream, opened, opened) > 0 then return false end
   local info = redis.call('XINFO', 'STREAM', stream)
   return field(info, 'entries-added') == field(info, 'length')
 end
 local remade = is_another_stream()
-local recount = not remade and (records_lost or opened)
+local recount = not remade and (records_lost or counted_of_it)
 for hour = 0, 23 do
   local h = string.format('%02d:', hour)
   if redis.call('HEXISTS', hours, h .. 'sealed') == 0 then
