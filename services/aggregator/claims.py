@@ -13,7 +13,7 @@ from itertools import takewhile
 from aggregator.instruments import Instruments
 from aggregator.recovery import Claim, plan
 from hourglass.cluster import Link
-from hourglass.keys import GROUP, Partition, order_of
+from hourglass.keys import GREATEST_ID, GROUP, Partition, order_of
 from hourglass.readings import Entry
 
 #: How far into the pending list one look goes.
@@ -140,7 +140,8 @@ class Claims:
         """What the last look saw; the next one goes on behind it."""
         self._found = plan(self.link.receive(), limit=limit)
         if self._found:
-            self._cursor = b"(" + self._found.ids[-1]
+            last = self._found.ids[-1]
+            self._cursor = b"-" if last == GREATEST_ID else b"(" + last
 
     def _acknowledge_deleted(self) -> None:
         if deleted := self._deleted:

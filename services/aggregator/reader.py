@@ -20,7 +20,7 @@ from aggregator.instruments import Instruments
 from aggregator.settings import AggregatorSettings
 from hourglass.clock import Instant, PipelineClock
 from hourglass.cluster import Cluster
-from hourglass.errors import Damaged, Unreachable
+from hourglass.errors import Damaged, Unforeseen, Unreachable, Unsuitable
 from hourglass.groups import group_is_gone
 from hourglass.keys import GROUP, HOURS, RECORDS_KEPT_MS, RETENTION_MS, Partition
 from hourglass.readings import MILLI, Entry, Rules
@@ -33,8 +33,9 @@ _OPEN = Script.load("aggregator", "open")
 
 BLOCK_MS = 500
 RETRY_S = 0.2
-#: Nobody repairs a key faster than this.
+#: A damaged key is tried again after this, and after twice as long each time, up to a limit.
 DAMAGE_S = 1.0
+MOST_DAMAGE_S = 8.0
 
 
 class Found(Enum):
@@ -88,6 +89,7 @@ class Reader:
     def follow(self, partition: Partition) -> None:
         """Read `partition` until it is over or the service stops."""
         worker = partition.stream
+        pause_s = DAMAGE_S
         while not self.service.stop.is_set():
             self.service.beat(worker)
             try:
@@ -98,12 +100,18 @@ class Reader:
                     break
                 self._read(partition, worker, opened.incarnation)
             except Unreachable as error:
-                self.service.trouble(worker, str(error))
+                self.service.trouble(worker, error)
                 self.service.stop.wait(RETRY_S)
                 self._refresh_topology()
-            except Damaged as error:
-                self.service.trouble(worker, str(error))
-                self.service.stop.wait(DAMAGE_S)
+            except Unsuitable:
+                raise
+            except Exception as error:
+                log.debug("%s", worker, exc_info=True)
+                # Whatever the keys of one partition answer is the failure of this one alone.
+                damage = error if isinstance(error, Damaged) else Unforeseen.of(error)
+                begins = self.service.trouble(worker, damage)
+                pause_s = DAMAGE_S if begins else min(MOST_DAMAGE_S, 2 * pause_s)
+                self.service.stop.wait(pause_s)
         self.service.silence(worker)
 
     def _tell(self, partition: Partition, found: Found, instant: Instant) -> None:

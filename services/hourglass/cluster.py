@@ -43,12 +43,20 @@ _LATER = ("OOM", "NOREPLICAS", "BUSY ", "MISCONF", "LOADING")
 _DAMAGE = ("WRONGTYPE ", "REFUSED ")
 #: What a script says of a command that its user may not run: newer servers, and 7.0.
 _FORBIDDEN = ("ACL failure in script", "The user executing the script can't")
+#: Answers that a caller asks for: it handles them itself.
+_ANSWERS = ("NOGROUP", "UNBLOCKED", "BUSYGROUP", "WAIT cannot be used with replica")
+#: What XADD says of a stream that has the greatest id there is; a script before it has written.
+_FULL = "exhausted the last possible ID"
 
 
-def _refusal(error: exceptions.ResponseError, about: object = "") -> HourglassError | None:
-    """A server's refusal as what the caller can act on; None if it is the caller's own fault.
+def _refusal(
+    error: exceptions.ResponseError, about: object = "", *, key: str = ""
+) -> HourglassError | None:
+    """A server's refusal as what the caller can act on; None if the caller handles it, or it is
+    about no key.
 
-    about: the key, where the message does not name it
+    about: the key, where the message of a wrong type does not name it
+    key: the key that the command or the script works on
     """
     said = str(error)
     if isinstance(error, exceptions.OutOfMemoryError) or said.startswith(_LATER):
@@ -62,7 +70,17 @@ def _refusal(error: exceptions.ResponseError, about: object = "") -> HourglassEr
             f"Redis does not let this user do its work ({said.rstrip('.')}): "
             "give it the rules of deploy/redis/users.acl"
         )
-    return None
+    return None if not key or said.startswith(_ANSWERS) else _unforeseen(said, key)
+
+
+def _unforeseen(said: str, key: str) -> Damaged:
+    """An answer that no code expects: the failure of that key, not of the process."""
+    if _FULL in said:
+        return Damaged(
+            f"{key} takes no more entries, because it has the greatest id there is: rename or "
+            "delete it when its readings are counted"
+        )
+    return Damaged(f"Redis refuses work on {key}: {said.partition(' script: ')[0]}")
 
 
 def _shaping(command: Sequence[object]) -> dict[str, bool]:
@@ -79,8 +97,12 @@ class Link:
     that holds something else than it should raises Damaged, and the link stays good.
     """
 
-    def __init__(self, connection: Connection, traffic: Traffic | None = None) -> None:
+    def __init__(
+        self, connection: Connection, traffic: Traffic | None = None, *, key: str = ""
+    ) -> None:
+        """`key`: what is sent is about it, or a companion of it."""
         self._connection = connection
+        self._key = key
         self._traffic = traffic
         self._known: set[str] = set()
 
@@ -134,7 +156,7 @@ class Link:
             self.close()
             raise Severed(f"the connection to a shard broke: {error}") from error
         except exceptions.ResponseError as error:
-            if refusal := _refusal(error):
+            if refusal := _refusal(error, key=self._key):
                 raise refusal from error
             raise
 
@@ -160,7 +182,8 @@ class Cluster:
 
         shaping: what redis-py's own method for the command would tell its parser
         """
-        with self._reaching(command[1] if len(command) > 1 else ""):
+        key = command[1] if len(command) > 1 else ""
+        with self._reaching(key, key=str(key)):
             return cast(Any, self._client).execute_command(*command, **shaping)
 
     def pipeline(self, commands: Sequence[Sequence[str | bytes | float]]) -> list[Any]:
@@ -179,7 +202,7 @@ class Cluster:
         self, script: Script, keys: Sequence[str], arguments: Sequence[str | bytes | int]
     ) -> Any:
         """One script whose keys share a slot."""
-        with self._reaching():
+        with self._reaching(key=keys[0]):
             execute = cast(Any, self._client.execute_command)
             try:
                 return execute(script.evalsha, script.sha, len(keys), *keys, *arguments)
@@ -223,7 +246,7 @@ class Cluster:
             settings = {**pool.connection_kwargs, "retry": Retry(NoBackoff(), 0)}
             connection = cast(Connection, pool.connection_class(**settings))
             connection.connect()
-            return Link(connection, self._traffic)
+            return Link(connection, self._traffic, key=key)
 
     def refresh_topology(self) -> None:
         """Ask the cluster anew who holds which slots."""
@@ -301,14 +324,16 @@ class Cluster:
         self._client.close()
 
     @contextmanager
-    def _reaching(self, about: object = "") -> Generator[None]:
-        with reaching(about, self._traffic):
+    def _reaching(self, about: object = "", *, key: str = "") -> Generator[None]:
+        with reaching(about, self._traffic, key=key):
             yield
 
 
 @contextmanager
-def reaching(about: object = "", traffic: Traffic | None = None) -> Generator[None]:
-    """What the client raises, as what the caller can act on; `about` is for the message."""
+def reaching(
+    about: object = "", traffic: Traffic | None = None, *, key: str = ""
+) -> Generator[None]:
+    """What the client raises, as what the caller can act on; `about` and `key` as in `_refusal`."""
     try:
         yield
     except exceptions.AuthenticationError as error:
@@ -322,6 +347,6 @@ def reaching(about: object = "", traffic: Traffic | None = None) -> Generator[No
         # none: while a cluster forms anew, no node holds slots.
         raise Unreachable("the cluster has no master at the moment") from error
     except exceptions.ResponseError as error:
-        if refusal := _refusal(error, about):
+        if refusal := _refusal(error, about, key=key):
             raise refusal from error
         raise

@@ -5,11 +5,14 @@
     ├── Unsuitable       this Redis cannot serve the pipeline: say so, exit 1
     ├── Refused          the request contradicts what the pipeline holds: say so, exit 1
     ├── Damaged          a key holds what the pipeline did not put there: leave it, try again later
+    │   └── Unforeseen   work on one key failed in a way that no code expects: the same
     └── Unreachable      Redis does not answer now: try again
         └── Severed      a link broke: what it had delivered is dropped, and comes back later
 
 Each message is one line with the cause and the remedy.
 """
+
+from typing import Self
 
 
 class HourglassError(Exception):
@@ -35,6 +38,18 @@ class Refused(HourglassError):
 class Damaged(HourglassError):
     """A key of the pipeline is of another type or content than the pipeline gives it; nothing was
     changed. It passes when somebody removes the key."""
+
+
+class Unforeseen(Damaged):
+    """Work on one key or by one worker failed with an error that no code expects. It is the failure
+    of that key or worker alone; the cause has the traceback."""
+
+    @classmethod
+    def of(cls, error: Exception, *, about: str = "") -> Self:
+        what = f"{type(error).__name__}: {error}"
+        found = cls(f"{about}: {what}" if about else what)
+        found.__cause__ = error
+        return found
 
 
 class Unreachable(HourglassError):

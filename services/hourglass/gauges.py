@@ -11,7 +11,6 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from hourglass.errors import HourglassError
 from hourglass.instruments import Instrument
 from hourglass.survey import StreamState
 
@@ -175,7 +174,7 @@ class Latest(Generic[Seen]):
         """Raises what `look` raises."""
         try:
             self._seen = (look(), self._monotonic() + FRESH_S)
-        except HourglassError:
+        except Exception:
             self._seen = (self._nothing, float("-inf"))
             raise
 

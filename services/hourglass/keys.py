@@ -251,6 +251,10 @@ class Partition:
         return self.day_ms + hour * HOUR_MS
 
 
+#: Nothing can follow an entry with this id, and no exclusive range begins with it.
+GREATEST_ID = b"18446744073709551615-18446744073709551615"
+
+
 def order_of(entry_id: bytes) -> tuple[int, int]:
     """What a stream's entries are in the order of: the id's milliseconds and sequence number."""
     ms, _, sequence = entry_id.partition(b"-")

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from zlib import crc32
 
-from hourglass.keys import Partition
+from hourglass.keys import LANE_NUMBERS, Partition
 
 
 def place(device: bytes, places: int) -> int:
@@ -66,4 +66,9 @@ def written_to(day: Partition, text: bytes) -> tuple[Partition, ...]:
     """Those lanes, and others that were written to before a failover lost that they were."""
     numbers = text.replace(b"+", b",").split(b",")
     keyspace, day_ms = day.keyspace, day.day_ms
-    return tuple(keyspace.partition(day_ms, int(each)) for each in numbers if each.isdigit())
+    return tuple(keyspace.partition(day_ms, int(each)) for each in numbers if _is_lane(each))
+
+
+def _is_lane(number: bytes) -> bool:
+    """Whether a lane can have that number: what stands under a foreign key may name any."""
+    return number.isdigit() and len(number) <= 4 and int(number) < LANE_NUMBERS

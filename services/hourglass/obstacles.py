@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from hourglass.cluster import Cluster
-from hourglass.errors import Damaged, Unreachable
+from hourglass.errors import Damaged, HourglassError, Unforeseen, Unreachable
 from hourglass.keys import Partition
+
+log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
@@ -23,7 +26,8 @@ class Obstacles:
     def attempt(
         self, cluster: Cluster, partition: Partition, act: Callable[[Partition], Result]
     ) -> Result | None:
-        """What `act` makes of `partition`; None if it is damaged, or its shard does not answer."""
+        """What `act` makes of `partition`; None if it is damaged, its shard does not answer, or
+        `act` fails in a way that no code expects."""
         shard = ""
         try:
             shard = cluster.shard_of(partition.stream)
@@ -33,6 +37,11 @@ class Obstacles:
             self.damaged[partition] = error
         except Unreachable as error:
             self.silent[shard] = error
+        except HourglassError:
+            raise
+        except Exception as error:
+            log.debug("%s", partition.stream, exc_info=True)
+            self.damaged[partition] = Unforeseen.of(error, about=partition.stream)
         return None
 
     def tell(self) -> None:

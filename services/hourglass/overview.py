@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field
 
 from hourglass.averages import HourlyAverage, HourRecord
 from hourglass.clock import Instant
 from hourglass.cluster import Cluster
+from hourglass.damage import damage
+from hourglass.errors import Damaged
 from hourglass.keys import AVERAGES_GROUP, GROUP, Partition
 from hourglass.partitions import recorded
 from hourglass.publication import frontier_ms
@@ -33,6 +35,7 @@ class PartitionView:
 class Overview:
     """Everything at one instant.
 
+    damaged: partitions that cannot be worked on as they should, and why
     averages: None while the stream does not exist
     last: its newest entry; None if there is none, or that is no average
     """
@@ -42,6 +45,7 @@ class Overview:
     averages: StreamState | None
     last: HourlyAverage | None
     frontier_ms: int | None
+    damaged: Mapping[Partition, str] = field(default_factory=dict[Partition, str])
 
 
 def look(cluster: Cluster, instant: Instant) -> Overview:
@@ -50,23 +54,33 @@ def look(cluster: Cluster, instant: Instant) -> Overview:
     states = {s.stream: s for s in survey(cluster, [p.stream for p in partitions], GROUP)}
     alive = [partition for partition in partitions if partition.stream in states]
     records = cluster.pipeline([("HGETALL", partition.hours) for partition in alive])
+    damaged = dict(damage(cluster, partitions))
     averages = survey(cluster, [cluster.keyspace.averages], AVERAGES_GROUP)
     newest = cluster.call("XREVRANGE", cluster.keyspace.averages, "+", "-", "COUNT", 1)
     return Overview(
         instant=instant,
         partitions=[
-            PartitionView(partition, states[partition.stream], _hours(partition, fields))
+            PartitionView(partition, states[partition.stream], _hours(partition, fields, damaged))
             for partition, fields in zip(alive, records, strict=True)
         ],
         averages=averages[0] if averages else None,
         last=_decoded(*newest[0]) if newest else None,
         frontier_ms=frontier_ms(cluster),
+        damaged=damaged,
     )
 
 
-def _hours(partition: Partition, fields: Mapping[bytes, bytes] | Exception) -> list[HourRecord]:
-    """None while the key that holds them is of another type: the aggregators say so."""
-    return [] if isinstance(fields, Exception) else decode_hours(partition, fields)
+def _hours(
+    partition: Partition,
+    fields: Mapping[bytes, bytes] | Exception,
+    damaged: MutableMapping[Partition, str],
+) -> list[HourRecord]:
+    """None while the key that holds them is of another type, or holds no records."""
+    try:
+        return [] if isinstance(fields, Exception) else decode_hours(partition, fields)
+    except Damaged as error:
+        damaged.setdefault(partition, str(error))
+        return []
 
 
 def _decoded(entry_id: bytes, fields: Mapping[bytes, bytes]) -> HourlyAverage | None:

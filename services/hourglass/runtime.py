@@ -23,7 +23,7 @@ from prometheus_client import CollectorRegistry
 
 from hourglass.build import BUILD, show_build
 from hourglass.cluster import Cluster
-from hourglass.errors import Damaged, HourglassError, Unreachable
+from hourglass.errors import Damaged, HourglassError, Unforeseen, Unreachable
 from hourglass.logs import set_up_logging
 from hourglass.probes import Probes
 from hourglass.server_settings import EVICTION_POSSIBLE, Finding, ServerSettingsWatch
@@ -144,7 +144,8 @@ class Service:
     def every(
         self, seconds: float | Callable[[], float], name: str, step: Callable[[], object]
     ) -> None:
-        """A worker that takes `step` every `seconds`, also while Redis is away or a key damaged."""
+        """A worker that takes `step` every `seconds`, also while Redis is away or a key damaged, or
+        when a step fails in a way that no code expects."""
 
         def loop() -> None:
             while True:
@@ -153,7 +154,12 @@ class Service:
                     step()
                     self.well(name)
                 except (Unreachable, Damaged) as error:
-                    self.trouble(name, str(error))
+                    self.trouble(name, error)
+                except HourglassError:
+                    raise
+                except Exception as error:
+                    log.debug("%s", name, exc_info=True)
+                    self.trouble(name, Unforeseen.of(error))
                 rest_s = seconds() if callable(seconds) else seconds
                 self.beat(name, rest_s=rest_s)
                 if self.stop.wait(rest_s):
@@ -171,13 +177,17 @@ class Service:
         self._beats.pop(worker, None)
         self._troubles.pop(worker, None)
 
-    def trouble(self, worker: str, what: str) -> None:
-        """`worker` cannot do its job for now; logged when it begins, not again while it lasts."""
+    def trouble(self, worker: str, what: str | HourglassError) -> bool:
+        """`worker` cannot do its job for now; logged when it begins, and again where another key
+        is damaged or for another reason. True when it begins."""
         # A client that looks for a cluster in vain leaves cycles behind, with megabytes of buffers.
         gc.collect(0)
-        if worker not in self._troubles:
-            log.warning("%s: %s", worker, what, extra={"worker": worker})
-        self._troubles[worker] = what
+        before = self._troubles.get(worker)
+        self._troubles[worker] = str(what)
+        if before is None or (isinstance(what, Damaged) and before != str(what)):
+            cause = what.__cause__ if isinstance(what, Unforeseen) else None
+            log.warning("%s: %s", worker, what, extra={"worker": worker}, exc_info=cause)
+        return before is None
 
     def well(self, worker: str) -> None:
         if self._troubles.pop(worker, None) is not None and worker != "start":
@@ -219,8 +229,7 @@ class Service:
 
     def run(self, *, drained: Callable[[], None] = lambda: None) -> int:
         """Wait until a signal, a failed worker or a finished one sets `stop`; drain; return the
-        exit status. `drained` is called when the workers are done and /metrics still answers;
-        not after a failure, which is what is told then."""
+        exit status. `drained` is called when the workers are done and /metrics still answers."""
         self._heed_signals()
         collect_seldom()
         self.well("start")
@@ -234,8 +243,7 @@ class Service:
         for thread in self._workers:
             if thread.is_alive():
                 log.warning("worker %s did not finish in time; its batch comes back", thread.name)
-        if self._failure is None:
-            drained()
+        drained()
         self.resources.close()
         if isinstance(self._failure, HourglassError):
             raise self._failure

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+
 from averages_consumer.warehouse import Warehouse
 from hourglass.averages import HourlyAverage
 from hourglass.clock import Instant
 from hourglass.cluster import Cluster
-from hourglass.errors import Damaged
+from hourglass.errors import Damaged, HourglassError, Unforeseen
 from hourglass.groups import pending_ids
 from hourglass.keys import (
     AVERAGES_GROUP,
@@ -19,6 +21,8 @@ from hourglass.readings import degrees
 from hourglass.scripts import Script
 from hourglassctl.audit import Audit, Difference, Publication, compare
 from hourglassctl.recount import Recount, recount
+
+log = logging.getLogger(__name__)
 
 _PUBLICATION = Script.load("hourglassctl", "publication")
 
@@ -36,6 +40,12 @@ def audit(cluster: Cluster, instant: Instant, warehouse: Warehouse | None) -> Au
             recounts.append(recount(cluster, partition))
         except Damaged as error:
             damage.append(Difference(hour="", what=str(error)))
+        except HourglassError:
+            raise
+        except Exception as error:
+            log.debug("%s", partition.stream, exc_info=True)
+            unforeseen = Unforeseen.of(error, about=partition.stream)
+            damage.append(Difference(hour="", what=str(unforeseen)))
     found = compare(recounts, _publication(cluster, warehouse))
     found.differences += damage
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import zip_longest
 from typing import Any, cast
 
@@ -16,17 +17,20 @@ from aggregator.window import fold
 from hourglass.clock import Instant
 from hourglass.cluster import Cluster
 from hourglass.errors import Damaged
-from hourglass.keys import RECORDS_KEPT_MS, Partition
+from hourglass.keys import GREATEST_ID, RECORDS_KEPT_MS, Partition
+from hourglass.obstacles import Obstacles
 from hourglass.partitions import recorded
 from hourglass.readings import Rules, degrees, unpack
 from hourglass.scripts import Script, packed
 from hourglassctl.printable import printable
+from hourglassctl.recount import not_quarantined
 
 _REDRIVE = Script.load("hourglassctl", "redrive", library="tally")
 FIELDS = Script.load("hourglassctl", "fields")
 _CHUNK = 500
 #: What is read of an entry, and of a chunk of them, in bytes; an entry that is larger is not read.
 READ_BACK = 1_000_000
+_STORED = frozenset({b"id", b"reason", b"fields", b"readings", b"at"})
 _EXPIRED = "gone: its partition has expired"
 
 
@@ -76,26 +80,46 @@ def _pairs(fields: Sequence[bytes]) -> str:
 
 
 def quarantined(cluster: Cluster, instant: Instant) -> Iterator[Quarantined]:
-    """Everything in quarantine, oldest partition first. Raises Unreachable."""
+    """Everything in quarantine, oldest partition first. Raises Unreachable or Damaged, after all
+    that can be read."""
+    met = Obstacles()
     for partition in recorded(cluster, instant, kept_ms=RECORDS_KEPT_MS):
-        after = "-"
-        while chunk := cluster.call("XRANGE", partition.quarantine, after, "+", "COUNT", _CHUNK):
-            bare = [values[b"id"] for _, values in chunk if not values[b"fields"]]
-            raw = _raw_fields(cluster, partition, bare)
-            for entry_id, values in chunk:
-                kept = values[b"fields"]
-                fields = cast(Any, msgpack).unpackb(kept, raw=True) if kept else raw[values[b"id"]]
-                yield Quarantined(
-                    partition=partition,
-                    id=entry_id,
-                    original_id=values[b"id"],
-                    reason=values[b"reason"].decode(),
-                    fields=() if isinstance(fields, int) else tuple(fields),
-                    size=fields if isinstance(fields, int) else 0,
-                    readings=int(values[b"readings"]),
-                    at=values[b"at"],
-                )
-            after = f"({chunk[-1][0].decode()}"
+        after: bytes | None = b"-"
+        while after:
+            found = met.attempt(cluster, partition, partial(_chunk, cluster, after))
+            items, after = found or ((), None)
+            yield from items
+    met.tell()
+
+
+def _chunk(
+    cluster: Cluster, after: bytes, partition: Partition
+) -> tuple[Sequence[Quarantined], bytes | None]:
+    """The next ones, and where those after them begin; None behind the last one."""
+    chunk = cluster.call("XRANGE", partition.quarantine, after, "+", "COUNT", _CHUNK)
+    for entry_id, values in chunk:
+        if not _STORED.issubset(values):
+            raise not_quarantined(partition, entry_id)
+    bare = [values[b"id"] for _, values in chunk if not values[b"fields"]]
+    raw = _raw_fields(cluster, partition, bare)
+    items: list[Quarantined] = []
+    for entry_id, values in chunk:
+        kept = values[b"fields"]
+        fields = cast(Any, msgpack).unpackb(kept, raw=True) if kept else raw[values[b"id"]]
+        items.append(
+            Quarantined(
+                partition=partition,
+                id=entry_id,
+                original_id=values[b"id"],
+                reason=values[b"reason"].decode(),
+                fields=() if isinstance(fields, int) else tuple(fields),
+                size=fields if isinstance(fields, int) else 0,
+                readings=int(values[b"readings"]),
+                at=values[b"at"],
+            )
+        )
+    last = chunk[-1][0] if chunk else GREATEST_ID
+    return items, None if last == GREATEST_ID else b"(" + last
 
 
 def _raw_fields(

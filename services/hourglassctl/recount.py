@@ -10,7 +10,7 @@ from aggregator.window import fold
 from hourglass.averages import HourRecord
 from hourglass.cluster import Cluster, Link
 from hourglass.errors import Damaged
-from hourglass.keys import DAY_MS, GROUP, Partition, order_of
+from hourglass.keys import DAY_MS, GREATEST_ID, GROUP, Partition, order_of
 from hourglass.ledgers import gone
 from hourglass.readings import Entry, Reason, Rules
 from hourglass.records import decode_hours
@@ -57,6 +57,14 @@ class Recount:
     unaccounted: int = 0
     gone: int = 0
     uncounted: int = 0
+
+
+def not_quarantined(partition: Partition, entry_id: bytes) -> Damaged:
+    """An entry in quarantine that another writer put there."""
+    return Damaged(
+        f"{partition.quarantine} has the entry {entry_id.decode()}, which no aggregator put there: "
+        "remove it with XDEL"
+    )
 
 
 def recount(cluster: Cluster, partition: Partition) -> Recount:
@@ -119,15 +127,20 @@ def _rejected(
     readings, whole, parts = 0, set[bytes](), defaultdict[bytes, list[bytes]](list)
     large = set[bytes]()
     for chunk in _chunks(link, partition.quarantine, b"+"):
-        for _, flat in chunk:
+        for entry_id, flat in chunk:
             row = dict(zip(flat[::2], flat[1::2], strict=True))
-            readings += int(row[b"readings"])
-            if row[b"at"]:
-                parts[row[b"id"]].append(row[b"at"])
+            try:
+                of_entry, at, held = row[b"id"], row[b"at"], int(row[b"readings"])
+                reason = row[b"reason"].decode(errors="replace")
+            except (KeyError, ValueError):
+                raise not_quarantined(partition, entry_id) from None
+            readings += held
+            if at:
+                parts[of_entry].append(at)
             else:
-                whole.add(row[b"id"])
-            if row[b"reason"].decode().startswith((Reason.UNDELIVERABLE, Reason.TOO_LARGE)):
-                large.add(row[b"id"])
+                whole.add(of_entry)
+            if reason.startswith((Reason.UNDELIVERABLE, Reason.TOO_LARGE)):
+                large.add(of_entry)
     return readings, whole, parts, large
 
 
@@ -183,5 +196,9 @@ def _chunks(
     """A stream's entries in order; while one chunk is looked at, the server reads the next."""
     link.send("XRANGE", stream, after, up_to, "COUNT", _CHUNK)
     while chunk := link.receive():
-        link.send("XRANGE", stream, b"(" + chunk[-1][0], up_to, "COUNT", _CHUNK)
+        last = chunk[-1][0]
+        if last == GREATEST_ID:
+            yield chunk
+            return
+        link.send("XRANGE", stream, b"(" + last, up_to, "COUNT", _CHUNK)
         yield chunk

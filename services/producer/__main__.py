@@ -77,9 +77,11 @@ def produce(settings: ProducerSettings) -> None:
     service.worker("sensors", lambda: flow.sense(settings.linger_ms / 1000))
     for each in lines:
         service.worker(each.name, lambda each=each: flow.send(each))
-    status = service.run(drained=flow.give_up_the_rest)
-    for output in tally_outputs:
-        print(json.dumps(metrics.tally), file=output, flush=True)
+    try:
+        status = service.run(drained=flow.give_up_the_rest)
+    finally:  # whatever ends the service, every reading is accounted for
+        for output in tally_outputs:
+            print(json.dumps(metrics.tally), file=output, flush=True)
     sys.exit(status)
 
 

@@ -27,6 +27,9 @@ from producer.publisher import Outcome, Publisher
 log = logging.getLogger(__name__)
 
 RETRY_S = 0.1
+#: A damaged key is tried again after this, and after twice as long each time, up to a limit.
+DAMAGE_S = 0.5
+MOST_DAMAGE_S = 8.0
 #: Batches on their way while the next one is made.
 SENT_AHEAD = 1
 #: So often at least a partition gets a message, so that a producer whose devices are read seldom
@@ -61,6 +64,8 @@ class Flow:
         self._days = days
         self._lines = lines
         self._metrics = metrics
+        #: By line, the last pause before a damaged key was tried again.
+        self._pauses_s: dict[str, float] = {}
 
     def sense(self, linger_s: float) -> None:
         """Devices → buffers."""
@@ -118,7 +123,12 @@ class Flow:
             log.warning("stopped before Redis had taken all: %d readings dropped", stopped)
 
     def _show_buffered(self) -> None:
-        self._metrics.buffered(sum(len(line.buffer) * line.layout.readings for line in self._lines))
+        self._metrics.buffered(
+            sum(
+                len(line.buffer) * line.layout.readings + line.publisher.held
+                for line in self._lines
+            )
+        )
 
     def _partitions(self, line: Line, day: Partition) -> Sequence[Partition]:
         """Those that `day` is shared out to. Asks until Redis tells, or until its batches would be
@@ -177,10 +187,14 @@ class Flow:
     def _give_up(self, line: Line, partition: Partition, error: HourglassError) -> Loss | None:
         """Why to try no more: told to stop while Redis is away; or a damaged partition refuses to
         the end of its day, and the next day's readings wait. None after a pause to try again."""
-        self._service.trouble(line.name, str(error))
+        begins = self._service.trouble(line.name, error)
+        pause_s = RETRY_S
         if isinstance(error, Damaged):
             if self._clock.look().now_ms >= partition.end_ms:
                 return Loss.REFUSED
+            before_s = 0.0 if begins else self._pauses_s.get(line.name, 0.0)
+            pause_s = min(MOST_DAMAGE_S, max(DAMAGE_S, 2 * before_s))
+            self._pauses_s[line.name] = pause_s
         else:
             self._metrics.retried()
-        return Loss.STOPPED if self._service.stop.wait(RETRY_S) else None
+        return Loss.STOPPED if self._service.stop.wait(pause_s) else None

@@ -53,7 +53,8 @@ DROPPED = Instrument(
 BUFFERED = Instrument(
     name="hourglass_readings_buffered",
     kind="gauge",
-    help="Readings that wait to be sent.",
+    help="Readings held here: those that wait to be sent, and those sent and not confirmed. What "
+    "is produced is taken, dropped or held.",
     unit="readings",
 )
 DUPLICATES = Instrument(

@@ -72,6 +72,8 @@ class Publisher:
         self._links: dict[Partition, Link] = {}
         self._told: Counter[Partition] = Counter()
         self._unconfirmed: deque[Batch] = deque()
+        #: Readings in those; another thread may look.
+        self.held = 0
         #: The spans of those, by sequence number, where they are traced.
         self._spans: dict[int, Span] = {}
         #: How many of those are on their way, from the first, all to one partition; more than one
@@ -82,6 +84,7 @@ class Publisher:
     def put(self, batch: Batch) -> None:
         """Line `batch` up behind the others; `settle` sends it."""
         self._unconfirmed.append(batch)
+        self.held += batch.count
         if not is_off(self._tracer):
             stream = batch.partition.stream
             self._spans[batch.sequence] = self._tracer.start_span(
@@ -105,7 +108,7 @@ class Publisher:
                 return
             outcome = self._confirm()
             self._end_span(outcome.name.lower())
-            yield self._unconfirmed.popleft(), outcome
+            yield self._forget_first(), outcome
 
     @property
     def first(self) -> Batch:
@@ -116,7 +119,12 @@ class Publisher:
         """Forget that batch; how many readings it held."""
         self._go_back()
         self._end_span("given up")
-        return self._unconfirmed.popleft().count
+        return self._forget_first().count
+
+    def _forget_first(self) -> Batch:
+        batch = self._unconfirmed.popleft()
+        self.held -= batch.count
+        return batch
 
     def give_up(self) -> int:
         """Forget every batch that is not confirmed; how many readings they held."""

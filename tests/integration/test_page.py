@@ -123,21 +123,34 @@ def test_an_entry_that_is_no_average_is_left_out_and_harms_nothing(
     assert running.ready(NAME)
 
 
-def test_a_key_that_somebody_spoilt_is_a_trouble_and_harms_nothing_else(
-    page: str, running: Services, pipeline: Pipeline
+@pytest.mark.parametrize(
+    ("foreign", "code", "readable"),
+    [
+        (("HSET", DAY.hours, "00:count", "many"), "partition-damaged", True),
+        (("SET", KEYS.revisions, "in the way"), "redis-unreadable", False),
+    ],
+)
+def test_a_key_that_another_writer_spoilt_is_a_problem_and_harms_nothing_else(
+    page: str,
+    running: Services,
+    pipeline: Pipeline,
+    foreign: tuple[str, ...],
+    code: str,
+    *,
+    readable: bool,
 ) -> None:
     pipeline.drive(at(0, 30))
     pipeline.produce(reading(at(0)))
-    pipeline.cluster.call("HSET", DAY.hours, "00:count", "many")
-    pipeline.cluster.call("EXPIRE", DAY.hours, 60)
-    wait_until(lambda: "redis-unreadable" in codes(page))
+    pipeline.cluster.call(*foreign)
+    pipeline.cluster.call("EXPIRE", foreign[1], 60)
+    wait_until(lambda: code in codes(page))
     redis = status(page)["redis"]
-    assert (redis["answers"], redis["readable"]) == (True, False)
+    assert (redis["answers"], redis["readable"]) == (True, readable)
 
     pipeline.publish(average(0))
     wait_until(lambda: len(shown(page)) == 1)
-    pipeline.cluster.call("DEL", DAY.hours)
-    wait_until(lambda: "redis-unreadable" not in codes(page))
+    pipeline.cluster.call("DEL", foreign[1])
+    wait_until(lambda: code not in codes(page))
     assert running.ready(NAME)
 
 

@@ -9,7 +9,7 @@ from averages_consumer.table import HourRow, moment, row_of
 from averages_consumer.web.snapshot import Snapshot, Survey
 from hourglass.averages import HourlyAverage, HourRecord
 from hourglass.clock import ClockSpec, Instant, Mode
-from hourglass.keys import AVERAGES_GROUP, GROUP, HOUR_MS, Keyspace
+from hourglass.keys import AVERAGES_GROUP, GROUP, HOUR_MS, Keyspace, Partition
 from hourglass.overview import Overview, PartitionView
 from hourglass.survey import StreamState
 
@@ -80,6 +80,7 @@ def survey(
     averages: StreamState | None = None,
     frontier_hour: int | None = 8,
     quarantined: Mapping[str, int] | None = None,
+    damaged: Mapping[Partition, str] | None = None,
     **changes: Any,
 ) -> Survey:
     hours = [*map(record, range(9)), record(9, sealed=False, count=3600)]
@@ -92,6 +93,7 @@ def survey(
             averages=averages or averages_state(),
             last=average(8),
             frontier_ms=None if frontier_hour is None else DAY.hour_start_ms(frontier_hour),
+            damaged=damaged or {},
         ),
         quarantined=quarantined or {},
         **changes,

@@ -4,11 +4,13 @@ once, the others go on, and what waited for it comes when it is gone."""
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 
 import pytest
 
-from hourglass.keys import HOURS
+from hourglass.keys import GREATEST_ID, HOURS, Partition
 from tests.support.keyspace import KEYS
 from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at, reading
 from tests.support.services import Services
@@ -107,8 +109,8 @@ def says_why(running: Services, aggregator: str, name: str) -> bool:
     return status == 503 and f"{NEXT_DAY.hours} holds no number in {name}" in said
 
 
-def counted(pipeline: Pipeline) -> int:
-    return sum(each.count + each.late for each in pipeline.records(NEXT_DAY).values())
+def counted(pipeline: Pipeline, partition: Partition = NEXT_DAY) -> int:
+    return sum(each.count + each.late for each in pipeline.records(partition).values())
 
 
 def test_a_stream_in_whose_place_something_else_stands_seals_what_was_counted(
@@ -208,3 +210,63 @@ def test_a_producer_gives_up_a_day_whose_key_is_damaged_to_its_end(
     assert tally["dropped"] > 0
     assert tally["produced"] == tally["taken"] + tally["dropped"]
     assert tally["taken"] == pipeline.cluster.call("XLEN", NEXT_DAY.stream)
+
+
+def accounted(running: Services, name: str) -> bool:
+    """Whether what was produced is taken, dropped or held."""
+    produced, taken, dropped, held = (
+        running.total(name, f"hourglass_readings_{each}")
+        for each in ("produced_total", "taken_total", "dropped_total", "buffered")
+    )
+    return 0 < produced == taken + dropped + held
+
+
+def command(redis_url: str, name: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "hourglassctl", name, "--redis-url", redis_url],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_stream_with_the_greatest_id_ends_no_process(
+    pipeline: Pipeline, running: Services, redis_url: str
+) -> None:
+    pipeline.run_clock(at(0), SPEED)
+    producer = running.producer("porch", "--devices=3")
+    aggregator = running.aggregator()
+    wait_until(lambda: pipeline.record(0).count > 0, message="nothing is counted")
+    before = pipeline.cluster.call("XLEN", DAY.stream)
+
+    pipeline.cluster.call("XADD", DAY.stream, GREATEST_ID, "temp_f", "70")
+    running.start("late", "producer", "--devices=1")
+    for name in (producer, "late"):
+        wait_until(lambda name=name: troubled(running, name, DAY.stream), message="it is not said")
+    wait_until(lambda: (running.metric(producer, "hourglass_readings_buffered") or 0) > 1_000)
+    wait_until(lambda: accounted(running, producer), message="a reading is not accounted for")
+    # What is there is still counted and sealed, and every command says what is wrong.
+    wait_until(lambda: len(pipeline.averages()) > 0, message="the first hour is never published")
+    status = command(redis_url, "status")
+    assert f"{DAY.stream} takes no more entries" in status.stdout
+    assert status.stdout.rstrip().endswith("NOT HEALTHY")
+    audit = command(redis_url, "audit")
+    assert "Traceback" not in audit.stdout + audit.stderr
+    restarted = running.aggregator("restarted")
+    running.await_ready(aggregator, restarted)
+    stored = pipeline.cluster.call("XLEN", DAY.stream) - 1
+    assert stored >= before
+
+    wait_until(lambda: pipeline.pending() == 0 and counted(pipeline, DAY) == stored)
+    repair(pipeline, DAY.stream)
+
+    running.await_ready(producer, "late")
+    wait_until(lambda: pipeline.cluster.call("XLEN", DAY.stream) > 1_000)
+    for name in (producer, "late"):
+        assert running.terminate(name) == 0
+    tallies = [json.loads(running.output(name).read_text()) for name in (producer, "late")]
+    assert [each["dropped"] for each in tallies] == [0, 0]
+    assert sum(each["taken"] for each in tallies) == stored + pipeline.cluster.call(
+        "XLEN", DAY.stream
+    )
+    assert running.said(producer).count("takes no more entries") == 1

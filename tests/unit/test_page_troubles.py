@@ -54,6 +54,7 @@ WRONG: Mapping[str, dict[str, Any]] = {
     "pending-stuck": {"survey": survey(partition=state(pending=1, held_ms=STUCK_MS + 1))},
     "readings-at-risk": {"survey": survey(partition=state(lag=1, expires_ms=NOW_MS + HOUR_MS))},
     "averages-not-loaded": {"survey": survey(averages=averages_state(lag=2, idle_ms=None))},
+    "partition-damaged": {"survey": survey(damaged={DAY: f"{DAY.hours} is a string"})},
     "never-expires": {"survey": survey(partition=state(expires_ms=None))},
 }
 

@@ -23,7 +23,7 @@ import pytest
 import hourglass
 from hourglass import runtime
 from hourglass.cluster import Cluster
-from hourglass.errors import Damaged, Unreachable, Unsuitable
+from hourglass.errors import Damaged, Unforeseen, Unreachable, Unsuitable
 from hourglass.runtime import Service
 from hourglass.settings import ServiceSettings, add_command, application, invoke
 from hourglass.shards import ShardGauges
@@ -91,6 +91,16 @@ def reckons_at_the_end() -> int:
     port = service.serve_probes()
     service.worker("reader", lambda: waits_for_its_batch(service))
     return service.run(drained=lambda: say(f"drained: /metrics {asked(port, '/metrics')[0]}"))
+
+
+def reckons_after_a_failure() -> int:
+    service = a_service()
+
+    def fail() -> None:
+        raise ValueError("a fault of its own")
+
+    service.worker("sealer", fail)
+    return service.run(drained=lambda: say("drained"))
 
 
 def fails() -> int:
@@ -171,6 +181,7 @@ PROGRAMS: dict[str, Callable[[], int]] = {
         reckons_at_the_end,
         fails,
         cannot_be_served,
+        reckons_after_a_failure,
         is_stuck,
         finishes,
         had_threads_before,
@@ -299,6 +310,13 @@ def test_the_last_reckoning_comes_after_the_workers_and_can_be_scraped(start: St
     assert running.end() == 0
     order = ["^batch finished", "^drained: /metrics 200", "^closed: the second resource"]
     assert running.order(*order) == order
+
+
+def test_the_last_reckoning_comes_after_a_failure_too(start: Start) -> None:
+    running = start(reckons_after_a_failure)
+
+    assert running.end() == 1
+    assert running.order("worker sealer failed", "^drained") == ["worker sealer failed", "^drained"]
 
 
 def test_told_twice_it_still_finishes_its_batch(start: Start) -> None:
@@ -486,6 +504,23 @@ def test_a_trouble_is_logged_when_it_begins_and_when_it_has_passed(
     ]
 
 
+def test_a_damage_is_logged_again_when_it_changes_and_an_unforeseen_one_with_its_traceback(
+    service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    for what in ("one key", "one key", "another key"):
+        service.trouble("sealer", Damaged(what))
+    for _ in range(2):
+        service.trouble("sealer", Unforeseen.of(KeyError("id"), about="a day"))
+    for shard in ("a", "b"):
+        service.trouble("sealer", Unreachable(shard))
+
+    assert [(each.getMessage(), bool(each.exc_info)) for each in caplog.records] == [
+        ("sealer: one key", False),
+        ("sealer: another key", False),
+        ("sealer: a day: KeyError: 'id'", True),
+    ]
+
+
 def test_a_worker_without_signs_of_life_is_named_dead(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -528,9 +563,16 @@ def test_a_worker_that_is_done_is_missed_by_nobody(
     assert service.ready_troubles() == []
 
 
-@pytest.mark.parametrize("error", [Unreachable, Damaged])
-def test_a_step_that_finds_redis_away_or_a_key_damaged_is_taken_again(
-    service: Service, error: type[Exception]
+@pytest.mark.parametrize(
+    ("error", "what"),
+    [
+        (Unreachable, "as the test wants it"),
+        (Damaged, "as the test wants it"),
+        (ValueError, "ValueError: as the test wants it"),
+    ],
+)
+def test_a_step_that_fails_is_taken_again_whatever_it_meets(
+    service: Service, error: type[Exception], what: str
 ) -> None:
     service.well("start")
     unready: list[list[str]] = []
@@ -543,7 +585,7 @@ def test_a_step_that_finds_redis_away_or_a_key_damaged_is_taken_again(
     service.every(0.001, "sealer", step)
     wait_until(lambda: len(unready) > 4)
 
-    assert unready[:3] == [[], ["sealer: as the test wants it"], []]
+    assert unready[:3] == [[], [f"sealer: {what}"], []]
     assert service.ready_troubles() == []
     assert not service.stop.is_set()
 

@@ -31,6 +31,7 @@ need_tallies(tallies, rejects)
 expect(stream, 'stream')
 expect(hours, 'hash')
 expect(quarantine, 'stream')
+if #rejects > 0 then expect_room(quarantine) end
 
 local current, opened = unpack(redis.call('HMGET', hours, 'incarnation', 'opened'))
 if current ~= incarnation then

@@ -24,6 +24,7 @@ local stream, hours, quarantine = KEYS[1], KEYS[2], KEYS[3]
 local group, stream_expires, records_expire = ARGV[1], ARGV[2], ARGV[3]
 expect(hours, 'hash')
 expect(quarantine, 'stream')
+expect_room(quarantine)
 for hour = 0, 23 do expect(KEYS[4 + hour], 'hash') end
 if not expect(stream, 'stream') then return { 'absent', '' } end
 local names = { 'acknowledged', 'quarantined' }

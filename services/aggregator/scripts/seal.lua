@@ -92,7 +92,8 @@ local function counted_up_to(cut_off)
     end
   end
   -- By what is there, not by ids: an entry deleted unread will never be delivered.
-  return delivered and #redis.call('XRANGE', stream, '(' .. delivered, cut_off, 'COUNT', 1) == 0
+  return delivered
+    and (delivered == GREATEST_ID or #redis.call('XRANGE', stream, '(' .. delivered, cut_off, 'COUNT', 1) == 0)
     and #redis.call('XPENDING', stream, group, '-', cut_off, 1) == 0
 end
 

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Event
 from typing import Protocol
 
@@ -32,6 +32,7 @@ WAREHOUSE_S = 2.0
 #: How long one look at the averages waits for the next one to come.
 BLOCK_MS = 500
 RETRY_S = 0.2
+_REMEDY = "is not what the pipeline put there: rename or delete it"
 
 
 class Host(Protocol):
@@ -78,7 +79,8 @@ class Collector:
                 self.board.surveyed(survey(self.cluster, self.clock))
             except Unreachable:
                 pass  # what is shown grows old by itself, and the page says so
-            except (Damaged, Unsuitable, ResponseError, ValueError) as error:
+            except Exception as error:
+                log.debug("survey", exc_info=True)
                 self.board.unreadable("survey", self._shown(error))
 
         self._every(SURVEY_S, "page-survey", step)
@@ -118,30 +120,35 @@ class Collector:
 def survey(cluster: Cluster, clock: PipelineClock) -> Survey:
     """A few round trips, however many partitions live.
 
-    Raises Unreachable, Unsuitable; Damaged where a key is not as the pipeline makes it.
+    Raises Unreachable, Unsuitable; Damaged where a key that is no partition's is not as the
+    pipeline makes it.
     """
+    keys = cluster.keyspace
     instant = clock.refresh()
     overview = look(cluster, instant)
     kept = recorded(cluster, instant, kept_ms=RECORDS_KEPT_MS)
     commands = [
         *(("HMGET", partition.hours, "quarantined") for partition in kept),
-        ("ZCARD", cluster.keyspace.revisions),
-        ("ZCARD", cluster.keyspace.too_late),
+        ("ZCARD", keys.revisions),
+        ("ZCARD", keys.too_late),
     ]
     numbers: list[int] = []
-    for (name, key, *_), reply in zip(commands, cluster.pipeline(commands), strict=True):
+    replies = cluster.pipeline(commands)
+    quarantined: dict[str, int] = {}
+    damaged = dict(overview.damaged)
+    for partition, reply in zip(kept, replies, strict=False):
         try:
-            numbers.append(int((reply[0] if name == "HMGET" else reply) or 0))
+            quarantined[partition.stream] = int(reply[0] or 0)
         except (TypeError, ValueError):  # an error in place of a reply, or of a number
-            raise Damaged(
-                f"{key} is not what the pipeline put there: rename or delete it"
-            ) from None
-    *quarantined, revised, too_late = numbers
+            damaged.setdefault(partition, f"{partition.hours} {_REMEDY}")
+    for key, reply in zip((keys.revisions, keys.too_late), replies[len(kept) :], strict=True):
+        if isinstance(reply, Exception):
+            raise Damaged(f"{key} {_REMEDY}")
+        numbers.append(reply)
+    revised, too_late = numbers
     return Survey(
-        overview=overview,
-        quarantined={
-            partition.stream: count for partition, count in zip(kept, quarantined, strict=True)
-        },
+        overview=replace(overview, damaged=damaged),
+        quarantined=quarantined,
         revised=revised,
         too_late=too_late,
     )

@@ -33,7 +33,7 @@ def troubles(snapshot: Snapshot) -> list[Trouble]:
     if snapshot.survey is not None:
         overview = snapshot.survey.overview
         found += [*_hours(snapshot, snapshot.survey), *_readings(snapshot.survey)]
-        found += [*_at_risk(overview), *_averages(snapshot, overview)]
+        found += [*_at_risk(overview), *_averages(snapshot, overview), *_damaged(overview)]
         for partition in overview.partitions:
             found += _partition(partition.state)
     return sorted(found, key=lambda trouble: _ORDER[trouble.severity])
@@ -144,6 +144,16 @@ def _readings(survey: Survey) -> Iterator[Trouble]:
             "late",
             f"{_count(late, 'reading')} came after their hour was sealed: "
             "they are recorded, and not in what was published.",
+        )
+
+
+def _damaged(overview: Overview) -> Iterator[Trouble]:
+    for partition, what in sorted(overview.damaged.items()):
+        yield Trouble(
+            code="partition-damaged",
+            severity="error",
+            text=f"{partition.stream} cannot be worked on as it should: {what}.",
+            about=partition.stream,
         )
 
 

@@ -50,6 +50,15 @@ local function expect(key, kind)
   return found ~= 'none'
 end
 
+local GREATEST_ID = '18446744073709551615-18446744073709551615'
+
+-- Whether a script may add as many entries as it likes to a stream: XADD would refuse them one by one
+-- behind an id of the last millisecond there is.
+local function expect_room(stream)
+  need(#redis.call('XRANGE', stream, '18446744073709551615', '+', 'COUNT', 1) == 0, stream
+    .. ' takes no more entries, because it has the greatest id there is: rename or delete it when its readings are counted')
+end
+
 -- The numbers of a day's lanes, as divide.lua writes them; false before they are decided.
 local function lanes_at(key)
   local lanes = expect(key, 'string') and redis.call('GET', key)

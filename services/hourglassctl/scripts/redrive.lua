@@ -19,6 +19,7 @@ need_tallies(tallies, rejects)
 expect(hours, 'hash')
 if not expect(stream, 'stream') then return { -1 } end
 if not expect(quarantine, 'stream') then return { 0 } end
+if #rejects > 0 then expect_room(quarantine) end
 local records = records_of(hours, tallies)
 
 local row = redis.call('XRANGE', quarantine, ARGV[1], ARGV[1])[1]
