@@ -11,12 +11,12 @@ from threading import Thread
 from aggregator.reader import Reader
 from hourglass.clock import PipelineClock
 from hourglass.cluster import Cluster
-from hourglass.errors import Unreachable
+from hourglass.errors import Damaged, Unreachable
 from hourglass.gauges import StreamGauges
 from hourglass.groups import reap
 from hourglass.keys import GROUP, Partition
 from hourglass.obstacles import with_each
-from hourglass.partitions import candidates, decide, enter, unlisted
+from hourglass.partitions import candidates, decide, enter, left_out_line, unlisted
 from hourglass.runtime import Service
 from hourglass.survey import hours_left, hours_left_line, oldest_waiting_ms, survey
 
@@ -55,16 +55,20 @@ class Followers:
             )
 
     def find_unlisted(self) -> None:
-        """Enter the lanes that the index has lost into it again. Raises Unreachable."""
+        """Enter the lanes that the index has lost into it again. Raises Unreachable, and Damaged
+        where there are more than are read."""
         instant = self.clock.look()
-        found = unlisted(self.cluster, instant)
+        found, left_out = unlisted(self.cluster, instant)
         for day, lanes in (
             (day, list(each)) for day, each in groupby(found, lambda lane: lane.day)
         ):
             for lane in lanes:
                 log.warning("%s lives and is not in the index: entering it", lane.stream)
-            decide(self.cluster, day, lanes, instant, used=lanes)
+            # A flood of names is no decision that producers should share the day out to.
+            decide(self.cluster, day, () if left_out else lanes, instant, used=lanes)
             enter(self.cluster, lanes, instant)
+        if left_out:
+            raise Damaged(left_out_line(left_out))
 
     @property
     def partitions(self) -> Sequence[Partition]:

@@ -21,6 +21,10 @@ HOURS = 24
 #: shards than the lanes before them are not the next ones.
 MOST_LANES = 128
 LANE_NUMBERS = 512
+#: Lanes that no producer decided on and that are worked on all the same, of all days together. A
+#: foreign writer may use some, and a failover may lose what was decided; each costs an aggregator a
+#: thread and a connection, so a writer that invents names gets no more than these.
+MOST_UNDECIDED_LANES = 64
 
 #: Raw readings live this long after the last of them.
 RETENTION_MS = 2 * DAY_MS

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterable, Sequence
 from threading import Lock
+from typing import NamedTuple
 
 from hourglass.clock import Instant, PipelineClock
 from hourglass.cluster import Cluster
 from hourglass.keys import (
+    MOST_UNDECIDED_LANES,
     RECORDS_KEPT_MS,
     RETENTION_MS,
     Partition,
@@ -50,12 +52,16 @@ def enter(cluster: Cluster, partitions: Collection[Partition], instant: Instant)
 
 def candidates(cluster: Cluster, instant: Instant) -> list[Partition]:
     """Every partition that may live, in order: the index's, and the plain ones of their days and
-    of the calendar's, because a foreign writer enters nothing into an index."""
+    of the calendar's, because a foreign writer enters nothing into an index. Of lanes that no
+    producer decided on, the first MOST_UNDECIDED_LANES."""
     keyspace = cluster.keyspace
     names = cluster.call("ZRANGE", keyspace.partitions, 0, -1)
     parsed = (keyspace.named(name.decode(errors="replace")) for name in names)
     indexed = {each for each in parsed if each is not None}
     days = keyspace.days_alive(instant.now_ms)
+    lanes = [each for each in indexed if each.lane is not None]
+    if len(lanes) > MOST_UNDECIDED_LANES:
+        indexed.difference_update(_undecided(cluster, lanes)[MOST_UNDECIDED_LANES:])
     return sorted({*days, *indexed, *(each.day for each in indexed)})
 
 
@@ -69,18 +75,39 @@ def recorded(cluster: Cluster, instant: Instant, *, kept_ms: int = RETENTION_MS)
 
 def lanes_of(cluster: Cluster, days: Collection[Partition]) -> list[Partition]:
     """The lanes of `days`, as those themselves say."""
+    return [lane for day, text in _texts(cluster, days) for lane in written_to(day, text)]
+
+
+def _texts(cluster: Cluster, days: Collection[Partition]) -> list[tuple[Partition, bytes]]:
+    """What each day says of its lanes; nothing of a key of another type: the aggregators say so."""
     texts = cluster.pipeline([("GET", day.lanes) for day in days])
-    return [
+    return [(day, text) for day, text in zip(days, texts, strict=True) if isinstance(text, bytes)]
+
+
+def _undecided(cluster: Cluster, lanes: Iterable[Partition]) -> list[Partition]:
+    """Those of `lanes` that no producer decided on, in order."""
+    lanes = set(lanes)
+    decided = {
         lane
-        for day, text in zip(days, texts, strict=True)
-        if isinstance(text, bytes)  # a key of another type: the aggregators say so
-        for lane in written_to(day, text)
-    ]
+        for day, text in _texts(cluster, {each.day for each in lanes})
+        for lane in shares(day, text)
+    }
+    return sorted(lanes - decided)
 
 
-def unlisted(cluster: Cluster, instant: Instant) -> list[Partition]:
-    """Lanes that live and that the index has lost, found by trying every name that the calendar's
-    days may have. For once a minute."""
+class Unlisted(NamedTuple):
+    """Lanes that live and that the index does not have.
+
+    found: those to enter into it
+    left_out: those beyond MOST_UNDECIDED_LANES, which are not worked on
+    """
+
+    found: Sequence[Partition]
+    left_out: Sequence[Partition]
+
+
+def unlisted(cluster: Cluster, instant: Instant) -> Unlisted:
+    """Found by trying every name that the calendar's days may have. For once a minute."""
     known = set(candidates(cluster, instant))
     lanes = [
         lane
@@ -89,7 +116,22 @@ def unlisted(cluster: Cluster, instant: Instant) -> list[Partition]:
         if lane not in known
     ]
     exist = cluster.pipeline([("EXISTS", lane.stream) for lane in lanes])
-    return [lane for lane, exists in zip(lanes, exist, strict=True) if exists]
+    living = [lane for lane, exists in zip(lanes, exist, strict=True) if exists]
+    if not living:
+        return Unlisted((), ())
+    listed = [each for each in known if each.lane is not None]
+    room = max(0, MOST_UNDECIDED_LANES - len(_undecided(cluster, listed)))
+    left_out = _undecided(cluster, living)[room:]
+    return Unlisted([lane for lane in living if lane not in set(left_out)], left_out)
+
+
+def left_out_line(lanes: Sequence[Partition]) -> str:
+    """Of lanes that are not worked on."""
+    return (
+        f"{len(lanes):,} lanes are not read, the first is {lanes[0].stream}: no producer decided "
+        f"on them, and only {MOST_UNDECIDED_LANES} such lanes are read; delete them, or have the "
+        "writer use fewer"
+    )
 
 
 class Days:

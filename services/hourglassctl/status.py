@@ -21,6 +21,7 @@ from hourglass.averages import HourlyAverage
 from hourglass.clock import PipelineClock
 from hourglass.cluster import Cluster
 from hourglass.keys import AVERAGES_GROUP, GROUP, HOUR_MS, iso
+from hourglass.partitions import Unlisted, left_out_line, unlisted
 from hourglass.readings import MILLI, degrees
 from hourglass.server_settings import findings, read
 from hourglassctl.printable import printable
@@ -103,8 +104,16 @@ def gather(cluster: Cluster, clock: PipelineClock, *, period_s: float) -> Status
             ),
             *silent(silence),
             *_losses(look_for_losses(cluster, instant)),
+            *_left_out(unlisted(cluster, instant)),
         ],
     )
+
+
+def _left_out(lanes: Unlisted) -> Iterable[Trouble]:
+    if lanes.left_out:
+        yield Trouble(
+            code="lanes-not-read", severity="error", text=f"{left_out_line(lanes.left_out)}."
+        )
 
 
 def _losses(gone: Mapping[str, int]) -> Iterable[Trouble]:

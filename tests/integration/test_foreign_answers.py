@@ -3,6 +3,7 @@ on it fails with an error that a service does not expect, and the other day is p
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -16,6 +17,7 @@ from averages_consumer.hours import hours_of
 from averages_consumer.web.collector import survey
 from hourglass.errors import Damaged
 from hourglass.keys import GREATEST_ID, GROUP, HOURS, Partition
+from hourglass.obstacles import with_each
 from hourglassctl.quarantine import quarantined
 from hourglassctl.status import gather
 from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at, batch_of, publish, reading
@@ -102,3 +104,70 @@ def test_a_foreign_command_is_the_failure_of_its_day_alone(
     look_at_progress(cluster, clock.look(), settling_ms=0)
     assert at(0) in [record.start_ms for record in hours_of(cluster, [DAY, NEXT_DAY])]
     assert pipeline.audit().hours >= HOURS
+
+
+def test_an_error_that_no_code_expects_is_the_failure_of_its_partition_alone(
+    pipeline: Pipeline,
+) -> None:
+    done: list[Partition] = []
+
+    def act(partition: Partition) -> None:
+        if partition == DAY:
+            raise KeyError("id")
+        done.append(partition)
+
+    with pytest.raises(Damaged, match=f"{DAY.stream}: KeyError: 'id'"):
+        with_each(pipeline.cluster, [DAY, NEXT_DAY], act)
+
+    assert done == [NEXT_DAY]
+
+
+def test_a_batch_is_refused_as_a_whole_where_only_some_of_it_has_room(pipeline: Pipeline) -> None:
+    pipeline.cluster.call("XADD", DAY.stream, f"{MOST[:-1]}3", "temp_f", "70")
+    pipeline.cluster.call("EXPIRE", DAY.stream, 3600)
+
+    with pytest.raises(Damaged, match=f"{DAY.stream} takes no more entries"):
+        publish(
+            pipeline.publisher("porch"), batch_of(*(reading(at(0, minute)) for minute in range(5)))
+        )
+
+    assert pipeline.cluster.call("XLEN", DAY.stream) == 1
+
+
+def test_the_greatest_id_is_reclaimed_quarantined_and_audited(pipeline: Pipeline) -> None:
+    pipeline.produce(reading(at(0)))
+    pipeline.cluster.call("XADD", DAY.stream, MOST, "temp_f", "70")
+    dead = pipeline.delivery()
+    assert len(dead.read(10, 1)) == 2
+
+    heir = pipeline.delivery()
+    assert len(pipeline.claim(heir, 0, limit=5)[0]) == 2
+    entries, _ = pipeline.claim(heir, 0, limit=5)  # the list is passed through again
+    pipeline.commit(heir, entries)
+    pipeline.drive(at(1))
+    pipeline.seal()
+
+    assert pipeline.claim(heir, 0, limit=5)[0] == []
+    assert [each.count for each in pipeline.averages()] == [1]
+    assert [
+        each.original_id.decode() for each in quarantined(pipeline.cluster, pipeline.clock.look())
+    ] == [MOST]
+    assert pipeline.audit().differences == []
+
+
+def test_an_entry_in_quarantine_that_no_aggregator_put_there_is_named_with_its_remedy(
+    pipeline: Pipeline,
+) -> None:
+    pipeline.produce(reading(at(0)))
+    pipeline.xadd(temp_f="warm")
+    pipeline.count()
+    foreign = pipeline.cluster.call("XADD", DAY.quarantine, "*", "a", "b")
+    said = f"{DAY.quarantine} has the entry {foreign.decode()}"
+
+    with pytest.raises(Damaged, match=re.escape(said)):
+        list(quarantined(pipeline.cluster, pipeline.clock.look()))
+    assert [each.what[: len(said)] for each in pipeline.audit().differences] == [said]
+
+    pipeline.cluster.call("XDEL", DAY.quarantine, foreign)
+    assert len(list(quarantined(pipeline.cluster, pipeline.clock.look()))) == 1
+    assert pipeline.audit().differences == []

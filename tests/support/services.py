@@ -65,6 +65,9 @@ class Services(ObservedProcesses):
         self.start(name, "producer", *options, faults=faults, **environment)
         return name
 
+    def pid(self, name: str) -> int:
+        return self._children[name].pid
+
     def await_ready(self, *names: str) -> None:
         for name in names:
             wait_until(lambda name=name: self.ready(name), message=f"{name} is not ready")

@@ -1,0 +1,75 @@
+"""A foreign writer that invents lanes costs an aggregator a bounded number of threads."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hourglass.keys import LANE_NUMBERS, MOST_UNDECIDED_LANES, Partition
+from hourglass.partitions import decide
+from tests.support.keyspace import KEYS
+from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at
+from tests.support.services import Services
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.system
+
+NUMBERS = range(0, LANE_NUMBERS - 1, 2)
+#: A producer decided on this one.
+DECIDED = KEYS.partition(DAY.day_ms, LANE_NUMBERS - 1)
+
+
+def threads(running: Services, name: str) -> int:
+    return len(list(Path(f"/proc/{running.pid(name)}/task").iterdir()))
+
+
+def invented(day: Partition) -> list[Partition]:
+    return [KEYS.partition(day.day_ms, number) for number in NUMBERS]
+
+
+def counted(pipeline: Pipeline, lanes: list[Partition]) -> int:
+    return sum(bool(pipeline.records(each)) for each in lanes)
+
+
+def test_invented_lanes_take_a_bounded_number_of_threads(
+    pipeline: Pipeline, running: Services, redis_url: str
+) -> None:
+    pipeline.drive(at(2, day=NEXT_DAY))
+    pipeline.xadd(to=DAY, ts=at(0), temp_f=50)
+    before = running.aggregator("before")
+    wait_until(lambda: pipeline.record(0).count == 1, message="the plain day is not counted")
+    few = threads(running, before)
+    running.terminate(before)
+
+    lanes = [*invented(DAY), *invented(NEXT_DAY)]
+    for each in lanes:
+        pipeline.xadd(to=each, ts=each.day_ms, temp_f=50)
+        pipeline.cluster.call("EXPIRE", each.stream, 3600)  # nothing else ends those left out
+    decide(pipeline.cluster, DAY, [DECIDED], pipeline.clock.look())
+    pipeline.xadd(to=DECIDED, ts=at(0), temp_f=50)
+
+    name = running.aggregator("after")
+    wait_until(lambda: says_so(running, name), message="it is not said that lanes are not read")
+    wait_until(lambda: counted(pipeline, [DECIDED]) == 1, message="a decided lane is not read")
+    wait_until(lambda: counted(pipeline, lanes) == MOST_UNDECIDED_LANES, message="too few are read")
+
+    # The decided lane, and those that are read though no producer decided on them.
+    assert threads(running, name) <= few + 1 + MOST_UNDECIDED_LANES
+    assert counted(pipeline, lanes) == MOST_UNDECIDED_LANES
+    left_out = len(lanes) - MOST_UNDECIDED_LANES
+    status = subprocess.run(
+        [sys.executable, "-m", "hourglassctl", "status", "--redis-url", redis_url],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert f"{left_out} lanes are not read" in " ".join(status.stdout.split())
+    assert running.said(name).count(f"{left_out} lanes are not read") == 1
+
+
+def says_so(running: Services, name: str) -> bool:
+    status, said = running.get(name, "/readyz")
+    return status == 503 and "lanes are not read" in said
