@@ -171,3 +171,24 @@ def test_an_entry_in_quarantine_that_no_aggregator_put_there_is_named_with_its_r
     pipeline.cluster.call("XDEL", DAY.quarantine, foreign)
     assert len(list(quarantined(pipeline.cluster, pipeline.clock.look()))) == 1
     assert pipeline.audit().differences == []
+
+
+def test_a_quarantine_without_room_costs_no_reading_its_hour(pipeline: Pipeline) -> None:
+    pipeline.produce(reading(at(0)))
+    pipeline.xadd(temp_f="warm")
+    delivery = pipeline.delivery()
+    entries = delivery.read(10, 1)
+    pipeline.cluster.call("XADD", DAY.quarantine, MOST, "a", "b")
+    pipeline.cluster.call("EXPIRE", DAY.quarantine, 3600)
+
+    with pytest.raises(Damaged, match=f"{DAY.quarantine} takes no more entries"):
+        pipeline.commit(delivery, entries)
+    assert pipeline.pending() == 2
+    pipeline.cluster.call("XGROUP DESTROY", DAY.stream, GROUP)
+    with pytest.raises(Damaged, match=f"{DAY.quarantine} takes no more entries"):
+        pipeline.open()
+
+    pipeline.cluster.call("DEL", DAY.quarantine)
+    pipeline.count()
+    assert pipeline.record(0).count == 1
+    assert pipeline.cluster.call("XLEN", DAY.quarantine) == 1
