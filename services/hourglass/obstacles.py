@@ -49,6 +49,9 @@ class Obstacles:
         said = "; ".join(map(str, [*self.silent.values(), *self.damaged.values()]))
         if self.silent:
             raise Unreachable(said)
+        for damage in self.damaged.values():
+            if isinstance(damage, Unforeseen):
+                raise Unforeseen(said) from damage.__cause__
         if self.damaged:
             raise Damaged(said)
 

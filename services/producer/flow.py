@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hourglass.clock import Instant, PipelineClock
-from hourglass.errors import Damaged, HourglassError, Unreachable
+from hourglass.errors import Damaged, HourglassError, Unforeseen, Unsuitable
 from hourglass.keys import Partition
 from hourglass.partitions import Days
 from hourglass.runtime import Service
@@ -137,7 +137,10 @@ class Flow:
             self._service.beat(line.name)
             try:
                 return self._days.partitions(day)
-            except (Unreachable, Damaged) as error:
+            except Unsuitable:
+                raise
+            except Exception as error:
+                log.debug("%s", line.name, exc_info=True)
                 if self._give_up(line, day, error):
                     return (day,)
 
@@ -151,7 +154,10 @@ class Flow:
                     self._service.well(line.name)
                     if batch.count:
                         self._account(batch, outcome)
-            except (Unreachable, Damaged) as error:
+            except Unsuitable:
+                raise
+            except Exception as error:
+                log.debug("%s", line.name, exc_info=True)
                 match self._give_up(line, publisher.first.partition, error):
                     case Loss.REFUSED:
                         stream = publisher.first.partition.stream
@@ -184,9 +190,11 @@ class Flow:
             extra={"partition": batch.partition.stream},
         )
 
-    def _give_up(self, line: Line, partition: Partition, error: HourglassError) -> Loss | None:
+    def _give_up(self, line: Line, partition: Partition, failure: Exception) -> Loss | None:
         """Why to try no more: told to stop while Redis is away; or a damaged partition refuses to
-        the end of its day, and the next day's readings wait. None after a pause to try again."""
+        the end of its day, and the next day's readings wait. None after a pause to try again.
+        A failure that no code expects is one of the partition's, too: the readings are kept."""
+        error = failure if isinstance(failure, HourglassError) else Unforeseen.of(failure)
         begins = self._service.trouble(line.name, error)
         pause_s = RETRY_S
         if isinstance(error, Damaged):

@@ -210,6 +210,9 @@ class Publisher:
         except (Unreachable, Damaged):
             self._go_back()
             raise
+        except Exception:
+            self.close()  # what is still to be read on its links is not known
+            raise
 
     def _go_back(self) -> None:
         """Nothing is on its way any more; the first batch goes alone next."""

@@ -9,6 +9,7 @@ after its call, named after it; `load` is the averages consumer's transaction. W
 
     kill        SIGKILL to the own process: no line of code runs after it
     stop        SIGSTOP to the own process, until it gets SIGCONT
+    fail        an error that no code expects
     lose-reply  the server has done the work, and the caller's connection times out
 
 The services know nothing of it: `install` wraps the few methods that every step passes.
@@ -65,6 +66,10 @@ def stop(_point: str) -> None:
     signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
 
 
+def fail(point: str) -> None:
+    raise ValueError(f"a fault at {point}")
+
+
 def lose_reply(point: str) -> None:
     raise redis.TimeoutError(f"the reply was lost at fault point {point}")
 
@@ -72,6 +77,7 @@ def lose_reply(point: str) -> None:
 ACTIONS: Mapping[str, Callable[[str], None]] = {
     "kill": kill,
     "stop": stop,
+    "fail": fail,
     "lose-reply": lose_reply,
 }
 

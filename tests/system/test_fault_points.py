@@ -113,6 +113,21 @@ def test_an_aggregator_loses_a_reply(pipeline: Pipeline, running: Services, poin
     running.await_ready(name)
 
 
+@pytest.mark.parametrize("script", ["open", "commit", "seal", "publish", "reap"])
+def test_an_aggregator_meets_an_error_that_no_code_expects(
+    pipeline: Pipeline, running: Services, script: str
+) -> None:
+    produce_hours(pipeline)
+
+    name = running.aggregator("aggregator", BATCH, faults=fault(f"{script}.after", "fail"))
+
+    check_hours(pipeline)
+    expected = f"ValueError: a fault at {script}.after"
+    wait_until(lambda: "Traceback" in running.said(name), message="the error is not in the log")
+    assert expected in running.said(name)
+    running.await_ready(name)
+
+
 @packed_and_not(OF_PRODUCER)
 def test_a_producer_is_killed(
     pipeline: Pipeline, running: Services, lanes: int, point: str, packed: str
@@ -143,6 +158,23 @@ def test_a_producer_loses_a_reply(
 
     wait_until(lambda: f"fault point {point}" in running.said(name))
     wait_until(lambda: len(pipeline.stored()) > 1_000, message="too little is produced")
+    assert running.terminate(name) == 0
+    tally = json.loads(running.output(name).read_text())
+    entries = pipeline.stored()
+    assert len(set(entries)) == len(entries) == tally["taken"] == tally["produced"]
+
+
+@pytest.mark.parametrize("point", OF_PRODUCER)
+def test_a_producer_meets_an_error_that_no_code_expects(
+    pipeline: Pipeline, running: Services, point: str
+) -> None:
+    pipeline.run_clock(at(0), SPEED)
+
+    name = running.producer("porch", DEVICES, faults=fault(point, "fail"))
+
+    wait_until(lambda: f"ValueError: a fault at {point}" in running.said(name))
+    wait_until(lambda: len(pipeline.stored()) > 1_000, message="too little is produced")
+    running.await_ready(name)
     assert running.terminate(name) == 0
     tally = json.loads(running.output(name).read_text())
     entries = pipeline.stored()

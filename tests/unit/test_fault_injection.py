@@ -28,8 +28,8 @@ def test_a_fault_is_a_point_an_action_and_a_passage() -> None:
     ("text", "names"),
     [
         ("comit.after:kill", "commit.after"),
-        ("commit.after", "kill, stop, lose-reply"),
-        ("commit.after:explode", "kill, stop, lose-reply"),
+        ("commit.after", "kill, stop, fail, lose-reply"),
+        ("commit.after:explode", "kill, stop, fail, lose-reply"),
         ("commit.before:lose-reply", "the point after"),
         ("load.after-commit:lose-reply", "the point after"),
         ("commit.after:kill@0", "give 1"),
