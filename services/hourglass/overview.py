@@ -54,7 +54,7 @@ def look(cluster: Cluster, instant: Instant) -> Overview:
     states = {s.stream: s for s in survey(cluster, [p.stream for p in partitions], GROUP)}
     alive = [partition for partition in partitions if partition.stream in states]
     records = cluster.pipeline([("HGETALL", partition.hours) for partition in alive])
-    damaged = dict(damage(cluster, partitions))
+    damaged = damage(cluster, partitions, states.values())
     averages = survey(cluster, [cluster.keyspace.averages], AVERAGES_GROUP)
     newest = cluster.call("XREVRANGE", cluster.keyspace.averages, "+", "-", "COUNT", 1)
     return Overview(

@@ -122,18 +122,6 @@ def test_an_error_that_no_code_expects_is_the_failure_of_its_partition_alone(
     assert done == [NEXT_DAY]
 
 
-def test_a_batch_is_refused_as_a_whole_where_only_some_of_it_has_room(pipeline: Pipeline) -> None:
-    pipeline.cluster.call("XADD", DAY.stream, f"{MOST[:-1]}3", "temp_f", "70")
-    pipeline.cluster.call("EXPIRE", DAY.stream, 3600)
-
-    with pytest.raises(Damaged, match=f"{DAY.stream} takes no more entries"):
-        publish(
-            pipeline.publisher("porch"), batch_of(*(reading(at(0, minute)) for minute in range(5)))
-        )
-
-    assert pipeline.cluster.call("XLEN", DAY.stream) == 1
-
-
 def test_the_greatest_id_is_reclaimed_quarantined_and_audited(pipeline: Pipeline) -> None:
     pipeline.produce(reading(at(0)))
     pipeline.cluster.call("XADD", DAY.stream, MOST, "temp_f", "70")

@@ -45,7 +45,6 @@ need(taken >= math.min(most, 1) and taken >= plain and taken <= most, 'the readi
 expect(stream, 'stream')
 expect(producers, 'hash')
 expect(watermarks, 'zset')
-expect_room(stream)
 
 local now = time_ms()
 if tonumber(stream_expires) <= now then return -1 end
