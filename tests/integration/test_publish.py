@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from threading import Thread
 
 import pytest
@@ -12,13 +14,15 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 import aggregator.sealer as sealer_module
 from aggregator.sealer import Sealer
 from hourglass.cluster import Cluster
-from hourglass.keys import AVERAGES_KEPT, HOUR_MS, PUBLISHED_KEPT, Partition
+from hourglass.errors import Damaged
+from hourglass.keys import AVERAGES_GROUP, AVERAGES_KEPT, HOUR_MS, PUBLISHED_KEPT, Partition
 from hourglassctl.replay import DataSet, replay
 from tests.support.keyspace import KEYS
 from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at, day_after, reading
 from tests.support.replica import Copy
 
 OF_THE_AVERAGES = (KEYS.averages, KEYS.frontier, KEYS.published, KEYS.revisions, KEYS.too_late)
+READ = ("XREADGROUP", "GROUP", AVERAGES_GROUP, "loader", "STREAMS", KEYS.averages, ">")
 OF_THE_DAY = (DAY.stream, DAY.hours, *(DAY.devices(hour) for hour in range(24)))
 
 
@@ -304,3 +308,76 @@ def test_only_what_was_published_has_a_span(pipeline: Pipeline) -> None:
 
     assert step() == [*[f"seal {DAY.stream}"] * 2, *[f"send {KEYS.averages}"] * 2]
     assert step() == []
+
+
+def test_a_frontier_that_is_lost_alone_is_restored_and_publishing_goes_on(
+    pipeline: Pipeline,
+) -> None:
+    day_published(pipeline, 3)
+    for remembered in ([KEYS.frontier], [KEYS.frontier, KEYS.published]):
+        pipeline.cluster.call("DEL", *remembered)
+        pipeline.seal()  # restores it
+        produce_hours(pipeline, next_hour := len(published(pipeline)))
+        pipeline.count()
+        pipeline.drive(at(next_hour + 1))
+        sealer = pipeline.sealer()
+        sealer.step()
+        sealer.step()
+
+    assert published(pipeline) == [at(hour) for hour in range(5)]
+    assert times_published(pipeline) == 5
+    assert pipeline.metric("hourglass_hours_too_late_total") == 0
+
+
+def remedy_named_by(step: Callable[[], None]) -> list[str]:
+    """The Redis command that the refusal of `step` names."""
+    with pytest.raises(Damaged) as refused:
+        step()
+    found = re.search(r"(XDEL \S+ \S+)|rename or (delete) it", str(refused.value))
+    assert found, f"no remedy in {refused.value}"
+    if found[1]:
+        return found[1].split(" ")
+    return ["DEL", next(key for key in OF_THE_AVERAGES if key in str(refused.value).split())]
+
+
+def test_the_remedy_for_a_foreign_entry_of_the_averages_works(pipeline: Pipeline) -> None:
+    sealer = day_published(pipeline, 3)
+    cluster = pipeline.cluster
+    cluster.call("XGROUP CREATE", KEYS.averages, AVERAGES_GROUP, "0")
+    cluster.call("XADD", KEYS.averages, "*", "foo", "bar")
+    last = b"18446744073709551615-18446744073709551615"
+    cluster.call("XADD", KEYS.averages, last, "foo", "bar")
+    cluster.call(*READ)
+    produce_hours(pipeline, 3)
+    pipeline.count()
+    pipeline.drive(at(4))
+
+    for _ in range(2):
+        cluster.call(*remedy_named_by(sealer.step))
+    sealer.step()
+
+    assert published(pipeline) == [at(hour) for hour in range(4)]
+    (group,) = cluster.call("XINFO GROUPS", KEYS.averages)
+    assert group["lag"] == 1
+    assert cluster.call(*READ)[0][1][0][0] == b"%d-0" % at(3)
+    (group,) = cluster.call("XINFO GROUPS", KEYS.averages)
+    assert group["lag"] == 0
+
+
+@pytest.mark.parametrize("key", OF_THE_AVERAGES[1:])
+@pytest.mark.parametrize("damage", ["SADD", "SET"])
+def test_the_remedy_for_a_damaged_key_of_the_averages_works(
+    pipeline: Pipeline, key: str, damage: str
+) -> None:
+    sealer = day_published(pipeline, 3)
+    produce_hours(pipeline, 3)
+    pipeline.count()
+    pipeline.drive(at(4))
+    pipeline.cluster.call("DEL", key)
+    pipeline.cluster.call(damage, key, "nonsense")
+
+    pipeline.cluster.call(*remedy_named_by(sealer.step))
+    sealer.step()
+    sealer.step()
+
+    assert published(pipeline) == [at(hour) for hour in range(4)]

@@ -14,7 +14,10 @@
 --          is noted for the first time, 'known' when it had been
 -- Keeps    the frontier and the stream move in one step, and the frontier only forward, from where the
 --          caller saw it: after a failover that took it back no hour is passed over. What is
---          published is known here alone, so a failover takes both back together
+--          published is known here alone, so a failover takes both back together.
+--          A frontier whose key is lost alone is restored from the set of published hours, or from the
+--          stream. An entry that no publisher wrote stands in the way until it is deleted; the stream's
+--          memory of its id does not
 need(#KEYS == 5 and #ARGV >= 8 and #ARGV % 2 == 0, 'publish takes 5 keys, 6 arguments and pairs')
 for _, i in ipairs({ 1, 2, 5, 6 }) do need(is_whole(ARGV[i]), 'hour, count and sizes must be whole') end
 need(tonumber(ARGV[1]) % 3600000 == 0, 'an hour must start on the hour')
@@ -26,7 +29,7 @@ local averages, frontier, published, revisions, too_late = KEYS[1], KEYS[2], KEY
 local hour, count, sum, seen = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local kept, remembered = ARGV[5], tonumber(ARGV[6])
 local member = hour .. ':' .. count .. ':' .. sum
-expect(averages, 'stream')
+local is_a_stream = expect(averages, 'stream')
 expect(frontier, 'string')
 for i = 3, 5 do expect(KEYS[i], 'zset') end
 
@@ -36,12 +39,56 @@ local function note(set)
   return true
 end
 
-local last = redis.call('GET', frontier) or ''
-need(last == '' or is_whole(last), 'the frontier must hold a time: delete ' .. frontier)
+local function last_known()
+  local newest = redis.call('ZRANGE', published, -1, -1, 'WITHSCORES')[2]
+  if newest then return newest end
+  for _, entry in ipairs(redis.call('XREVRANGE', averages, '+', '-', 'COUNT', kept)) do
+    local start = string.match(entry[1], '^(%d+)%-0$')
+    if start and tonumber(start) % 3600000 == 0 then return start end
+  end
+end
+
+local function is_after(id, other)
+  local ms, sequence = string.match(id, '^(%d+)%-(%d+)$')
+  local other_ms, other_sequence = string.match(other, '^(%d+)%-(%d+)$')
+  if ms ~= other_ms then return tonumber(ms) > tonumber(other_ms) end
+  return tonumber(sequence) > tonumber(other_sequence)
+end
+
+-- XDEL leaves the deleted id as the stream's last one, which XADD must exceed, and as the last one that
+-- was delivered to its groups. Back to the newest entry that is there.
+local function forget_deleted()
+  local newest = redis.call('XREVRANGE', averages, '+', '-', 'COUNT', 1)[1]
+  local top = newest and newest[1] or '0-0'
+  need(not is_after(top, hour .. '-0') and top ~= hour .. '-0', averages .. ' has the entry ' .. top
+    .. ', which no publisher wrote and which is in the way: XDEL ' .. averages .. ' ' .. top)
+  local info = redis.call('XINFO', 'STREAM', averages)
+  if not is_after(field(info, 'last-generated-id'), top) then return end
+  local added = field(info, 'entries-added')
+  -- 0-0 would leave the last deleted id as it is, and with it every lag unknown.
+  redis.call('XSETID', averages, top, 'ENTRIESADDED', added, 'MAXDELETEDID', newest and '0-1' or '0-0')
+  for _, group in ipairs(redis.call('XINFO', 'GROUPS', averages)) do
+    local delivered = field(group, 'last-delivered-id')
+    if is_after(delivered, top) then delivered = top end
+    local waiting = #redis.call('XRANGE', averages, '(' .. delivered, '+')
+    redis.call('XGROUP', 'SETID', averages, field(group, 'name'), delivered, 'ENTRIESREAD', added - waiting)
+  end
+end
+
+local last = redis.call('GET', frontier)
+need(not last or is_whole(last), frontier .. ' holds no time: rename or delete it')
+if not last then
+  last = last_known()
+  if last then
+    redis.call('SET', frontier, last)
+    return 'moved'
+  end
+  last = ''
+end
 if last == '' or tonumber(hour) > tonumber(last) then
   if last ~= seen then return 'moved' end
-  local added = redis.pcall('XADD', averages, 'MAXLEN', '=', kept, hour .. '-0', unpack(ARGV, 7))
-  need(not added.err, averages .. ' has a later entry that no publisher wrote: delete it')
+  if is_a_stream then forget_deleted() end
+  redis.call('XADD', averages, 'MAXLEN', '=', kept, hour .. '-0', unpack(ARGV, 7))
   redis.call('SET', frontier, hour)
   note(published)
   return 'published'
@@ -54,4 +101,6 @@ local function of_those_published(at)
 end
 local is_full = of_those_published(remembered - 1)
 if is_full and tonumber(hour) < tonumber(of_those_published(0)) then return 'known' end
+-- The set may be lost alone, too.
+if #redis.call('XRANGE', averages, hour .. '-0', hour .. '-0') > 0 then return 'known' end
 return note(too_late) and 'too late' or 'known'
