@@ -48,7 +48,7 @@ from hourglass.telemetry import (
 log = logging.getLogger(__name__)
 
 _SEAL = Script.load("aggregator", "seal", library="calls")
-_PUBLISH = Script.load("aggregator", "publish")
+_PUBLISH = Script.load("aggregator", "publish", library="calls")
 
 #: A day that is published to its last hour is looked at again this often, in case a failover has
 #: undone some of it.
@@ -248,7 +248,8 @@ class Sealer:
         began_ns = time.time_ns()
         over = self._over(partition, instant)
         waits = instant.spec.mode is not Mode.DRIVEN  # who drives it has written all before
-        sealed_now, waiting, rows, lanes = self.cluster.run(
+        self.cluster.check_clock(partition.stream)
+        reply = self.cluster.run(
             _SEAL,
             [
                 partition.stream,
@@ -268,8 +269,12 @@ class Sealer:
                 self.lateness_ms if waits else 0,
                 self.idle_ms if waits else 0,
                 "".join("01"[hour in elsewhere] for hour in range(HOURS)),
+                self.cluster.real_ms(),
             ],
         )
+        if isinstance(reply, int):
+            raise self._deviates(partition.stream, reply)
+        sealed_now, waiting, rows, lanes = reply
         self.metrics.sealed(len(sealed_now))
         records = tuple(decode_reported(partition, row) for row in rows)
         if sealed_now and not is_off(self.tracer):
@@ -319,8 +324,14 @@ class Sealer:
         )
 
     def _publish(self, record: HourRecord, instant: Instant) -> bool:
-        """False if the frontier is not where this process saw it: then nothing was done."""
+        """False if the frontier is not where this process saw it, or the hour is not over by the
+        clock of the averages' shard: then nothing was done."""
         keys = self.cluster.keyspace
+        self.cluster.check_clock(keys.averages)
+        real_ms = self.cluster.real_ms()
+        # Who drives the clock has moved it past the hour.
+        is_driven = instant.spec.mode is Mode.DRIVEN
+        over_ms = 0 if is_driven else instant.deadline(record.start_ms + HOUR_MS)
         span = self._publishing(record)
         average = HourlyAverage.of(record, traceparent=traceparent_of(span))
         try:
@@ -334,13 +345,17 @@ class Sealer:
                     self._frontier_ms if self._frontier_ms >= 0 else "",
                     AVERAGES_KEPT,
                     PUBLISHED_KEPT,
+                    real_ms,
+                    over_ms,
                     *(part for pair in average.fields().items() for part in pair),
                 ],
             )
         except Unreachable:
             _end(span, "unknown")
             raise
-        if outcome == b"moved":
+        if isinstance(outcome, int):
+            raise self._deviates(keys.averages, outcome)
+        if outcome in (b"moved", b"early"):
             return False
         self._shown[record.start_ms] = record.count, record.sum_milli_f
         self._frontier_ms = max(self._frontier_ms, record.start_ms)
@@ -374,6 +389,13 @@ class Sealer:
             case _:
                 pass
         return True
+
+    def _deviates(self, key: str, ahead_ms: int) -> Unreachable:
+        """What a script says whose shard has the wrong time, or was paused before it ran."""
+        return Unreachable(
+            f"the clock of Redis at {self.cluster.shard_of(key)} is {abs(ahead_ms) / 1000:,.1f} s "
+            f"{'ahead' if ahead_ms > 0 else 'behind'}: nothing is sealed or published there"
+        )
 
     def _report_the_rest(self, sealed: SealedHours, instant: Instant) -> None:
         """Show the publisher the hours behind the frontier that this process has not shown it yet:

@@ -7,6 +7,7 @@ travelled over the same connection (a delivered batch and its commit) holds a li
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
@@ -21,6 +22,7 @@ from redis.retry import Retry
 from hourglass.errors import Damaged, HourglassError, Severed, Unreachable, Unsuitable
 from hourglass.keys import Keyspace
 from hourglass.scripts import Script
+from hourglass.server_clocks import Offset, ServerClocks
 from hourglass.traffic import Traffic
 
 #: What RedisCluster raises when a shard is away or moving: trying again is right.
@@ -176,6 +178,7 @@ class Cluster:
         self._client = client
         self._seeds = list(seeds)
         self._traffic = traffic
+        self.clocks = ServerClocks()
 
     def call(self, *command: str | bytes | float, **shaping: Any) -> Any:
         """One command, routed by its key; the reply as redis-py shapes it, values undecoded.
@@ -280,12 +283,38 @@ class Cluster:
             return client.get_redis_connection(node).execute_command(*command)
 
     def answers(self, master: str) -> bool:
-        """Whether it does, asked once."""
+        """Whether it does, asked once; its clock is compared with the others'."""
+        offset = self._offset(master)
+        self.clocks.see({master: offset}, now_ms=_monotonic_ms())
+        return offset is not None
+
+    def look_at_clocks(self) -> None:
+        """Compare the clocks of all masters."""
+        masters = self.masters()
+        self.clocks.keep(masters)
+        offsets = {master: self._offset(master) for master in masters}
+        self.clocks.see(offsets, now_ms=_monotonic_ms())
+
+    def _offset(self, master: str) -> Offset | None:
+        """Its clock against the monotonic one; None if it does not answer."""
+        asked_ms = _monotonic_ms()
         try:
-            self.ask(master, "TIME")
+            seconds, micros = self.ask(master, "TIME")
         except (Unreachable, Unsuitable):
-            return False
-        return True
+            return None
+        time_ms = seconds * 1000 + micros // 1000
+        return Offset.of(time_ms, asked_ms=asked_ms, answered_ms=_monotonic_ms())
+
+    def check_clock(self, key: str) -> None:
+        """Raises Unreachable if the clock of the master that holds `key` is not believed."""
+        if doubt := self.clocks.doubts().get(self.shard_of(key)):
+            raise Unreachable(doubt)
+
+    def real_ms(self) -> int:
+        """Real time, by the masters' clocks as they were last seen and the monotonic clock."""
+        if not self.clocks.known:
+            raise Unreachable("no Redis server tells the time at the moment")
+        return self.clocks.real_ms(_monotonic_ms())
 
     def config(self, master: str, name: str) -> str | None:
         """A setting of that master; None where CONFIG is not available.
@@ -306,13 +335,11 @@ class Cluster:
             return list(cast(Any, self._client).scan_iter(match=pattern, count=1000))
 
     def clock(self) -> tuple[Mapping[bytes, bytes], int]:
-        """The clock's hash and its shard's TIME in ms."""
-        clock = self.keyspace.clock
-        with self._reaching(clock):
-            client = cast(Any, self._client)
-            fields = client.hgetall(clock)
-            seconds, micros = client.time(target_nodes=client.get_node_from_key(clock))
-            return fields, seconds * 1000 + micros // 1000
+        """The clock's hash, and real time in ms."""
+        fields = self.call("HGETALL", self.keyspace.clock)
+        if not self.clocks.known:
+            self.look_at_clocks()
+        return fields, self.real_ms()
 
     def set_clock(self, fields: Mapping[str, str]) -> None:
         if not fields:
@@ -350,3 +377,7 @@ def reaching(
         if refusal := _refusal(error, about, key=key):
             raise refusal from error
         raise
+
+
+def _monotonic_ms() -> int:
+    return int(time.monotonic() * 1000)

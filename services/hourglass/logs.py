@@ -15,7 +15,7 @@ from hourglass.errors import Misconfigured
 from hourglass.settings import LogFormat
 
 #: What a line may say of its event besides the message, given as `extra`.
-FACTS = ("worker", "partition", "hour", "consumer", "trace_id")
+FACTS = ("worker", "partition", "shard", "hour", "consumer", "trace_id")
 #: Of one kind of line so many in so many seconds; the others are counted, and told with the next.
 BURST, PERIOD_S = 50, 10.0
 

@@ -26,7 +26,12 @@ from hourglass.cluster import Cluster
 from hourglass.errors import Damaged, HourglassError, Unforeseen, Unreachable
 from hourglass.logs import set_up_logging
 from hourglass.probes import Probes
-from hourglass.server_settings import EVICTION_POSSIBLE, Finding, ServerSettingsWatch
+from hourglass.server_settings import (
+    EVICTION_POSSIBLE,
+    Finding,
+    ServerSettingsWatch,
+    clock_findings,
+)
 from hourglass.settings import ServiceSettings
 from hourglass.shards import SHARD_INSTRUMENTS, ShardGauges
 from hourglass.traffic import TRAFFIC_INSTRUMENTS, Traffic
@@ -118,8 +123,8 @@ class Service:
         self._server_settings.look(cluster, lambda: self.beat("redis-settings"))
 
     def server_findings(self) -> Sequence[Finding]:
-        """The settings of Redis that break a promise, as of the last look."""
-        return self._server_settings.findings
+        """The settings and clocks of Redis that break a promise, as of the last look."""
+        return [*clock_findings(self._shards.doubts), *self._server_settings.findings]
 
     def worker(self, name: str, work: Callable[[], None]) -> threading.Thread:
         """Start `work` in a thread of its own; it returns soon after `stop` is set."""

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
@@ -59,7 +59,9 @@ class ServerSettings:
 class Finding:
     """One setting that breaks a promise, in one line with the remedy."""
 
-    code: Literal["eviction", "eviction-policy", "no-append-only-file", "full-coverage"]
+    code: Literal[
+        "clock-in-doubt", "eviction", "eviction-policy", "no-append-only-file", "full-coverage"
+    ]
     severity: Literal["error", "warning", "info"]
     #: host:port of each, separated by commas; empty where they are not to be shown.
     masters: str
@@ -117,6 +119,13 @@ def _others(servers: Sequence[ServerSettings]) -> Iterator[Finding]:
             what="requires full coverage: one shard that is away "
             "stops all of them (cluster-require-full-coverage no)",
         )
+
+
+def clock_findings(doubts: Mapping[str, str]) -> list[Finding]:
+    """One for each master whose clock is not believed: `doubts`, as ServerClocks has them."""
+    return [
+        Finding(code="clock-in-doubt", severity="error", text=doubt) for doubt in doubts.values()
+    ]
 
 
 def _named(servers: Sequence[ServerSettings] | Iterator[ServerSettings]) -> str:

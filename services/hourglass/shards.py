@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
@@ -12,6 +13,7 @@ from prometheus_client.registry import Collector
 from hourglass.cluster import Cluster
 from hourglass.errors import Unreachable
 from hourglass.instruments import Instrument
+from hourglass.server_clocks import ServerClocks
 
 UP = Instrument(
     name="hourglass_redis_up",
@@ -30,7 +32,19 @@ SHARD_UP = Instrument(
     labels=("shard",),
     across="max",
 )
-SHARD_INSTRUMENTS = (UP, SHARD_UP)
+CLOCK_DEVIATION = Instrument(
+    name="hourglass_redis_clock_deviation_seconds",
+    kind="gauge",
+    help="How far the clock of a master, as host:port, is ahead of the time that this process "
+    "believes, by the median of all masters; negative if it is behind. Beyond 2 seconds no hour is "
+    "sealed or published there.",
+    unit="seconds",
+    labels=("shard",),
+    across="max",
+)
+SHARD_INSTRUMENTS = (UP, SHARD_UP, CLOCK_DEVIATION)
+
+log = logging.getLogger(__name__)
 
 
 class ShardGauges(Collector):
@@ -38,6 +52,8 @@ class ShardGauges(Collector):
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._answers: Mapping[str, bool] = {}
+        self._deviations_ms: Mapping[str, int] = {}
+        self._doubts: Mapping[str, str] = {}
         registry.register(self)
 
     def look(self, cluster: Cluster, beat: Callable[[], None]) -> None:
@@ -49,13 +65,30 @@ class ShardGauges(Collector):
         """
         masters = cluster.masters()
         self._answers = {master: self._answers.get(master, False) for master in masters}
+        cluster.clocks.keep(masters)
         for master in masters:
             beat()
             self._answers = {**self._answers, master: cluster.answers(master)}
+        self._show(cluster.clocks)
         if not all(self._answers.values()):
             beat()
             with suppress(Unreachable):  # the last known masters are as good as any
                 cluster.refresh_topology()
+
+    def _show(self, clocks: ServerClocks) -> None:
+        """The deviations; each doubt is logged when it begins, and when it ends."""
+        self._deviations_ms = clocks.deviations_ms()
+        doubts = clocks.doubts()
+        for master in doubts.keys() - self._doubts.keys():
+            log.warning("%s", doubts[master], extra={"shard": master})
+        for master in self._doubts.keys() - doubts.keys():
+            log.info("the clock of Redis at %s is right again", master, extra={"shard": master})
+        self._doubts = doubts
+
+    @property
+    def doubts(self) -> Mapping[str, str]:
+        """Why a master's clock is not believed, by master."""
+        return self._doubts
 
     @property
     def one_is_silent(self) -> bool:
@@ -63,9 +96,11 @@ class ShardGauges(Collector):
         return not all(self._answers.values())
 
     def collect(self) -> list[GaugeMetricFamily]:
-        up, shard_up = UP.family(), SHARD_UP.family()
+        up, shard_up, deviation = UP.family(), SHARD_UP.family(), CLOCK_DEVIATION.family()
         answers = self._answers
         up.add_metric((), float(bool(answers) and all(answers.values())))
         for shard, answered in sorted(answers.items()):
             shard_up.add_metric((shard,), float(answered))
-        return [up, shard_up]
+        for shard, ahead_ms in sorted(self._deviations_ms.items()):
+            deviation.add_metric((shard,), ahead_ms / 1000)
+        return [up, shard_up, deviation]

@@ -9,12 +9,13 @@ ends: a guard process removes both as soon as the owner's end of its pipe is clo
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, ClassVar, Self, cast
 
 import redis
@@ -32,6 +33,9 @@ _ATTEMPTS = 5
 
 class Node:
     """One server of the cluster: a process of its own."""
+
+    #: What the process has in its environment besides its parent's.
+    environment: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, *, member: Member, binary: Path, directory: Path, group: int) -> None:
         self.member = member
@@ -73,6 +77,7 @@ class Node:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 process_group=self._group,
+                env={**os.environ, **self.environment},
             )
 
     def _answers(self) -> bool:

@@ -23,7 +23,7 @@ from hourglass.cluster import Cluster
 from hourglass.keys import AVERAGES_GROUP, GROUP, HOUR_MS, iso
 from hourglass.partitions import Unlisted, left_out_line, unlisted
 from hourglass.readings import MILLI, degrees
-from hourglass.server_settings import findings, read
+from hourglass.server_settings import clock_findings, findings, read
 from hourglassctl.printable import printable
 from hourglassctl.render import Fitted, as_data, screen
 from hourglassctl.silence import Silence, silence_line, silent
@@ -75,6 +75,7 @@ def gather(cluster: Cluster, clock: PipelineClock, *, period_s: float) -> Status
 
     period_s: between two readings of a device; 0 if devices have none in common
     """
+    cluster.look_at_clocks()
     found = survey(cluster, clock)
     overview = found.overview
     instant = overview.instant
@@ -99,7 +100,10 @@ def gather(cluster: Cluster, clock: PipelineClock, *, period_s: float) -> Status
                     due_since={
                         hour: instant.deadline(hour + HOUR_MS) for hour in hours_due(overview)
                     },
-                    server_findings=findings(read(cluster)),
+                    server_findings=[
+                        *clock_findings(cluster.clocks.doubts()),
+                        *findings(read(cluster)),
+                    ],
                 )
             ),
             *silent(silence),

@@ -57,6 +57,7 @@ GAUGES: Mapping[str, tuple[float, float]] = {
     "hourglass_producer_devices": (1, 1),
     "hourglass_readings_buffered": (0, 10_000),
     "hourglass_readings_gone": (0, 0),
+    "hourglass_redis_clock_deviation_seconds": (-2, 2),
     "hourglass_redis_eviction_possible": (0, 0),
     "hourglass_redis_shard_up": (1, 1),
     "hourglass_redis_up": (1, 1),

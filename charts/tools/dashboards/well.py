@@ -177,6 +177,24 @@ BOARD = Board(
                     runbook="HourglassEvictionPossible",
                     critical=1,
                 ),
+                Panel(
+                    title="Clocks of Redis",
+                    about="How far a master's clock deviates from the median; beyond 2 s no hour "
+                    "is sealed there.",
+                    queries=[
+                        (
+                            "max by (shard) (hourglass_redis_clock_deviation_secondsHERE)",
+                            "{{shard}}, at most",
+                        ),
+                        (
+                            "min by (shard) (hourglass_redis_clock_deviation_secondsHERE)",
+                            "{{shard}}, at least",
+                        ),
+                    ],
+                    unit="s",
+                    runbook="HourglassRedisClockWrong",
+                    critical=2,
+                ),
             ),
         ),
     ),

@@ -7,9 +7,10 @@
 -- KEYS[4]  sorted set of revisions: an hour sealed anew with another result, "hour:count:sum" by hour
 -- KEYS[5]  sorted set of hours that got their first reading after a later hour was published
 -- ARGV     start of the hour in ms, count, sum, the frontier that this hour is known to come next after
---          (empty if there was none), entries kept on the stream, members kept in each set,
---          then the entry's fields and values
--- Reply    'published'; 'known' (it was, with this result, or it is older than anything remembered);
+--          (empty if there was none), entries kept on the stream, members kept in each set, real time in
+--          ms, and when the hour is over, then the entry's fields and values
+-- Reply    how far this shard's clock is ahead of real time, in ms, if it deviates too far for anything
+--          to be done; 'early' if by this clock the hour is not over; 'published'; 'known' (it was, with this result, or it is older than anything remembered);
 --          'moved' (the frontier is another one: nothing was done); 'revised' or 'too late' when that
 --          is noted for the first time, 'known' when it had been
 -- Keeps    the frontier and the stream move in one step, and the frontier only forward, from where the
@@ -18,8 +19,8 @@
 --          A frontier whose key is lost alone is restored from the set of published hours, or from the
 --          stream. An entry that no publisher wrote stands in the way until it is deleted; the stream's
 --          memory of its id does not
-need(#KEYS == 5 and #ARGV >= 8 and #ARGV % 2 == 0, 'publish takes 5 keys, 6 arguments and pairs')
-for _, i in ipairs({ 1, 2, 5, 6 }) do need(is_whole(ARGV[i]), 'hour, count and sizes must be whole') end
+need(#KEYS == 5 and #ARGV >= 10 and #ARGV % 2 == 0, 'publish takes 5 keys, 8 arguments and pairs')
+for _, i in ipairs({ 1, 2, 5, 6, 7, 8 }) do need(is_whole(ARGV[i]), 'hour, count, sizes and times must be whole') end
 need(tonumber(ARGV[1]) % 3600000 == 0, 'an hour must start on the hour')
 need(tonumber(ARGV[2]) > 0, 'an hour without readings is not published')
 need(is_sum(ARGV[3]), 'the sum must be a whole number')
@@ -27,11 +28,16 @@ need(ARGV[4] == '' or is_whole(ARGV[4]), 'the frontier must be a time or empty')
 need(tonumber(ARGV[5]) > 0 and tonumber(ARGV[6]) > 0, 'something must be kept')
 local averages, frontier, published, revisions, too_late = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local hour, count, sum, seen = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local kept, remembered = ARGV[5], tonumber(ARGV[6])
+local kept, remembered, real, over = ARGV[5], tonumber(ARGV[6]), ARGV[7], tonumber(ARGV[8])
 local member = hour .. ':' .. count .. ':' .. sum
 local is_a_stream = expect(averages, 'stream')
 expect(frontier, 'string')
 for i = 3, 5 do expect(KEYS[i], 'zset') end
+
+local time = time_ms()
+local ahead = deviation(time, real)
+if ahead then return ahead end
+if time < over then return 'early' end
 
 local function note(set)
   if redis.call('ZADD', set, 'NX', hour, member) == 0 then return false end
@@ -88,7 +94,7 @@ end
 if last == '' or tonumber(hour) > tonumber(last) then
   if last ~= seen then return 'moved' end
   if is_a_stream then forget_deleted() end
-  redis.call('XADD', averages, 'MAXLEN', '=', kept, hour .. '-0', unpack(ARGV, 7))
+  redis.call('XADD', averages, 'MAXLEN', '=', kept, hour .. '-0', unpack(ARGV, 9))
   redis.call('SET', frontier, hour)
   note(published)
   return 'published'

@@ -8,8 +8,10 @@
 -- ARGV     group, how many hours are over (the first so many: 0 to 24), who seals,
 --          pipeline time in ms, real time in ms at which the records expire, and at which the hour in
 --          progress ends, the lateness and the idle time in ms, and for each hour from 0 to 23 a digit:
---          1 if it is sealed with readings in another of the day's partitions, else 0
--- Reply    {hours sealed by this call, hours that are over and wait,
+--          1 if it is sealed with readings in another of the day's partitions, else 0; real time in ms
+-- Reply    how far this shard's clock is ahead of that, in ms, if it deviates too far for anything to be
+--          done; else
+--          {hours sealed by this call, hours that are over and wait,
 --           {hour, count, sum, min, max, devices, late, late sum, late min, late max, sealed by, trace}
 --           for each sealed hour, lanes of the day or nil};
 --          counts and sums are text, missing ones nil
@@ -27,11 +29,12 @@
 --          waits until it has been opened again.
 --          The devices of the last hour sealed stay to be compared with those seen since: until the next
 --          one is sealed, and no longer than the hour in progress takes
-need(#KEYS == 29 and #ARGV == 9, 'seal takes 29 keys and 9 arguments')
+need(#KEYS == 29 and #ARGV == 10, 'seal takes 29 keys and 10 arguments')
 need(is_whole(ARGV[2]) and tonumber(ARGV[2]) <= 24, 'the hours over must be 0 to 24')
 need(ARGV[1] ~= '', 'the group must have a name')
 for i = 4, 8 do need(is_whole(ARGV[i]), 'the times must be whole numbers') end
 need(#ARGV[9] == 24 and string.find(ARGV[9], '^[01]+$'), 'each hour has readings elsewhere, 1, or not, 0')
+need(is_whole(ARGV[10]), 'real time must be whole')
 local stream, hours, producers, watermarks = KEYS[1], KEYS[2], KEYS[4], KEYS[5]
 local group, over, sealed_by, now, records_expire, devices_expire =
   ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5], ARGV[6]
@@ -45,10 +48,14 @@ expect(watermarks, 'zset')
 local recorded = expect(hours, 'hash')
 local lanes = lanes_at(KEYS[3])
 
+local time = time_ms()
+local ahead = deviation(time, ARGV[10])
+if ahead then return ahead end
+
 local alive = redis.call('TYPE', stream).ok == 'stream'
 if not alive and not recorded and not elsewhere:find('1', 1, true) then return { {}, {}, {}, lanes } end
 
-local time, resumed = time_ms(), 0
+local resumed = 0
 if alive then
   local called, since = unpack(redis.call('HMGET', producers, ':called', ':resumed'))
   resumed = note_call(producers, called, since, time)

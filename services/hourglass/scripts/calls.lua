@@ -11,6 +11,14 @@ local function time_ms()
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
+-- How far this shard's clock is ahead of real time as the caller knows it, by the clocks of all masters;
+-- nil if by no more than is tolerated. A clock that leaps seals and publishes nothing.
+local TOLERATED_MS = 2000
+local function deviation(now, real)
+  local ahead = now - tonumber(real)
+  return math.abs(ahead) > TOLERATED_MS and ahead or nil
+end
+
 -- Notes a call at `now`; returns since when there has been no gap. The first call counts as one after
 -- a gap, and so does one before the last: another server's clock goes on, so there was a failover.
 local function note_call(producers, called, resumed, now)
