@@ -27,10 +27,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from math import ceil, inf
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from hourglass.errors import Damaged, Misconfigured
-from hourglass.keys import Keyspace, iso
+from hourglass.keys import DAY_MS, RECORDS_KEPT_MS, RETENTION_MS, Keyspace, iso
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +79,12 @@ class ClockSpec:
                 return self.origin_real_ms + ceil((at_ms - self.origin_ms) / self.speed)
             case Mode.DRIVEN:
                 return real_now_ms + at_ms - self.origin_ms
+
+    def shown(self, at_real_ms: int, real_now_ms: int) -> int:
+        """Pipeline time at `at_real_ms`; the inverse of `real`."""
+        if self.mode is Mode.DRIVEN:
+            return self.origin_ms + at_real_ms - real_now_ms
+        return self.now(at_real_ms)
 
     def passed_ms(self, *, lateness_ms: int, real_now_ms: int) -> int:
         """The latest pipeline time that has passed, and `lateness_ms` of real time after it; -1 if
@@ -150,6 +156,20 @@ class ClockSpec:
         raise Damaged(f"{key} holds no clock: set it with hourglass clock")
 
 
+class Expiring(NamedTuple):
+    """A key that has a TTL, or a stream in the index of partitions, which has a time to be dropped
+    at; `is_stream`: raw readings or what names them, which records outlive."""
+
+    key: str
+    stream: str = ""
+    is_stream: bool = False
+
+    @property
+    def kept_ms(self) -> int:
+        """It is kept this long after it was begun, at most."""
+        return DAY_MS + (RETENTION_MS if self.is_stream else RECORDS_KEPT_MS)
+
+
 class ClockSource(Protocol):
     """Where the clock is kept."""
 
@@ -160,6 +180,14 @@ class ClockSource(Protocol):
         ...
 
     def set_clock(self, fields: Mapping[str, str]) -> None: ...
+
+    def expiries(self) -> Mapping[Expiring, int]:
+        """When what the pipeline has written expires, in real time."""
+        ...
+
+    def extend(self, expiries: Mapping[Expiring, int]) -> None:
+        """Put these off until then; none is shortened."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +210,14 @@ class Instant:
         """As `deadline`, but never in the past, where setting it would delete what it is set on."""
         deadline = self.deadline(at_ms)
         return deadline if deadline > self.real_ms + _SOON_MS else self.real_ms + RESPITE_MS
+
+    def translated(self, expires_ms: int, before: Instant, *, kept_ms: int) -> int:
+        """When something expires by this clock that was to expire at `expires_ms`, in real time, by
+        the clock `before`: at the same pipeline time. A clock that goes back, or waits for its
+        start, keeps it no longer than the real time that `kept_ms` take, or are."""
+        at_ms = before.spec.shown(expires_ms, before.real_ms)
+        longest_ms = ceil(kept_ms / min(1.0, self.spec.speed))
+        return min(self.spec.real(at_ms, self.real_ms), self.real_ms + longest_ms)
 
     def passed_ms(self, lateness_ms: int) -> int:
         return self.spec.passed_ms(lateness_ms=lateness_ms, real_now_ms=self.real_ms)
@@ -236,15 +272,33 @@ class PipelineClock:
         return Instant(known.spec, self._monotonic_ms() + known.offset_ms)
 
     def set(self, spec: ClockSpec) -> None:
-        """Make `spec` the clock of every service. Raises Misconfigured, Unreachable."""
+        """Make `spec` the clock of every service. What lives expires at the same pipeline time as
+        before, if that is later. Raises Misconfigured, Unreachable."""
         if not spec.can_be_kept:
             raise Misconfigured(
                 f"a clock cannot begin at {spec.origin_ms} ms, or go at {spec.speed:g} times its "
                 f"speed: give a time from {iso(0)} to {iso(LAST_ORIGIN_MS)}, and a speed above 0"
             )
+        self._extend(spec)
         self._source.set_clock({} if spec.mode is Mode.WALL else spec.fields())
         self._known = None
         self.refresh()
+
+    def _extend(self, spec: ClockSpec) -> None:
+        """Before the clock is set, so that a failure leaves nothing to make good."""
+        try:
+            before = self.refresh()
+        except Damaged:  # what the expiry was by is lost
+            return
+        if spec.continues(before.spec):
+            return
+        after = Instant(spec, before.real_ms)
+        self._source.extend(
+            {
+                each: after.translated(expires_ms, before, kept_ms=each.kept_ms)
+                for each, expires_ms in self._source.expiries().items()
+            }
+        )
 
     def _monotonic_ms(self) -> int:
         return int(self._monotonic() * 1000)

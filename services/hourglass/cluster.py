@@ -19,6 +19,7 @@ from redis.cluster import RedisCluster
 from redis.connection import Connection
 from redis.retry import Retry
 
+from hourglass.clock import Expiring
 from hourglass.errors import Damaged, HourglassError, Severed, Unreachable, Unsuitable
 from hourglass.keys import Keyspace
 from hourglass.scripts import Script
@@ -346,6 +347,39 @@ class Cluster:
             self.call("DEL", self.keyspace.clock)
             return
         self.call("HSET", self.keyspace.clock, *(part for pair in fields.items() for part in pair))
+
+    def expiries(self) -> dict[Expiring, int]:
+        """When each key of the pipeline expires that does, and when the index drops each stream."""
+        index = self.keyspace.partitions
+        found = {name for pattern in self.keyspace.patterns for name in self.keys(pattern)}
+        keys = sorted(
+            key
+            for key in (each.decode(errors="replace") for each in found)
+            if self.keyspace.owns(key)
+        )
+        expire = self.pipeline([("PEXPIRETIME", key) for key in keys])
+        listed: list[Any] = []
+        if index in keys:
+            listed = self.call("ZRANGE", index, 0, -1, "WITHSCORES")
+        return {
+            Expiring(key, is_stream=key == index or self.keyspace.named(key) is not None): at_ms
+            for key, at_ms in zip(keys, expire, strict=True)
+            if at_ms > 0
+        } | {
+            Expiring(index, stream.decode(errors="replace"), is_stream=True): int(at_ms)
+            for stream, at_ms in zip(listed[::2], listed[1::2], strict=True)
+        }
+
+    def extend(self, expiries: Mapping[Expiring, int]) -> None:
+        """Put these off; none is shortened."""
+        self.pipeline(
+            [
+                ("ZADD", each.key, "GT", "XX", at_ms, each.stream)
+                if each.stream
+                else ("PEXPIREAT", each.key, at_ms, "GT")
+                for each, at_ms in expiries.items()
+            ]
+        )
 
     def close(self) -> None:
         self._client.close()

@@ -193,3 +193,56 @@ def test_a_foreign_stream_opened_after_the_clock_leapt_is_counted(pipeline: Pipe
     pipeline.count()
 
     assert pipeline.record(0).count == 1
+
+
+def test_when_the_clock_slows_down_what_lives_keeps_its_two_days(pipeline: Pipeline) -> None:
+    """As in `make demo KEEP=1`: from 14,400 times its speed to 60 times, where the days ended."""
+    pipeline.run_clock(NEXT_DAY.day_ms - 60_000, 14_400.0)
+    pipeline.produce(reading(DAY.end_ms - 1000), reading(DAY.end_ms - 1000, temp_f=999.0))
+    pipeline.count()
+    keys = [
+        DAY.stream,
+        KEYS.partitions,
+        *(key for key in DAY.companions if pipeline.cluster.call("EXISTS", key)),
+    ]
+    lived = {key: expires_ms(pipeline, key) for key in keys}
+
+    instant = pipeline.run_clock(NEXT_DAY.day_ms, 60.0)
+
+    two_days_ms = TWO_DAYS_S * 1000 / 60
+    assert expires_ms(pipeline, DAY.stream) - instant.real_ms == pytest.approx(
+        two_days_ms, abs=1000
+    )
+    for key in keys[2:]:
+        assert expires_ms(pipeline, key) > expires_ms(pipeline, DAY.stream), key
+    (dropped_ms,) = pipeline.cluster.call("ZRANGE", KEYS.partitions, 0, -1, "WITHSCORES")[1::2]
+    assert float(dropped_ms) >= expires_ms(pipeline, DAY.stream)
+    assert expires_ms(pipeline, KEYS.partitions) >= float(dropped_ms)
+    assert all(expires_ms(pipeline, key) > lived[key] for key in keys)
+
+
+@pytest.mark.parametrize("speed", [14_400.0, 0.5])
+def test_no_change_of_the_clock_shortens_what_lives(pipeline: Pipeline, speed: float) -> None:
+    pipeline.run_clock(at(12), 60.0)
+    pipeline.produce(reading(at(12)))
+    before = expires_ms(pipeline, DAY.stream)
+
+    for change in (
+        lambda: pipeline.run_clock(at(13), speed),
+        pipeline.use_wall_clock,
+        lambda: pipeline.drive(at(14)),
+    ):
+        change()
+        assert expires_ms(pipeline, DAY.stream) >= before
+        before = expires_ms(pipeline, DAY.stream)
+
+
+def test_a_clock_that_goes_back_keeps_nothing_for_years(pipeline: Pipeline) -> None:
+    instant = pipeline.use_wall_clock()
+    today = KEYS.containing(instant.now_ms)
+    pipeline.produce(reading(instant.now_ms))
+
+    back = pipeline.run_clock(DAY.day_ms, 1.0)
+
+    left_ms = expires_ms(pipeline, today.stream) - back.real_ms
+    assert left_ms <= (TWO_DAYS_S + 86_400) * 1000

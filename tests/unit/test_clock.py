@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from hourglass.clock import ClockSpec, Instant, Mode, PipelineClock
+from hourglass.clock import ClockSpec, Expiring, Instant, Mode, PipelineClock
 from hourglass.errors import Damaged
 from hourglass.keys import HOUR_MS, Keyspace
 
@@ -43,12 +43,19 @@ class Kept:
     def __init__(self, real_ms: int) -> None:
         self.keyspace = Keyspace()
         self.fields: dict[bytes, bytes] = {}
+        self.expire: Mapping[Expiring, int] = {}
         self.real_ms = real_ms
         self.asked = 0
 
     def clock(self) -> tuple[Mapping[bytes, bytes], int]:
         self.asked += 1
         return self.fields, self.real_ms
+
+    def expiries(self) -> Mapping[Expiring, int]:
+        return self.expire
+
+    def extend(self, expiries: Mapping[Expiring, int]) -> None:
+        self.expire = {each: max(self.expire[each], at) for each, at in expiries.items()}
 
     def set_clock(self, fields: Mapping[str, str]) -> None:
         self.fields = {name.encode(): value.encode() for name, value in fields.items()}
@@ -367,3 +374,27 @@ def test_what_is_no_clock_is_refused_with_the_remedy(damage: dict[bytes, bytes])
         ClockSpec.decode({**good, **damage}, key=KEY)
     with pytest.raises(Damaged):
         ClockSpec.decode({name: good[name] for name in good if name not in damage}, key=KEY)
+
+
+@given(before=specs, after=st.one_of(running, wall), left_ms=st.integers(0, 2 * 24 * HOUR_MS))
+def test_what_lives_expires_at_the_same_pipeline_time_by_another_clock(
+    before: ClockSpec, after: ClockSpec, left_ms: int
+) -> None:
+    now_ms = max(before.origin_real_ms, after.origin_real_ms)
+    earlier, later = Instant(before, now_ms), Instant(after, now_ms)
+    expires_ms = earlier.spec.real(earlier.now_ms + left_ms, now_ms)
+    kept_ms = 10**18  # no bound
+
+    translated_ms = later.translated(expires_ms, earlier, kept_ms=kept_ms)
+
+    shown_ms = earlier.spec.shown(expires_ms, now_ms)
+    if shown_ms >= after.origin_ms:  # before it, the clock does not go
+        assert after.now(translated_ms) == pytest.approx(shown_ms, abs=1 + after.speed)
+
+
+def test_a_clock_that_waits_for_its_start_keeps_what_lives_for_a_bounded_time() -> None:
+    before, waits = Instant(ClockSpec(), 10**12), replace(AT_DEMO_SPEED, origin_real_ms=1 << 52)
+
+    expires_ms = Instant(waits, 10**12).translated(10**12, before, kept_ms=HOUR_MS)
+
+    assert expires_ms <= 10**12 + HOUR_MS
