@@ -112,6 +112,14 @@ OVERDUE = Instrument(
     unit="hours",
     across="max",
 )
+AHEAD = Instrument(
+    name="hourglass_published_ahead_seconds",
+    kind="gauge",
+    help="Real time until the last published hour is over by the pipeline clock, 0 if it is. Until "
+    "then no hour is published: a clock was ahead, and went back.",
+    unit="seconds",
+    across="max",
+)
 DELAY = Instrument(
     name="hourglass_publish_delay_seconds",
     kind="histogram",
@@ -135,6 +143,7 @@ INSTRUMENTS = (
     TOO_LATE,
     DUE,
     OVERDUE,
+    AHEAD,
     DELAY,
     GONE,
     *PROGRESS_INSTRUMENTS,
@@ -163,6 +172,7 @@ class Instruments:
         self._too_late = TOO_LATE.counter(registry)
         self._due = DUE.gauge(registry)
         self._overdue = OVERDUE.gauge(registry)
+        self._ahead = AHEAD.gauge(registry)
         self._delay = DELAY.histogram(registry)
 
     def committed(
@@ -201,6 +211,9 @@ class Instruments:
         """`overdue`: those of them that are not published."""
         self._due.set(hours)
         self._overdue.set(overdue)
+
+    def published_ahead(self, seconds: float) -> None:
+        self._ahead.set(seconds)
 
     def published(self, delay_s: float, exemplar: Mapping[str, str] | None = None) -> None:
         self._published.inc()

@@ -33,7 +33,7 @@ from hourglass.keys import (
 from hourglass.lanes import written_to
 from hourglass.obstacles import Obstacles
 from hourglass.partitions import candidates
-from hourglass.publication import frontier_ms
+from hourglass.publication import ahead_ms, frontier_ms
 from hourglass.records import decode_reported
 from hourglass.scripts import Script
 from hourglass.telemetry import (
@@ -123,12 +123,15 @@ class Sealer:
             # so before writing a partition, so no partition is ever judged by the clock before its
             # own.
             partitions = candidates(self.cluster, self.clock.look())
-            instant = self.clock.refresh()
+            # Before the clock, too, what is published: an operator sets the clock back, and then
+            # takes back what is published ahead of it.
             frontier = frontier_ms(self.cluster)
+            instant = self.clock.refresh()
         except (Unreachable, Damaged):
             self._show_unknown(self.clock.look())
             raise
         self._see_frontier(-1 if frontier is None else frontier)
+        self.metrics.published_ahead(ahead_ms(frontier, instant) / 1000)
         met = Obstacles()
         days = [(day, list(members)) for day, members in groupby(partitions, lambda each: each.day)]
         asked = [

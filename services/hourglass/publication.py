@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from hourglass.clock import Instant
 from hourglass.cluster import Cluster
 from hourglass.errors import Damaged
+from hourglass.keys import HOUR_MS, iso
 from hourglass.readings import degrees
+
+#: An hour may be seen published by a clock that was read just before.
+AHEAD_MS = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +39,23 @@ def decode_frontier(value: bytes | None, *, key: str) -> int | None:
     if not value.isdigit():
         raise Damaged(f"{key} holds no time: rename or delete it")
     return int(value)
+
+
+def ahead_ms(frontier_ms: int | None, instant: Instant) -> int:
+    """Real time until the last published hour is over; 0 if it is. Until then no hour is
+    published: a clock has been ahead, and went back."""
+    if frontier_ms is None:
+        return 0
+    return max(0, instant.deadline(frontier_ms + HOUR_MS) - instant.real_ms)
+
+
+def published_ahead(frontier_ms: int) -> str:
+    """That it is, and the remedy."""
+    return (
+        f"hours up to {iso(frontier_ms + HOUR_MS)} are published though they are not over, and no "
+        "hour before that is: set the clock that was ahead right, then take them back with "
+        "hourglass clock wall --rewind, or hourglass clock run --rewind"
+    )
 
 
 def results(members: Iterable[bytes], *, key: str) -> dict[int, Result]:

@@ -43,6 +43,7 @@ from hourglassctl.render import (
     console,
 )
 from hourglassctl.replay import DataSet, refuse_what_is_there, replay
+from hourglassctl.rewind import rewind
 from hourglassctl.settings import (
     AuditSettings,
     BackfillSettings,
@@ -57,6 +58,7 @@ from hourglassctl.settings import (
     RunClockSettings,
     ShowAveragesSettings,
     StatusSettings,
+    WallClockSettings,
 )
 from hourglassctl.status import as_document, as_screen, gather
 
@@ -166,10 +168,10 @@ def show_clock(settings: RedisSettings) -> None:
         print(clock_line(instant))
 
 
-def wall_clock(settings: RedisSettings) -> None:
+def wall_clock(settings: WallClockSettings) -> None:
     """Let the pipeline clock show Redis' own time."""
     with closing(settings.connect()) as cluster:
-        _set_clock(cluster, ClockSpec())
+        _set_clock(cluster, ClockSpec(), rewinds=settings.rewind)
 
 
 def running_clock(settings: RunClockSettings) -> None:
@@ -182,21 +184,23 @@ def running_clock(settings: RunClockSettings) -> None:
         spec = ClockSpec(
             mode=Mode.RUNNING, origin_ms=start_ms, origin_real_ms=real_ms, speed=settings.speed
         )
-        _set_clock(cluster, spec)
+        _set_clock(cluster, spec, rewinds=settings.rewind)
 
 
-def _set_clock(cluster: Cluster, spec: ClockSpec) -> None:
+def _set_clock(cluster: Cluster, spec: ClockSpec, *, rewinds: bool) -> None:
     """Whatever the clock holds by now, even what is no clock."""
     frontier = frontier_ms(cluster)
     _, real_ms = cluster.clock()
-    if frontier is not None and spec.now(real_ms) < frontier:
+    if frontier is not None and spec.now(real_ms) < frontier and not rewinds:
         raise Refused(
             f"hours up to {iso(frontier)} are published already and no earlier one would be: "
-            "run hourglass reset first, or choose a later time"
+            "choose a later time, take them back with --rewind, or run hourglass reset first"
         )
     clock = PipelineClock(cluster)
     clock.set(spec)
     print(clock_line(clock.look()))
+    if rewinds:
+        print(f"{rewind(cluster, clock.look())} averages taken back")
 
 
 def run_replay(settings: ReplaySettings) -> None:
@@ -325,7 +329,7 @@ def application() -> typer.Typer:
     add_command(app, ResetSettings, run_reset, name="reset")
     add_command(app, ReplaySettings, run_replay, name="replay")
     add_command(clock, RedisSettings, show_clock, name="show")
-    add_command(clock, RedisSettings, wall_clock, name="wall")
+    add_command(clock, WallClockSettings, wall_clock, name="wall")
     add_command(clock, RunClockSettings, running_clock, name="run")
     add_command(averages, ShowAveragesSettings, show_averages, name="show")
     add_command(averages, ExportSettings, export_averages, name="export")

@@ -6,7 +6,7 @@ import logging
 
 from averages_consumer.warehouse import Warehouse
 from hourglass.averages import HourlyAverage
-from hourglass.clock import Instant
+from hourglass.clock import Instant, PipelineClock
 from hourglass.cluster import Cluster
 from hourglass.errors import Damaged, HourglassError, Unforeseen
 from hourglass.groups import pending_ids
@@ -14,9 +14,17 @@ from hourglass.keys import (
     AVERAGES_GROUP,
     HOUR_MS,
     RECORDS_KEPT_MS,
+    iso,
 )
 from hourglass.partitions import recorded
-from hourglass.publication import Result, decode_frontier, results
+from hourglass.publication import (
+    AHEAD_MS,
+    Result,
+    ahead_ms,
+    decode_frontier,
+    published_ahead,
+    results,
+)
 from hourglass.readings import degrees
 from hourglass.scripts import Script
 from hourglassctl.audit import Audit, Difference, Publication, compare
@@ -46,8 +54,13 @@ def audit(cluster: Cluster, instant: Instant, warehouse: Warehouse | None) -> Au
             log.debug("%s", partition.stream, exc_info=True)
             unforeseen = Unforeseen.of(error, about=partition.stream)
             damage.append(Difference(hour="", what=str(unforeseen)))
-    found = compare(recounts, _publication(cluster, warehouse))
+    publication = _publication(cluster, warehouse)
+    found = compare(recounts, publication)
     found.differences += damage
+    # By the clock after what was published was read, which it may have been since.
+    if ahead_ms(publication.frontier_ms, PipelineClock(cluster).refresh()) > AHEAD_MS:
+        last_ms = publication.frontier_ms
+        found.differences.append(Difference(hour=iso(last_ms), what=published_ahead(last_ms)))
     return found
 
 

@@ -44,7 +44,12 @@ class ResetSettings(RedisSettings):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunClockSettings(RedisSettings):
+class WallClockSettings(RedisSettings):
+    rewind: bool = flag(False, "Take back what was published for hours that are then not over.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunClockSettings(WallClockSettings):
     from_: str = flag("", "Pipeline time to start from (ISO 8601, UTC).")
     speed: float = flag(
         1.0, "Seconds of pipeline time per second.", minimum=0.001, maximum=1_000_000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from hourglass.keys import HOUR_MS
 from hourglass.settings import invoke
 from hourglassctl.__main__ import application
 from tests.support.keyspace import KEYS
@@ -57,3 +58,25 @@ def test_what_is_no_clock_is_mended_by_setting_one(
     assert run(*command, "--redis-url", redis_url) == 0
 
     assert run("clock", "show", "--redis-url", redis_url) == 0
+
+
+def test_a_clock_that_was_set_ahead_is_set_right_with_what_it_had_published(
+    pipeline: Pipeline, redis_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now_ms = pipeline.use_wall_clock().now_ms
+    hour_ms = now_ms - now_ms % HOUR_MS + 3 * HOUR_MS
+    pipeline.drive(hour_ms)
+    pipeline.produce(reading(hour_ms))
+    pipeline.count(KEYS.containing(hour_ms))
+    pipeline.drive(hour_ms + HOUR_MS)
+    pipeline.seal()
+    assert len(pipeline.averages()) == 1
+
+    assert run("clock", "wall", "--redis-url", redis_url) == 1
+    assert "--rewind" in capsys.readouterr().err
+    assert len(pipeline.averages()) == 1
+
+    assert run("clock", "wall", "--rewind", "--redis-url", redis_url) == 0
+    assert "1 averages taken back" in capsys.readouterr().out
+    assert pipeline.averages() == []
+    assert pipeline.cluster.call("EXISTS", KEYS.frontier) == 0

@@ -17,6 +17,8 @@ from hourglass.cluster import Cluster
 from hourglass.errors import Damaged
 from hourglass.keys import AVERAGES_GROUP, AVERAGES_KEPT, HOUR_MS, PUBLISHED_KEPT, Partition
 from hourglassctl.replay import DataSet, replay
+from hourglassctl.rewind import rewind
+from hourglassctl.status import gather
 from tests.support.keyspace import KEYS
 from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at, day_after, reading
 from tests.support.replica import Copy
@@ -381,3 +383,73 @@ def test_the_remedy_for_a_damaged_key_of_the_averages_works(
     sealer.step()
 
     assert published(pipeline) == [at(hour) for hour in range(4)]
+
+
+def published_by_a_clock_that_was_ahead(pipeline: Pipeline) -> None:
+    """Hours 0 to 5, the last of them while the clock showed what it shows no more."""
+    day_published(pipeline, 3)
+    produce_hours(pipeline, 5)
+    pipeline.count()
+    pipeline.drive(at(6))
+    pipeline.seal()
+    pipeline.drive(at(3, 30))
+
+
+def test_hours_published_by_a_clock_that_was_ahead_are_a_problem(pipeline: Pipeline) -> None:
+    published_by_a_clock_that_was_ahead(pipeline)
+
+    pipeline.seal()
+
+    assert pipeline.metric("hourglass_published_ahead_seconds") == 2.5 * 3600
+    (difference,) = pipeline.audit().differences
+    assert difference.hour == "2025-01-01T05:00:00Z"
+    status = gather(pipeline.cluster, pipeline.clock, period_s=1.0)
+    (problem,) = [each for each in status.troubles if each.code == "published-ahead"]
+    assert difference.what in problem.text
+    assert not status.healthy
+
+
+def test_the_remedy_for_hours_published_by_a_clock_that_was_ahead_works(
+    pipeline: Pipeline,
+) -> None:
+    published_by_a_clock_that_was_ahead(pipeline)
+    cluster = pipeline.cluster
+    cluster.call("XGROUP CREATE", KEYS.averages, AVERAGES_GROUP, "$")
+    produce_hours(pipeline, 3)
+    pipeline.count()
+    pipeline.drive(at(4))
+    sealer = pipeline.sealer()
+    sealer.step()
+    assert pipeline.metric("hourglass_hours_too_late_total") == 1
+
+    assert rewind(cluster, pipeline.clock.look()) == 1
+    sealer.step()
+
+    assert published(pipeline) == [at(hour) for hour in range(4)]
+    assert pipeline.audit().clean
+    assert pipeline.audit().too_late == 0
+    assert cluster.call(*READ)[0][1][0][0] == b"%d-0" % at(3)
+    pipeline.drive(at(6))
+    sealer.step()
+    assert published(pipeline) == [at(hour) for hour in (0, 1, 2, 3, 5)]
+
+
+def test_nothing_is_taken_back_of_hours_that_are_over(pipeline: Pipeline) -> None:
+    day_published(pipeline, 3)
+    before = pipeline.averages()
+
+    assert rewind(pipeline.cluster, pipeline.clock.look()) == 0
+
+    assert pipeline.averages() == before
+
+
+def test_all_that_was_published_is_taken_back_where_none_of_it_is_over(pipeline: Pipeline) -> None:
+    day_published(pipeline, 3)
+    pipeline.drive(DAY.day_ms)
+
+    assert rewind(pipeline.cluster, pipeline.clock.look()) == 3
+    assert published(pipeline) == []
+
+    pipeline.drive(at(3))
+    pipeline.seal()
+    assert published(pipeline) == [at(hour) for hour in range(3)]

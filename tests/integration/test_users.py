@@ -239,7 +239,7 @@ MAY: Mapping[str, Sequence[str]] = {
     f"SET {RECORDS} 0": (),
     # averages
     f"XADD {KEYS.averages} 1-0 count 1": ("aggregator", "operator"),
-    f"SET {KEYS.frontier} 0": ("aggregator",),
+    f"SET {KEYS.frontier} 0": ("aggregator", "operator"),
     f"GET {KEYS.frontier}": ("aggregator", "averages-consumer", "auditor", "operator"),
     f"XREADGROUP GROUP warehouse me STREAMS {KEYS.averages} >": ("averages-consumer",),
     f"XACK {KEYS.averages} warehouse 1-0": ("averages-consumer",),

@@ -55,6 +55,7 @@ GAUGES: Mapping[str, tuple[float, float]] = {
     "hourglass_last_average_temp_f": (-150, 250),
     "hourglass_partition_expiry_timestamp_seconds": (NOW_S, NOW_S + 3 * DAY_S),
     "hourglass_producer_devices": (1, 1),
+    "hourglass_published_ahead_seconds": (0, 0),
     "hourglass_readings_buffered": (0, 10_000),
     "hourglass_readings_gone": (0, 0),
     "hourglass_redis_clock_deviation_seconds": (-2, 2),

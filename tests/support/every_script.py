@@ -10,6 +10,7 @@ from hourglass.keys import GROUP
 from hourglass.readings import Rules
 from hourglass.survey import FIRST
 from hourglassctl.quarantine import FIELDS, quarantined, redrive
+from hourglassctl.rewind import rewind
 from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at, reading
 
 SCRIPTS = {
@@ -31,4 +32,5 @@ def use_every_script(pipeline: Pipeline) -> None:
     pipeline.cluster.run(FIRST, [DAY.stream], ["-", "+"])
     pipeline.cluster.run(FIELDS, [DAY.stream], [1000, "1-1"])
     reap(pipeline.cluster, DAY.stream, GROUP, idle_ms=0)
+    assert rewind(pipeline.cluster, pipeline.clock.look()) == 0
     assert pipeline.audit().published == 2

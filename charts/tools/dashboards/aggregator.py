@@ -27,6 +27,13 @@ BOARD = Board(
                     critical=2,
                 ),
                 one(
+                    "Published ahead",
+                    "max(hourglass_published_ahead_secondsHERE)",
+                    "Seconds until the last published hour is over; until then none is published.",
+                    runbook="HourglassPublishedAhead",
+                    critical=5,
+                ),
+                one(
                     "Published in a day",
                     "sum(increase(hourglass_hours_published_totalHERE[1d]))",
                     "By the pods that run.",

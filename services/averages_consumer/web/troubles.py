@@ -9,6 +9,7 @@ from averages_consumer.web.snapshot import Snapshot, Survey
 from hourglass.clock import Mode
 from hourglass.keys import HOUR_MS, iso
 from hourglass.overview import Overview
+from hourglass.publication import AHEAD_MS, ahead_ms, published_ahead
 from hourglass.survey import StreamState, hours_left
 
 #: An hour is published some seconds after it is due, and a device gives a reading every second;
@@ -101,6 +102,9 @@ def _hours(snapshot: Snapshot, survey: Survey) -> Iterator[Trouble]:
             f"{_count(len(overdue), 'hour')} should have been published by now, the first is "
             f"{iso(min(overdue))}: do the aggregators run, and keep up?",
         )
+    frontier_ms = survey.overview.frontier_ms
+    if frontier_ms is not None and ahead_ms(frontier_ms, survey.overview.instant) > AHEAD_MS:
+        yield _error("published-ahead", f"{published_ahead(frontier_ms)}.")
     counted = [record.start_ms for record in survey.records() if record.count]
     if not survey.overview.partitions:
         yield _info("no-readings", "No partition lives: no reading has come in the last two days.")
