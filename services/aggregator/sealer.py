@@ -97,7 +97,7 @@ class Sealer:
         if self._hour_waits:
             return min(most_s, max(_WAITING_S, _WAITING_TIMES * self._took_s))
         instant = self.clock.look()
-        ends_ms = instant.spec.due_ms(self._over_ms(instant) + HOUR_MS, lateness_ms=0)
+        ends_ms = instant.spec.due_ms(self._over_ms(instant) + HOUR_MS)
         if ends_ms is None:
             return most_s
         return min(most_s, max(_SOON_S, (ends_ms - instant.real_ms) / 1000))
@@ -110,7 +110,7 @@ class Sealer:
 
     def _over_ms(self, instant: Instant) -> int:
         """Every hour that ends by then is over."""
-        return instant.passed_ms(0) // HOUR_MS * HOUR_MS
+        return instant.passed_ms // HOUR_MS * HOUR_MS
 
     def step(self) -> None:
         """Seal what is due, then publish in order, each as far as Redis lets it. Raises Unreachable

@@ -86,33 +86,31 @@ class ClockSpec:
             return self.origin_ms + at_real_ms - real_now_ms
         return self.now(at_real_ms)
 
-    def passed_ms(self, *, lateness_ms: int, real_now_ms: int) -> int:
-        """The latest pipeline time that has passed, and `lateness_ms` of real time after it; -1 if
-        there is none.
+    def passed_ms(self, real_now_ms: int) -> int:
+        """The latest pipeline time that has passed; -1 if there is none.
 
         What a running clock begins with has passed at its origin: readings by the clock before it
-        may be on their way. Under a driven clock the lateness is nil: the replayer writes first,
-        then moves the clock.
+        may be on their way.
         """
-        then_ms = real_now_ms - lateness_ms
-        if self.mode is Mode.RUNNING and then_ms < self.origin_real_ms:
+        if self.mode is Mode.RUNNING and real_now_ms < self.origin_real_ms:
             return -1
-        return self.now(then_ms)
+        return self.now(real_now_ms)
 
-    def due_ms(self, at_ms: int, *, lateness_ms: int) -> int | None:
+    def due_ms(self, at_ms: int) -> int | None:
         """The real time from which `passed_ms` is `at_ms` or more; None under a driven clock, which
         says nothing of when."""
         match self.mode:
             case Mode.WALL:
-                return at_ms + lateness_ms
+                return at_ms
             case Mode.RUNNING:
-                return max(self.origin_real_ms, self.real(at_ms, 0)) + lateness_ms
+                return max(self.origin_real_ms, self.real(at_ms, 0))
             case Mode.DRIVEN:
                 return None
 
     def is_due(self, at_ms: int, *, lateness_ms: int, real_now_ms: int) -> bool:
-        """Whether `at_ms` has passed, and `lateness_ms` of real time after it."""
-        return self.passed_ms(lateness_ms=lateness_ms, real_now_ms=real_now_ms) >= at_ms
+        """Whether `at_ms` has passed, and `lateness_ms` of real time after it: nil under a driven
+        clock, which is moved when all has been written."""
+        return self.passed_ms(real_now_ms - lateness_ms) >= at_ms
 
     def continues(self, earlier: ClockSpec) -> bool:
         """Whether a clock that followed `earlier` only went on, instead of being set anew."""
@@ -219,8 +217,10 @@ class Instant:
         longest_ms = ceil(kept_ms / min(1.0, self.spec.speed))
         return min(self.spec.real(at_ms, self.real_ms), self.real_ms + longest_ms)
 
-    def passed_ms(self, lateness_ms: int) -> int:
-        return self.spec.passed_ms(lateness_ms=lateness_ms, real_now_ms=self.real_ms)
+    @property
+    def passed_ms(self) -> int:
+        """The latest pipeline time that has passed; -1 if there is none."""
+        return self.spec.passed_ms(self.real_ms)
 
     def is_due(self, at_ms: int, lateness_ms: int) -> bool:
         return self.spec.is_due(at_ms, lateness_ms=lateness_ms, real_now_ms=self.real_ms)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hourglass.clock import ClockSpec
+from hourglass.server_clocks import TOLERANCE_MS
 from producer.batch import NO_MORE_MS
 from producer.layout import Source
 from producer.sensor import first_tick_ms
@@ -17,17 +18,19 @@ class Due:
     """What is due at one look at the clock, and how many readings were skipped because it leapt.
 
     items: readings, or whole ticks, as the source gives them
+    back_ms: how far the clock went back, where it did so without being set
     """
 
     items: Sequence[Any]
     skipped: int = 0
+    back_ms: int = 0
 
 
 class Devices:
     """Follows the pipeline clock, reading every device once a period.
 
-    When the clock is set anew, the devices go on from the new time; when more periods have passed
-    than `most_readings` cover, the oldest are skipped.
+    When the clock is set, or goes back, the devices go on from the new time; when more periods
+    have passed than `most_readings` cover, the oldest are skipped.
     """
 
     def __init__(self, source: Source, *, most_readings: int, until_ms: int | None) -> None:
@@ -39,7 +42,10 @@ class Devices:
 
     def due(self, spec: ClockSpec, now_ms: int) -> Due:
         """What has become due up to `now_ms`; each reading is returned once."""
-        if self._spec is None or not spec.continues(self._spec):
+        back_ms = self._next_ms - self._source.period_ms - now_ms
+        is_back = back_ms > TOLERANCE_MS * spec.speed
+        is_set = self._spec is None or not spec.continues(self._spec)
+        if is_set or is_back:
             self._next_ms = first_tick_ms(now_ms, self._source.period_ms)
         self._spec = spec
         end_ms = now_ms + 1 if self._until_ms is None else min(now_ms + 1, self._until_ms)
@@ -49,7 +55,7 @@ class Devices:
         self._next_ms += skipped_ticks * self._source.period_ms
         items = list(self._source.read(self._next_ms, end_ms))
         self._next_ms += (ticks - skipped_ticks) * self._source.period_ms
-        return Due(items, skipped_ticks * per_tick)
+        return Due(items, skipped_ticks * per_tick, back_ms if is_back and not is_set else 0)
 
     @property
     def next_ms(self) -> int:

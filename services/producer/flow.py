@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from hourglass.clock import Instant, PipelineClock
-from hourglass.errors import Damaged, HourglassError, Unforeseen, Unsuitable
-from hourglass.keys import Partition
+from hourglass.errors import Damaged, HourglassError, Unforeseen, Unreachable, Unsuitable
+from hourglass.keys import Partition, iso
 from hourglass.partitions import Days
 from hourglass.runtime import Service
 from producer.batch import NO_MORE_MS, Batch
@@ -85,6 +85,8 @@ class Flow:
         due = line.devices.due(instant.spec, instant.now_ms)
         # Those skipped, too: what was produced is taken or dropped in the end, whatever happens.
         self._metrics.produced(len(due.items) * line.layout.readings + due.skipped)
+        if due.back_ms:
+            log.warning("the clock went back: readings go on from %s", iso(instant.now_ms))
         if due.skipped:
             self._metrics.dropped(due.skipped, Loss.SKIPPED)
             log.warning("the clock leapt: %d readings skipped", due.skipped)

@@ -10,6 +10,7 @@ import pytest
 
 from hourglass.errors import Unreachable
 from hourglass.keys import HOUR_MS
+from hourglass.server_clocks import STEADY_MS
 from tests.support.keyspace import KEYS
 from tests.support.leaping_clock import LeapingCluster
 from tests.support.pipeline import DAY, Pipeline, at, day_after, reading
@@ -142,3 +143,30 @@ def test_while_most_clocks_have_leapt_the_one_that_has_not_seals_nothing_either(
         pipeline.cluster.look_at_clocks()
         pipeline.seal()
         assert pipeline.record(0).sealed
+
+
+@pytest.mark.extended
+@pytest.mark.parametrize("leaping", [3], indirect=True)
+def test_producers_go_on_from_the_new_time_when_all_clocks_were_ahead(
+    leaping: LeapingCluster,
+) -> None:
+    for node in leaping.leaping_nodes():
+        node.set_clock(LEAP_S)
+    with Pipeline(leaping.url) as pipeline, services(leaping.url) as running:
+        pipeline.use_wall_clock()
+        running.producer("porch", "--devices=3")
+        wait_until(pipeline.partitions, message="nothing is written")
+
+        for node in leaping.leaping_nodes():
+            node.set_clock(0)
+
+        wait_until(
+            lambda: "the clock went back: readings go on from" in running.said("porch"),
+            2 * STEADY_MS / 1000,
+            message="the producer does not notice",
+        )
+        taken = running.metric("porch", "hourglass_readings_taken_total") or 0
+        wait_until(
+            lambda: (running.metric("porch", "hourglass_readings_taken_total") or 0) > taken,
+            message="the producer does not go on",
+        )

@@ -143,3 +143,29 @@ def test_a_driven_clock_set_back_gives_its_ticks_anew() -> None:
     followed.due(ClockSpec(mode=Mode.DRIVEN, origin_ms=1_000), 1_000)
 
     assert ticks(followed.due(ClockSpec(mode=Mode.DRIVEN, origin_ms=20), 20).items) == [20]
+
+
+@given(back_ms=st.integers(2_011, 10**6), speed=st.sampled_from([1.0, 60.0]))
+def test_when_the_clock_goes_back_they_go_on_from_the_new_time(back_ms: int, speed: float) -> None:
+    spec = ClockSpec(mode=Mode.RUNNING, speed=speed)
+    followed = devices(period_ms=10)
+    at_ms = 10**9
+    back_ms = round(back_ms * speed)
+    followed.due(spec, at_ms)
+
+    back = followed.due(spec, at_ms - back_ms)
+
+    assert back.back_ms == back_ms
+    assert followed.due(spec, at_ms - back_ms + 100).items
+    assert followed.next_ms <= at_ms - back_ms + 110
+
+
+@given(jitter_ms=st.integers(0, 2_000))
+def test_a_clock_that_is_corrected_a_little_gives_no_tick_twice(jitter_ms: int) -> None:
+    followed = devices(period_ms=10)
+    first = followed.due(WALL, 10**9)
+
+    back = followed.due(WALL, 10**9 - jitter_ms)
+
+    assert first.items
+    assert (list(back.items), back.back_ms) == ([], 0)
