@@ -1,5 +1,6 @@
 """Late readings taken into the warehouse, where that is asked for: as a new revision of their
-hour's row. What is published stays as it was.
+hour's row, or as the row of an hour that was too late to be published. What is published stays as
+it was.
 """
 
 from __future__ import annotations
@@ -7,19 +8,21 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from averages_consumer.hours import hours_of
 from averages_consumer.instruments import Instruments
-from averages_consumer.report import revision_line
+from averages_consumer.report import line, revision_line
 from averages_consumer.table import revised
 from averages_consumer.warehouse import Warehouse, WarehouseAway
-from hourglass.averages import HourRecord
+from hourglass.averages import HourlyAverage, HourRecord
 from hourglass.clock import PipelineClock
 from hourglass.cluster import Cluster
 from hourglass.keys import HOUR_MS, RECORDS_KEPT_MS, Partition
 from hourglass.partitions import recorded
+from hourglass.publication import results
 
 log = logging.getLogger(__name__)
 
@@ -47,16 +50,25 @@ class Revisions:
         again, whose late count is on its way, makes none. Raises Unreachable, Damaged."""
         instant = self.clock.refresh()
         alive = recorded(self.cluster, instant)
-        records = self._late(alive)
+        keys = self.cluster.keyspace
+        members = self.cluster.call("ZRANGE", keys.too_late, 0, -1)
+        published = self.cluster.call("ZRANGE", keys.published, 0, -1)
+        unpublished = (
+            results(members, key=keys.too_late).keys()
+            - results(published, key=keys.published).keys()
+        )
+        records = self._late(alive, unpublished)
         settled = [each for hour, each in records.items() if self._before.get(hour) == each]
         self._before = records
         look_at_expired = time.monotonic() >= self._next_expired
         if look_at_expired:
             kept = recorded(self.cluster, instant, kept_ms=RECORDS_KEPT_MS)
             days = {each.day for each in alive}
-            settled += self._late([each for each in kept if each.day not in days]).values()
+            expired = [each for each in kept if each.day not in days]
+            settled += self._late(expired, unpublished).values()
         try:
             if settled:
+                self._load([each for each in settled if each.start_ms in unpublished])
                 self._revise(settled)
         except WarehouseAway as error:  # the consumer says so
             log.debug("revisions: %s", error)
@@ -64,13 +76,29 @@ class Revisions:
             if look_at_expired:
                 self._next_expired = time.monotonic() + EXPIRED_EVERY_S
 
-    def _late(self, partitions: Sequence[Partition]) -> Mapping[int, HourRecord]:
-        """The sealed hours of these days that late readings came for."""
+    def _late(
+        self, partitions: Sequence[Partition], unpublished: AbstractSet[int]
+    ) -> Mapping[int, HourRecord]:
+        """The sealed hours of these days that late readings came for, and those with readings
+        among the `unpublished`, which were too late as a whole."""
         return {
             record.start_ms: record
             for record in hours_of(self.cluster, partitions)
-            if record.sealed and record.late > 0
+            if record.sealed
+            and (record.late > 0 or (record.count and record.start_ms in unpublished))
         }
+
+    def _load(self, records: Sequence[HourRecord]) -> None:
+        """Give hours that were too late to be published their row."""
+        averages = [HourlyAverage.of(each) for each in records if each.count]
+        if not averages:
+            return
+        there = self.warehouse.hours(min(each.start_ms for each in averages))
+        missing = [each for each in averages if each.start_ms not in there]
+        if missing:
+            self.warehouse.upsert(missing, datetime.now(UTC))
+        for average in missing:
+            self.tell(line(average), average.start_ms, None)
 
     def _revise(self, records: list[HourRecord]) -> None:
         hours = [record.start_ms for record in records]

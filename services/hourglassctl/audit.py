@@ -22,6 +22,7 @@ class Publication:
     published: every hour the slot remembers having published
     on_stream: what stands on it
     misread: entries there that are no averages, or contradict themselves
+    too_late: hours that got their first reading after a later hour was published
     warehouse: None if no warehouse was given; where a row was revised, what it was before
     revised: rows that were
     loading: hours on the stream that no consumer has acknowledged yet
@@ -184,12 +185,12 @@ def _compare_published(audit: Audit, record: HourRecord, publication: Publicatio
     if record.start_ms > publication.frontier_ms:
         audit.waiting += 1
         return
-    if record.start_ms in publication.too_late:
-        audit.too_late += 1
-        return
     published = publication.published.get(record.start_ms)
     sealed = Result(record.count, record.sum_milli_f)
-    if published is None:
+    if published is None and record.start_ms in publication.too_late:
+        audit.too_late += 1
+        _compare_too_late(audit, record.start_ms, sealed, publication)
+    elif published is None:
         if publication.published and record.start_ms >= min(publication.published):
             audit.differences.append(
                 Difference(hour=iso(record.start_ms), what=f"sealed with {sealed}, not published")
@@ -200,6 +201,23 @@ def _compare_published(audit: Audit, record: HourRecord, publication: Publicatio
                 hour=iso(record.start_ms), what=f"sealed with {sealed}, published with {published}"
             )
         )
+
+
+def _compare_too_late(
+    audit: Audit, start_ms: int, sealed: Result, publication: Publication
+) -> None:
+    """Such an hour has no average on the stream; a row in the warehouse is all it can get."""
+    row = publication.warehouse.get(start_ms) if publication.warehouse is not None else None
+    if row == sealed:
+        return
+    what = f"sealed with {sealed} after a later hour was published, so it was not published"
+    if row is not None:
+        what += f"; the warehouse has {row}"
+    elif publication.warehouse is None:
+        what += "; no warehouse was given that may have it"
+    else:
+        what += "; it is not in the warehouse: hourglass averages backfill loads it"
+    audit.differences.append(Difference(hour=iso(start_ms), what=what))
 
 
 def _compare_stream(audit: Audit, publication: Publication) -> None:
@@ -240,6 +258,7 @@ def _warehouse_differences(
             )
     if not publication.published:
         return
-    for start_ms in sorted(warehouse.keys() - publication.published.keys()):
+    unpublished = warehouse.keys() - publication.published.keys() - publication.too_late
+    for start_ms in sorted(unpublished):
         if start_ms > min(publication.published):
             yield Difference(hour=iso(start_ms), what="in the warehouse, and never published")

@@ -4,6 +4,7 @@ still, else from their hour records."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -33,16 +34,15 @@ class Backfilled:
 
 
 def backfill(cluster: Cluster, instant: Instant, warehouse: Warehouse, hours: range) -> Backfilled:
-    """Load what of `hours` (ms) was published and is not there. Any number of consumers may be
-    at work meanwhile. Raises Unreachable, Damaged, WarehouseAway."""
+    """Load what of `hours` (ms) was published, or was too late to be published, and is not there.
+    Any number of consumers may be at work meanwhile. Raises Unreachable, Damaged, WarehouseAway."""
     keys = cluster.keyspace
     published = results(cluster.call("ZRANGE", keys.published, 0, -1), key=keys.published)
     entries = cluster.call("XRANGE", keys.averages, "-", "+")
-    held_back = {
-        hour
+    revised, too_late = (
+        results(cluster.call("ZRANGE", key, 0, -1), key=key).keys()
         for key in (keys.revisions, keys.too_late)
-        for hour in results(cluster.call("ZRANGE", key, 0, -1), key=key)
-    }
+    )
     records = hours_of(cluster, recorded(cluster, instant, kept_ms=RECORDS_KEPT_MS))
     loaded = warehouse.hours(hours.start)
 
@@ -51,7 +51,7 @@ def backfill(cluster: Cluster, instant: Instant, warehouse: Warehouse, hours: ra
             a for a in found if hours.start <= a.start_ms < hours.stop and a.start_ms not in loaded
         ]
 
-    known = believed(records, published, held_back)
+    known = believed(records, published, revised=revised, too_late=too_late)
     from_stream = lacking(decoded(entries).values())
     on_stream = {average.start_ms for average in from_stream}
     from_records = lacking(refilled(records, known.keys() - on_stream, known))
@@ -70,17 +70,24 @@ def backfill(cluster: Cluster, instant: Instant, warehouse: Warehouse, hours: ra
 
 
 def believed(
-    records: Iterable[HourRecord], published: Mapping[int, Result], held_back: set[int]
+    records: Iterable[HourRecord],
+    published: Mapping[int, Result],
+    *,
+    revised: AbstractSet[int] = frozenset(),
+    too_late: AbstractSet[int] = frozenset(),
 ) -> dict[int, Result]:
-    """What was published of each hour. Of hours before those that are remembered, the sealed record
-    is taken at its word, unless the hour is known to be revised, or to be too late."""
+    """The result of each hour that belongs into the warehouse: the published one. Of an hour that
+    was too late to be published the sealed record is the only result. Of an hour before those that
+    are remembered, the sealed record is believed, unless the hour is known to be revised."""
     first = min(published, default=0)
     before = {
         record.start_ms: Result(record.count, record.sum_milli_f)
         for record in records
         if record.sealed
         and record.count
-        and record.start_ms < first
-        and record.start_ms not in held_back
+        and (
+            record.start_ms in too_late
+            or (record.start_ms < first and record.start_ms not in revised)
+        )
     }
     return before | dict(published)

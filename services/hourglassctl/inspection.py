@@ -89,8 +89,9 @@ def _publication(cluster: Cluster, warehouse: Warehouse | None) -> Publication:
     rows: dict[int, Result] | None = None
     revised = 0
     if warehouse is not None:
-        first = min(published, default=0)
-        last = max(published, default=0) + HOUR_MS
+        compared = published.keys() | too_late.keys()
+        first = min(compared, default=0)
+        last = max(compared, default=0) + HOUR_MS
         rows = {}
         for row in warehouse.rows(first, last):
             rows[row.start_ms] = row.published

@@ -129,9 +129,53 @@ def test_hours_from_before_what_is_remembered_are_taken_from_their_records(
 ) -> None:
     trim(pipeline, 1)
     pipeline.cluster.call("ZREMRANGEBYSCORE", KEYS.published, 0, at(2))
-    pipeline.cluster.call("ZADD", KEYS.too_late, at(1), f"{at(1)}:1:51000")
+    pipeline.cluster.call("ZADD", KEYS.revisions, at(1), f"{at(1)}:2:51000")
 
     assert run(pipeline, warehouse)["from_records"] == [0, 2, 3, 4]
+
+
+@pytest.mark.parametrize("hour", [1, 4])
+def test_an_hour_too_late_to_be_published_gets_its_row_and_audit_is_clean_then(
+    pipeline: Pipeline, warehouse: Warehouse, hour: int
+) -> None:
+    pipeline.produce(reading(at(3)), reading(at(5)))
+    pipeline.count()
+    pipeline.drive(at(6))
+    pipeline.seal()
+    warehouse.upsert(pipeline.averages(), NOON)
+    assert pipeline.audit(warehouse).clean
+    pipeline.produce(reading(at(hour), 60.0), reading(at(hour, 1), 61.0))
+    pipeline.count()
+    pipeline.seal()
+    (difference,) = pipeline.audit(warehouse).differences
+    assert difference.hour == iso(at(hour))
+    assert "hourglass averages backfill loads it" in difference.what
+
+    assert run(pipeline, warehouse)["from_records"] == [hour]
+
+    (row,) = warehouse.rows(at(hour), at(hour + 1))
+    assert row.published == Result(2, 121_000)
+    found = pipeline.audit(warehouse)
+    assert (found.differences, found.too_late) == ([], 1)
+    assert len(pipeline.averages()) == 2
+
+
+def test_a_row_that_differs_from_the_record_of_an_hour_too_late_is_a_difference(
+    pipeline: Pipeline, warehouse: Warehouse
+) -> None:
+    pipeline.produce(reading(at(3)), reading(at(5)))
+    pipeline.count()
+    pipeline.drive(at(6))
+    pipeline.seal()
+    pipeline.produce(reading(at(4), 60.0))
+    pipeline.count()
+    pipeline.seal()
+    wrong = replace(HourlyAverage.of(pipeline.record(4)), sum_milli_f=1)
+    warehouse.upsert([*pipeline.averages(), wrong], NOON)
+
+    (difference,) = pipeline.audit(warehouse).differences
+
+    assert "the warehouse has 1 readings, sum 0.001" in difference.what
 
 
 def test_nothing_is_believed_of_an_hour_that_is_open_or_empty() -> None:
@@ -144,7 +188,7 @@ def test_nothing_is_believed_of_an_hour_that_is_open_or_empty() -> None:
     ]
     known = {records[4].start_ms: Result(1, 1)}
 
-    assert believed(records, known, {records[3].start_ms}) == {
+    assert believed(records, known, revised={records[3].start_ms}) == {
         records[0].start_ms: result(records[0]),
         records[4].start_ms: Result(1, 1),
     }

@@ -91,4 +91,5 @@ def test_an_hour_without_readings_that_a_later_one_has_overtaken_has_none(
     assert [average.start_ms for average in pipeline.averages()] == [at(3), at(5)]
     assert pipeline.metric("hourglass_hours_too_late_total") == 1
     found = pipeline.audit()
-    assert (found.clean, found.too_late) == (True, 1)
+    assert [each.hour for each in found.differences] == [iso(at(4))]
+    assert found.too_late == 1

@@ -270,3 +270,33 @@ def test_the_service_does_it_where_it_is_told_to_and_shows_it(
         running.await_ready("asked", "not-asked")
         assert running.metric("asked", WORKER) == 0
         assert running.metric("not-asked", WORKER) is None
+
+
+def test_an_hour_too_late_to_be_published_gets_its_row_and_then_revisions(
+    pipeline: Pipeline, warehouse: Warehouse, revisions: Revisions, told: list[str]
+) -> None:
+    pipeline.produce(reading(at(3), 40.0))
+    pipeline.count()
+    pipeline.drive(at(4))
+    pipeline.seal()
+    load(pipeline, warehouse)
+    pipeline.produce(reading(at(2), 60.0))
+    pipeline.count()
+    pipeline.seal()
+
+    for _ in range(3):
+        revisions.step()
+
+    (found,) = warehouse.rows(at(2), at(3))
+    assert result(found) == (60.0, 60.0, 60.0, 1, 0, 0)
+    assert pipeline.audit(warehouse).clean
+    assert len(told) == 1
+
+    pipeline.produce(reading(at(2), 70.0))
+    pipeline.count()
+    for _ in range(3):
+        revisions.step()
+
+    (found,) = warehouse.rows(at(2), at(3))
+    assert result(found) == (65.0, 60.0, 70.0, 2, 1, 1)
+    assert pipeline.audit(warehouse).clean

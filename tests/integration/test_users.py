@@ -244,6 +244,7 @@ MAY: Mapping[str, Sequence[str]] = {
     f"XREADGROUP GROUP warehouse me STREAMS {KEYS.averages} >": ("averages-consumer",),
     f"XACK {KEYS.averages} warehouse 1-0": ("averages-consumer",),
     f"ZRANGE {KEYS.published} 0 -1": ("aggregator", "averages-consumer", "auditor", "operator"),
+    f"ZRANGE {KEYS.too_late} 0 -1": ("averages-consumer", "auditor", "operator"),
     f"ZCARD {KEYS.revisions}": ("averages-consumer", "auditor", "operator"),
     f"XREAD STREAMS {KEYS.averages} 0": ("averages-consumer",),
     f"ZADD {KEYS.published} 1 1:1:1": ("aggregator", "operator"),

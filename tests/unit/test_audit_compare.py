@@ -107,11 +107,15 @@ def test_an_hour_sealed_after_the_frontier_is_waiting() -> None:
     assert audit.waiting == 1
 
 
-def test_an_hour_that_came_too_late_is_noted_and_no_difference() -> None:
-    publication = replace(PUBLISHED, published={}, on_stream={}, warehouse={}, too_late={FIRST})
-    audit = compare([GOOD], publication)
-    assert audit.clean
+@pytest.mark.parametrize("warehouse", [None, {}, {FIRST: Result(3, 150_001)}])
+def test_an_hour_that_came_too_late_is_a_difference_until_the_warehouse_has_it(
+    warehouse: dict[int, Result] | None,
+) -> None:
+    too_late = replace(PUBLISHED, published={}, on_stream={}, too_late={FIRST})
+    audit = compare([GOOD], replace(too_late, warehouse=warehouse))
+    assert [each.hour for each in audit.differences] == ["2025-01-01T00:00:00Z"]
     assert audit.too_late == 1
+    assert compare([GOOD], too_late).clean
 
 
 @pytest.mark.parametrize("place", ["published", "on_stream", "warehouse"])

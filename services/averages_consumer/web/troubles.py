@@ -124,7 +124,8 @@ def _hours(snapshot: Snapshot, survey: Survey) -> Iterator[Trouble]:
         yield _warning(
             "hours-too-late",
             f"{_count(survey.too_late, 'hour')} got the first reading after a later hour was "
-            "published, and will have no average.",
+            "published, and has no average on the stream: hourglass audit names it, hourglass "
+            "averages backfill loads it into the warehouse.",
         )
 
 
