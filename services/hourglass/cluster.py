@@ -308,8 +308,9 @@ class Cluster:
 
     def check_clock(self, key: str) -> None:
         """Raises Unreachable if the clock of the master that holds `key` is not believed."""
-        if doubt := self.clocks.doubts().get(self.shard_of(key)):
-            raise Unreachable(doubt)
+        master = self.shard_of(key)
+        if doubt := self.clocks.doubts().get(master):
+            raise Unreachable(f"Redis at {master} {doubt}")
 
     def real_ms(self) -> int:
         """Real time, by the masters' clocks as they were last seen and the monotonic clock."""

@@ -105,19 +105,20 @@ class ServerClocks:
             }
 
     def doubts(self) -> dict[str, str]:
-        """Why a master's clock is not believed, by master: those alone that are not."""
+        """What is wrong with a master's clock, as what follows on its name, by master: of those
+        alone that are not believed."""
         leapt, found = self._leapt, dict[str, str]()
         for master, ahead_ms in sorted(self.deviations_ms().items()):
             if abs(ahead_ms) > TOLERANCE_MS:
                 way = "ahead" if ahead_ms > 0 else "behind"
                 found[master] = (
-                    f"the clock of Redis at {master} is {abs(ahead_ms) / 1000:,.0f} s {way}: no "
-                    "hour is sealed or published there until it is set right"
+                    f"has a clock that is {abs(ahead_ms) / 1000:,.0f} s {way}: no hour is sealed "
+                    "or published there until it is set right"
                 )
             elif leapt:
                 found[master] = (
-                    "the clocks of most Redis servers have leapt: no hour is sealed or published "
-                    f"until they have been steady for {STEADY_MS // 1000} s"
+                    "has a clock that leapt, as most have: no hour is sealed or "
+                    f"published until they have been steady for {STEADY_MS // 1000} s"
                 )
         return found
 

@@ -124,7 +124,8 @@ def _others(servers: Sequence[ServerSettings]) -> Iterator[Finding]:
 def clock_findings(doubts: Mapping[str, str]) -> list[Finding]:
     """One for each master whose clock is not believed: `doubts`, as ServerClocks has them."""
     return [
-        Finding(code="clock-in-doubt", severity="error", text=doubt) for doubt in doubts.values()
+        Finding(code="clock-in-doubt", severity="error", masters=master, what=doubt)
+        for master, doubt in doubts.items()
     ]
 
 

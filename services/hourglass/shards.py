@@ -80,7 +80,7 @@ class ShardGauges(Collector):
         self._deviations_ms = clocks.deviations_ms()
         doubts = clocks.doubts()
         for master in doubts.keys() - self._doubts.keys():
-            log.warning("%s", doubts[master], extra={"shard": master})
+            log.warning("Redis at %s %s", master, doubts[master], extra={"shard": master})
         for master in self._doubts.keys() - doubts.keys():
             log.info("the clock of Redis at %s is right again", master, extra={"shard": master})
         self._doubts = doubts

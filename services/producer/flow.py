@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hourglass.clock import Instant, PipelineClock
-from hourglass.errors import Damaged, HourglassError, Unforeseen, Unreachable, Unsuitable
+from hourglass.errors import Damaged, HourglassError, Unforeseen, Unsuitable
 from hourglass.keys import Partition, iso
 from hourglass.partitions import Days
 from hourglass.runtime import Service
