@@ -117,7 +117,7 @@ class ServerClocks:
                 )
             elif leapt:
                 found[master] = (
-                    "has a clock that leapt, as most have: no hour is sealed or "
+                    "is in a cluster most of whose clocks have leapt: no hour is sealed or "
                     f"published until they have been steady for {STEADY_MS // 1000} s"
                 )
         return found

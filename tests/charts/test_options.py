@@ -27,6 +27,7 @@ UNLIKE_ANY_DEFAULT: Mapping[str, Any] = {
     "log_format": "json",
     "log_level": "debug",
     "http_host": "127.0.0.1",
+    "no_reading_f": "-127,85",
     "until": "2025-01-02T00:00:00Z",
 }
 

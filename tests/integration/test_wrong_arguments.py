@@ -68,6 +68,7 @@ WRONG: Mapping[str, Mapping[int, Iterable[str]]] = {
     "reap": {2: NUMBERS},
     "first": {1: ("", "x"), 2: ("", "x")},
     "redrive": {1: ("", "x", "1", "-"), 2: NUMBERS},
+    "rewind": {1: (*NUMBERS, "1")},
     "snapshot": {},
     "fields": {1: NUMBERS, 2: ("", "x", "-")},
     "publication": {},
