@@ -37,18 +37,19 @@ def counted(pipeline: Pipeline, lanes: list[Partition]) -> int:
 def test_invented_lanes_take_a_bounded_number_of_threads(
     pipeline: Pipeline, running: Services, redis_url: str
 ) -> None:
-    pipeline.drive(at(2, day=NEXT_DAY))
+    pipeline.drive(at(0, 30))  # no hour is over: with the first one sealed it is too late to decide
     pipeline.xadd(to=DAY, ts=at(0), temp_f=50)
     before = running.aggregator("before")
     wait_until(lambda: pipeline.record(0).count == 1, message="the plain day is not counted")
     few = threads(running, before)
     running.terminate(before)
+    decide(pipeline.cluster, DAY, [DECIDED], pipeline.clock.look())
 
+    pipeline.drive(at(2, day=NEXT_DAY))
     lanes = [*invented(DAY), *invented(NEXT_DAY)]
     for each in lanes:
         pipeline.xadd(to=each, ts=each.day_ms, temp_f=50)
         pipeline.cluster.call("EXPIRE", each.stream, 3600)  # nothing else ends those left out
-    decide(pipeline.cluster, DAY, [DECIDED], pipeline.clock.look())
     pipeline.xadd(to=DECIDED, ts=at(0), temp_f=50)
 
     name = running.aggregator("after")
