@@ -41,6 +41,7 @@ def test_invented_lanes_take_a_bounded_number_of_threads(
     pipeline.xadd(to=DAY, ts=at(0), temp_f=50)
     before = running.aggregator("before")
     wait_until(lambda: pipeline.record(0).count == 1, message="the plain day is not counted")
+    running.await_ready(before)  # every worker has been started
     few = threads(running, before)
     running.terminate(before)
     decide(pipeline.cluster, DAY, [DECIDED], pipeline.clock.look())

@@ -11,7 +11,8 @@ from averages_consumer.web.snapshot import REDIS_STALE_MS
 from hourglassctl.formation import free_ports
 from tests.support.browsing import ask
 from tests.support.cluster import EmbeddedCluster
-from tests.support.pipeline import DAY, Pipeline, at, reading
+from tests.support.keyspace import KEYS
+from tests.support.pipeline import Pipeline, at, reading
 from tests.support.services import Services, services
 from tests.support.visiting import NAME, Visitor, serve, unlike, violations
 
@@ -66,7 +67,9 @@ def test_when_redis_answers_what_cannot_be_read_the_page_says_that_and_not_that_
     page = visitor.open(serve(running, warehouse_url))
     expect(page.locator("#partitions tbody tr")).to_have_count(1)
 
-    pipeline.cluster.call("HSET", DAY.hours, "03:count", "many")
+    aside = f"{{{KEYS.partitions}}}:aside"
+    pipeline.cluster.call("RENAME", KEYS.partitions, aside)
+    pipeline.cluster.call("SET", KEYS.partitions, "a text")
 
     page.wait_for_selector("[data-state=unreadable]")
     expect(page.get_by_role("status")).to_have_text("Redis cannot be read")
@@ -76,7 +79,7 @@ def test_when_redis_answers_what_cannot_be_read_the_page_says_that_and_not_that_
     page.wait_for_timeout(REDIS_STALE_MS + 2_000)
     expect(page.get_by_role("status")).to_have_text("Redis cannot be read")
 
-    pipeline.cluster.call("HSET", DAY.hours, "03:count", 1)
+    pipeline.cluster.call("RENAME", aside, KEYS.partitions)
     page.wait_for_selector("[data-state=live]")
     expect(page.locator("#stale")).to_be_hidden()
 
