@@ -87,7 +87,7 @@ test-valkey: $(STAMP) ## run the integration tests on Valkey: valkey-server on P
 	else echo 'make test-valkey: not run, there is no valkey-server on PATH and no Docker'; exit 0; fi; \
 	$(PYTEST) -m "not extended and not images and not kubernetes" $$server tests/integration
 
-test-all: test test-extended test-valkey ## run every test that needs no cluster
+test-all: test test-extended ## run every test that needs no container engine
 
 test-images: $(STAMP) ## build the images and test them, where Docker answers
 	@$(BIN)/python -m pytest -m images tests/images
