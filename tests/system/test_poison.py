@@ -53,6 +53,30 @@ main()
 KEPT_WHOLE = 10_000
 
 
+def lives_until_published(
+    pipeline: Pipeline, running: Services, module: str, *, folder: Path, limit: int, most: int
+) -> int:
+    """Start the aggregator that `module` in `folder` is, and again each time it has died, until an
+    hour is published; how often that was."""
+    lives = 0
+
+    def published() -> bool:
+        nonlocal lives
+        if lives == 0 or not running.running(module):
+            lives += 1
+            assert lives <= most, "it is delivered more often than the limit"
+            running.start(
+                module,
+                module,
+                PYTHONPATH=str(folder),
+                HOURGLASS_DELIVERY_LIMIT=str(limit),
+            )
+        return len(pipeline.averages()) == 1
+
+    wait_until(published, message="the hour is never published")
+    return lives
+
+
 def test_what_kills_whoever_decodes_it_is_given_up_at_the_limit(
     pipeline: Pipeline, running: Services, tmp_path: Path
 ) -> None:
@@ -62,22 +86,7 @@ def test_what_kills_whoever_decodes_it_is_given_up_at_the_limit(
     pipeline.produce(*(reading(at(0, 2, second)) for second in range(30)))
     pipeline.drive(at(1))
 
-    lives = 0
-
-    def done() -> bool:
-        nonlocal lives
-        if lives == 0 or not running.running("fragile"):
-            lives += 1
-            assert lives <= 10, "it is never given up"
-            running.start(
-                "fragile",
-                "fragile",
-                PYTHONPATH=str(tmp_path),
-                HOURGLASS_DELIVERY_LIMIT="5",
-            )
-        return len(pipeline.averages()) == 1
-
-    wait_until(done, message="the hour is never published")
+    lives_until_published(pipeline, running, "fragile", folder=tmp_path, limit=5, most=10)
     (item,) = quarantined(pipeline.cluster, pipeline.clock.look())
     assert (item.original_id, item.reason) == (poison, Reason.UNDELIVERABLE)
     assert pipeline.averages()[0].count == 60
@@ -98,22 +107,9 @@ def test_an_entry_larger_than_the_memory_of_an_aggregator_is_given_up_unread_at_
         pipeline.produce(*readings)
     pipeline.drive(at(1))
 
-    lives = 0
-
-    def done() -> bool:
-        nonlocal lives
-        if lives == 0 or not running.running("limited"):
-            lives += 1
-            assert lives <= LIMIT + 1, "it is delivered more often than the limit"
-            running.start(
-                "limited",
-                "limited",
-                PYTHONPATH=str(tmp_path),
-                HOURGLASS_DELIVERY_LIMIT=str(LIMIT),
-            )
-        return len(pipeline.averages()) == 1
-
-    wait_until(done, message="the hour is never published")
+    lives = lives_until_published(
+        pipeline, running, "limited", folder=tmp_path, limit=LIMIT, most=LIMIT + 1
+    )
     assert lives == LIMIT + 1
     assert pipeline.averages()[0].count == 60
     (item,) = quarantined(pipeline.cluster, pipeline.clock.look())
