@@ -1,6 +1,7 @@
 """What a benchmark finds, as values: ratios, medians, and whether a target is met."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -56,6 +57,20 @@ def test_a_curve_is_flat_if_none_of_its_lines_grows():
     assert curve(1.4, flat=1.5).met is True
     assert curve(1.6, flat=1.5).met is False
     assert curve(1.6, flat=None).met is None
+
+
+def test_growth_from_a_cost_that_the_clock_does_not_resolve_is_unknown():
+    of_nothing = Curve(
+        name="n", title="t", x="x", y="y", xs=(1, 2), flat=1.5,
+        lines={"a": [0.0, 2.0], "b": [1.0, 1.2]},
+    )  # fmt: skip
+    assert of_nothing.growth == {"a": None, "b": 1.2}
+    assert of_nothing.met is True
+    assert "a from 0, b 1.20 times" in "".join(lines(of_nothing))
+    unresolved = replace(of_nothing, lines={"a": [0.0, 2.0]})
+    assert unresolved.met is None
+    assert "at most: unknown" in "".join(lines(unresolved))
+    assert "at most: unknown" in page({}, [unresolved], "images")
 
 
 def test_a_percentile_is_a_value_that_was_found():

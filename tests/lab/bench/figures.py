@@ -84,13 +84,18 @@ class Curve:
 
     @property
     def met(self) -> bool | None:
-        """Whether no line grows more than it may; None where any may."""
-        return None if self.flat is None else max(self.growth.values()) <= self.flat
+        """Whether no line grows more than it may; None where any may, or growth is unknown."""
+        growths = [by for by in self.growth.values() if by is not None]
+        return None if self.flat is None or not growths else max(growths) <= self.flat
 
     @property
-    def growth(self) -> dict[str, float]:
-        """For each line its value at the largest x as a multiple of that at the smallest."""
-        return {line: values[-1] / values[0] for line, values in self.lines.items()}
+    def growth(self) -> dict[str, float | None]:
+        """For each line its value at the largest x as a multiple of that at the smallest; None
+        where that one is 0: less processor time than the kernel's clock resolves."""
+        return {
+            line: values[-1] / values[0] if values[0] > 0 else None
+            for line, values in self.lines.items()
+        }
 
     def as_data(self) -> dict[str, Any]:
         return {"kind": "curve", **asdict(self), "growth": self.growth, "met": self.met}

@@ -66,7 +66,10 @@ def lines(finding: Finding) -> list[str]:
             ]
             return [f"  {finding.title}", *(f"    {row}" for row in rows)]
         case Curve():
-            grown = ", ".join(f"{line} {by:.2f} times" for line, by in finding.growth.items())
+            grown = ", ".join(
+                f"{line} {'from 0' if by is None else f'{by:.2f} times'}"
+                for line, by in finding.growth.items()
+            )
             return [
                 f"  {finding.title}: {finding.y}",
                 f"    {finding.x:34} {'  '.join(f'{x:>9,.0f}' for x in finding.xs)}",
@@ -134,8 +137,10 @@ def _judgement(figure: Figure) -> str:
 def _flatness(curve: Curve, *, mark: bool = False) -> str:
     if curve.flat is None:
         return ""
-    judged = ("✓" if curve.met else "✗") if mark else "met" if curve.met else "MISSED"
-    return f"; from the first to the last it may grow {curve.flat:g} times at most: {judged}"
+    limit = f"; from the first to the last it may grow {curve.flat:g} times at most: "
+    if curve.met is None:
+        return f"{limit}unknown"
+    return limit + (("✓" if curve.met else "✗") if mark else "met" if curve.met else "MISSED")
 
 
 def _spread(values: Sequence[float]) -> str:
