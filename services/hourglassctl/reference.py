@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import MISSING
 from enum import Enum
 from pathlib import Path
@@ -19,6 +19,7 @@ from averages_consumer.settings import AveragesConsumerSettings
 from hourglass.errors import Refused
 from hourglass.instruments import Instrument
 from hourglass.settings import (
+    RedisSettings,
     ServiceSettings,
     application,
     env_name,
@@ -26,6 +27,7 @@ from hourglass.settings import (
     invoke,
     option_fields,
 )
+from hourglassctl.__main__ import application as operators_command
 from producer.settings import ProducerSettings
 
 SERVICES: dict[str, tuple[type, Sequence[Instrument]]] = {
@@ -63,6 +65,34 @@ def _default(value: Any, unit: str) -> str:
     text = str(value.value if isinstance(value, Enum) else value)
     text = text.lower() if isinstance(value, bool) else text
     return f"`{text}`{' ' + unit if unit else ''}"
+
+
+def commands_table() -> str:
+    """Every subcommand of `hourglass`, without the options of the way to Redis, which most have."""
+    common = {flag_of(field) for field, _ in option_fields(RedisSettings)} | {"--help"}
+    rows = [
+        (f"`{name}`", " ".join(command.help.split()), "<br>".join(_flags(command, common)))
+        for name, command in _leaves("hourglass", typer.main.get_command(operators_command()))
+    ]
+    return _table(("command", "what it does", "options"), rows)
+
+
+def _leaves(name: str, command: Any) -> Iterator[tuple[str, Any]]:
+    for below, each in sorted(getattr(command, "commands", {}).items()):
+        yield from _leaves(f"{name} {below}", each)
+    if not hasattr(command, "commands"):
+        yield name, command
+
+
+def _flags(command: Any, without: Iterable[str]) -> Iterator[str]:
+    for each in command.params:
+        flag = each.opts[0]
+        if flag not in without:
+            yield (
+                f"`{flag}`: {each.help}"
+                if flag.startswith("-")
+                else f"`{flag.upper()}`: {each.help}"
+            )
 
 
 def metrics_table() -> str:
@@ -113,6 +143,7 @@ def _cell(text: str) -> str:
 
 TABLES = {
     "configuration": configuration_table,
+    "commands": commands_table,
     "metrics": metrics_table,
     "buckets": buckets_table,
 }

@@ -1,12 +1,12 @@
 """Where the Redis Cluster that the tests share comes from: Docker, PATH or a wheel; or Valkey's,
-from PATH, where it is asked for."""
+from PATH, or one that is running, where it is asked for."""
 
 from __future__ import annotations
 
 import gc
 import warnings
 from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -46,6 +46,11 @@ def choose(wanted: str, image: str) -> Provider:
         except (NoRedisServer, Unavailable) as error:
             reasons.append(f"{kind}: {error}")
     raise Unavailable("no Redis Cluster for the tests; " + "; ".join(reasons))
+
+
+def running(url: str) -> Provider:
+    """A cluster that the caller runs."""
+    return Provider(description=f"running at {url}", cluster=partial(nullcontext, url))
 
 
 def _from_binary(kind: str) -> Provider:

@@ -1,4 +1,4 @@
-"""The README's tables are what the code declares."""
+"""The tables of the reference pages are what the code declares."""
 
 from __future__ import annotations
 
@@ -7,14 +7,23 @@ from pathlib import Path
 import pytest
 
 from hourglass.errors import Refused
-from hourglassctl.reference import configuration_table, metrics_table, rewritten
+from hourglassctl.reference import commands_table, configuration_table, metrics_table, rewritten
 
-README = Path(__file__).parents[2] / "README.md"
+DOCS = Path(__file__).parents[2] / "docs"
 
 
-def test_the_readme_is_current() -> None:
-    text = README.read_text(encoding="utf-8")
+@pytest.mark.parametrize("page", ["configuration.md", "commands.md", "metrics.md"])
+def test_a_reference_page_is_current(page: str) -> None:
+    text = (DOCS / page).read_text(encoding="utf-8")
     assert rewritten(text) == text
+
+
+def test_every_subcommand_is_in_the_table_with_its_own_options_alone() -> None:
+    table = commands_table()
+    for command, flag in (("demo", "--keep"), ("clock run", "--speed"), ("reset", "--yes")):
+        (row,) = [each for each in table.splitlines() if f"`hourglass {command}`" in each]
+        assert f"`{flag}`: " in row
+    assert "--redis-url" not in table
 
 
 def test_every_option_named_in_the_design_is_in_the_table() -> None:
