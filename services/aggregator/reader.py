@@ -12,14 +12,13 @@ from enum import Enum
 from typing import NamedTuple
 
 from opentelemetry.trace import Tracer
-from redis.exceptions import ResponseError
 
 from aggregator.commit import Delivery
 from aggregator.hands import Hands
 from aggregator.instruments import Instruments
 from aggregator.settings import AggregatorSettings
 from hourglass.clock import Instant, PipelineClock
-from hourglass.cluster import Cluster
+from hourglass.cluster import Cluster, ResponseError
 from hourglass.errors import Damaged, Unforeseen, Unreachable, Unsuitable
 from hourglass.groups import group_is_gone
 from hourglass.keys import GROUP, HOURS, RECORDS_KEPT_MS, RETENTION_MS, Partition

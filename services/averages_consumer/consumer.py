@@ -18,7 +18,6 @@ from threading import Event
 from typing import Any, NamedTuple, Protocol, TextIO
 
 from opentelemetry.trace import Span, SpanKind, Tracer
-from redis.exceptions import ResponseError
 
 from averages_consumer.gaps import Gaps
 from averages_consumer.instruments import Instruments
@@ -26,7 +25,7 @@ from averages_consumer.report import line
 from averages_consumer.table import trace_id_of
 from averages_consumer.warehouse import LoginRefused, Warehouse, WarehouseAway
 from hourglass.averages import HourlyAverage
-from hourglass.cluster import Cluster, Link
+from hourglass.cluster import Cluster, Link, ResponseError
 from hourglass.errors import Damaged, Unreachable, Unsuitable
 from hourglass.groups import group_is_gone
 from hourglass.keys import AVERAGES_GROUP, iso

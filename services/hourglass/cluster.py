@@ -26,6 +26,9 @@ from hourglass.scripts import Script
 from hourglass.server_clocks import Offset, ServerClocks
 from hourglass.traffic import Traffic
 
+#: A refusal that is left to the caller: the one name of the client library that others import.
+ResponseError = exceptions.ResponseError
+
 #: What RedisCluster raises when a shard is away or moving: trying again is right.
 _TRANSIENT = (
     redis.ConnectionError,
@@ -52,9 +55,7 @@ _ANSWERS = ("NOGROUP", "UNBLOCKED", "BUSYGROUP", "WAIT cannot be used with repli
 _FULL = "exhausted the last possible ID"
 
 
-def _refusal(
-    error: exceptions.ResponseError, about: object = "", *, key: str = ""
-) -> HourglassError | None:
+def _refusal(error: ResponseError, about: object = "", *, key: str = "") -> HourglassError | None:
     """A server's refusal as what the caller can act on; None if the caller handles it, or it is
     about no key.
 
@@ -158,7 +159,7 @@ class Link:
                 self._traffic.unanswered(error)
             self.close()
             raise Severed(f"the connection to a shard broke: {error}") from error
-        except exceptions.ResponseError as error:
+        except ResponseError as error:
             if refusal := _refusal(error, key=self._key):
                 raise refusal from error
             raise
@@ -328,7 +329,7 @@ class Cluster:
             return None
         try:
             return self.ask(master, "CONFIG GET", name).get(name)
-        except (Unsuitable, exceptions.ResponseError):  # managed servers have no CONFIG
+        except (Unsuitable, ResponseError):  # managed servers have no CONFIG
             return None
 
     def keys(self, pattern: str) -> list[bytes]:
@@ -408,7 +409,7 @@ def reaching(
         # redis-py's way to say, whatever it was asked, that it then looked for masters and found
         # none: while a cluster forms anew, no node holds slots.
         raise Unreachable("the cluster has no master at the moment") from error
-    except exceptions.ResponseError as error:
+    except ResponseError as error:
         if refusal := _refusal(error, about, key=key):
             raise refusal from error
         raise

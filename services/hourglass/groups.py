@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from redis.exceptions import ResponseError
-
-from hourglass.cluster import Cluster
+from hourglass.cluster import Cluster, ResponseError
 from hourglass.scripts import Script
 
 _REAP = Script.load("hourglass", "reap")

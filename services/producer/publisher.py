@@ -9,10 +9,9 @@ from enum import Enum, auto
 from itertools import islice
 
 from opentelemetry.trace import Span, SpanKind, Tracer
-from redis.exceptions import ResponseError
 
 from hourglass.clock import PipelineClock
-from hourglass.cluster import Cluster, Link
+from hourglass.cluster import Cluster, Link, ResponseError
 from hourglass.errors import Damaged, Severed, Unreachable
 from hourglass.keys import RECORDS_KEPT_MS, RETENTION_MS, Partition
 from hourglass.partitions import Days

@@ -11,14 +11,12 @@ from dataclasses import dataclass, replace
 from threading import Event
 from typing import Protocol
 
-from redis.exceptions import ResponseError
-
 from averages_consumer.warehouse import Warehouse, WarehouseAway
 from averages_consumer.web.board import Board
 from averages_consumer.web.snapshot import Survey
 from averages_consumer.web.view import window
 from hourglass.clock import PipelineClock
-from hourglass.cluster import Cluster
+from hourglass.cluster import Cluster, ResponseError
 from hourglass.errors import Damaged, Unreachable, Unsuitable
 from hourglass.feed import Feed
 from hourglass.keys import RECORDS_KEPT_MS
