@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("hourglass")
     group.addoption(
         "--redis",
-        choices=("auto", *providers.KINDS),
         default="auto",
-        help="where the shared Redis Cluster comes from (default: the first that can serve)",
+        metavar="docker|path|wheel|SERVER",
+        help="where the shared Redis Cluster comes from (default: the first that can serve); of a "
+        "wheel, or of a SERVER (a path, or a name on PATH), are the clusters of single tests too",
     )
     group.addoption("--redis-image", default="redis:8", help="the image for --redis docker")
     group.addoption(
@@ -62,12 +64,17 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[_PROVIDER] = providers.running(str(url))
         return
     try:
-        config.stash[_PROVIDER] = providers.choose(wanted, image)
+        provider = config.stash[_PROVIDER] = providers.choose(wanted, image)
     except Unavailable as reason:
         if wanted != "auto":
             raise pytest.UsageError(str(reason)) from None
         # Tests of the pure core run all the same; the others say why they cannot.
         config.stash[_PROVIDER] = reason
+    else:
+        if provider.server:
+            first_on_path = ExitStack()
+            first_on_path.enter_context(providers.redis_server_is(provider.server.binary))
+            config.add_cleanup(first_on_path.close)
 
 
 def pytest_make_parametrize_id(val: object) -> str | None:
