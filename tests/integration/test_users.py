@@ -248,7 +248,7 @@ MAY: Mapping[str, Sequence[str]] = {
     f"ZCARD {KEYS.revisions}": ("averages-consumer", "auditor", "operator"),
     f"XREAD STREAMS {KEYS.averages} 0": ("averages-consumer",),
     f"ZADD {KEYS.published} 1 1:1:1": ("aggregator", "operator"),
-    f"DEL {KEYS.averages}": ("operator",),
+    f"DEL {KEYS.averages}": ("aggregator", "operator"),  # which may SET it as well
     # clock and index
     f"HGETALL {KEYS.clock}": EVERYBODY,
     f"HSET {KEYS.clock} mode wall": ("operator",),
