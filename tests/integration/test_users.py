@@ -4,10 +4,8 @@ can do what is not its business."""
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
-import sys
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -23,6 +21,7 @@ from hourglass.errors import Unsuitable
 from hourglass.keys import HOUR_MS, HOURS
 from hourglassctl.replay import DataSet, replay
 from tests.support.cluster import EmbeddedCluster, Node
+from tests.support.commands import run, run_hourglass
 from tests.support.keyspace import KEYS, beside
 from tests.support.pipeline import DAY, Pipeline, at
 from tests.support.services import Services, services
@@ -49,18 +48,11 @@ PRODUCER = ("--wait-replicas", "1", "--devices", "6", "--lanes", str(LANES))
 def command(cluster: EmbeddedCluster, user: str, *arguments: str) -> str:
     """What the operator's command says under that user; status may find the pipeline unwell, so
     soon after what was done to it."""
-    ended = subprocess.run(
-        [sys.executable, "-m", "hourglassctl", *arguments],
-        env={
-            **os.environ,
-            "HOURGLASS_REDIS_URL": cluster.url,
-            "HOURGLASS_REDIS_USERNAME": f"hourglass-{user}",
-            "HOURGLASS_REDIS_PASSWORD": PASSWORD,
-        },
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
+    ended = run_hourglass(
+        *arguments,
+        HOURGLASS_REDIS_URL=cluster.url,
+        HOURGLASS_REDIS_USERNAME=f"hourglass-{user}",
+        HOURGLASS_REDIS_PASSWORD=PASSWORD,
     )
     assert ended.returncode in ((0, 1) if "status" in arguments else (0,)), (
         f"{arguments}: {ended.stderr or ended.stdout}"
@@ -354,21 +346,16 @@ def test_a_service_whose_user_may_too_little_says_so_in_one_line(
 ) -> None:
     with Pipeline(f"redis://127.0.0.1:{shard.port}") as pipeline:
         pipeline.run_clock(at(0), SPEED)
-    ended = subprocess.run(
-        [sys.executable, "-m", module, "--redis-username", f"hourglass-{user}"],
-        env={
-            **os.environ,
-            "HOURGLASS_REDIS_URL": f"redis://127.0.0.1:{shard.port}",
-            "HOURGLASS_REDIS_PASSWORD": PASSWORD,
-            "HOURGLASS_WAREHOUSE_URL": f"sqlite:///{tmp_path}/warehouse.db",
-            "HOURGLASS_HTTP_PORT": "0",
-            "HOURGLASS_WEB_PORT": "0",
-            "HOURGLASS_LOG_LEVEL": "warning",
-        },
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
+    ended = run(
+        module,
+        "--redis-username",
+        f"hourglass-{user}",
+        HOURGLASS_REDIS_URL=f"redis://127.0.0.1:{shard.port}",
+        HOURGLASS_REDIS_PASSWORD=PASSWORD,
+        HOURGLASS_WAREHOUSE_URL=f"sqlite:///{tmp_path}/warehouse.db",
+        HOURGLASS_HTTP_PORT="0",
+        HOURGLASS_WEB_PORT="0",
+        HOURGLASS_LOG_LEVEL="warning",
     )
     assert ended.returncode == 1
     # A producer says before how many readings it drops.

@@ -4,13 +4,12 @@ once, the others go on, and what waited for it comes when it is gone."""
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
 
 import pytest
 
 from hourglass.keys import GREATEST_ID, HOURS, Partition
+from tests.support.commands import run_hourglass
 from tests.support.keyspace import KEYS
 from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at, reading
 from tests.support.services import Services
@@ -221,15 +220,6 @@ def accounted(running: Services, name: str) -> bool:
     return 0 < produced == taken + dropped + held
 
 
-def command(redis_url: str, name: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "hourglassctl", name, "--redis-url", redis_url],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 def test_a_stream_with_the_greatest_id_ends_no_process(
     pipeline: Pipeline, running: Services, redis_url: str
 ) -> None:
@@ -247,10 +237,10 @@ def test_a_stream_with_the_greatest_id_ends_no_process(
     wait_until(lambda: accounted(running, producer), message="a reading is not accounted for")
     # What is there is still counted and sealed, and every command says what is wrong.
     wait_until(lambda: len(pipeline.averages()) > 0, message="the first hour is never published")
-    status = command(redis_url, "status")
+    status = run_hourglass("status", "--redis-url", redis_url)
     assert f"{DAY.stream} takes no more entries" in status.stdout
     assert status.stdout.rstrip().endswith("NOT HEALTHY")
-    audit = command(redis_url, "audit")
+    audit = run_hourglass("audit", "--redis-url", redis_url)
     assert "Traceback" not in audit.stdout + audit.stderr
     restarted = running.aggregator("restarted")
     running.await_ready(aggregator, restarted)
