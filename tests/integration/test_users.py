@@ -42,7 +42,9 @@ REFILLED = "hourglass_averages_refilled_total"
 LANES = 2
 #: A pipeline whose name begins as this one's does.
 OTHER = beside(f"{KEYS.pipeline}-")
-PRODUCER = ("--wait-replicas", "1", "--devices", "6", "--lanes", str(LANES))
+PRODUCER = (
+    "--wait-replicas", "1", "--devices", "6", "--period-s", "10", "--lanes", str(LANES),
+)  # fmt: skip
 
 
 def command(cluster: EmbeddedCluster, user: str, *arguments: str) -> str:
