@@ -224,13 +224,15 @@ def test_a_stream_with_the_greatest_id_ends_no_process(
     pipeline: Pipeline, running: Services, redis_url: str
 ) -> None:
     pipeline.run_clock(at(0), SPEED)
-    producer = running.producer("porch", "--devices=3")
+    # None is dropped, however long the stream is in the way.
+    room = "--buffer-readings=10000000"
+    producer = running.producer("porch", "--devices=3", room)
     aggregator = running.aggregator()
     wait_until(lambda: pipeline.record(0).count > 0, message="nothing is counted")
     before = pipeline.cluster.call("XLEN", DAY.stream)
 
     pipeline.cluster.call("XADD", DAY.stream, GREATEST_ID, "temp_f", "70")
-    running.start("late", "producer", "--devices=1")
+    running.start("late", "producer", "--devices=1", room)
     for name in (producer, "late"):
         wait_until(lambda name=name: troubled(running, name, DAY.stream), message="it is not said")
     wait_until(lambda: (running.metric(producer, "hourglass_readings_buffered") or 0) > 1_000)
