@@ -6,7 +6,7 @@ import os
 from collections.abc import Generator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import settings
@@ -14,6 +14,7 @@ from redis.cluster import ClusterNode, RedisCluster
 
 from hourglass.address import Address
 from hourglass.keys import PIPELINE
+from hourglassctl import formation
 from tests.support import providers
 from tests.support.cluster import EmbeddedCluster
 from tests.support.keyspace import KEYS
@@ -55,6 +56,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     wanted = str(config.getoption("--redis"))
     image = str(config.getoption("--redis-image"))
+    # The port of a node that is down, or not up yet, is not drawn by another worker.
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    cast(Any, formation).PORTS = formation.PORTS[worker::workers]
     # For commands that a test runs; for services, see tests/support/services.py.
     os.environ["HOURGLASS_PIPELINE"] = KEYS.pipeline
     if url := config.getoption("--redis-url"):
