@@ -39,6 +39,7 @@ SPEED = 1800.0
 COUNTED = "hourglass_readings_counted_total"
 LOADED = "hourglass_averages_loaded_total"
 REFILLED = "hourglass_averages_refilled_total"
+STRAY = 'hourglass_stray_streams{reason="name"}'
 LANES = 2
 #: A pipeline whose name begins as this one's does.
 OTHER = beside(f"{KEYS.pipeline}-")
@@ -114,6 +115,11 @@ def test_the_pipeline_needs_nothing_that_its_users_may_not_do(
             "--warehouse-url", warehouse,
         )  # fmt: skip
         pipeline.xadd(temp_f="hot")
+        pipeline.cluster.call("XADD", f"{KEYS.pipeline}:2025-01-01", "*", "temp_f", 73)
+        wait_until(
+            lambda: running.metric("aggregator-2", STRAY) == 1,
+            message="the stream that nobody reads is not found",
+        )
         more(running, "consumer", LOADED)
         wait_until(
             lambda: running.metric("aggregator-2", "hourglass_entries_reclaimed_total"),
@@ -241,6 +247,8 @@ MAY: Mapping[str, Sequence[str]] = {
     f"ZRANGE {KEYS.too_late} 0 -1": ("aggregator", "averages-consumer", "auditor", "operator"),
     f"ZCARD {KEYS.revisions}": ("averages-consumer", "auditor", "operator"),
     f"XREAD STREAMS {KEYS.averages} 0": ("averages-consumer",),
+    f"GET {KEYS.strays}": ("aggregator", "averages-consumer", "auditor", "operator"),
+    f"SET {KEYS.strays} 1": ("aggregator",),
     f"ZADD {KEYS.published} 1 1:1:1": ("aggregator", "operator"),
     f"DEL {KEYS.averages}": ("aggregator", "operator"),  # which may SET it as well
     # clock and index
@@ -262,7 +270,7 @@ MAY: Mapping[str, Sequence[str]] = {
     f"EVAL return(redis.call('DEL',KEYS[1])) 1 {DAY.stream}": ("operator",),
     f"EVALSHA_RO {'0' * 40} 1 {DAY.stream}": ("aggregator", "auditor", "operator"),
     f"EVAL_RO return(1) 1 {DAY.stream}": ("aggregator", "auditor", "operator"),
-    "SCAN 0": ("operator",),
+    "SCAN 0": ("aggregator", "operator"),
     "KEYS *": (),
     "FLUSHALL": (),
     "CONFIG GET requirepass": (),

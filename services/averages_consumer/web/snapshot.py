@@ -13,6 +13,7 @@ from hourglass.clock import Instant
 from hourglass.keys import HOUR_MS
 from hourglass.overview import Overview
 from hourglass.server_settings import Finding
+from hourglass.strays import Reason, Strays
 
 #: Redis is asked every second, the warehouse every other one; longer than this without an answer,
 #: and what is shown is no longer how it is.
@@ -30,12 +31,14 @@ class Survey:
     quarantined: readings in quarantine, by the name of their partition's stream
     revised, too_late: hours that were sealed anew, or got their first reading, after they could
         be published
+    strays: streams that nobody reads, as the aggregators recorded them
     """
 
     overview: Overview
     quarantined: Mapping[str, int]
     revised: int = 0
     too_late: int = 0
+    strays: Mapping[Reason, Strays] = field(default_factory=dict[Reason, Strays])
 
     def records(self) -> Iterator[HourRecord]:
         """The hours of the days that live, those of a day's lanes as one, in order."""
