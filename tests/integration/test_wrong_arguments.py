@@ -70,6 +70,7 @@ WRONG: Mapping[str, Mapping[int, Iterable[str]]] = {
     "redrive": {1: ("", "x", "1", "-"), 2: NUMBERS},
     "rewind": {1: (*NUMBERS, "1")},
     "snapshot": {},
+    "removed": {},
     "fields": {1: NUMBERS, 2: ("", "x", "-")},
     "publication": {},
 }
