@@ -39,7 +39,7 @@ REDIS_CLUSTER_DEV = Group(
         ),
         "maxmemory": text(
             "320mb",
-            "Data limit of a server; above it, it refuses writes. Well below resources.limits.memory.",
+            "Data limit of a server; then it refuses writes. Well below resources.limits.memory.",
             pattern="^[0-9]+(k|kb|m|mb|g|gb)?$",
         ),
         "extraConfig": text("", "Additional lines of redis.conf."),

@@ -427,7 +427,7 @@ PRODUCER = _service(
     own={
         "kind": choice(
             "StatefulSet",
-            "StatefulSet (a replaced pod keeps its devices) or Deployment (a new pod has new devices).",
+            "StatefulSet (a replaced pod keeps its devices) or Deployment (a pod has new devices).",
             "StatefulSet",
             "Deployment",
         )
