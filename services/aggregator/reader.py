@@ -17,6 +17,7 @@ from aggregator.commit import Delivery
 from aggregator.hands import Hands
 from aggregator.instruments import Instruments
 from aggregator.settings import AggregatorSettings
+from aggregator.undecided import sealed_without
 from hourglass.clock import Instant, PipelineClock
 from hourglass.cluster import Cluster, ResponseError
 from hourglass.errors import Damaged, Unforeseen, Unreachable, Unsuitable
@@ -57,6 +58,7 @@ class Opened(NamedTuple):
 def open_partition(cluster: Cluster, partition: Partition, instant: Instant) -> Opened:
     """Give `partition` its group, unless it has one or does not exist. Raises Unreachable,
     Damaged."""
+    without_it = sealed_without(cluster, partition)
     found, incarnation = cluster.run(
         _OPEN,
         [
@@ -69,6 +71,8 @@ def open_partition(cluster: Cluster, partition: Partition, instant: Instant) -> 
             GROUP,
             instant.expiry(partition.end_ms + RETENTION_MS),
             instant.expiry(partition.end_ms + RECORDS_KEPT_MS),
+            "".join("01"[partition.hour_start_ms(hour) in without_it] for hour in range(HOURS)),
+            instant.now_ms,
         ],
     )
     return Opened(Found(found), incarnation)

@@ -15,7 +15,7 @@ from rich.console import RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from averages_consumer.warehouse import Warehouse
+from averages_consumer.warehouse import Warehouse, WarehouseAway
 from hourglass.averages import LAST_MS
 from hourglass.clock import LAST_ORIGIN_MS, ClockSpec, Instant, Mode, PipelineClock
 from hourglass.cluster import Cluster
@@ -89,11 +89,13 @@ def run_demo(settings: DemoSettings) -> None:
 
 def run_status(settings: StatusSettings) -> None:
     """Show who is at work, the partitions, the hours, and what is wrong; exit 1 if not healthy."""
-    with reached(settings) as (cluster, _):
+    with ExitStack() as resources:
+        warehouse = _warehouse_or_none(resources, settings)
+        cluster, _ = resources.enter_context(reached(settings))
         clock = PipelineClock(cluster)
         if settings.watch:
-            watch(cluster, clock, settings)
-        status = gather(cluster, clock, period_s=settings.period_s)
+            watch(cluster, clock, warehouse, settings)
+        status = gather(cluster, clock, period_s=settings.period_s, warehouse=warehouse)
     if settings.json:
         print(json.dumps(as_document(status, settings.period_s)))
     else:
@@ -101,13 +103,15 @@ def run_status(settings: StatusSettings) -> None:
     sys.exit(0 if status.healthy else 1)
 
 
-def watch(cluster: Cluster, clock: PipelineClock, settings: StatusSettings) -> NoReturn:
-    """Look again every WATCH_S, also while Redis is away, until Ctrl-C."""
+def watch(
+    cluster: Cluster, clock: PipelineClock, warehouse: Warehouse | None, settings: StatusSettings
+) -> NoReturn:
+    """Look again every WATCH_S, also while Redis or the warehouse is away, until Ctrl-C."""
 
     def look() -> tuple[Mapping[str, Any], RenderableType]:
         try:
-            status = gather(cluster, clock, period_s=settings.period_s)
-        except (Unreachable, Damaged) as error:
+            status = gather(cluster, clock, period_s=settings.period_s, warehouse=warehouse)
+        except (Unreachable, Damaged, WarehouseAway) as error:
             return {"healthy": False, "error": str(error)}, Text(f"NOT HEALTHY: {error}")
         return as_document(status, settings.period_s), as_screen(status, settings.period_s)
 
@@ -132,11 +136,7 @@ def run_audit(settings: AuditSettings) -> None:
     """Recount the raw readings and compare them with hour records, averages and the warehouse;
     exit 1 on any difference."""
     with ExitStack() as resources:
-        warehouse = None
-        url = secret(settings.warehouse_url, settings.warehouse_url_file, "--warehouse-url-file")
-        if url:
-            warehouse = resources.enter_context(Warehouse(url))
-            warehouse.expect()
+        warehouse = _warehouse_or_none(resources, settings)
         cluster, instant = resources.enter_context(reached(settings))
         found = audit(cluster, instant, warehouse)
     if settings.json:
@@ -145,6 +145,17 @@ def run_audit(settings: AuditSettings) -> None:
         for line in audit_lines(found):
             print(line)
     sys.exit(0 if found.clean else 1)
+
+
+def _warehouse_or_none(
+    resources: ExitStack, settings: StatusSettings | AuditSettings
+) -> Warehouse | None:
+    url = secret(settings.warehouse_url, settings.warehouse_url_file, "--warehouse-url-file")
+    if not url:
+        return None
+    warehouse = resources.enter_context(Warehouse(url))
+    warehouse.expect()
+    return warehouse
 
 
 def run_reset(settings: ResetSettings) -> None:

@@ -16,6 +16,15 @@ flag = partial(option, env=False)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusSettings(RedisSettings):
+    warehouse_url: str = option(
+        "",
+        "The warehouse, as an SQLAlchemy URL: an hour too late to be published that it has is no "
+        "problem any more; empty leaves it out.",
+        secret=True,
+    )
+    warehouse_url_file: str | None = option(
+        None, "File with the warehouse's URL, first line; it wins over the URL."
+    )
     json: bool = flag(False, "Print JSON instead of a screen.")
     watch: bool = flag(False, "Look again every two seconds, until Ctrl-C.")
     period_s: float = option(

@@ -14,7 +14,8 @@ from aggregator.losses import Losses
 from aggregator.losses import look as look_for_losses
 from aggregator.progress import Progress
 from aggregator.progress import look as look_at_hour
-from averages_consumer.web.collector import survey
+from averages_consumer.warehouse import Warehouse
+from averages_consumer.web.collector import late_and_loaded, survey
 from averages_consumer.web.documents import Trouble
 from averages_consumer.web.snapshot import Snapshot, Survey, hours_due
 from averages_consumer.web.troubles import troubles
@@ -72,8 +73,15 @@ class Status:
         return all(each.code in NO_FAULT_OF_ITS for each in self.troubles)
 
 
-def gather(cluster: Cluster, clock: PipelineClock, *, period_s: float) -> Status:
-    """A few round trips, however many partitions live. Raises Unreachable, Damaged, Unsuitable.
+def gather(
+    cluster: Cluster,
+    clock: PipelineClock,
+    *,
+    period_s: float,
+    warehouse: Warehouse | None = None,
+) -> Status:
+    """A few round trips, however many partitions live. Raises Unreachable, Damaged, Unsuitable,
+    WarehouseAway.
 
     period_s: between two readings of a device; 0 if devices have none in common
     """
@@ -99,6 +107,9 @@ def gather(cluster: Cluster, clock: PipelineClock, *, period_s: float) -> Status
                     survey=found,
                     averages_at_ms=instant.real_ms,
                     rows_at_ms=instant.real_ms,
+                    late_and_loaded=late_and_loaded(found.too_late, warehouse)
+                    if warehouse
+                    else frozenset(),
                     due_since={
                         hour: instant.deadline(hour + HOUR_MS) for hour in hours_due(overview)
                     },

@@ -134,7 +134,7 @@ def test_hours_from_before_what_is_remembered_are_taken_from_their_records(
 
 @pytest.mark.parametrize("hour", [1, 4])
 def test_an_hour_too_late_to_be_published_gets_its_row_and_audit_is_clean_then(
-    pipeline: Pipeline, warehouse: Warehouse, hour: int
+    pipeline: Pipeline, warehouse: Warehouse, redis_url: str, tmp_path: Path, hour: int
 ) -> None:
     pipeline.produce(reading(at(3)), reading(at(5)))
     pipeline.count()
@@ -148,6 +148,7 @@ def test_an_hour_too_late_to_be_published_gets_its_row_and_audit_is_clean_then(
     (difference,) = pipeline.audit(warehouse).differences
     assert difference.hour == iso(at(hour))
     assert "hourglass averages backfill loads it" in difference.what
+    assert "hours-too-late" in problems(redis_url, f"sqlite:///{tmp_path}/warehouse.db")
 
     assert run(pipeline, warehouse)["from_records"] == [hour]
 
@@ -156,6 +157,16 @@ def test_an_hour_too_late_to_be_published_gets_its_row_and_audit_is_clean_then(
     found = pipeline.audit(warehouse)
     assert (found.differences, found.too_late) == ([], 1)
     assert len(pipeline.averages()) == 2
+    assert "hours-too-late" not in problems(redis_url, f"sqlite:///{tmp_path}/warehouse.db")
+    assert "hours-too-late" in problems(redis_url, "")  # it does not know the warehouse
+
+
+def problems(redis_url: str, warehouse_url: str) -> list[str]:
+    """Those that `hourglass status` names."""
+    options = ("--json", "--redis-url", redis_url, "--warehouse-url", warehouse_url)
+    done = run_hourglass("status", *options)
+    assert done.stdout, done.stderr
+    return [each["code"] for each in json.loads(done.stdout)["troubles"]]
 
 
 def test_a_row_that_differs_from_the_record_of_an_hour_too_late_is_a_difference(

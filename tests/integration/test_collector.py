@@ -15,6 +15,7 @@ from averages_consumer.warehouse import Warehouse
 from averages_consumer.web.board import Board, Documents
 from averages_consumer.web.collector import Collector, survey
 from hourglass.keys import DAY_MS, iso
+from hourglassctl.backfill import backfill
 from tests.support.pipeline import DAY, Pipeline, at, reading
 from tests.support.snapshots import average
 from tests.support.waiting import wait_until
@@ -62,6 +63,36 @@ def following(collector: Collector) -> Generator[None]:
     yield
     collector.host.stop.set()
     thread.join()
+
+
+@contextmanager
+def watching_the_warehouse(collector: Collector) -> Generator[None]:
+    thread = Thread(target=collector.watch_warehouse)
+    thread.start()
+    yield
+    collector.host.stop.set()
+    thread.join()
+
+
+def test_an_hour_too_late_to_be_published_is_a_problem_until_the_warehouse_has_it(
+    collector: Collector, board: Board, pipeline: Pipeline
+) -> None:
+    for hour in (5, 4):  # the second one after the first was published
+        pipeline.produce(reading(at(hour)))
+        pipeline.count()
+        pipeline.drive(at(6))
+        pipeline.seal()
+
+    def is_a_problem() -> bool:
+        board.surveyed(survey(pipeline.cluster, pipeline.clock))
+        board.refresh()
+        problems = json.loads(board.documents["status"].body)["troubles"]
+        return "hours-too-late" in [each["code"] for each in problems]
+
+    with watching_the_warehouse(collector):
+        assert is_a_problem()
+        backfill(pipeline.cluster, pipeline.clock.look(), collector.warehouse, range(at(0), at(6)))
+        wait_until(lambda: not is_a_problem(), message="it stays a problem")
 
 
 def hours(documents: Documents) -> list[str]:

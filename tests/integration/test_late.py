@@ -92,4 +92,4 @@ def test_an_hour_without_readings_that_a_later_one_has_overtaken_has_none(
     assert pipeline.metric("hourglass_hours_too_late_total") == 1
     found = pipeline.audit()
     assert [each.hour for each in found.differences] == [iso(at(4))]
-    assert found.too_late == 1
+    assert (found.counted, found.late, found.too_late) == (3, 0, 1)

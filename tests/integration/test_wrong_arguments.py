@@ -45,7 +45,13 @@ WRONG: Mapping[str, Mapping[int, Iterable[str]]] = {
         7: (*NUMBERS, "0", "1", "3"),
         8: NUMBERS,
     },
-    "open": {1: ("",), 2: NUMBERS, 3: NUMBERS},
+    "open": {
+        1: ("",),
+        2: NUMBERS,
+        3: NUMBERS,
+        4: ("", "1" * 23, "1" * 25, "2" * 24),
+        5: NUMBERS,
+    },
     "commit": {4: NUMBERS, 5: NUMBERS, 6: NUMBERS},
     "seal": {
         1: ("",),

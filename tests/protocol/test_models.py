@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.protocol import sealing, watermarks
+from tests.protocol import publishing, sealing, unknown_lanes, watermarks
 from tests.protocol.explorer import Holds, Violation, explore
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -98,11 +98,78 @@ def test_the_rule_for_sealing_without_one_of_its_parts_does_damage(flaw: waterma
 
 
 @pytest.mark.parametrize(
+    "world", [unknown_lanes.SLOW, unknown_lanes.FAILOVER], ids=["a sealer is slow", "a failover"]
+)
+def test_what_an_unknown_lane_has_of_a_published_hour_is_no_revision(
+    world: unknown_lanes.UnknownLanes,
+) -> None:
+    assert isinstance(found := explore(world), Holds), found
+    assert found.states > 50
+
+
+REVISED = "the hour is revised, though no reading was lost that had been counted"
+NEEDLESS = "the hour is closed to the lane, though no partition has sealed it"
+UNKNOWN_LANES_DAMAGE = {
+    unknown_lanes.Flaw.NOT_CLOSED: REVISED,
+    unknown_lanes.Flaw.PUBLISHED_ALONE: REVISED,
+    unknown_lanes.Flaw.SEALED_ALONE: REVISED,
+    unknown_lanes.Flaw.EVERY_PUBLISHED: "the reading of the lane is published and late",
+    unknown_lanes.Flaw.ALWAYS_CLOSED: NEEDLESS,
+}
+
+
+@pytest.mark.parametrize("flaw", unknown_lanes.Flaw)
+def test_the_rule_for_unknown_lanes_without_one_of_its_parts_does_damage(
+    flaw: unknown_lanes.Flaw,
+) -> None:
+    found = explore(replace(unknown_lanes.WORLDS[flaw], flaw=flaw))
+
+    assert isinstance(found, Violation), found
+    assert found.damage == UNKNOWN_LANES_DAMAGE[flaw]
+
+
+@pytest.mark.parametrize(
+    "world",
+    [publishing.LEAPS, publishing.LOSSES, publishing.OPERATOR],
+    ids=["clocks leap", "keys are lost", "an operator takes back"],
+)
+def test_hours_are_published_in_order_and_when_they_are_over_and_publishing_goes_on(
+    world: publishing.Publishing,
+) -> None:
+    assert isinstance(found := explore(world), Holds), found
+    assert found.states > 500
+
+
+EARLY = "an hour is published before it is over by the pipeline clock"
+STUCK = "nothing is published any more"
+PUBLISHING_DAMAGE = {
+    publishing.Flaw.OWN_CLOCK: EARLY,
+    publishing.Flaw.DEVIATION: EARLY,
+    publishing.Flaw.NO_RESTORATION: STUCK,
+    publishing.Flaw.NO_WAY_BACK: STUCK,
+    publishing.Flaw.SET_ALONE: STUCK,
+    publishing.Flaw.REWIND_KEEPS_IT: STUCK,
+    publishing.Flaw.DELETED_ID: STUCK,
+    publishing.Flaw.CLOCK_FIRST: EARLY,
+}
+
+
+@pytest.mark.parametrize("flaw", publishing.Flaw)
+def test_publishing_without_one_of_its_rules_does_damage(flaw: publishing.Flaw) -> None:
+    found = explore(replace(publishing.WORLDS[flaw], flaw=flaw))
+
+    assert isinstance(found, Violation), found
+    assert found.damage == PUBLISHING_DAMAGE[flaw]
+
+
+@pytest.mark.parametrize(
     ("module", "arguments", "exit_code", "output"),
     [
         ("sealing", ["--flaw", "no-cut-off"], 1, "hour 0 is sealed without reading 1"),
         ("watermarks", ["--flaw", "first-sight"], 1, "at 0: "),
         ("watermarks", ["--help"], 0, "no-resumed"),
+        ("unknown_lanes", ["--large"], 0, "holds in all"),
+        ("publishing", ["--flaw", "deleted-id"], 1, "nothing is published any more"),
     ],
 )
 def test_people_can_run_a_model_by_itself(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -47,7 +48,7 @@ WRONG: Mapping[str, dict[str, Any]] = {
     "hours-overdue": {"due_since": {DAY.hour_start_ms(8): NOW_MS - PATIENCE_MS - 1}},
     "silence": {"survey": survey(records=[record(7), record(8, count=0, sum_milli_f=0)])},
     "hours-revised": {"survey": survey(revised=1)},
-    "hours-too-late": {"survey": survey(too_late=1)},
+    "hours-too-late": {"survey": survey(too_late={DAY.hour_start_ms(3)})},
     "stray-streams": {"survey": survey(strays={Reason.NAME: Strays(1, "temps:2025-01-01")})},
     "quarantine": {"survey": survey(quarantined={"temps:20241225": 1})},
     "late": {"survey": survey(records=[record(9, late=3)])},
@@ -59,6 +60,15 @@ WRONG: Mapping[str, dict[str, Any]] = {
     "partition-damaged": {"survey": survey(damaged={DAY: f"{DAY.hours} is a string"})},
     "never-expires": {"survey": survey(partition=state(expires_ms=None))},
 }
+
+
+def test_hours_too_late_that_the_warehouse_has_are_no_problem() -> None:
+    first, second = DAY.hour_start_ms(3), DAY.hour_start_ms(4)
+    seen = snapshot(survey=survey(too_late={first, second}), late_and_loaded={first})
+
+    (trouble,) = troubles(seen)
+    assert trouble.text.startswith("1 hour got")
+    assert codes(replace(seen, late_and_loaded={first, second})) == []
 
 
 def codes(seen: Snapshot) -> list[str]:

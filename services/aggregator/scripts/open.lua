@@ -3,7 +3,9 @@
 --
 -- KEYS[1]  stream      KEYS[2] hour records      KEYS[3] quarantine
 -- KEYS[4…] the devices seen, a hash of block -> bits for each hour from 0 to 23
--- ARGV     group, real time in ms at which the stream expires at the latest, the same for records
+-- ARGV     group, real time in ms at which the stream expires at the latest, the same for records;
+--          for each hour from 0 to 23 a digit: 1 if the day has sealed or published it without this
+--          partition, else 0; pipeline time in ms
 -- Reply    {what was found, the incarnation of group and records, which a commit has to name}:
 --          'absent'   there is no such stream
 --          'open'     the group was there
@@ -17,12 +19,15 @@
 --          at minus what it had counted, which the readings delivered again bring back to the truth.
 --          `acknowledged_entries` of the records is there from the first reading on, or not at all
 --          A partition whose records cannot be added to is not opened, so that nobody reads what cannot
---          be counted, and no entry is taken for one that its readers die of
-need(#KEYS == 27 and #ARGV == 3, 'open takes 27 keys and 3 arguments')
+--          be counted, and no entry is taken for one that its readers die of.
+--          An hour that the day has sealed without this partition is sealed here before the first
+--          reading is counted, which is late then
+need(#KEYS == 27 and #ARGV == 5, 'open takes 27 keys and 5 arguments')
 need(ARGV[1] ~= '', 'the group must have a name')
-need(is_whole(ARGV[2]) and is_whole(ARGV[3]), 'the times must be whole numbers')
+for _, i in ipairs({ 2, 3, 5 }) do need(is_whole(ARGV[i]), 'the times must be whole numbers') end
+need(#ARGV[4] == 24 and string.find(ARGV[4], '^[01]+$'), 'each hour is sealed without it, 1, or not, 0')
 local stream, hours, quarantine = KEYS[1], KEYS[2], KEYS[3]
-local group, stream_expires, records_expire = ARGV[1], ARGV[2], ARGV[3]
+local group, stream_expires, records_expire, without_it, now = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 expect(hours, 'hash')
 expect(quarantine, 'stream')
 expect_room(quarantine)
@@ -67,6 +72,7 @@ end
 local remade = is_another_stream()
 local recount = not remade and (records_lost or counted_of_it)
 local in_sealed_hours = 0
+local is_first = not incarnation and not records_lost
 for hour = 0, 23 do
   local h = string.format('%02d:', hour)
   if redis.call('HEXISTS', hours, h .. 'sealed') == 0 then
@@ -76,6 +82,7 @@ for hour = 0, 23 do
     end
     -- Devices that no record counts would be missing from those counted anew.
     if recount or not incarnation then redis.call('UNLINK', KEYS[4 + hour]) end
+    if is_first and without_it:sub(hour + 1, hour + 1) == '1' then redis.call('HSET', hours, h .. 'sealed', now) end
   elseif recount then
     local count, sum = unpack(redis.call('HMGET', hours, h .. 'count', h .. 'sum'))
     redis.call('HSET', hours, h .. 'late', minus(count or '0'), h .. 'late_sum', minus(sum or '0'))

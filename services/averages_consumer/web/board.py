@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import blake2b
@@ -123,8 +124,13 @@ class Board:
         self._know(unreadable_at_ms=self._now().real_ms)
         self._found(look, {look: why})
 
-    def loaded(self, rows: Sequence[HourRow]) -> None:
-        self._know(rows=rows, rows_at_ms=self._now().real_ms)
+    @property
+    def too_late(self) -> AbstractSet[int]:
+        """Hours that were too late to be published."""
+        return self._snapshot.survey.too_late if self._snapshot.survey else frozenset()
+
+    def loaded(self, rows: Sequence[HourRow], late_and_loaded: AbstractSet[int]) -> None:
+        self._know(rows=rows, late_and_loaded=late_and_loaded, rows_at_ms=self._now().real_ms)
 
     def refresh(self) -> None:
         """Make the documents anew, and tell the listeners."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from threading import Event
@@ -22,6 +23,7 @@ from hourglass.feed import Feed
 from hourglass.keys import RECORDS_KEPT_MS
 from hourglass.overview import look
 from hourglass.partitions import recorded
+from hourglass.publication import results
 from hourglass.strays import decode
 
 log = logging.getLogger(__name__)
@@ -92,7 +94,8 @@ class Collector:
             last = averages[-1].start_ms if averages else None
             start, end = window(self.board.instant.now_ms, last)
             with suppress(WarehouseAway):
-                self.board.loaded(list(self.warehouse.rows(start, end)))
+                rows = list(self.warehouse.rows(start, end))
+                self.board.loaded(rows, late_and_loaded(self.board.too_late, self.warehouse))
 
         self._every(WAREHOUSE_S, "page-warehouse", step)
 
@@ -116,6 +119,11 @@ class Collector:
                 return
 
 
+def late_and_loaded(too_late: AbstractSet[int], warehouse: Warehouse) -> AbstractSet[int]:
+    """Those of the hours too late to be published that the warehouse has. Raises WarehouseAway."""
+    return too_late & warehouse.hours(min(too_late)) if too_late else frozenset()
+
+
 def survey(cluster: Cluster, clock: PipelineClock) -> Survey:
     """A few round trips, however many partitions live.
 
@@ -129,7 +137,7 @@ def survey(cluster: Cluster, clock: PipelineClock) -> Survey:
     commands = [
         *(("HMGET", partition.hours, "quarantined") for partition in kept),
         ("ZCARD", keys.revisions),
-        ("ZCARD", keys.too_late),
+        ("ZRANGE", keys.too_late, 0, -1),
         ("GET", keys.strays),
     ]
     replies = cluster.pipeline(commands)
@@ -149,6 +157,6 @@ def survey(cluster: Cluster, clock: PipelineClock) -> Survey:
         overview=replace(overview, damaged=damaged),
         quarantined=quarantined,
         revised=revised,
-        too_late=too_late,
+        too_late=results(too_late, key=keys.too_late).keys(),
         strays=decode(strays, key=keys.strays),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Literal, TypeAlias
@@ -29,15 +30,15 @@ class Survey:
     """What one look at Redis found.
 
     quarantined: readings in quarantine, by the name of their partition's stream
-    revised, too_late: hours that were sealed anew, or got their first reading, after they could
-        be published
+    revised: hours that were sealed again with another result after they were published
+    too_late: hours that got their first reading after a later hour was published
     strays: streams that nobody reads, as the aggregators recorded them
     """
 
     overview: Overview
     quarantined: Mapping[str, int]
     revised: int = 0
-    too_late: int = 0
+    too_late: AbstractSet[int] = frozenset()
     strays: Mapping[Reason, Strays] = field(default_factory=dict[Reason, Strays])
 
     def records(self) -> Iterator[HourRecord]:
@@ -60,6 +61,7 @@ class Snapshot:
     unreadable: why what is in Redis cannot be read though it answers, by which look at it
     unreadable_at_ms: when that was last so
     missing_hours: published hours that the warehouse lacks and nothing can restore
+    late_and_loaded: of the hours too late to be published, those that the warehouse has
     server_findings: the settings of Redis that break a promise
     """
 
@@ -75,6 +77,7 @@ class Snapshot:
     unreadable: Mapping[Look, str] = field(default_factory=dict[Look, str])
     unreadable_at_ms: int = 0
     missing_hours: int = 0
+    late_and_loaded: AbstractSet[int] = frozenset()
     server_findings: Sequence[Finding] = ()
 
     @property

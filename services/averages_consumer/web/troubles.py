@@ -122,12 +122,13 @@ def _hours(snapshot: Snapshot, survey: Survey) -> Iterator[Trouble]:
             f"{_count(survey.revised, 'published hour')} came out differently when sealed anew "
             "after a failover: hourglass audit compares them.",
         )
-    if survey.too_late:
+    if too_late := len(survey.too_late - snapshot.late_and_loaded):
         yield _warning(
             "hours-too-late",
-            f"{_count(survey.too_late, 'hour')} got the first reading after a later hour was "
-            "published, and has no average on the stream: hourglass audit names it, hourglass "
-            "averages backfill loads it into the warehouse.",
+            f"{_count(too_late, 'hour')} got the first reading after a later hour was "
+            "published, and has no average on the stream: hourglass audit names it, and hourglass "
+            "averages backfill loads it into the warehouse, which ends this on the page and in "
+            "hourglass status --warehouse-url.",
         )
 
 
