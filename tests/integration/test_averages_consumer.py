@@ -601,7 +601,7 @@ def test_a_group_that_was_deleted_is_made_anew(
             averages.client.xgroup_destroy(KEYS.averages, AVERAGES_GROUP)
         case _:
             averages.client.flushall(target_nodes=RedisCluster.PRIMARIES)
-    wait_until(lambda: "making the group anew" in running.said(NAME))
+    wait_until(lambda: "creating the consumer group again" in running.said(NAME))
     averages.publish([1])
 
     wait_until(lambda: loaded(file_url) == 2)

@@ -68,7 +68,7 @@ def test_what_is_wrong_is_said_and_the_exit_status_with_it(
     pipeline.produce(reading(at(5)))
     done = status(redis_url)
     assert done.returncode == 1
-    assert f"Nobody reads {DAY.stream}" in done.stdout
+    assert f"No consumer reads {DAY.stream}" in done.stdout
     assert done.stdout.rstrip().endswith("NOT HEALTHY")
     found = document(redis_url)
     # The shared cluster may have no append-only file.
