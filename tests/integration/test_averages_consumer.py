@@ -535,7 +535,7 @@ def test_while_the_warehouse_is_away_the_averages_wait_in_the_stream(
     wait_until(lambda: averages.pending() == 0)
     running.await_ready(NAME)
     assert running.said(NAME).count("does not answer") == 1
-    assert running.said(NAME).count("warehouse: well again") == 1
+    assert running.said(NAME).count("warehouse: recovered") == 1
 
 
 def test_a_consumer_may_start_before_its_warehouse(
