@@ -16,7 +16,7 @@ def parse_time(text: str, *, option: str) -> int:
         at = datetime.fromisoformat(text)
     except ValueError:
         raise Misconfigured(
-            f"{option} is {text!r}: give a time like 2025-01-11T00:00:00Z"
+            f"{option} is {text!r}: give a time such as 2025-01-11T00:00:00Z"
         ) from None
     at_ms = round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
     if at_ms < 0:

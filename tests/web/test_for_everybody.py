@@ -59,7 +59,7 @@ def test_the_keyboard_reaches_whatever_can_be_used(page: Page) -> None:
 
     assert reached == [
         "A To the averages", "INPUT scrubber", "DIV partitions-title", "DIV averages-title",
-        "A averages", "A partitions", "A status", "A description",
+        "A averages", "A partitions", "A status", "A API description",
     ]  # fmt: skip
 
 
