@@ -582,7 +582,7 @@ def test_what_is_no_average_is_told_of_once_and_does_not_hold_up_the_others(
     wait_until(lambda: loaded(file_url) == 2)
     wait_until(lambda: averages.pending() == 0)
     assert running.metric(NAME, "hourglass_averages_invalid_total") == 1
-    assert running.said(NAME).count(f"entry {START_MS + 1}-0 is no average") == 1
+    assert running.said(NAME).count(f"entry {START_MS + 1}-0 is not a valid average") == 1
     assert len(lines(running)) == 2
 
 

@@ -281,7 +281,7 @@ def test_a_warehouse_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     ended = command(f"sqlite:///{tmp_path}/nothing.db")
 
     assert ended.returncode == 2
-    assert b"there is no warehouse at" in ended.stderr
+    assert b"no warehouse exists at" in ended.stderr
     assert list(tmp_path.iterdir()) == []
 
 
