@@ -8,6 +8,7 @@ ONLY ?=
 WRITE ?= 0
 TIME_SERIES ?=
 VERSION ?=
+VALKEY ?=
 # Of the extended tests.
 PART ?= tests
 # Tests at a time. Most wait for processes of theirs, so a few more than there are cores.
@@ -15,6 +16,7 @@ WORKERS ?= 4
 
 VENV := .venv
 BIN := $(VENV)/bin
+DEBIAN_VALKEY := $(VENV)/valkey/valkey-server
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 COMPILE := $(BIN)/uv --no-config pip compile --quiet --universal --python-version 3.11 \
@@ -47,7 +49,7 @@ SOURCE ?=
 REVISION ?= $(shell git rev-parse --verify --quiet HEAD 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-extended test-valkey test-all test-images e2e check release docs charts lock images up down drill alert-drill screenshot bench peers clean
+.PHONY: help setup demo test test-extended test-servers test-wheel test-valkey test-all test-images e2e check release docs charts lock images up down drill alert-drill screenshot bench peers clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -81,14 +83,26 @@ test: $(STAMP) ## run the suite for everyone: five minutes on two cores
 test-extended: $(STAMP) ## run what test-all has besides: real time, a browser, Prometheus, TLS, every Helm
 	@$(PYTEST) -m "extended and not images and not kubernetes" $(PART)
 
-test-valkey: $(STAMP) ## run the integration tests on Valkey: valkey-server on PATH, else in a container
-	@if command -v valkey-server >/dev/null; then server='--redis valkey'; \
-	elif docker version >/dev/null 2>&1; then server='--redis docker --redis-image hourglass-valkey'; \
-		docker build $(DOCKER_BUILD_FLAGS) --tag hourglass-valkey - <tests/support/valkey.Dockerfile; \
-	else echo 'make test-valkey: not run, there is no valkey-server on PATH and no Docker'; exit 0; fi; \
-	$(PYTEST) -m "not extended and not images and not kubernetes" $$server tests/integration
+test-servers: test-wheel test-valkey ## run the integration tests on other servers: the wheel's Redis, Valkey
 
-test-all: test test-extended ## run every test that needs no container engine
+INTEGRATION = $(PYTEST) -m "not extended and not images and not kubernetes" tests/integration --redis
+
+test-wheel: $(STAMP) ## run the integration tests on the Redis that `make setup` installs
+	@$(INTEGRATION) wheel
+
+test-valkey: $(STAMP) ## run the integration tests on Valkey: VALKEY=…, the one on PATH, or Debian's by Docker
+	@[ -n "$(VALKEY)" ] || command -v valkey-server >/dev/null || ! docker version >/dev/null 2>&1 \
+		|| $(MAKE) --no-print-directory $(DEBIAN_VALKEY) || true
+	@server=$(or $(VALKEY),$$(command -v valkey-server || ls $(DEBIAN_VALKEY) 2>/dev/null)); \
+	if [ -n "$$server" ]; then $(INTEGRATION) "$$server"; else \
+		echo 'make test-valkey: NOT RUN: no valkey-server is on PATH, and no Docker gives one; name one by VALKEY=…'; fi
+
+$(DEBIAN_VALKEY): tests/support/valkey.Dockerfile
+	@[ "$$(uname)" = Linux ] || { echo "make: what is in the image runs on Linux alone" >&2; exit 1; }
+	@DOCKER_BUILDKIT=1 docker build --quiet $(DOCKER_BUILD_FLAGS) --output $(@D) - <$<
+	@touch $@
+
+test-all: test test-extended test-servers ## run every test that needs no container engine
 
 test-images: $(STAMP) ## build the images and test them, where Docker answers
 	@$(BIN)/python -m pytest -m images tests/images

@@ -4,8 +4,11 @@
 lab=../shared/lab/lab
 readonly CLUSTER_WITHIN_S=2700  # until Kubernetes is there
 readonly ADDONS_WITHIN_S=2400   # until Prometheus and KEDA are: what tests them is left out otherwise
-readonly EXTENDED_WITHIN_S=2800 # until a part of the extended suite begins: it is left out otherwise
+readonly EXTENDED_WITHIN_S=2800 # until a part of the extended suite or another server's begins: it is left out otherwise
+readonly VALKEY_WITHIN_S=300    # Debian's Valkey is taken out of an image in this time, or left out
 readonly EVERYTHING='the tests of the images, and every end-to-end test'
+
+valkey=.venv/valkey/valkey-server # what `make test-valkey` runs on where none is on PATH
 
 lab_work='' lab_pid='' lab_was_up=''
 not_run='' # what was left out; the last line of all says so
@@ -79,6 +82,7 @@ on_the_lab() {
     docker push --quiet "$LAB_REGISTRY/$image"
   done
   make test-images DOCKER_BUILD_FLAGS='--network host'
+  timeout "$VALKEY_WITHIN_S" make "$valkey" DOCKER_BUILD_FLAGS='--network host' || true
   make e2e REGISTRY="$LAB_REGISTRY" REDIS_REGISTRY="$LAB_REGISTRY" DOCKER_BUILD_FLAGS='--network host'
   # What comes next takes time for granted, which the cluster uses all the while.
   [ -n "$lab_was_up" ] || "$lab" down
@@ -96,6 +100,21 @@ extended() {
   done
   [ -z "$left_out" ] || not_run+="${not_run:+; }the extended tests of$left_out"
 }
+
+# The integration tests on servers that `make test` has not used, as far as there is time.
+other_servers() {
+  local server left_out=''
+  for server in valkey wheel; do
+    if [ "$SECONDS" -ge "$EXTENDED_WITHIN_S" ] || { [ "$server" = valkey ] && ! has_valkey; }; then
+      left_out+=" test-$server"
+    else
+      without_lab make "test-$server"
+    fi
+  done
+  [ -z "$left_out" ] || not_run+="${not_run:+; }make$left_out"
+}
+
+has_valkey() { [ -x "$valkey" ] || command -v valkey-server >/dev/null; }
 
 stop_making() { kill -- "-$lab_pid" 2>/dev/null || true; }
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import settings
@@ -13,6 +14,7 @@ from redis.cluster import ClusterNode, RedisCluster
 
 from hourglass.address import Address
 from hourglass.keys import PIPELINE
+from hourglassctl import formation
 from tests.support import providers
 from tests.support.cluster import EmbeddedCluster
 from tests.support.keyspace import KEYS
@@ -37,9 +39,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("hourglass")
     group.addoption(
         "--redis",
-        choices=("auto", *providers.KINDS),
         default="auto",
-        help="where the shared Redis Cluster comes from (default: the first that can serve)",
+        metavar="docker|path|wheel|SERVER",
+        help="where the shared Redis Cluster comes from (default: the first that can serve); of a "
+        "wheel, or of a SERVER (a path, or a name on PATH), are the clusters of single tests too",
     )
     group.addoption("--redis-image", default="redis:8", help="the image for --redis docker")
     group.addoption(
@@ -53,6 +56,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     wanted = str(config.getoption("--redis"))
     image = str(config.getoption("--redis-image"))
+    # The port of a node that is down, or not up yet, is not drawn by another worker.
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    cast(Any, formation).PORTS = formation.PORTS[worker::workers]
     # For commands that a test runs; for services, see tests/support/services.py.
     os.environ["HOURGLASS_PIPELINE"] = KEYS.pipeline
     if url := config.getoption("--redis-url"):
@@ -62,12 +69,17 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[_PROVIDER] = providers.running(str(url))
         return
     try:
-        config.stash[_PROVIDER] = providers.choose(wanted, image)
+        provider = config.stash[_PROVIDER] = providers.choose(wanted, image)
     except Unavailable as reason:
         if wanted != "auto":
             raise pytest.UsageError(str(reason)) from None
         # Tests of the pure core run all the same; the others say why they cannot.
         config.stash[_PROVIDER] = reason
+    else:
+        if provider.server:
+            first_on_path = ExitStack()
+            first_on_path.enter_context(providers.redis_server_is(provider.server.binary))
+            config.add_cleanup(first_on_path.close)
 
 
 def pytest_make_parametrize_id(val: object) -> str | None:

@@ -11,6 +11,7 @@ from aggregator.progress import ProgressGauges
 from aggregator.reader import Reader
 from aggregator.sealer import Sealer
 from aggregator.settings import AggregatorSettings
+from aggregator.strays import StrayFinder, StrayGauges
 from hourglass.clock import PipelineClock
 from hourglass.gauges import StreamGauges
 from hourglass.groups import gone_after_ms
@@ -22,6 +23,7 @@ FOLLOW_S = 1.0
 SURVEY_S = 2.0
 UNLISTED_S = 60.0
 LOSSES_S = 5.0
+STRAYS_S = 10.0
 
 
 def aggregate(settings: AggregatorSettings) -> None:
@@ -37,6 +39,7 @@ def aggregate(settings: AggregatorSettings) -> None:
     gauges = StreamGauges(service.registry, partitions=True)
     progress = ProgressGauges(service.registry, period_s=settings.period_s)
     losses = LossGauges(service.registry)
+    strays, finder = StrayGauges(service.registry), StrayFinder(cluster, clock)
     reader = Reader(service, cluster, clock, settings, metrics, spans)
     followers = Followers(service, cluster, clock, reader)
     lateness_ms = round(settings.lateness_s * 1000)
@@ -60,6 +63,7 @@ def aggregate(settings: AggregatorSettings) -> None:
         lambda: progress.look(cluster, clock.look(), settling_ms=lateness_ms),
     )
     service.every(LOSSES_S, "losses", lambda: losses.look(cluster, clock.look()))
+    service.every(STRAYS_S, "strays", lambda: strays.look(finder))
     service.every(
         claim_idle_s, "reaper", lambda: followers.reap(gone_after_ms(settings.claim_idle_ms))
     )

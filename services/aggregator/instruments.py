@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from aggregator.losses import GONE
 from aggregator.progress import PROGRESS_INSTRUMENTS
+from aggregator.strays import STRAY
 from hourglass.gauges import PARTITION_INSTRUMENTS, STREAM_INSTRUMENTS
 from hourglass.instruments import Instrument
 from hourglass.readings import Reason
@@ -146,6 +147,7 @@ INSTRUMENTS = (
     AHEAD,
     DELAY,
     GONE,
+    STRAY,
     *PROGRESS_INSTRUMENTS,
     *STREAM_INSTRUMENTS,
     *PARTITION_INSTRUMENTS,

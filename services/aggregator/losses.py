@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily
@@ -16,48 +17,82 @@ from hourglass.gauges import Latest
 from hourglass.instruments import Instrument
 from hourglass.ledgers import gone_of
 from hourglass.partitions import candidates
+from hourglass.removals import Removals, removals
 
 GONE = Instrument(
     name="hourglass_readings_gone",
     kind="gauge",
     help="Readings of a live partition that producers were told were taken and that Redis has lost "
-    "since, in a failover or because somebody deleted them, as far as each of the producers has "
-    "been heard of again.",
+    "since, in a failover or because keys were deleted, as far as each of the producers has been "
+    "heard of again; and entries that another program removed (XDEL, XTRIM, MAXLEN) before they "
+    "were counted, each as one reading.",
     unit="readings",
     labels=("stream",),
     across="max",
 )
 
 
-def look(cluster: Cluster, instant: Instant) -> Mapping[str, int]:
-    """By stream, of those that producers have written to; of a damaged key, which an audit names,
-    nothing is known. One round trip to each shard, besides the one that names the partitions.
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """By stream.
+
+    taken: readings that producers were told were taken and that are not there; of streams that
+        producers have written to
+    removals: what another program removed, of streams that are there
+    """
+
+    taken: Mapping[str, int] = field(default_factory=dict[str, int])
+    removals: Mapping[str, Removals] = field(default_factory=dict[str, Removals])
+
+    def gone(self) -> Mapping[str, int]:
+        """Readings lost, of streams of which something is known; an entry counts as one."""
+        removed = {name: each.uncounted or 0 for name, each in self.removals.items()}
+        return {
+            name: self.taken.get(name, 0) + removed.get(name, 0)
+            for name in sorted(self.taken.keys() | removed.keys())
+        }
+
+
+def look(cluster: Cluster, instant: Instant) -> Losses:
+    """Of a damaged key, which an audit names, nothing is known. Two round trips to each shard,
+    besides the one that names the partitions.
 
     Raises Unreachable.
     """
     partitions = candidates(cluster, instant)
     replies = cluster.pipeline([("HGETALL", each.producers) for each in partitions])
-    found: dict[str, int] = {}
+    taken: dict[str, int] = {}
     for partition, producers in zip(partitions, replies, strict=True):
         if producers and not isinstance(producers, Exception):
             with suppress(Damaged):
-                found[partition.stream] = gone_of(producers)
-    return found
+                taken[partition.stream] = gone_of(producers)
+    removed = zip(partitions, removals(cluster, partitions), strict=True)
+    return Losses(taken, {each.stream: found for each, found in removed if found})
 
 
 class LossGauges(Collector):
     """Exports the last look; unknown is not zero."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._gone = Latest[Mapping[str, int]]({})
+        self._removals: Mapping[str, Removals] = {}
+        self._losses = Latest[Losses](Losses())
         registry.register(self)
 
     def look(self, cluster: Cluster, instant: Instant) -> None:
         """As `look`; while Redis is away nothing is known. Raises Unreachable."""
-        self._gone.renew(lambda: look(cluster, instant))
+        self._losses.renew(lambda: self._remembering(look(cluster, instant)))
+
+    def _remembering(self, found: Losses) -> Losses:
+        """What was known to be lost is known while much is not counted yet, too: an alert compares
+        the series with what it was."""
+        before = self._removals
+        self._removals = {
+            name: each.after(before.get(name, each)) for name, each in found.removals.items()
+        }
+        return Losses(found.taken, self._removals)
 
     def collect(self) -> list[GaugeMetricFamily]:
         family = GONE.family()
-        for stream, readings in self._gone.value.items():
+        for stream, readings in self._losses.value.gone().items():
             family.add_metric((stream,), readings)
         return [family]

@@ -8,7 +8,7 @@ travelled over the same connection (a delivered batch and its commit) holds a li
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -215,24 +215,24 @@ class Cluster:
                 return execute(script.eval, script.source, len(keys), *keys, *arguments)
 
     def read_each(
-        self, script: Script, calls: Mapping[str, Sequence[str | bytes | int]]
+        self, script: Script, calls: Iterable[tuple[Sequence[str], Sequence[str | bytes | int]]]
     ) -> list[Any]:
-        """The replies of a script that only reads, to its arguments by key; one round trip to each
-        shard. A call that the server refuses has its ResponseError as reply."""
+        """The replies of a script that only reads, to each call's keys and arguments; one round
+        trip to each shard. A call that the server refuses has its ResponseError as reply."""
         with self._reaching():
             client = cast(Any, self._client)
             # RedisCluster's own pipeline asks a server which of the arguments of EVAL_RO are keys.
             pipelines: dict[str, Any] = {}
             shards: list[str] = []
-            for key, arguments in calls.items():
-                node = client.get_node_from_key(key)
+            for keys, arguments in calls:
+                node = client.get_node_from_key(keys[0])
                 shards.append(node.name)
                 named = (script.evalsha, script.sha)
                 if node.name not in pipelines:
                     connection = client.get_redis_connection(node)
                     pipelines[node.name] = connection.pipeline(transaction=False)
                     named = (script.eval, script.source)  # so that the server knows it
-                pipelines[node.name].execute_command(*named, 1, key, *arguments)
+                pipelines[node.name].execute_command(*named, len(keys), *keys, *arguments)
             replies = {
                 name: iter(each.execute(raise_on_error=False)) for name, each in pipelines.items()
             }

@@ -137,6 +137,11 @@ class Keyspace:
         return f"{{{self.averages}}}:too-late"
 
     @property
+    def strays(self) -> str:
+        """What the aggregators found of streams that nobody reads; has a TTL."""
+        return f"{{{self.averages}}}:strays"
+
+    @property
     def partitions(self) -> str:
         """The index of partitions."""
         return f"{self.pipeline}:partitions"
@@ -166,7 +171,7 @@ class Keyspace:
 
     def owns(self, key: str) -> bool:
         """Whether the pipeline makes a key of that name."""
-        if key in self.capped or key == self.partitions:
+        if key in self.capped or key in (self.partitions, self.strays):
             return True
         companion = _COMPANION.fullmatch(key)
         return self.named(companion["stream"] if companion else key) is not None

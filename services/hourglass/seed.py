@@ -69,7 +69,7 @@ def _check(node: Any, host: str, port: int, timeout_s: float) -> None:
     version = str(info.get("redis_version", ""))
     if not version:
         raise _no_redis(host, port)
-    if info.get("redis_mode") == "sentinel":
+    if "sentinel" in (info.get("redis_mode"), info.get("server_mode")):  # Redis, Valkey
         raise Unsuitable(f"{name} is a Sentinel: give a node of a Redis Cluster")
     if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_REDIS:
         raise Unsuitable(f"{name} has version {version}: upgrade it to 7.0 or newer")

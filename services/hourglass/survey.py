@@ -153,7 +153,8 @@ def oldest_waiting_ms(
             found.append(_arrival_ms(instant, oldest))
         elif oldest is not None:
             calls[state.stream] = [undelivered, b"+", oldest, oldest]
-    for stream, reply in zip(calls, cluster.read_each(FIRST, calls), strict=True):
+    replies = cluster.read_each(FIRST, (((stream,), ranges) for stream, ranges in calls.items()))
+    for stream, reply in zip(calls, replies, strict=True):
         partition = cluster.keyspace.named(stream)
         if partition is not None and not isinstance(reply, Exception):
             found += [_event_ms(instant, partition, *entry) for entry in reply]

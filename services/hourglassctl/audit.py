@@ -11,6 +11,7 @@ from typing import Any
 from hourglass.averages import HourRecord, joined_hours
 from hourglass.keys import AVERAGES_KEPT, iso
 from hourglass.publication import Result
+from hourglass.removals import counted_line, uncounted_line
 from hourglassctl.recount import Recount
 
 
@@ -52,8 +53,10 @@ class Audit:
     """The findings, and the totals over every hour that has a record.
 
     gone: readings that producers were told were taken and that Redis does not have any more, and
-        did not count while it had them
+        did not count while it had them; an entry that another program removed counts as one
     lost: readings that are there, or that nobody put aside, and that no hour has
+    removed: entries that another program removed after they had been counted
+    notes: what is no difference, and may surprise
     """
 
     hours: int = 0
@@ -70,6 +73,8 @@ class Audit:
     gone: int = 0
     lost: int = 0
     twice: int = 0
+    removed: int = 0
+    notes: list[str] = field(default_factory=list[str])
     differences: list[Difference] = field(default_factory=list[Difference])
 
     @property
@@ -95,6 +100,7 @@ def compare(recounts: Iterable[Recount], publication: Publication) -> Audit:
         audit.quarantined += each.quarantined
         _compare_told(audit, each)
         _compare_uncounted(audit, each)
+        _compare_removed(audit, each)
         _compare_raw(audit, each)
     for _, members in groupby(recounts, lambda each: each.partition.day):
         for record in joined_hours([each.records for each in members if each.records]):
@@ -136,6 +142,18 @@ def _compare_uncounted(audit: Audit, recount: Recount) -> None:
         )
 
 
+def _compare_removed(audit: Audit, recount: Recount) -> None:
+    stream, removed = recount.partition.stream, recount.removals
+    if removed is None:
+        return
+    audit.gone += removed.uncounted or 0
+    audit.removed += removed.counted
+    if what := uncounted_line(stream, removed):
+        audit.differences.append(Difference(hour="", what=what))
+    if note := counted_line(stream, removed):
+        audit.notes.append(note)
+
+
 def _compare_raw(audit: Audit, recount: Recount) -> None:
     if recount.raw is None:
         return
@@ -157,6 +175,7 @@ def _compare_raw(audit: Audit, recount: Recount) -> None:
             )
         )
     records = {record.start_ms: record for record in recount.records}
+    removed = recount.removals.may_be_counted if recount.removals else 0
     for start_ms in sorted({*records, *recount.raw}):
         record = records.get(start_ms)
         have = (
@@ -168,9 +187,18 @@ def _compare_raw(audit: Audit, recount: Recount) -> None:
         want = Result(raw.count, raw.sum_milli_f) if raw else Result(0, 0)
         audit.recounted_hours += 1
         audit.lost += max(0, want.count - have.count)
-        if recount.remade and have.count >= want.count:
+        more = have.count - want.count
+        if recount.remade and more >= 0:
             continue
-        audit.twice += max(0, have.count - want.count)
+        if removed and more > 0:
+            # What was removed is in its hour and not among the raw readings. How many readings a
+            # packed entry held is not known.
+            explained = more if recount.packed else min(more, removed)
+            more -= explained
+            removed -= 0 if recount.packed else explained
+            if not more:
+                continue
+        audit.twice += max(0, more)
         if have != want:
             audit.differences.append(
                 Difference(

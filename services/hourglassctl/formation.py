@@ -25,7 +25,8 @@ from redis.retry import Retry
 
 HOST = "127.0.0.1"
 SLOTS = 16384
-_PORTS = (10_240, 32_768)
+#: Below those that systems give to outgoing connections.
+PORTS: Sequence[int] = range(10_240, 32_768)
 
 
 class ClusterNotFormed(RuntimeError):
@@ -51,13 +52,12 @@ class Member:
 def free_ports(size: int) -> list[tuple[int, int]]:
     """`size` pairs of port and bus port on loopback that were free when checked.
 
-    They are outside the ephemeral port range, so that no outgoing connection takes the port of a
-    node that is down.
+    The port of a node that is down stays free for it, however many clients try to reach it.
     """
     with ExitStack() as stack:
         ports: list[int] = []
         while len(ports) < 2 * size:
-            port = random.randrange(*_PORTS)
+            port = random.choice(PORTS)
             with suppress(OSError):
                 stack.enter_context(socket.socket()).bind((HOST, port))
                 ports.append(port)

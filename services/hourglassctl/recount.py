@@ -14,6 +14,7 @@ from hourglass.keys import DAY_MS, GREATEST_ID, GROUP, Partition, order_of
 from hourglass.ledgers import gone
 from hourglass.readings import Entry, Reason, Rules
 from hourglass.records import decode_hours
+from hourglass.removals import REMOVED, Removals
 from hourglass.scripts import Script
 
 _SNAPSHOT = Script.load("hourglassctl", "snapshot")
@@ -45,6 +46,8 @@ class Recount:
     unaccounted: acknowledged readings that are neither usable nor in quarantine
     gone: readings that producers were told were taken and that are not there, as far as each of
         them has been heard of since
+    removals: what another program removed from the stream; None if the stream is gone
+    packed: entries may hold more than one reading
     uncounted: readings of producers that nobody had counted or put aside when the stream went; what
         foreign writers gave is not known of a stream that is gone, and may hide some
     """
@@ -57,6 +60,8 @@ class Recount:
     unaccounted: int = 0
     gone: int = 0
     uncounted: int = 0
+    removals: Removals | None = None
+    packed: bool = False
 
 
 def not_quarantined(partition: Partition, entry_id: bytes) -> Damaged:
@@ -84,6 +89,7 @@ def _recount(link: Link, partition: Partition) -> Recount | None:
     """None if something was taken out of quarantine meanwhile, or the stream went."""
     keys = [partition.stream, partition.hours, partition.quarantine, partition.producers]
     flat, producers, written, delivered, pending, retried, mark = link.run(_SNAPSHOT, keys, [GROUP])
+    readings, entries = written
     fields = dict(zip(flat[::2], flat[1::2], strict=True))
     records = tuple(decode_hours(partition, fields))
     lost = sum(map(gone, producers))
@@ -93,7 +99,7 @@ def _recount(link: Link, partition: Partition) -> Recount | None:
             records=records,
             raw=None,
             gone=lost,
-            uncounted=max(0, int(written) - int(fields.get(b"acknowledged", 0))),
+            uncounted=max(0, int(readings) - int(fields.get(b"acknowledged", 0))),
         )
     counted = sum(each.count + each.late for each in records)
     if delivered == _NOTHING and counted and b"remade" not in fields:
@@ -103,10 +109,12 @@ def _recount(link: Link, partition: Partition) -> Recount | None:
         )
     quarantined, whole, parts, large = _rejected(link, partition)
     chunks = _chunks_without(link, partition.stream, delivered, {*large, *retried})
-    raw, unaccounted = _count(partition, chunks, {*pending, *whole}, parts)
+    raw, unaccounted, packed = _count(partition, chunks, {*pending, *whole}, parts)
     if mark and link.run(_SNAPSHOT, keys, [GROUP])[-1] != mark:
         return None
-    if link.call("EXISTS", partition.stream) == 0:  # it expired while being read
+    # After the entries were read: whatever was not there any more is among these.
+    removed = Removals.decode(link.run(REMOVED, [partition.stream, partition.hours], [GROUP]))
+    if removed is None:  # it expired while being read
         return None
     return Recount(
         partition=partition,
@@ -116,6 +124,8 @@ def _recount(link: Link, partition: Partition) -> Recount | None:
         quarantined=quarantined,
         unaccounted=unaccounted,
         gone=lost,
+        removals=removed,
+        packed=packed or int(readings) > int(entries),
     )
 
 
@@ -149,7 +159,9 @@ def _count(
     chunks: Iterable[Sequence[Entry]],
     without: Collection[bytes],
     parts: Mapping[bytes, list[bytes]],
-) -> tuple[dict[int, RawHour], int]:
+) -> tuple[dict[int, RawHour], int, bool]:
+    """By hour; those that no rule lets pass; and whether there are more of them than entries."""
+    packed = False
     counts: dict[int, int] = {}
     sums: dict[int, int] = {}
     unaccounted = 0
@@ -159,13 +171,14 @@ def _count(
             counted = [_without(entry, parts.get(entry[0], ())) for entry in counted]
         folded = fold(partition, counted, _ANYTHING)
         unaccounted += folded.rejected
+        packed |= folded.counted + folded.rejected > len(counted)
         for hour, tally in folded.tallies.items():
             counts[hour] = counts.get(hour, 0) + tally.count
             sums[hour] = sums.get(hour, 0) + tally.sum_milli_f
     hours = {
         partition.hour_start_ms(hour): RawHour(count, sums[hour]) for hour, count in counts.items()
     }
-    return hours, unaccounted
+    return hours, unaccounted, packed
 
 
 def _without(entry: Entry, parts: Sequence[bytes]) -> Entry:

@@ -56,7 +56,8 @@ def server_on_path(*names: str) -> RedisServer:
     found = next(filter(None, map(shutil.which, names)), None)
     if found is None:
         raise NoRedisServer(f"no {' or '.join(names)} is on PATH")
-    return inspect_server(found)
+    # Servers run in folders of their own.
+    return inspect_server(Path(found).absolute())
 
 
 def server_in_wheel() -> RedisServer:

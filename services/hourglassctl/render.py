@@ -217,6 +217,9 @@ def audit_lines(audit: Audit) -> list[str]:
         lines.append(f"hours revised by late ones {audit.revised:>10,}")
     if audit.too_late:
         lines.append(f"hours too late to publish {audit.too_late:>11,}")
+    if audit.removed:
+        lines.append(f"entries counted, removed {audit.removed:>12,}")
+    lines += [f"NOTE {each}" for each in audit.notes]
     lines += [f"DIFFERENCE {each.hour} {each.what}" for each in audit.differences]
     lines.append("no difference" if audit.clean else f"{len(audit.differences)} differences")
     return lines

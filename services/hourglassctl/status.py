@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from aggregator.losses import Losses
 from aggregator.losses import look as look_for_losses
 from aggregator.progress import Progress
 from aggregator.progress import look as look_at_hour
@@ -23,6 +24,7 @@ from hourglass.cluster import Cluster
 from hourglass.keys import AVERAGES_GROUP, GROUP, HOUR_MS, iso
 from hourglass.partitions import Unlisted, left_out_line, unlisted
 from hourglass.readings import MILLI, degrees
+from hourglass.removals import counted_line, uncounted_line
 from hourglass.server_settings import clock_findings, findings, read
 from hourglassctl.printable import printable
 from hourglassctl.render import Fitted, as_data, screen
@@ -32,8 +34,8 @@ from hourglassctl.silence import look as look_for_silence
 #: What these tell of is over, is the devices' own, or is a setting of Redis that harms nothing now:
 #: somebody should look, and the pipeline is well.
 NO_FAULT_OF_ITS = frozenset({
-    "devices-silent", "eviction-policy", "full-coverage", "hours-revised", "hours-too-late", "late",
-    "no-append-only-file", "no-readings", "quarantine", "readings-gone",
+    "devices-silent", "entries-removed", "eviction-policy", "full-coverage", "hours-revised",
+    "hours-too-late", "late", "no-append-only-file", "no-readings", "quarantine", "readings-gone",
 })  # fmt: skip
 #: The hour in progress is looked at as it was this long ago, so that what is on its way is in.
 SETTLING_MS = 5_000
@@ -120,8 +122,13 @@ def _left_out(lanes: Unlisted) -> Iterable[Trouble]:
         )
 
 
-def _losses(gone: Mapping[str, int]) -> Iterable[Trouble]:
-    for stream, readings in gone.items():
+def _losses(losses: Losses) -> Iterable[Trouble]:
+    for stream, removed in losses.removals.items():
+        if text := uncounted_line(stream, removed):
+            yield Trouble(code="readings-gone", severity="warning", text=f"{text}.")
+        if text := counted_line(stream, removed):
+            yield Trouble(code="entries-removed", severity="info", text=f"{text}.")
+    for stream, readings in losses.taken.items():
         if readings:
             yield Trouble(
                 code="readings-gone",

@@ -30,4 +30,4 @@ def warehouse_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/warehouse.db"
     server: Postgres = request.getfixturevalue("postgres")
-    return server.new_database()
+    return server.emptied_database()

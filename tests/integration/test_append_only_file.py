@@ -51,7 +51,7 @@ def server(config: Path) -> Generator[Redis]:
             yield client
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait()
 
 
 def answers(client: Redis) -> bool:

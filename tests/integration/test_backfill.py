@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -21,6 +18,7 @@ from hourglass.averages import HourlyAverage, HourRecord
 from hourglass.keys import HOUR_MS, iso
 from hourglass.publication import Result
 from hourglassctl.backfill import backfill, believed
+from tests.support.commands import run_hourglass
 from tests.support.keyspace import KEYS
 from tests.support.pipeline import DAY, Pipeline, at, reading
 from tests.support.snapshots import record
@@ -208,16 +206,12 @@ class Ended:
 @pytest.fixture
 def command(redis_url: str, tmp_path: Path) -> Callable[..., Ended]:
     def run(*arguments: str) -> Ended:
-        ended = subprocess.run(
-            [sys.executable, "-m", "hourglassctl", "averages", "backfill", *arguments],
-            env={
-                **os.environ,
-                "HOURGLASS_REDIS_URL": redis_url,
-                "HOURGLASS_WAREHOUSE_URL": f"sqlite:///{tmp_path}/warehouse.db",
-            },
-            capture_output=True,
-            text=True,
-            check=False,
+        ended = run_hourglass(
+            "averages",
+            "backfill",
+            *arguments,
+            HOURGLASS_REDIS_URL=redis_url,
+            HOURGLASS_WAREHOUSE_URL=f"sqlite:///{tmp_path}/warehouse.db",
         )
         return Ended(ended.returncode, ended.stdout, ended.stderr)
 

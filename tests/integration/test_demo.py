@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_S, wait_until
 
 pytestmark = pytest.mark.extended
 
@@ -77,7 +77,7 @@ def test_an_interrupt_leaves_nothing_behind(run: Run, number: signal.Signals, mo
     assert run.process.stdout is not None
     assert any(moment in line for line in run.process.stdout)
     run.process.send_signal(number)
-    run.process.communicate(timeout=20)
+    run.process.communicate(timeout=PATIENCE_S)
     assert run.process.returncode == 130
     wait_until(lambda: run.left_behind() == [], message="something was left behind")
 

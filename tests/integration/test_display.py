@@ -20,9 +20,7 @@ from tests.support.cluster import EmbeddedCluster
 from tests.support.keyspace import KEYS
 from tests.support.pipeline import DAY, Pipeline
 from tests.support.snapshots import average
-from tests.support.waiting import wait_until
-
-PATIENCE_S = 30
+from tests.support.waiting import PATIENCE_S, wait_until
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from hourglassctl import formation
 from hourglassctl.formation import HOST, ClusterNotFormed
 from hourglassctl.guard import Guard
 from tests.support.cluster import EmbeddedCluster
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_S, wait_until
 
 
 def connect(cluster: EmbeddedCluster) -> Any:
@@ -94,7 +94,7 @@ def test_a_guard_that_is_told_to_end_takes_its_group_with_it() -> None:
 
         os.kill(guard.group, signal.SIGTERM)
 
-        assert child.wait(10) == -signal.SIGKILL
+        assert child.wait(PATIENCE_S) == -signal.SIGKILL
         wait_until(lambda: not guard.directory.exists(), message="its files are left behind")
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Generator
 
 import pytest
 
+from tests.support.commands import run_hourglass
 from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at, reading
 from tests.support.services import Services, services
 from tests.support.waiting import wait_until
@@ -28,12 +27,7 @@ def running(pipeline: Pipeline) -> Generator[Services]:
 
 
 def status(pipeline: Pipeline, *options: str) -> str:
-    return subprocess.run(
-        [sys.executable, "-m", "hourglassctl", "status", "--redis-url", pipeline.url, *options],
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout
+    return run_hourglass("status", "--redis-url", pipeline.url, *options).stdout
 
 
 def close_to(hours: float | None, wanted: float) -> bool:

@@ -26,6 +26,7 @@ from hourglass.keys import HOUR_MS
 from hourglassctl.__main__ import export_averages
 from hourglassctl.export import Format, write
 from hourglassctl.settings import ExportSettings
+from tests.support.commands import run_bytes
 from tests.support.snapshots import DAY, average, row
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
@@ -43,13 +44,12 @@ def rows(warehouse_url: str) -> list[HourRow]:
         return list(warehouse.rows(DAY.day_ms, DAY.end_ms + 24 * HOUR_MS))
 
 
-def command(url: str, *arguments: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        [sys.executable, "-m", "hourglassctl", "averages", "export", *arguments],
-        env={"HOURGLASS_WAREHOUSE_URL": url},
-        capture_output=True,
-        check=False,
-        **options,
+def command(
+    url: str, *arguments: str, cwd: Path | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    environment = {"HOURGLASS_WAREHOUSE_URL": url}
+    return run_bytes(
+        "hourglassctl", "averages", "export", *arguments, environment=environment, cwd=cwd
     )
 
 

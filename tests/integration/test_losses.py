@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
+from prometheus_client import CollectorRegistry
 
-from aggregator.losses import look
+from aggregator.losses import LossGauges, look
 from tests.support.pipeline import DAY, Pipeline, at, day_after, reading
 from tests.support.services import services
 from tests.support.waiting import wait_until
@@ -15,7 +16,7 @@ NEXT_DAY = day_after(DAY, 1)
 
 
 def seen(pipeline: Pipeline) -> dict[str, int]:
-    return dict(look(pipeline.cluster, pipeline.clock.refresh()))
+    return dict(look(pipeline.cluster, pipeline.clock.refresh()).gone())
 
 
 def test_nothing_is_gone_of_what_is_there(pipeline: Pipeline) -> None:
@@ -45,6 +46,35 @@ def test_of_a_key_that_no_producer_wrote_nothing_is_known(
     pipeline.cluster.call(command, DAY.producers, *value)
     pipeline.cluster.call("PEXPIRE", DAY.producers, 60_000)
     assert seen(pipeline) == {NEXT_DAY.stream: 0}
+
+
+def test_entries_removed_before_they_were_counted_stay_gone_while_many_wait(
+    pipeline: Pipeline,
+) -> None:
+    """An alert that compares the series with its past fires once for a loss."""
+    registry = CollectorRegistry()
+    gauges = LossGauges(registry)
+
+    def shown() -> float | None:
+        gauges.look(pipeline.cluster, pipeline.clock.refresh())
+        return registry.get_sample_value("hourglass_readings_gone", {"stream": DAY.stream})
+
+    def wait_and_remove(waiting: int) -> None:
+        """Of those that wait, one in the middle: the lag is not known then."""
+        added = [pipeline.xadd(ts=at(0), temp_f=50) for _ in range(waiting)]
+        pipeline.cluster.call("XDEL", DAY.stream, added[5])
+
+    for _ in range(3):
+        pipeline.xadd(ts=at(0), temp_f=50)
+    pipeline.count()
+    assert shown() == 0
+    wait_and_remove(10)
+    assert shown() == 1
+    wait_and_remove(3_000)
+    assert look(pipeline.cluster, pipeline.clock.refresh()).gone() == {DAY.stream: 0}
+    assert shown() == 1
+    pipeline.count()
+    assert shown() == 2
 
 
 def test_an_aggregator_exports_what_is_gone(pipeline: Pipeline, redis_url: str) -> None:

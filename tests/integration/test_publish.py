@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from threading import Thread
+from typing import Any, cast
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
@@ -14,14 +17,17 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 import aggregator.sealer as sealer_module
 from aggregator.sealer import Sealer
 from hourglass.cluster import Cluster
+from hourglass.connecting import connect
 from hourglass.errors import Damaged
 from hourglass.keys import AVERAGES_GROUP, AVERAGES_KEPT, HOUR_MS, PUBLISHED_KEPT, Partition, iso
+from hourglassctl import formation
 from hourglassctl.replay import DataSet, replay
 from hourglassctl.rewind import rewind
 from hourglassctl.status import gather
 from tests.support.keyspace import KEYS
 from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at, day_after, reading
 from tests.support.replica import Copy
+from tests.support.waiting import wait_until
 
 OF_THE_AVERAGES = (KEYS.averages, KEYS.frontier, KEYS.published, KEYS.revisions, KEYS.too_late)
 READ = ("XREADGROUP", "GROUP", AVERAGES_GROUP, "loader", "STREAMS", KEYS.averages, ">")
@@ -435,6 +441,62 @@ def test_the_remedy_for_hours_published_by_a_clock_that_was_ahead_works(
     assert published(pipeline) == [at(hour) for hour in (0, 1, 2, 3, 5)]
 
 
+def test_an_hour_that_is_taken_back_leaves_groups_what_they_have_pending(
+    pipeline: Pipeline,
+) -> None:
+    published_by_a_clock_that_was_ahead(pipeline)
+    cluster = pipeline.cluster
+    cluster.call("XGROUP CREATE", KEYS.averages, AVERAGES_GROUP, "0")
+    cluster.call("XGROUP CREATECONSUMER", KEYS.averages, AVERAGES_GROUP, "idle")
+    cluster.call(*READ[:4], "COUNT", 2, *READ[4:])
+    cluster.call("XCLAIM", KEYS.averages, AVERAGES_GROUP, "other", 0, f"{at(1)}-0")
+
+    def state() -> Any:
+        consumers = cluster.call("XINFO CONSUMERS", KEYS.averages, AVERAGES_GROUP)
+        listed = ("XPENDING", KEYS.averages, AVERAGES_GROUP, "-", "+", 9)
+        pending = cluster.call(*listed, parse_detail=True)
+        return (
+            [(each["name"], each["pending"]) for each in consumers],
+            [(each["message_id"], each["consumer"], each["times_delivered"]) for each in pending],
+        )
+
+    before, added = state(), cluster.call("XINFO STREAM", KEYS.averages)["entries-added"]
+
+    assert rewind(cluster, pipeline.clock.look()) == 1
+    produce_hours(pipeline, 3)
+    pipeline.count()
+    pipeline.drive(at(4))
+    pipeline.seal()
+
+    assert state() == before
+    assert cluster.call("XINFO STREAM", KEYS.averages)["entries-added"] == added + 1
+    assert [each for each, _ in cluster.call(*READ)[0][1]] == [b"%d-0" % at(2), b"%d-0" % at(3)]
+
+
+def a_reader_is_blocked(pipeline: Pipeline) -> bool:
+    with formation.client(pipeline.master_of(KEYS.averages)) as client:
+        clients = cast(Any, client).client_list()
+    return any("b" in each["flags"] and each["cmd"] == "xreadgroup" for each in clients)
+
+
+def test_a_consumer_that_waits_gets_the_hour_after_one_that_is_taken_back(
+    pipeline: Pipeline,
+) -> None:
+    published_by_a_clock_that_was_ahead(pipeline)
+    cluster = pipeline.cluster
+    cluster.call("XGROUP CREATE", KEYS.averages, AVERAGES_GROUP, "$")
+    assert rewind(cluster, pipeline.clock.look()) == 1
+    produce_hours(pipeline, 3)
+    pipeline.count()
+    pipeline.drive(at(4))
+
+    with closing(connect(pipeline.url, keyspace=KEYS)) as another, ThreadPoolExecutor() as pool:
+        waiting = pool.submit(another.call, *READ[:4], "BLOCK", 30_000, *READ[4:])
+        wait_until(lambda: a_reader_is_blocked(pipeline), message="no consumer waits")
+        pipeline.seal()
+        assert waiting.result()[0][1][0][0] == b"%d-0" % at(3)
+
+
 def test_nothing_is_taken_back_of_hours_that_are_over(pipeline: Pipeline) -> None:
     day_published(pipeline, 3)
     before = pipeline.averages()
@@ -446,6 +508,7 @@ def test_nothing_is_taken_back_of_hours_that_are_over(pipeline: Pipeline) -> Non
 
 def test_all_that_was_published_is_taken_back_where_none_of_it_is_over(pipeline: Pipeline) -> None:
     day_published(pipeline, 3)
+    pipeline.cluster.call("XGROUP CREATE", KEYS.averages, AVERAGES_GROUP, "$")
     pipeline.drive(DAY.day_ms)
 
     assert rewind(pipeline.cluster, pipeline.clock.look()) == 3
@@ -454,3 +517,6 @@ def test_all_that_was_published_is_taken_back_where_none_of_it_is_over(pipeline:
     pipeline.drive(at(3))
     pipeline.seal()
     assert published(pipeline) == [at(hour) for hour in range(3)]
+    (group,) = pipeline.cluster.call("XINFO GROUPS", KEYS.averages)
+    assert group["lag"] == 3
+    assert len(pipeline.cluster.call(*READ)[0][1]) == 3

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socketserver
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from threading import Thread
 
 import pytest
 
+from tests.support.commands import run
 from tests.support.plain_redis import plain_redis
 
 COMMANDS = {
@@ -25,19 +25,12 @@ SERVICES = list(COMMANDS)[:3]
 
 def refusal(command: Sequence[str], *, url: str = "redis://127.0.0.1:1") -> tuple[int, str]:
     """Exit code and the one line on standard error."""
-    ended = subprocess.run(
-        [sys.executable, "-m", *command],
-        env={
-            **os.environ,
-            "HOURGLASS_REDIS_URL": url,
-            "HOURGLASS_CONNECT_WITHIN_S": "0",
-            "HOURGLASS_HTTP_PORT": "0",
-            "HOURGLASS_WEB_PORT": "0",
-        },
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
+    ended = run(
+        *command,
+        HOURGLASS_REDIS_URL=url,
+        HOURGLASS_CONNECT_WITHIN_S="0",
+        HOURGLASS_HTTP_PORT="0",
+        HOURGLASS_WEB_PORT="0",
     )
     lines = ended.stderr.strip().splitlines()
     assert len(lines) == 1, ended.stderr
@@ -148,12 +141,12 @@ def test_a_value_that_makes_no_sense_is_named(command: list[str], named: str) ->
 
 @pytest.mark.parametrize("program", COMMANDS)
 def test_help_names_every_option_with_its_default(program: str) -> None:
+    """By an interpreter of its own: nothing else has loaded what the program needs."""
     ended = subprocess.run(
         [sys.executable, "-m", *COMMANDS[program], "--help"],
         capture_output=True,
         text=True,
         check=True,
-        timeout=30,
     )
     assert "--redis-url" in ended.stdout
     assert "HOURGLASS_REDIS_URL" in ended.stdout

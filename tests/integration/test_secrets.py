@@ -3,9 +3,6 @@ trace, no list of processes."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,6 +15,7 @@ import psutil
 import pytest
 
 from tests.support.cluster import EmbeddedCluster
+from tests.support.commands import run
 from tests.support.pipeline import Pipeline, at
 from tests.support.postgres import Postgres
 from tests.support.services import Services, services
@@ -215,19 +213,11 @@ def test_secrets_may_come_from_mounted_files(
 
 def end_of(command: list[str], **environment: str) -> tuple[int, str]:
     """Exit code of a command that ends by itself, and all that it says."""
-    ended = subprocess.run(
-        [sys.executable, "-m", *command],
-        env={
-            **os.environ,
-            "HOURGLASS_CONNECT_WITHIN_S": "0",
-            "HOURGLASS_HTTP_PORT": "0",
-            "HOURGLASS_WEB_PORT": "0",
-            "HOURGLASS_LOG_LEVEL": "debug",
-            **environment,
-        },
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    common = {
+        "HOURGLASS_CONNECT_WITHIN_S": "0",
+        "HOURGLASS_HTTP_PORT": "0",
+        "HOURGLASS_WEB_PORT": "0",
+        "HOURGLASS_LOG_LEVEL": "debug",
+    }
+    ended = run(*command, **{**common, **environment})
     return ended.returncode, ended.stdout + ended.stderr

@@ -15,7 +15,7 @@ import pytest
 from hourglass.keys import GROUP
 from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at, day_after, reading
 from tests.support.services import services
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_S, wait_until
 
 DAYS = (DAY, NEXT_DAY, day_after(NEXT_DAY))
 
@@ -125,6 +125,6 @@ def test_process_1_of_a_container_ends_while_it_is_still_importing(
         os.kill(int(children), signal.SIGTERM)
 
         try:
-            assert container.wait(10) == 0
+            assert container.wait(PATIENCE_S) == 0
         finally:
             container.kill()

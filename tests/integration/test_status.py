@@ -18,6 +18,7 @@ from hourglass.keys import AVERAGES_GROUP, GROUP, HOUR_MS
 from hourglassctl import silence
 from hourglassctl.silence import Silence, silent
 from hourglassctl.status import Consumer, gather, process_of, together
+from tests.support.commands import run_hourglass
 from tests.support.keyspace import KEYS
 from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at, reading
 from tests.support.services import services
@@ -27,7 +28,7 @@ COMMAND = [sys.executable, "-m", "hourglassctl", "status", "--redis-url"]
 
 
 def status(url: str, *options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*COMMAND, url, *options], capture_output=True, text=True, check=False)
+    return run_hourglass("status", "--redis-url", url, *options)
 
 
 def document(url: str) -> dict[str, Any]:

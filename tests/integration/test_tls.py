@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Generator
 from contextlib import closing
@@ -16,6 +13,7 @@ from redis.connection import SSLConnection
 
 from hourglass.address import Tls
 from hourglass.connecting import connect
+from tests.support.commands import run_hourglass
 from tests.support.keyspace import KEYS
 from tests.support.services import services
 from tests.support.tls_cluster import Authority, NoTls, TlsCluster, tls_cluster
@@ -42,22 +40,15 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("tls") / "stranger")
 
 
-def hourglass(*command: str, **environment: str) -> tuple[int, str]:
+def one_line(*command: str, **environment: str) -> tuple[int, str]:
     """Exit code of the operator's command, and the one line it says."""
-    ended = subprocess.run(
-        [sys.executable, "-m", "hourglassctl", *command],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    ended = run_hourglass(*command, **environment)
     (line,) = (ended.stdout + ended.stderr).splitlines()
     return ended.returncode, line
 
 
 def clock(cluster: TlsCluster, **environment: str) -> tuple[int, str]:
-    return hourglass("clock", "show", **{**cluster.environment, **environment})
+    return one_line("clock", "show", **{**cluster.environment, **environment})
 
 
 @pytest.fixture(params=["certificate", "certificate, user and password", "user and password"])
@@ -90,7 +81,7 @@ def test_the_pipeline_works_over_tls_on_every_shard(
 ) -> None:
     environment = {**cluster.environment, **credentials}
     with services(cluster.url, **environment) as running:
-        code, line = hourglass(
+        code, line = one_line(
             "replay", "--days", "4", "--period-s", "600", "--reset", **environment
         )
         assert code == 0, line
@@ -192,7 +183,7 @@ def test_files_for_tls_beside_a_url_without_are_a_mistake(cluster: TlsCluster) -
 
 
 def test_without_tls_a_secured_port_is_no_redis(cluster: TlsCluster) -> None:
-    code, line = hourglass(
+    code, line = one_line(
         "clock", "show", HOURGLASS_REDIS_URL=cluster.url.replace("rediss", "redis")
     )
     assert code == 1
@@ -200,9 +191,7 @@ def test_without_tls_a_secured_port_is_no_redis(cluster: TlsCluster) -> None:
 
 
 def test_with_tls_a_plain_port_is_no_redis(redis_url: str) -> None:
-    code, line = hourglass(
-        "clock", "show", HOURGLASS_REDIS_URL=redis_url.replace("redis", "rediss")
-    )
+    code, line = one_line("clock", "show", HOURGLASS_REDIS_URL=redis_url.replace("redis", "rediss"))
     assert code == 1
     assert "rediss:// is for TLS" in line
 

@@ -4,10 +4,8 @@ can do what is not its business."""
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
-import sys
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -23,6 +21,7 @@ from hourglass.errors import Unsuitable
 from hourglass.keys import HOUR_MS, HOURS
 from hourglassctl.replay import DataSet, replay
 from tests.support.cluster import EmbeddedCluster, Node
+from tests.support.commands import run, run_hourglass
 from tests.support.keyspace import KEYS, beside
 from tests.support.pipeline import DAY, Pipeline, at
 from tests.support.services import Services, services
@@ -40,27 +39,23 @@ SPEED = 1800.0
 COUNTED = "hourglass_readings_counted_total"
 LOADED = "hourglass_averages_loaded_total"
 REFILLED = "hourglass_averages_refilled_total"
+STRAY = 'hourglass_stray_streams{reason="name"}'
 LANES = 2
 #: A pipeline whose name begins as this one's does.
 OTHER = beside(f"{KEYS.pipeline}-")
-PRODUCER = ("--wait-replicas", "1", "--devices", "6", "--lanes", str(LANES))
+PRODUCER = (
+    "--wait-replicas", "1", "--devices", "6", "--period-s", "10", "--lanes", str(LANES),
+)  # fmt: skip
 
 
 def command(cluster: EmbeddedCluster, user: str, *arguments: str) -> str:
     """What the operator's command says under that user; status may find the pipeline unwell, so
     soon after what was done to it."""
-    ended = subprocess.run(
-        [sys.executable, "-m", "hourglassctl", *arguments],
-        env={
-            **os.environ,
-            "HOURGLASS_REDIS_URL": cluster.url,
-            "HOURGLASS_REDIS_USERNAME": f"hourglass-{user}",
-            "HOURGLASS_REDIS_PASSWORD": PASSWORD,
-        },
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
+    ended = run_hourglass(
+        *arguments,
+        HOURGLASS_REDIS_URL=cluster.url,
+        HOURGLASS_REDIS_USERNAME=f"hourglass-{user}",
+        HOURGLASS_REDIS_PASSWORD=PASSWORD,
     )
     assert ended.returncode in ((0, 1) if "status" in arguments else (0,)), (
         f"{arguments}: {ended.stderr or ended.stdout}"
@@ -120,6 +115,11 @@ def test_the_pipeline_needs_nothing_that_its_users_may_not_do(
             "--warehouse-url", warehouse,
         )  # fmt: skip
         pipeline.xadd(temp_f="hot")
+        pipeline.cluster.call("XADD", f"{KEYS.pipeline}:2025-01-01", "*", "temp_f", 73)
+        wait_until(
+            lambda: running.metric("aggregator-2", STRAY) == 1,
+            message="the stream that nobody reads is not found",
+        )
         more(running, "consumer", LOADED)
         wait_until(
             lambda: running.metric("aggregator-2", "hourglass_entries_reclaimed_total"),
@@ -247,8 +247,10 @@ MAY: Mapping[str, Sequence[str]] = {
     f"ZRANGE {KEYS.too_late} 0 -1": ("aggregator", "averages-consumer", "auditor", "operator"),
     f"ZCARD {KEYS.revisions}": ("averages-consumer", "auditor", "operator"),
     f"XREAD STREAMS {KEYS.averages} 0": ("averages-consumer",),
+    f"GET {KEYS.strays}": ("aggregator", "averages-consumer", "auditor", "operator"),
+    f"SET {KEYS.strays} 1": ("aggregator",),
     f"ZADD {KEYS.published} 1 1:1:1": ("aggregator", "operator"),
-    f"DEL {KEYS.averages}": ("operator",),
+    f"DEL {KEYS.averages}": ("aggregator", "operator"),  # which may SET it as well
     # clock and index
     f"HGETALL {KEYS.clock}": EVERYBODY,
     f"HSET {KEYS.clock} mode wall": ("operator",),
@@ -268,7 +270,7 @@ MAY: Mapping[str, Sequence[str]] = {
     f"EVAL return(redis.call('DEL',KEYS[1])) 1 {DAY.stream}": ("operator",),
     f"EVALSHA_RO {'0' * 40} 1 {DAY.stream}": ("aggregator", "auditor", "operator"),
     f"EVAL_RO return(1) 1 {DAY.stream}": ("aggregator", "auditor", "operator"),
-    "SCAN 0": ("operator",),
+    "SCAN 0": ("aggregator", "operator"),
     "KEYS *": (),
     "FLUSHALL": (),
     "CONFIG GET requirepass": (),
@@ -354,21 +356,16 @@ def test_a_service_whose_user_may_too_little_says_so_in_one_line(
 ) -> None:
     with Pipeline(f"redis://127.0.0.1:{shard.port}") as pipeline:
         pipeline.run_clock(at(0), SPEED)
-    ended = subprocess.run(
-        [sys.executable, "-m", module, "--redis-username", f"hourglass-{user}"],
-        env={
-            **os.environ,
-            "HOURGLASS_REDIS_URL": f"redis://127.0.0.1:{shard.port}",
-            "HOURGLASS_REDIS_PASSWORD": PASSWORD,
-            "HOURGLASS_WAREHOUSE_URL": f"sqlite:///{tmp_path}/warehouse.db",
-            "HOURGLASS_HTTP_PORT": "0",
-            "HOURGLASS_WEB_PORT": "0",
-            "HOURGLASS_LOG_LEVEL": "warning",
-        },
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
+    ended = run(
+        module,
+        "--redis-username",
+        f"hourglass-{user}",
+        HOURGLASS_REDIS_URL=f"redis://127.0.0.1:{shard.port}",
+        HOURGLASS_REDIS_PASSWORD=PASSWORD,
+        HOURGLASS_WAREHOUSE_URL=f"sqlite:///{tmp_path}/warehouse.db",
+        HOURGLASS_HTTP_PORT="0",
+        HOURGLASS_WEB_PORT="0",
+        HOURGLASS_LOG_LEVEL="warning",
     )
     assert ended.returncode == 1
     # A producer says before how many readings it drops.

@@ -4,7 +4,7 @@ changed anything."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from copy import deepcopy
 from typing import Any, NamedTuple, cast
 
@@ -12,7 +12,7 @@ import msgpack
 import pytest
 
 from hourglass.cluster import Cluster, Link
-from hourglass.errors import Damaged
+from hourglass.errors import Damaged, Unreachable
 from hourglass.scripts import Script, packed
 from tests.support.every_script import SCRIPTS, use_every_script
 from tests.support.pipeline import Pipeline
@@ -70,6 +70,7 @@ WRONG: Mapping[str, Mapping[int, Iterable[str]]] = {
     "redrive": {1: ("", "x", "1", "-"), 2: NUMBERS},
     "rewind": {1: (*NUMBERS, "1")},
     "snapshot": {},
+    "removed": {},
     "fields": {1: NUMBERS, 2: ("", "x", "-")},
     "publication": {},
 }
@@ -223,6 +224,7 @@ def test_a_script_refuses_wrong_arguments_before_it_has_changed_anything(
 ) -> None:
     assert name in WRONG, "it is not told here what its arguments may not be"
     tried: list[Call] = []
+    refused: list[Call] = []
 
     def try_what_is_wrong(
         script: Script, keys: Sequence[str], arguments: Sequence[str | bytes | int]
@@ -231,10 +233,12 @@ def test_a_script_refuses_wrong_arguments_before_it_has_changed_anything(
             tried.extend(wrong_calls(name, keys, arguments))
             for call in tried:
                 refuses(pipeline.cluster, script, call)
+            refused.extend(tried)
 
     before_each(monkeypatch, try_what_is_wrong)
-    use_every_script(pipeline)
-    assert len(tried) >= 3
+    with suppress(Unreachable):  # the real time in the call that was held back may be too old now
+        use_every_script(pipeline)
+    assert len(refused) >= 3
 
 
 #: Script, and a field of the hash that is its second key.
@@ -257,6 +261,7 @@ def test_a_counter_that_no_script_wrote_is_refused_before_anything_has_changed(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, name: str, field: str, value: str
 ) -> None:
     tried: list[str] = []
+    refused: list[str] = []
 
     def damage(script: Script, keys: Sequence[str], arguments: Sequence[str | bytes | int]) -> None:
         if script.name != name or tried:
@@ -270,7 +275,9 @@ def test_a_counter_that_no_script_wrote_is_refused_before_anything_has_changed(
             pipeline.cluster.call("HDEL", held, field)
         else:
             pipeline.cluster.call("HSET", held, field, before)
+        refused.append(held)
 
     before_each(monkeypatch, damage)
-    use_every_script(pipeline)
-    assert tried
+    with suppress(Unreachable):  # as above
+        use_every_script(pipeline)
+    assert refused

@@ -62,6 +62,7 @@ GAUGES: Mapping[str, tuple[float, float]] = {
     "hourglass_redis_eviction_possible": (0, 0),
     "hourglass_redis_shard_up": (1, 1),
     "hourglass_redis_up": (1, 1),
+    "hourglass_stray_streams": (0, 0),
     "hourglass_stream_group_consumers": (1, 100),
     "hourglass_stream_group_lag": (0, 100_000),
     "hourglass_stream_group_lag_known": (1, 1),

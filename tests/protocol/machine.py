@@ -411,6 +411,8 @@ class Machine(RuleBasedStateMachine):
                 assert shown.devices == devices
             assert self._pending(partition).keys() == day.pending
             assert self.cluster.call("XLEN", partition.quarantine) == day.quarantined
+            acknowledged = self.cluster.call("HGET", partition.hours, "acknowledged_entries")
+            assert int(acknowledged or 0) == day.acknowledged
         assert {
             each.start_ms: (
                 each.count, each.sum_milli_f, each.min_milli_f, each.max_milli_f, each.devices

@@ -54,6 +54,7 @@ class Day:
     """One partition and its companions.
 
     pending: entries in somebody's hands; whose they are decides nothing
+    acknowledged: entries counted or quarantined since the partition was opened
     incarnation: how often it was opened
     """
 
@@ -62,6 +63,7 @@ class Day:
     delivered: int = 0
     pending: set[bytes] = field(default_factory=set[bytes])
     quarantined: int = 0
+    acknowledged: int = 0
     incarnation: int = 0
     has_group: bool = False
     alive: bool = False
@@ -102,6 +104,7 @@ class Day:
                 hour.milli_f, hour.devices = [], set()
         if recount:
             self.quarantined = 0
+        self.acknowledged = 0
         self.delivered = 0
         self.has_group = True
         self.incarnation += 1
@@ -131,6 +134,7 @@ class Day:
             if each not in self.pending:
                 continue
             self.pending.remove(each)
+            self.acknowledged += 1
             reading = self.entries[each]
             if each in given_up or not usable(reading):
                 self.quarantined += 1

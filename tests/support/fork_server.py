@@ -1,8 +1,8 @@
-"""Services forked from one process that has them loaded, so that a start costs no import.
+"""Programs forked from one process that has them loaded, so that a start costs no import.
 
-Python takes half a second to two seconds to import a service, which on a busy machine is most of
-what a test of processes waits for. The children are processes as any other: they have a process
-group, an environment and files of their own, and die of SIGKILL.
+Python takes half a second to two seconds to import a service or the operator's command, which on a
+busy machine is most of what a test of processes waits for. The children are processes as any other:
+they have a process group, an environment and files of their own, and die of SIGKILL.
 """
 
 from __future__ import annotations
@@ -28,11 +28,12 @@ from typing import Any
 from tests.support import fault_injection
 
 SERVICES = ("producer", "aggregator", "averages_consumer")
+_PROGRAMS = (*SERVICES, "hourglassctl")
 #: What can be forked.
-FORKED = (*SERVICES, fault_injection.MODULE)
-#: What is loaded before the first fork: all that a service imports when it runs.
+FORKED = (*_PROGRAMS, fault_injection.MODULE)
+#: What is loaded before the first fork: all that a program imports when it runs.
 _PRELOADED = (
-    *(f"{module}.__main__" for module in SERVICES),
+    *(f"{module}.__main__" for module in _PROGRAMS),
     "alembic.command",
     "sqlalchemy.dialects.sqlite",
     "sqlalchemy.dialects.postgresql.psycopg",
@@ -106,8 +107,12 @@ class ForkServer:
         output: Path,
         log: Path,
         group: int,
+        directory: Path | None = None,
     ) -> ForkedProcess:
-        """Run `module` as `python -m` would; `output` and `log` are appended to."""
+        """Run `module` as `python -m` would; `output` and `log` are appended to.
+
+        group: the process group it joins; 0 for one of its own
+        """
         request = {
             "module": module,
             "arguments": list(arguments),
@@ -115,7 +120,7 @@ class ForkServer:
             "output": str(output),
             "log": str(log),
             "group": group,
-            "directory": str(Path.cwd()),
+            "directory": str(directory or Path.cwd()),
         }
         with self._lock:
             self._socket.sendall(json.dumps(request).encode() + b"\n")
@@ -213,7 +218,7 @@ def _send(connection: socket.socket, pid: int, status: int | None) -> None:
 
 
 def _become(request: Mapping[str, Any]) -> None:
-    """The child: run the service to its end, which is this interpreter's."""
+    """The child: run the program to its end, which is this interpreter's."""
     os.setpgid(0, request["group"])
     append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     for number, name in ((1, "output"), (2, "log")):
@@ -225,7 +230,7 @@ def _become(request: Mapping[str, Any]) -> None:
     os.environ.update(request["environment"])
     sys.argv = [request["module"], *request["arguments"]]
     module = request["module"]
-    importlib.import_module(f"{module}.__main__" if module in SERVICES else module).main()
+    importlib.import_module(f"{module}.__main__" if module in _PROGRAMS else module).main()
 
 
 if __name__ == "__main__":

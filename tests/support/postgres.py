@@ -51,6 +51,7 @@ class Postgres:
         self._guard = guard
         self._home = guard.directory
         self._account = unprivileged()
+        self._emptied = ""
         self._binaries = self._reachable(find_binaries())
         self._data = self._home / "data"
         self._data.mkdir()
@@ -78,6 +79,20 @@ class Postgres:
         name = f"test_{secrets.token_hex(4)}"
         self.execute(f"CREATE DATABASE {name}")
         return self.url(name)
+
+    def emptied_database(self) -> str:
+        """The URL of a database that is empty now: the same each time, since a new one is eight
+        megabytes in a thousand files."""
+        if not self._emptied:
+            self._emptied = self.new_database()
+        self.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()",
+            "DROP SCHEMA public CASCADE",
+            "CREATE SCHEMA public",
+            url=self._emptied,
+        )
+        return self._emptied
 
     def execute(self, *statements: str, url: str = "") -> None:
         """As the superuser, each in a transaction of its own."""

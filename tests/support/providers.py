@@ -1,14 +1,17 @@
-"""Where the Redis Cluster that the tests share comes from: Docker, PATH or a wheel; or Valkey's,
-from PATH, or one that is running, where it is asked for."""
+"""Where the Redis Cluster that the tests share comes from: Docker, PATH, a wheel, a server that is
+named, or a cluster that is running."""
 
 from __future__ import annotations
 
 import gc
+import os
+import tempfile
 import warnings
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 import docker
@@ -19,9 +22,6 @@ from tests.support.cluster import EmbeddedCluster
 from tests.support.docker_cluster import docker_cluster
 
 AUTO = ("docker", "path", "wheel")
-KINDS = (*AUTO, "valkey")
-
-_BINARIES = {"path": "redis-server", "valkey": "valkey-server"}
 
 
 class Unavailable(RuntimeError):
@@ -38,7 +38,8 @@ class Provider:
 
 
 def choose(wanted: str, image: str) -> Provider:
-    """The provider of that kind, or for `auto` the first that can serve. Raises Unavailable."""
+    """The provider of that kind, or for `auto` the first that can serve; anything else is the name
+    or the path of a server. Raises Unavailable."""
     reasons: list[str] = []
     for kind in AUTO if wanted == "auto" else (wanted,):
         try:
@@ -53,8 +54,24 @@ def running(url: str) -> Provider:
     return Provider(description=f"running at {url}", cluster=partial(nullcontext, url))
 
 
+@contextmanager
+def redis_server_is(binary: Path) -> Generator[None]:
+    """Meanwhile `redis-server` is this binary, also for a command that a test starts."""
+    with tempfile.TemporaryDirectory(prefix="hourglass-server-") as folder:
+        (Path(folder) / "redis-server").symlink_to(binary.absolute())
+        before = os.environ["PATH"]
+        os.environ["PATH"] = f"{folder}{os.pathsep}{before}"
+        try:
+            yield
+        finally:
+            os.environ["PATH"] = before
+
+
 def _from_binary(kind: str) -> Provider:
-    server = server_in_wheel() if kind == "wheel" else server_on_path(_BINARIES[kind])
+    if kind == "wheel":
+        server = server_in_wheel()
+    else:
+        server = server_on_path("redis-server" if kind == "path" else kind)
     return Provider(
         description=f"{kind}: {server.product} {server.version}",
         cluster=partial(_local_cluster, server),

@@ -1,13 +1,11 @@
-"""The pipeline's steps and its processes, on the shared cluster."""
+"""The pipeline's processes, on the shared cluster."""
 
 from __future__ import annotations
 
 from collections.abc import Generator
 
 import pytest
-from redis.cluster import RedisCluster
 
-from tests.support.pipeline import Pipeline
 from tests.support.services import Services, services
 
 
@@ -19,12 +17,6 @@ from tests.support.services import Services, services
 )
 def lanes(request: pytest.FixtureRequest) -> int:
     return request.param
-
-
-@pytest.fixture
-def pipeline(redis: RedisCluster, redis_url: str) -> Generator[Pipeline]:  # noqa: ARG001
-    with Pipeline(redis_url) as pipeline:
-        yield pipeline
 
 
 @pytest.fixture

@@ -4,13 +4,12 @@ once, the others go on, and what waited for it comes when it is gone."""
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
 
 import pytest
 
 from hourglass.keys import GREATEST_ID, HOURS, Partition
+from tests.support.commands import run_hourglass
 from tests.support.keyspace import KEYS
 from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at, reading
 from tests.support.services import Services
@@ -221,36 +220,29 @@ def accounted(running: Services, name: str) -> bool:
     return 0 < produced == taken + dropped + held
 
 
-def command(redis_url: str, name: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "hourglassctl", name, "--redis-url", redis_url],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 def test_a_stream_with_the_greatest_id_ends_no_process(
     pipeline: Pipeline, running: Services, redis_url: str
 ) -> None:
     pipeline.run_clock(at(0), SPEED)
-    producer = running.producer("porch", "--devices=3")
+    # None is dropped, however long the stream is in the way.
+    room = "--buffer-readings=10000000"
+    producer = running.producer("porch", "--devices=3", room)
     aggregator = running.aggregator()
     wait_until(lambda: pipeline.record(0).count > 0, message="nothing is counted")
     before = pipeline.cluster.call("XLEN", DAY.stream)
 
     pipeline.cluster.call("XADD", DAY.stream, GREATEST_ID, "temp_f", "70")
-    running.start("late", "producer", "--devices=1")
+    running.start("late", "producer", "--devices=1", room)
     for name in (producer, "late"):
         wait_until(lambda name=name: troubled(running, name, DAY.stream), message="it is not said")
     wait_until(lambda: (running.metric(producer, "hourglass_readings_buffered") or 0) > 1_000)
     wait_until(lambda: accounted(running, producer), message="a reading is not accounted for")
     # What is there is still counted and sealed, and every command says what is wrong.
     wait_until(lambda: len(pipeline.averages()) > 0, message="the first hour is never published")
-    status = command(redis_url, "status")
+    status = run_hourglass("status", "--redis-url", redis_url)
     assert f"{DAY.stream} takes no more entries" in status.stdout
     assert status.stdout.rstrip().endswith("NOT HEALTHY")
-    audit = command(redis_url, "audit")
+    audit = run_hourglass("audit", "--redis-url", redis_url)
     assert "Traceback" not in audit.stdout + audit.stderr
     restarted = running.aggregator("restarted")
     running.await_ready(aggregator, restarted)

@@ -28,7 +28,7 @@ steady = pytest.mark.embedded(replicas=1, node_timeout_ms=15_000)
 
 #: Twenty minutes a second: an hour takes three.
 SPEED = 1200.0
-PORCH = ("porch", "--devices=6")
+PORCH = ("porch", "--devices=6", "--period-s=3")
 CAUTIOUS = ("--wait-replicas=1", "--wait-timeout-ms=500")
 TAKEN = "hourglass_readings_taken_total"
 WENT_BACK = "the averages' shard went back"

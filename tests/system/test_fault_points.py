@@ -1,10 +1,11 @@
-"""Processes die, or lose a reply, at every step there is, and every reading is counted once."""
+"""Processes die at every step there is, and every reading is counted once. Replies that any script
+loses: tests/protocol."""
 
 from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -35,15 +36,7 @@ OF_AGGREGATOR = [point for point in SCRIPTS if not point.startswith(PRODUCER)]
 #: Where the first passage is not the most telling one.
 PASSAGES = {"ingest": 3, "commit": 3, "seal": 5, "publish": 2}
 
-
 DEVICES = "--devices=6"
-
-
-def packed_and_not(points: Sequence[str]) -> pytest.MarkDecorator:
-    """Each of them; packed where it makes a difference."""
-    pairs = [(point, "off") for point in points]
-    pairs += [(point, "on") for point in points if point.startswith("ingest.")]
-    return pytest.mark.parametrize(("point", "packed"), pairs)
 
 
 @pytest.fixture
@@ -101,18 +94,6 @@ def test_an_aggregator_is_killed(pipeline: Pipeline, running: Services, point: s
     running.await_ready("second")
 
 
-@pytest.mark.extended
-@pytest.mark.parametrize("point", [each for each in OF_AGGREGATOR if each.endswith(".after")])
-def test_an_aggregator_loses_a_reply(pipeline: Pipeline, running: Services, point: str) -> None:
-    produce_hours(pipeline)
-
-    name = running.aggregator("aggregator", BATCH, faults=fault(point, "lose-reply"))
-
-    check_hours(pipeline)
-    wait_until(lambda: f"fault point {point}" in running.said(name))
-    running.await_ready(name)
-
-
 @pytest.mark.parametrize("script", ["open", "commit", "seal", "publish", "reap"])
 def test_an_aggregator_meets_an_error_that_no_code_expects(
     pipeline: Pipeline, running: Services, script: str
@@ -128,7 +109,14 @@ def test_an_aggregator_meets_an_error_that_no_code_expects(
     running.await_ready(name)
 
 
-@packed_and_not(OF_PRODUCER)
+@pytest.mark.parametrize(
+    ("point", "packed"),
+    [
+        *((point, "off") for point in OF_PRODUCER),
+        # Packed where it makes a difference.
+        *((point, "on") for point in OF_PRODUCER if point.startswith("ingest.")),
+    ],
+)
 def test_a_producer_is_killed(
     pipeline: Pipeline, running: Services, lanes: int, point: str, packed: str
 ) -> None:
@@ -144,24 +132,6 @@ def test_a_producer_is_killed(
     running.terminate("porch")
     entries = pipeline.stored()
     assert len(set(entries)) == len(entries)
-
-
-@pytest.mark.extended
-@packed_and_not([each for each in OF_PRODUCER if each.endswith(".after")])
-def test_a_producer_loses_a_reply(
-    pipeline: Pipeline, running: Services, lanes: int, point: str, packed: str
-) -> None:
-    pipeline.run_clock(at(0), SPEED)
-
-    options = (DEVICES, f"--packed={packed}", f"--lanes={lanes}")
-    name = running.producer("porch", *options, faults=fault(point, "lose-reply"))
-
-    wait_until(lambda: f"fault point {point}" in running.said(name))
-    wait_until(lambda: len(pipeline.stored()) > 1_000, message="too little is produced")
-    assert running.terminate(name) == 0
-    tally = json.loads(running.output(name).read_text())
-    entries = pipeline.stored()
-    assert len(set(entries)) == len(entries) == tally["taken"] == tally["produced"]
 
 
 @pytest.mark.parametrize("point", OF_PRODUCER)

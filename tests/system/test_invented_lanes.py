@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from hourglass.keys import LANE_NUMBERS, MOST_UNDECIDED_LANES, Partition
 from hourglass.partitions import decide
+from tests.support.commands import run_hourglass
 from tests.support.keyspace import KEYS
 from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at
 from tests.support.services import Services
@@ -62,12 +61,7 @@ def test_invented_lanes_take_a_bounded_number_of_threads(
     assert threads(running, name) <= few + 1 + MOST_UNDECIDED_LANES
     assert counted(pipeline, lanes) == MOST_UNDECIDED_LANES
     left_out = len(lanes) - MOST_UNDECIDED_LANES
-    status = subprocess.run(
-        [sys.executable, "-m", "hourglassctl", "status", "--redis-url", redis_url],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    status = run_hourglass("status", "--redis-url", redis_url)
     assert f"{left_out} lanes are not read" in " ".join(status.stdout.split())
     assert running.said(name).count(f"{left_out} lanes are not read") == 1
 

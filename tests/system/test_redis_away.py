@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import signal
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from hourglass.keys import HOUR_MS
 from tests.support.cluster import EmbeddedCluster, Node
 from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at, reading
 from tests.support.services import Services, services
@@ -19,6 +22,7 @@ pytestmark = pytest.mark.system
 
 #: Ten minutes a second: what is written in a test stays within DAY.
 SPEED = 600.0
+PORCH = "porch"
 BUFFERED = "hourglass_readings_buffered"
 TAKEN = "hourglass_readings_taken_total"
 RETRIED = "hourglass_batches_retried_total"
@@ -26,6 +30,8 @@ FULL = 'hourglass_readings_dropped_total{reason="buffer_full"}'
 SKIPPED = 'hourglass_readings_dropped_total{reason="skipped"}'
 COUNTED = "hourglass_readings_counted_total"
 UP = "hourglass_redis_up"
+#: Whenever it begins, an hour ends in it.
+OVER_HOURS_MS = 80 * 60_000
 
 
 def shard_of_the_day(pipeline: Pipeline, embedded: EmbeddedCluster) -> Node:
@@ -47,22 +53,32 @@ def tally_at_the_end(running: Services, name: str) -> dict[str, int]:
     return tally
 
 
+@contextmanager
+def silent_shard(
+    embedded: EmbeddedCluster, *options: str, until: tuple[str, float]
+) -> Generator[tuple[Pipeline, Services, Node]]:
+    """A producer whose shard is paused, once that sample of it is so large."""
+    with Pipeline(embedded.url) as pipeline, services(embedded.url) as running:
+        pipeline.run_clock(at(0), SPEED)
+        running.producer(PORCH, *options)
+        reaches(running, PORCH, TAKEN, 1)
+        shard = shard_of_the_day(pipeline, embedded)
+        shard.pause()
+        reaches(running, PORCH, *until)
+        yield pipeline, running, shard
+
+
 @pytest.mark.embedded(node_timeout_ms=15_000)
 def test_a_producer_buffers_while_its_shard_is_silent_and_catches_up(
     embedded: EmbeddedCluster,
 ) -> None:
-    with Pipeline(embedded.url) as pipeline, services(embedded.url) as running:
-        pipeline.run_clock(at(0), SPEED)
-        name = running.producer("porch", "--devices", "3")
-        reaches(running, name, TAKEN, 1)
-
-        shard = shard_of_the_day(pipeline, embedded)
-        shard.pause()
-        reaches(running, name, BUFFERED, 3_000)
+    with silent_shard(embedded, "--devices", "3", until=(BUFFERED, 3_000)) as (
+        pipeline, running, shard,
+    ):  # fmt: skip
         shard.resume()
-        running.await_caught_up(name)
+        running.await_caught_up(PORCH)
 
-        tally = tally_at_the_end(running, name)
+        tally = tally_at_the_end(running, PORCH)
         entries = pipeline.stored()
         assert tally["produced"] == tally["taken"] == len(entries)
         assert tally["dropped"] == 0
@@ -71,20 +87,14 @@ def test_a_producer_buffers_while_its_shard_is_silent_and_catches_up(
 
 @pytest.mark.embedded(node_timeout_ms=15_000)
 def test_a_producer_told_to_stop_sends_what_it_has_buffered(embedded: EmbeddedCluster) -> None:
-    with Pipeline(embedded.url) as pipeline, services(embedded.url) as running:
-        pipeline.run_clock(at(0), SPEED)
-        name = running.producer("porch", "--devices", "3", "--batch-readings", "100")
-        reaches(running, name, TAKEN, 1)
-        shard = shard_of_the_day(pipeline, embedded)
-        shard.pause()
-        reaches(running, name, BUFFERED, 1_000)
-
-        running.signal(name, signal.SIGTERM)
-        wait_until(lambda: "SIGTERM: stopping" in running.said(name))
+    options = ("--devices", "3", "--batch-readings", "100")
+    with silent_shard(embedded, *options, until=(BUFFERED, 1_000)) as (pipeline, running, shard):
+        running.signal(PORCH, signal.SIGTERM)
+        wait_until(lambda: "SIGTERM: stopping" in running.said(PORCH))
         shard.resume()
 
-        assert running.exit_status(name) == 0
-        tally: dict[str, int] = json.loads(running.output(name).read_text())
+        assert running.exit_status(PORCH) == 0
+        tally: dict[str, int] = json.loads(running.output(PORCH).read_text())
         assert tally["produced"] == tally["taken"] == len(pipeline.stored())
 
 
@@ -92,41 +102,29 @@ def test_a_producer_told_to_stop_sends_what_it_has_buffered(embedded: EmbeddedCl
 def test_a_producer_told_to_stop_while_its_shard_is_silent_tells_what_it_gives_up(
     embedded: EmbeddedCluster,
 ) -> None:
-    with Pipeline(embedded.url) as pipeline, services(embedded.url) as running:
-        pipeline.run_clock(at(0), SPEED)
-        name = running.producer("porch", "--batch-readings", "100")
-        reaches(running, name, TAKEN, 1)
-        shard = shard_of_the_day(pipeline, embedded)
-        shard.pause()
-        reaches(running, name, BUFFERED, 500)
-
-        status = running.terminate(name)
+    options = ("--batch-readings", "100")
+    with silent_shard(embedded, *options, until=(BUFFERED, 500)) as (_, running, shard):
+        status = running.terminate(PORCH)
 
         # Its publisher waits for an answer all the while: the exit does not wait for it in turn.
         assert status == 0
-        assert "worker publisher did not finish in time" in running.said(name)
+        assert "worker publisher did not finish in time" in running.said(PORCH)
         shard.resume()
-        tally: dict[str, int] = json.loads(running.output(name).read_text())
+        tally: dict[str, int] = json.loads(running.output(PORCH).read_text())
         assert tally["produced"] == tally["taken"] + tally["dropped"]
         said = f"stopped before Redis stored all readings: {tally['dropped']} readings dropped"
-        assert said in running.said(name)
+        assert said in running.said(PORCH)
 
 
 @pytest.mark.embedded(node_timeout_ms=15_000)
 def test_a_full_buffer_drops_the_oldest_and_counts_them(embedded: EmbeddedCluster) -> None:
-    with Pipeline(embedded.url) as pipeline, services(embedded.url) as running:
-        pipeline.run_clock(at(0), SPEED)
-        name = running.producer("porch", "--buffer-readings", "3000", "--batch-readings", "100")
-        reaches(running, name, TAKEN, 1)
-
-        shard = shard_of_the_day(pipeline, embedded)
-        shard.pause()
-        reaches(running, name, FULL, 500)
+    options = ("--buffer-readings", "3000", "--batch-readings", "100")
+    with silent_shard(embedded, *options, until=(FULL, 500)) as (pipeline, running, shard):
         shard.resume()
-        running.await_caught_up(name)
+        running.await_caught_up(PORCH)
 
-        dropped = running.metric(name, FULL)
-        tally = tally_at_the_end(running, name)
+        dropped = running.metric(PORCH, FULL)
+        tally = tally_at_the_end(running, PORCH)
         times = [ts_ms for _, ts_ms in pipeline.stored()]
         steps = [later - earlier for earlier, later in pairwise(times)]
         assert tally["produced"] == tally["taken"] + tally["dropped"]
@@ -229,12 +227,15 @@ def test_an_outage_over_the_ends_of_hours_makes_no_reading_late(embedded: Embedd
 
         for node in embedded.nodes:
             node.kill()
-        wait_until(lambda: pipeline.clock.look().now_ms >= at(2, 10), message="no time passes")
+        killed_ms = pipeline.clock.look().now_ms
+        back_ms = killed_ms + OVER_HOURS_MS
+        wait_until(lambda: pipeline.clock.look().now_ms >= back_ms, message="no time passes")
         running.pause(behind)
         embedded.restart()
         running.await_caught_up(early)
         reaches(running, patient, COUNTED, 3 * 70 * 60)
-        assert pipeline.averages() == []
+        early_ms = [each.start_ms for each in pipeline.averages()]
+        assert all(start_ms + HOUR_MS <= killed_ms for start_ms in early_ms)
 
         running.resume(behind)
         running.await_caught_up(behind)
@@ -248,5 +249,6 @@ def test_an_outage_over_the_ends_of_hours_makes_no_reading_late(embedded: Embedd
             message="not every reading is in an average",
         )
         assert sum(record.late for record in pipeline.day_records()) == 0
-        assert [each.start_ms for each in pipeline.averages()][:3] == [at(0), at(1), at(2)]
+        starts = [each.start_ms for each in pipeline.averages()]
+        assert starts == [*range(starts[0], starts[-1] + 1, HOUR_MS)]
         assert pipeline.audit().differences == []

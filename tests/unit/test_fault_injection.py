@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +9,7 @@ import redis
 
 import hourglass
 from hourglass.errors import Misconfigured
+from tests.support.commands import run
 from tests.support.fault_injection import MODULE, SCRIPTS, VARIABLE, Fault, bind, parse
 
 SERVICES = Path(hourglass.__file__).parent.parent
@@ -65,15 +63,7 @@ def test_each_script_of_the_services_has_its_points() -> None:
 
 
 def test_a_service_with_a_wrong_request_does_not_start() -> None:
-    answer = subprocess.run(
-        [sys.executable, "-m", MODULE, "aggregator"],
-        cwd=SERVICES.parent,
-        env={**os.environ, VARIABLE: "everything:kill"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    answer = run(MODULE, "aggregator", **{VARIABLE: "everything:kill"})
 
     assert answer.returncode == 2
     assert answer.stderr.startswith("HOURGLASS_FAULT: no fault point 'everything'; there are ")

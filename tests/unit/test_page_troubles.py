@@ -18,6 +18,7 @@ from averages_consumer.web.troubles import PATIENCE_MS, STUCK_MS, troubles
 from hourglass.clock import Mode
 from hourglass.keys import DAY_MS, HOUR_MS
 from hourglass.server_settings import ServerSettings, findings
+from hourglass.strays import Reason, Strays
 from tests.support.snapshots import (
     DAY,
     NOW_MS,
@@ -47,6 +48,7 @@ WRONG: Mapping[str, dict[str, Any]] = {
     "silence": {"survey": survey(records=[record(7), record(8, count=0, sum_milli_f=0)])},
     "hours-revised": {"survey": survey(revised=1)},
     "hours-too-late": {"survey": survey(too_late=1)},
+    "stray-streams": {"survey": survey(strays={Reason.NAME: Strays(1, "temps:2025-01-01")})},
     "quarantine": {"survey": survey(quarantined={"temps:20241225": 1})},
     "late": {"survey": survey(records=[record(9, late=3)])},
     "lag-unknown": {"survey": survey(partition=state(lag=None))},

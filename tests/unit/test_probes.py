@@ -20,7 +20,7 @@ from prometheus_client import CollectorRegistry, Counter
 from hourglass.errors import Misconfigured
 from hourglass.probes import CLOSE_WITHIN_S, CONNECTIONS, Probes
 from hourglass.runtime import DRAIN_S
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_S, wait_until
 
 HOST = "127.0.0.1"
 #: Far more than a socket's buffers hold.
@@ -47,7 +47,7 @@ class Answer:
 
 
 def ask(port: int, path: str, method: str = "GET") -> Answer:
-    with closing(HTTPConnection(HOST, port, timeout=10)) as connection:
+    with closing(HTTPConnection(HOST, port, timeout=PATIENCE_S)) as connection:
         connection.request(method, path)
         response = connection.getresponse()
         return Answer(response.status, dict(response.headers), response.read().decode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from hourglassctl.redis_server import NoRedisServer, find_server
 from tests.support.cluster import EmbeddedCluster
+from tests.support.providers import redis_server_is
 
 
 def a_program(path: Path, *, says: str) -> Path:
@@ -53,6 +55,26 @@ def test_valkey_serves_where_there_is_no_redis(
     monkeypatch.setenv("PATH", str(tmp_path))
     found = find_server()
     assert (found.product, found.version) == ("Valkey", "8.1.1")
+
+
+def test_a_server_in_a_relative_folder_on_path_is_found_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    binary = a_program(tmp_path / "bin" / "redis-server", says="Redis server v=7.2.1 sha=0")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", "bin", prepend=":")
+
+    assert find_server().binary == binary
+
+
+def test_a_server_that_a_test_run_names_is_redis_server_for_every_command(tmp_path: Path) -> None:
+    named = a_program(tmp_path / "valkey-server", says="Valkey server v=8.1.1 sha=0")
+
+    with redis_server_is(named):
+        answer = subprocess.run(["redis-server", "--version"], capture_output=True, check=True)
+        assert find_server().product == "Valkey"
+
+    assert answer.stdout == b"Valkey server v=8.1.1 sha=0\n"
 
 
 @pytest.mark.usefixtures("no_wheel")

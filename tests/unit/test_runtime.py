@@ -28,7 +28,7 @@ from hourglass.runtime import Service
 from hourglass.settings import ServiceSettings, add_command, application, invoke
 from hourglass.shards import ShardGauges
 from hourglass.traffic import Traffic
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_S, wait_until
 
 HOST = "127.0.0.1"
 #: Nobody listens on the port of discarded datagrams.
@@ -256,7 +256,7 @@ def start() -> Generator[Start]:
 
 
 def asked(port: int, path: str) -> tuple[int, str]:
-    with closing(HTTPConnection(HOST, port, timeout=10)) as connection:
+    with closing(HTTPConnection(HOST, port, timeout=PATIENCE_S)) as connection:
         connection.request("GET", path)
         response = connection.getresponse()
         return response.status, response.read().decode()

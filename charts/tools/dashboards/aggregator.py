@@ -53,6 +53,13 @@ BOARD = Board(
                     critical=1,
                 ),
                 one(
+                    "Stray streams",
+                    "sum(max by (reason) (hourglass_stray_streamsHERE))",
+                    "Streams that nobody reads, because of their names.",
+                    runbook="HourglassStrayStreams",
+                    warning=1,
+                ),
+                one(
                     "This hour",
                     "max(hourglass_current_hour_readingsHERE)",
                     "Readings counted so far in the hour in progress.",

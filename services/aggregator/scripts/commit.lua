@@ -33,7 +33,9 @@ expect(hours, 'hash')
 expect(quarantine, 'stream')
 if #rejects > 0 then expect_room(quarantine) end
 
-local current, opened = unpack(redis.call('HMGET', hours, 'incarnation', 'opened'))
+local current, opened, acknowledged =
+  unpack(redis.call('HMGET', hours, 'incarnation', 'opened', 'acknowledged_entries'))
+need_number(acknowledged, hours, 'acknowledged_entries')
 if current ~= incarnation then
   return redis.error_reply('NOGROUP ' .. stream .. ' has been opened anew')
 end
@@ -85,6 +87,9 @@ local late, readings = count_all(hours, quarantine, tallies, records, rejects, r
 if opened == '0-0' then redis.call('HSET', hours, 'opened', ids[1]) end
 -- How far the partition is behind in readings is told from this.
 redis.call('HINCRBY', hours, 'acknowledged', readings)
+-- What another program removed before it was counted is told from this. A partition that was opened
+-- without the number has none: what was acknowledged before is not known.
+if acknowledged then redis.call('HINCRBY', hours, 'acknowledged_entries', #ids) end
 -- GT alone: the stream has had a TTL since it was opened, and a time that is past must not delete it.
 redis.call('PEXPIREAT', stream, stream_expires, 'GT')
 return { 1, late }

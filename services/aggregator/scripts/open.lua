@@ -15,6 +15,7 @@
 --          writer left without TTL gets one. On a recount every reading is delivered again, so
 --          open hours start from nothing; a sealed hour keeps its record, and its late count starts
 --          at minus what it had counted, which the readings delivered again bring back to the truth.
+--          `acknowledged_entries` of the records is there from the first reading on, or not at all
 --          A partition whose records cannot be added to is not opened, so that nobody reads what cannot
 --          be counted, and no entry is taken for one that its readers die of
 need(#KEYS == 27 and #ARGV == 3, 'open takes 27 keys and 3 arguments')
@@ -27,7 +28,7 @@ expect(quarantine, 'stream')
 expect_room(quarantine)
 for hour = 0, 23 do expect(KEYS[4 + hour], 'hash') end
 if not expect(stream, 'stream') then return { 'absent', '' } end
-local names = { 'acknowledged', 'quarantined' }
+local names = { 'acknowledged', 'acknowledged_entries', 'quarantined' }
 for hour = 0, 23 do
   for _, each in ipairs({ 'count', 'sum', 'min', 'max', 'devices', 'late', 'late_sum', 'late_min', 'late_max' }) do
     names[#names + 1] = string.format('%02d:%s', hour, each)
@@ -65,6 +66,7 @@ local function is_another_stream()
 end
 local remade = is_another_stream()
 local recount = not remade and (records_lost or counted_of_it)
+local in_sealed_hours = 0
 for hour = 0, 23 do
   local h = string.format('%02d:', hour)
   if redis.call('HEXISTS', hours, h .. 'sealed') == 0 then
@@ -77,9 +79,17 @@ for hour = 0, 23 do
   elseif recount then
     local count, sum = unpack(redis.call('HMGET', hours, h .. 'count', h .. 'sum'))
     redis.call('HSET', hours, h .. 'late', minus(count or '0'), h .. 'late_sum', minus(sum or '0'))
+    in_sealed_hours = in_sealed_hours + tonumber(count or '0')
   end
 end
+-- Entries that were acknowledged and will not be delivered again: of those that another program removed,
+-- at most as many as were acknowledged, and as sealed hours have readings. The others are lost.
+local acknowledged = 0
 if recount then
+  local info = redis.call('XINFO', 'STREAM', stream)
+  local removed = field(info, 'entries-added') - field(info, 'length')
+  local before = tonumber(redis.call('HGET', hours, 'acknowledged_entries') or removed)
+  acknowledged = math.min(removed, before, in_sealed_hours)
   redis.call('UNLINK', quarantine)
   redis.call('HDEL', hours, 'acknowledged', 'quarantined')
 end
@@ -87,7 +97,8 @@ end
 local time = redis.call('TIME')
 incarnation = time[1] .. '.' .. time[2]
 local first = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
-redis.call('HSET', hours, 'incarnation', incarnation, 'opened', first and first[1] or '0-0')
+redis.call('HSET', hours, 'incarnation', incarnation, 'opened', first and first[1] or '0-0',
+  'acknowledged_entries', string.format('%.0f', acknowledged))
 if remade then redis.call('HSET', hours, 'remade', incarnation) end
 keep_until(hours, records_expire)
 return { remade and 'remade' or recount and 'recount' or 'opened', incarnation }

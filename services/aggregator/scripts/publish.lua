@@ -61,8 +61,25 @@ local function is_after(id, other)
   return tonumber(sequence) > tonumber(other_sequence)
 end
 
+-- What a group has to keep when its stream is made again: where it is, and each pending entry with its
+-- consumer, idle time and number of deliveries.
+local function state_of(group, entries, top)
+  local name, delivered = field(group, 'name'), field(group, 'last-delivered-id')
+  if is_after(delivered, top) then delivered = top end
+  local consumers, pending = {}, {}
+  for i, each in ipairs(redis.call('XINFO', 'CONSUMERS', averages, name)) do
+    consumers[i] = field(each, 'name')
+  end
+  for _, entry in ipairs(entries) do
+    pending[#pending + 1] = redis.call('XPENDING', averages, name, entry[1], entry[1], 1)[1]
+  end
+  local waiting = #redis.call('XRANGE', averages, '(' .. delivered, '+', 'COUNT', kept)
+  return { name = name, delivered = delivered, consumers = consumers, pending = pending, waiting = waiting }
+end
+
 -- XDEL leaves the deleted id as the stream's last one, which XADD must exceed, and as the last one that
--- was delivered to its groups. Back to the newest entry that is there.
+-- was delivered to its groups. XSETID goes back behind a deleted id in Redis 7.0 and in no newer server.
+-- So the stream is made again of the entries that are there, with its groups.
 local function forget_deleted()
   local newest = redis.call('XREVRANGE', averages, '+', '-', 'COUNT', 1)[1]
   local top = newest and newest[1] or '0-0'
@@ -70,14 +87,31 @@ local function forget_deleted()
     .. ', which no publisher wrote and which is in the way: XDEL ' .. averages .. ' ' .. top)
   local info = redis.call('XINFO', 'STREAM', averages)
   if not is_after(field(info, 'last-generated-id'), top) then return end
-  local added = field(info, 'entries-added')
-  -- 0-0 would leave the last deleted id as it is, and with it every lag unknown.
-  redis.call('XSETID', averages, top, 'ENTRIESADDED', added, 'MAXDELETEDID', newest and '0-1' or '0-0')
-  for _, group in ipairs(redis.call('XINFO', 'GROUPS', averages)) do
-    local delivered = field(group, 'last-delivered-id')
-    if is_after(delivered, top) then delivered = top end
-    local waiting = #redis.call('XRANGE', averages, '(' .. delivered, '+')
-    redis.call('XGROUP', 'SETID', averages, field(group, 'name'), delivered, 'ENTRIESREAD', added - waiting)
+  local entries = redis.call('XREVRANGE', averages, '+', '-', 'COUNT', kept)
+  for _, entry in ipairs(entries) do -- from here on nothing may be refused
+    need(#entry[2] <= 1000, averages .. ' has the entry ' .. entry[1]
+      .. ', which no publisher wrote and which has too many fields: XDEL ' .. averages .. ' ' .. entry[1])
+  end
+  local added, groups = field(info, 'entries-added'), {}
+  for i, group in ipairs(redis.call('XINFO', 'GROUPS', averages)) do
+    groups[i] = state_of(group, entries, top)
+  end
+  redis.call('DEL', averages)
+  for i = #entries, 1, -1 do redis.call('XADD', averages, entries[i][1], unpack(entries[i][2])) end
+  for _, group in ipairs(groups) do
+    redis.call('XGROUP', 'CREATE', averages, group.name, group.delivered, 'MKSTREAM')
+  end
+  if #entries + #groups == 0 then return end
+  redis.call('XSETID', averages, top, 'ENTRIESADDED', added)
+  for _, group in ipairs(groups) do
+    redis.call('XGROUP', 'SETID', averages, group.name, group.delivered, 'ENTRIESREAD', added - group.waiting)
+    for _, name in ipairs(group.consumers) do
+      redis.call('XGROUP', 'CREATECONSUMER', averages, group.name, name)
+    end
+    for _, each in ipairs(group.pending) do
+      redis.call('XCLAIM', averages, group.name, each[2], 0, each[1], 'IDLE', each[3], 'RETRYCOUNT', each[4],
+        'FORCE', 'JUSTID')
+    end
   end
 end
 

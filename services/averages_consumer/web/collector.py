@@ -22,6 +22,7 @@ from hourglass.feed import Feed
 from hourglass.keys import RECORDS_KEPT_MS
 from hourglass.overview import look
 from hourglass.partitions import recorded
+from hourglass.strays import decode
 
 log = logging.getLogger(__name__)
 
@@ -130,8 +131,8 @@ def survey(cluster: Cluster, clock: PipelineClock) -> Survey:
         *(("HMGET", partition.hours, "quarantined") for partition in kept),
         ("ZCARD", keys.revisions),
         ("ZCARD", keys.too_late),
+        ("GET", keys.strays),
     ]
-    numbers: list[int] = []
     replies = cluster.pipeline(commands)
     quarantined: dict[str, int] = {}
     damaged = dict(overview.damaged)
@@ -140,14 +141,15 @@ def survey(cluster: Cluster, clock: PipelineClock) -> Survey:
             quarantined[partition.stream] = int(reply[0] or 0)
         except (TypeError, ValueError):  # an error in place of a reply, or of a number
             damaged.setdefault(partition, f"{partition.hours} {_REMEDY}")
-    for key, reply in zip((keys.revisions, keys.too_late), replies[len(kept) :], strict=True):
+    of_publishing = (keys.revisions, keys.too_late, keys.strays)
+    for key, reply in zip(of_publishing, replies[len(kept) :], strict=True):
         if isinstance(reply, Exception):
             raise Damaged(f"{key} {_REMEDY}")
-        numbers.append(reply)
-    revised, too_late = numbers
+    revised, too_late, strays = replies[len(kept) :]
     return Survey(
         overview=replace(overview, damaged=damaged),
         quarantined=quarantined,
         revised=revised,
         too_late=too_late,
+        strays=decode(strays, key=keys.strays),
     )

@@ -13,6 +13,7 @@ from hourglass.clock import Instant
 from hourglass.keys import HOUR_MS
 from hourglass.overview import Overview
 from hourglass.server_settings import Finding
+from hourglass.strays import Reason, Strays
 
 #: Age from which data is shown as stale. Redis is polled every second, the warehouse every two.
 REDIS_STALE_MS = 5_000
@@ -29,12 +30,14 @@ class Survey:
     quarantined: readings in quarantine, by the name of their partition's stream
     revised: hours sealed again with another result after they were published
     too_late: hours that got their first reading after a later hour was published
+    strays: unread streams that the aggregators recorded
     """
 
     overview: Overview
     quarantined: Mapping[str, int]
     revised: int = 0
     too_late: int = 0
+    strays: Mapping[Reason, Strays] = field(default_factory=dict[Reason, Strays])
 
     def records(self) -> Iterator[HourRecord]:
         """The hours of the live days, with the lanes of a day joined, in order."""

@@ -10,6 +10,7 @@ from hourglass.clock import Mode
 from hourglass.keys import HOUR_MS, iso
 from hourglass.overview import Overview
 from hourglass.publication import AHEAD_MS, ahead_ms, published_ahead
+from hourglass.strays import line
 from hourglass.survey import StreamState, hours_left
 
 #: Real time after which a delay is reported. An hour is normally published some seconds after it is
@@ -35,6 +36,7 @@ def troubles(snapshot: Snapshot) -> list[Trouble]:
         overview = snapshot.survey.overview
         found += [*_hours(snapshot, snapshot.survey), *_readings(snapshot.survey)]
         found += [*_at_risk(overview), *_averages(snapshot, overview), *_damaged(overview)]
+        found += _strays(snapshot.survey)
         for partition in overview.partitions:
             found += _partition(partition.state)
     return sorted(found, key=lambda trouble: _ORDER[trouble.severity])
@@ -153,6 +155,11 @@ def _readings(survey: Survey) -> Iterator[Trouble]:
             f"{_count(late, 'reading')} arrived after their hour was sealed: "
             "they are recorded, but not in the published averages.",
         )
+
+
+def _strays(survey: Survey) -> Iterator[Trouble]:
+    for reason, strays in survey.strays.items():
+        yield _warning("stray-streams", f"{line(reason, strays)}.", strays.first)
 
 
 def _damaged(overview: Overview) -> Iterator[Trouble]:

@@ -4,7 +4,7 @@
 -- KEYS[1]  stream      KEYS[2] hour records      KEYS[3] quarantine      KEYS[4] producers
 -- ARGV     group
 -- Reply    {hour records as HGETALL, what each producer was told and has here, as in its hash,
---           the readings that all of them ever had here, the group's last delivered id, ids
+--           {the readings that all of them ever had here, the entries these came in}, the group's last delivered id, ids
 --           delivered and not acknowledged, those of them that were delivered again, a mark that changes when something is taken out of
 --           quarantine};
 --          an empty id if there is no stream, '0-0' if it has no such group
@@ -19,8 +19,8 @@ expect(KEYS[4], 'hash')
 local records = redis.call('HGETALL', hours)
 local producers = {}
 local known = redis.call('HGETALL', KEYS[4])
-local written = field(known, ':readings') or '0'
-need(is_sum(written), 'the producers hash must hold what producers put there')
+local written = { field(known, ':readings') or '0', field(known, ':entries') or '0' }
+need(is_sum(written[1]) and is_sum(written[2]), 'the producers hash must hold what producers put there')
 need_number(field(records, 'acknowledged'), hours, 'acknowledged')
 for i = 1, #known, 2 do
   if known[i]:sub(1, 1) ~= ':' then producers[#producers + 1] = known[i + 1] end
