@@ -27,44 +27,51 @@ REDIS_CLUSTER_DEV = Group(
     help="",
     members={
         **BROUGHT_ALONG,
-        "nameOverride": text("", "Instead of the chart's name, in names and labels."),
-        "fullnameOverride": text("", "Instead of the release's and the chart's name."),
-        "shards": whole(3, "Masters. Not changed later: slots are not moved.", least=1),
-        "replicasPerShard": whole(0, "Replicas of each master."),
+        "nameOverride": text("", "Replaces the chart's name in names and labels."),
+        "fullnameOverride": text("", "Replaces the full name, made of release and chart."),
+        "shards": whole(
+            3, "Number of masters. It cannot change later: slots are not moved.", least=1
+        ),
+        "replicasPerShard": whole(0, "Number of replicas of each master."),
         "clusterDomain": text("cluster.local", "The Kubernetes cluster's domain."),
         "nodeTimeoutMs": whole(
-            5000, "Silence after which a node counts as failed. Unit: ms.", least=500
+            5000, "Time without an answer after which a node counts as failed. Unit: ms.", least=500
         ),
         "maxmemory": text(
             "320mb",
-            "Data that a server takes before it refuses more; well below resources.limits.memory.",
+            "Data limit of a server; then it refuses writes. Well below resources.limits.memory.",
             pattern="^[0-9]+(k|kb|m|mb|g|gb)?$",
         ),
-        "extraConfig": text("", "More lines of redis.conf."),
+        "extraConfig": text("", "Additional lines of redis.conf."),
         "image": image("redis", "8"),
         "persistence": group(
             "A PersistentVolumeClaim for each pod.",
-            enabled=flag(True, "Without, a pod's data goes with it."),
-            storageClassName=text("", "Storage class; empty for the default one."),
-            size=text("1Gi", "Size of each."),
+            enabled=flag(
+                True, "Create a claim for each pod; without a claim a pod's data is lost with it."
+            ),
+            storageClassName=text("", "Storage class; empty uses the default."),
+            size=text("1Gi", "Size of each claim."),
             whenDeleted=choice(
-                "Retain", "What uninstalling does to the claims.", "Retain", "Delete"
+                "Retain",
+                "Whether claims are kept when the release is uninstalled.",
+                "Retain",
+                "Delete",
             ),
         ),
         "serviceAccount": SERVICE_ACCOUNT,
         "auth": group(
-            "Users: those of deploy/redis/users.acl, and one for the cluster.",
-            enabled=flag(True, "Ask for user name and password."),
+            "Redis users: those of deploy/redis/users.acl, and one for the keeper.",
+            enabled=flag(True, "Require user name and password."),
             existingSecret=text(
                 "",
                 "Secret with keeper-password, the operator's password, and producer-password, "
-                "aggregator-password, averages-consumer-password and auditor-password; whose "
-                "password is missing cannot log in. Empty generates one, which upgrades keep.",
+                "aggregator-password, averages-consumer-password and auditor-password. A user "
+                "without a password cannot log in. Empty generates one, which upgrades keep.",
             ),
         ),
         "tls": group(
             "TLS, for clients and between the nodes.",
-            enabled=flag(False, "Talk TLS only."),
+            enabled=flag(False, "Accept TLS connections only."),
             existingSecret=text(
                 "",
                 "Secret with ca.crt, tls.crt and tls.key for *.NAME-nodes.NAMESPACE.svc.DOMAIN; "
@@ -72,30 +79,35 @@ REDIS_CLUSTER_DEV = Group(
             ),
             clientCertificates=choice(
                 "optional",
-                "Whether clients must show one of that authority.",
+                "Whether clients must send a certificate of that CA.",
                 "optional",
                 "required",
             ),
         ),
         "resources": resources(cpu="50m", memory="64Mi", limit="512Mi"),
         "podDisruptionBudget": group(
-            "PodDisruptionBudget of one pod at a time.", enabled=flag(True, "Make one.")
+            "PodDisruptionBudget that allows one unavailable pod.",
+            enabled=flag(True, "Create a PodDisruptionBudget."),
         ),
         "networkPolicy": group(
-            "NetworkPolicy: clients in; the nodes among themselves.",
-            enabled=flag(True, "Make one."),
-            clientsFrom=objects("Peers that may connect, `helm test` besides; empty for all."),
+            "NetworkPolicy: allows clients in, and traffic between the nodes.",
+            enabled=flag(True, "Create a NetworkPolicy."),
+            clientsFrom=objects(
+                "Peers that may connect, in addition to `helm test`; empty allows all."
+            ),
         ),
         "podSecurityContext": value(
             {**RESTRICTED_POD, "runAsUser": 999, "runAsGroup": 999, "fsGroup": 999},
-            "Of the pod; meets Pod Security's restricted.",
+            "Security context of the pod; meets Pod Security restricted.",
             ANY_OBJECT,
         ),
-        "containerSecurityContext": value(RESTRICTED_CONTAINER, "Of the containers.", ANY_OBJECT),
+        "containerSecurityContext": value(
+            RESTRICTED_CONTAINER, "Security context of the containers.", ANY_OBJECT
+        ),
         "podLabels": value({}, "Labels of the pods.", TEXTS_BY_NAME),
         "podAnnotations": value({}, "Annotations of the pods.", TEXTS_BY_NAME),
-        "nodeSelector": value({}, "Labels of the nodes to run on.", TEXTS_BY_NAME),
-        "tolerations": objects("Taints to tolerate."),
+        "nodeSelector": value({}, "Node selector.", TEXTS_BY_NAME),
+        "tolerations": objects("Tolerations."),
         "affinity": value({}, "Affinity.", ANY_OBJECT),
     },
 )

@@ -1,4 +1,4 @@
-"""The values of the three services' charts. What a service can be told comes from its settings."""
+"""The values of the three services' charts. `config` comes from the settings of each service."""
 
 from __future__ import annotations
 
@@ -45,9 +45,10 @@ NOT_IN_CHARTS: Mapping[str, str] = {
     "redis_password_file": "the Secret's password comes as an environment variable",
     "warehouse_url_file": "the Secret's URL comes as an environment variable",
 }
-#: Where a pod is better off with another default than a process that somebody watches.
+#: Options whose default in a pod differs from that of a process in a terminal.
 DEFAULTS_IN_PODS: Mapping[str, Any] = {
-    # Longer than most outages: whoever waits says so in its metrics, whoever starts again does not.
+    # Longer than most outages: a pod that waits reports it in its metrics, one that restarts does
+    # not.
     "connect_within_s": 900,
     # Kubernetes keeps it in the pod's status, where it outlives the log.
     "tally_file": "/dev/termination-log",
@@ -56,7 +57,7 @@ PORT: Schema = {"type": "integer", "minimum": 1, "maximum": 65535}
 SCHEMAS: Mapping[str, Schema] = {
     "log_level": {"enum": ["debug", "info", "warning", "error"]},
     "pipeline": {"type": "string", "pattern": "^[A-Za-z0-9._-]{0,64}$"},
-    # Not 0, any that is free: a pod's ports are named beforehand.
+    # Not 0, which takes any free port: the pod declares its ports.
     "http_port": PORT,
     "web_port": PORT,
 }
@@ -74,19 +75,19 @@ RESTRICTED_CONTAINER = {
     "capabilities": {"drop": ["ALL"]},
 }
 GLOBAL = Value(
-    help="Shared with other charts under the same parent; of it imageRegistry is used.",
+    help="Values shared with other charts under the same parent; this chart uses imageRegistry.",
     default={},
     schema={"type": "object", "properties": {"imageRegistry": {"type": "string"}}},
 )
 ENABLED = Value(
-    help="Not read here; for a parent chart's condition.",
+    help="Not used here; for the condition of a parent chart.",
     default=True,
     schema={"type": "boolean"},
     shown=False,
 )
-#: Helm itself puts the library's values, which are none, among the chart's.
-LIBRARY = Value(help="Not read.", default={}, schema={"type": "object"}, shown=False)
-#: What Helm or a parent chart brings along.
+#: Helm itself adds the library's values, which are empty, to the chart's.
+LIBRARY = Value(help="Not used.", default={}, schema={"type": "object"}, shown=False)
+#: Values that Helm or a parent chart adds.
 BROUGHT_ALONG: Mapping[str, Value] = {
     "global": GLOBAL,
     "enabled": ENABLED,
@@ -107,7 +108,7 @@ def camel(option: str) -> str:
 
 
 def config(settings: type) -> Group:
-    """The options of a service, but for those that other values set."""
+    """The options of a service, without those that other values set."""
     hints = get_type_hints(settings)
     members = {
         camel(field.name): _option(field, info, hints[field.name])
@@ -116,7 +117,7 @@ def config(settings: type) -> Group:
     }
     return Group(
         help="The service's options, each an environment variable: httpPort is "
-        "HOURGLASS_HTTP_PORT. An empty one is left to the service.",
+        "HOURGLASS_HTTP_PORT. Empty leaves the default to the service.",
         members=members,
     )
 
@@ -124,7 +125,7 @@ def config(settings: type) -> Group:
 def _option(field: Field[Any], info: OptionInfo, kind: type) -> Value:
     default = DEFAULTS_IN_PODS.get(field.name, field.default)
     unit = f" Unit: {info.unit}." if info.unit else ""
-    about = info.help.replace("; 0 takes a free one", "")  # which a pod's port cannot
+    about = info.help.replace("; 0 takes a free one", "")  # not allowed in a chart
     return value(
         default.value if isinstance(default, Enum) else default,
         about + unit,
@@ -146,11 +147,11 @@ def _option_schema(info: OptionInfo, kind: type) -> Schema:
 def image(repository: str, tag: str = "") -> Group:
     return group(
         "The image.",
-        registry=text("", "Registry; empty leaves it to the container engine."),
+        registry=text("", "Registry; empty uses the container engine's default."),
         repository=text(repository, "Repository.", minLength=1),
-        tag=text(tag, "Tag; empty takes the chart's appVersion." if not tag else "Tag."),
-        digest=text("", "Digest, sha256:…; it wins over the tag.", pattern="^(sha256:.+)?$"),
-        pullPolicy=choice("IfNotPresent", "When to pull.", "Always", "IfNotPresent", "Never"),
+        tag=text(tag, "Tag; empty uses the chart's appVersion." if not tag else "Tag."),
+        digest=text("", "Digest, sha256:…; overrides the tag.", pattern="^(sha256:.+)?$"),
+        pullPolicy=choice("IfNotPresent", "Pull policy.", "Always", "IfNotPresent", "Never"),
         pullSecrets=value(
             [], "Names of pull Secrets.", {"type": "array", "items": {"type": "string"}}
         ),
@@ -159,17 +160,21 @@ def image(repository: str, tag: str = "") -> Group:
 
 REDIS = group(
     "The Redis Cluster.",
-    urls=value([], "Some of its nodes, host:port each; required. No credentials.", HOST_AND_PORT),
-    existingSecret=text("", "Secret with user name and password; empty for a cluster without."),
-    usernameKey=text("username", "Key of the user name in it; the key may be missing."),
-    passwordKey=text("password", "Key of the password in it."),
+    urls=value(
+        [], "Some nodes of the cluster, each as host:port; required. No credentials.", HOST_AND_PORT
+    ),
+    existingSecret=text(
+        "", "Secret with user name and password; empty for a cluster without authentication."
+    ),
+    usernameKey=text("username", "Key of the user name in the Secret; optional."),
+    passwordKey=text("password", "Key of the password in the Secret."),
     tls=group(
         "TLS.",
-        enabled=flag(False, "Talk TLS to the cluster."),
-        existingSecret=text("", "Secret with PEM files; empty trusts the image's authorities."),
-        caKey=text("ca.crt", "Key of the authorities' certificates; empty for the image's."),
-        certKey=text("", "Key of the client certificate, tls.crt mostly; empty shows none."),
-        keyKey=text("", "Key of the client certificate's key, tls.key mostly."),
+        enabled=flag(False, "Connect with TLS."),
+        existingSecret=text("", "Secret with PEM files; empty trusts the image's CA certificates."),
+        caKey=text("ca.crt", "Key of the CA certificates; empty uses the image's."),
+        certKey=text("", "Key of the client certificate, usually tls.crt; empty sends none."),
+        keyKey=text("", "Key of the client certificate's private key, usually tls.key."),
     ),
 )
 
@@ -177,16 +182,18 @@ REDIS = group(
 def _probe(help: str, *, period_s: int, failures: int) -> Group:
     return group(
         help,
-        periodSeconds=whole(period_s, "Time between two probes.", least=1),
-        timeoutSeconds=whole(5, "Time a probe may take.", least=1),
-        failureThreshold=whole(failures, "Failures in a row that count.", least=1),
+        periodSeconds=whole(period_s, "Time between two probes. Unit: s.", least=1),
+        timeoutSeconds=whole(5, "Timeout of a probe. Unit: s.", least=1),
+        failureThreshold=whole(
+            failures, "Consecutive failures until the probe counts as failed.", least=1
+        ),
     )
 
 
 def resources(*, cpu: str, memory: str, limit: str) -> Value:
     return value(
         {"requests": {"cpu": cpu, "memory": memory}, "limits": {"memory": limit}},
-        "What the container asks for and may use.",
+        "Resource requests and limits of the container.",
         {
             "type": "object",
             "additionalProperties": False,
@@ -200,35 +207,35 @@ def resources(*, cpu: str, memory: str, limit: str) -> Value:
 
 
 NETWORK = group(
-    "NetworkPolicy: in come the scrapes, out go names, Redis and what the service needs besides.",
-    enabled=flag(True, "Make one."),
-    metricsFrom=objects("Peers that may scrape, `helm test` besides; empty for all."),
-    redisTo=objects("Peers that Redis is at; empty for any at its ports."),
+    "NetworkPolicy: allows scrapes in; DNS, Redis and the service's other targets out.",
+    enabled=flag(True, "Create a NetworkPolicy."),
+    metricsFrom=objects("Peers that may scrape, in addition to `helm test`; empty allows all."),
+    redisTo=objects("Peers of Redis; empty allows any peer at the ports of Redis."),
     redisPorts=value(
         [],
-        "Ports of Redis nodes that redis.urls does not name.",
+        "Ports of Redis nodes that are not in redis.urls.",
         {"type": "array", "items": PORT},
     ),
-    extraIngress=objects("More ingress rules."),
-    extraEgress=objects("More egress rules."),
+    extraIngress=objects("Additional ingress rules."),
+    extraEgress=objects("Additional egress rules."),
 )
 
 
 SERVICE_ACCOUNT = group(
-    "ServiceAccount; its token is not mounted.",
-    create=flag(True, "Make one."),
-    name=text("", "Its name; empty takes the full name, or default if none is made."),
+    "ServiceAccount. Its token is not mounted.",
+    create=flag(True, "Create a ServiceAccount."),
+    name=text("", "Its name; empty uses the full name, or default if none is created."),
     annotations=value({}, "Annotations.", TEXTS_BY_NAME),
 )
 
 
 def _monitor(kind: str) -> Group:
     return group(
-        f"{kind} of the Prometheus Operator; this or the other kind.",
-        enabled=flag(False, "Make one."),
-        labels=value({}, "Labels that a Prometheus selects by.", TEXTS_BY_NAME),
-        interval=text("15s", "Time between two scrapes.", pattern="^[0-9]+(ms|s|m)$"),
-        scrapeTimeout=text("", "Time a scrape may take; empty leaves it to Prometheus."),
+        f"{kind} of the Prometheus Operator. Enable a PodMonitor or a ServiceMonitor, not both.",
+        enabled=flag(False, f"Create a {kind}."),
+        labels=value({}, "Labels by which Prometheus selects it.", TEXTS_BY_NAME),
+        interval=text("15s", "Scrape interval.", pattern="^[0-9]+(ms|s|m)$"),
+        scrapeTimeout=text("", "Scrape timeout; empty uses Prometheus' default."),
         relabelings=objects("Relabelings of the target."),
         metricRelabelings=objects("Relabelings of the samples."),
     )
@@ -236,68 +243,76 @@ def _monitor(kind: str) -> Group:
 
 def _prometheus_rule(alerts: Sequence[str]) -> Group:
     return group(
-        "PrometheusRule with the rules of files.",
-        enabled=flag(False, "Make one."),
-        labels=value({}, "Labels that a Prometheus selects by.", TEXTS_BY_NAME),
+        "PrometheusRule with the alerts and recording rules.",
+        enabled=flag(False, "Create a PrometheusRule."),
+        labels=value({}, "Labels by which Prometheus selects it.", TEXTS_BY_NAME),
         alertLabels=value(
-            {}, "Labels for each alert; they win over the alert's own.", TEXTS_BY_NAME
+            {}, "Labels for each alert; they override the alert's own.", TEXTS_BY_NAME
         ),
         disabled=value(
-            [], "Names of alerts to leave out.", {"type": "array", "items": {"enum": [*alerts]}}
+            [], "Names of alerts to omit.", {"type": "array", "items": {"enum": [*alerts]}}
         ),
         runbooks=text(
-            "docs/runbooks", "Where the runbooks are: each alert's runbook_url begins so."
+            "docs/runbooks", "Address of the runbooks, the prefix of each alert's runbook_url."
         ),
-        extraRules=objects("Rules besides."),
+        extraRules=objects("Additional rules."),
     )
 
 
 DASHBOARD = group(
     "ConfigMaps with the Grafana dashboards of the whole pipeline, for Grafana's sidecar.",
-    enabled=flag(False, "Make them."),
-    namespace=text("", "Its namespace; empty for the release's."),
-    labels=value({"grafana_dashboard": "1"}, "Labels that the sidecar selects by.", TEXTS_BY_NAME),
-    annotations=value({}, "Annotations, for a folder's name.", TEXTS_BY_NAME),
-    runbooks=text("docs/runbooks", "Where the runbooks are: links of panels begin so."),
+    enabled=flag(False, "Create the ConfigMaps."),
+    namespace=text("", "Their namespace; empty uses the release's."),
+    labels=value(
+        {"grafana_dashboard": "1"}, "Labels by which the sidecar selects them.", TEXTS_BY_NAME
+    ),
+    annotations=value({}, "Annotations, such as the name of a folder.", TEXTS_BY_NAME),
+    runbooks=text("docs/runbooks", "Address of the runbooks, the prefix of the panels' links."),
 )
 AUTOSCALING = group(
-    "HorizontalPodAutoscaler; this or keda.",
-    enabled=flag(False, "Make one; replicaCount is then left out."),
-    minReplicas=whole(1, "Fewest replicas.", least=1),
-    maxReplicas=whole(5, "Most replicas.", least=1),
+    "HorizontalPodAutoscaler. Enable autoscaling or keda, not both.",
+    enabled=flag(False, "Create a HorizontalPodAutoscaler; replicaCount is then ignored."),
+    minReplicas=whole(1, "Minimum number of replicas.", least=1),
+    maxReplicas=whole(5, "Maximum number of replicas.", least=1),
     targetCPUUtilizationPercentage=value(
         80,
-        "CPU in use to aim at, in per cent of the request; null leaves it out.",
+        "Target CPU utilization, in per cent of the request; null omits it.",
         {"type": ["integer", "null"], "minimum": 1},
     ),
-    additionalMetrics=objects("More metrics, as in autoscaling/v2."),
-    behavior=value({}, "How fast to scale, as in autoscaling/v2.", ANY_OBJECT),
+    additionalMetrics=objects("Additional metrics, as in autoscaling/v2."),
+    behavior=value({}, "Scaling behavior, as in autoscaling/v2.", ANY_OBJECT),
 )
 KEDA = group(
-    "KEDA ScaledObject by the aggregate lag in Prometheus; this or autoscaling.",
-    enabled=flag(False, "Make one; replicaCount is then left out."),
-    minReplicas=whole(1, "Fewest replicas; none would let nobody seal the hours.", least=1),
-    maxReplicas=whole(5, "Most replicas.", least=1),
-    pollingIntervalSeconds=whole(15, "Time between two looks.", least=1),
-    cooldownSeconds=whole(300, "Time before scaling to none; not used from one replica up."),
+    "KEDA ScaledObject by the aggregate lag in Prometheus. Enable keda or autoscaling, not both.",
+    enabled=flag(False, "Create a ScaledObject; replicaCount is then ignored."),
+    minReplicas=whole(
+        1, "Minimum number of replicas; without a replica no hour is sealed.", least=1
+    ),
+    maxReplicas=whole(5, "Maximum number of replicas.", least=1),
+    pollingIntervalSeconds=whole(15, "Polling interval. Unit: s.", least=1),
+    cooldownSeconds=whole(
+        300, "Time before scaling to 0; not used with a minimum of 1 or more. Unit: s."
+    ),
     prometheus=group(
-        "Where the lag is.",
+        "The source of the lag.",
         serverAddress=text("", "Address of Prometheus; required. A template."),
-        query=text("", "Query; empty takes max(hourglass_aggregate_lag) here. A template."),
+        query=text(
+            "", "Query; empty uses max(hourglass_aggregate_lag) of this namespace. A template."
+        ),
         lagPerReplica=whole(
             20_000,
-            "Entries that one replica is given to work off; a packed one holds many readings.",
+            "Waiting entries for each replica; a packed entry holds many readings.",
             least=1,
         ),
         authenticationRef=text("", "Name of a TriggerAuthentication."),
-        extraMetadata=value({}, "More of the trigger's metadata.", TEXTS_BY_NAME),
+        extraMetadata=value({}, "Additional metadata of the trigger.", TEXTS_BY_NAME),
     ),
     fallback=value(
         {"failureThreshold": 4, "replicas": 2, "behavior": "currentReplicasIfHigher"},
-        "What holds while the lag is unknown; {} leaves the replicas as they are.",
+        "Replicas while the lag is unknown; {} keeps their number.",
         ANY_OBJECT,
     ),
-    behavior=value({}, "How fast to scale, as in autoscaling/v2.", ANY_OBJECT),
+    behavior=value({}, "Scaling behavior, as in autoscaling/v2.", ANY_OBJECT),
 )
 
 
@@ -311,17 +326,17 @@ def _service(
     network: Group = NETWORK,
     dashboard: Mapping[str, Group] | None = None,
 ) -> Group:
-    """`own`: what no other service has; `pods`: their resources."""
+    """`own`: values of this service alone; `pods`: the resources of its pods."""
     return Group(
         help="",
         members={
             **BROUGHT_ALONG,
-            "nameOverride": text("", "Instead of the chart's name, in names and labels."),
-            "fullnameOverride": text("", "Instead of the release's and the chart's name."),
+            "nameOverride": text("", "Replaces the chart's name in names and labels."),
+            "fullnameOverride": text("", "Replaces the full name, made of release and chart."),
             **{name: member for name, member in own.items() if name == "kind"},
             "replicaCount": value(
                 1,
-                f"Pods. {replicas} 0 is none; null leaves the number to kubectl scale.",
+                f"Number of pods. {replicas} 0 stops the service; null leaves it to kubectl scale.",
                 {"type": ["integer", "null"], "minimum": 0},
             ),
             "image": image(repository),
@@ -332,34 +347,36 @@ def _service(
                 "Traces.",
                 endpoint=text(
                     "",
-                    "OTLP endpoint over HTTP; empty sends none.",
+                    "OTLP endpoint over HTTP; empty disables tracing.",
                     pattern="^(https?://.+)?$",
                 ),
             ),
             "resources": pods,
             "probes": group(
-                "Probes. A service that waits for Redis is live, and not ready.",
-                startup=_probe("Startup, /livez.", period_s=1, failures=60),
-                liveness=_probe("Liveness, /livez: never Redis.", period_s=10, failures=3),
-                readiness=_probe("Readiness, /readyz.", period_s=2, failures=3),
+                "Probes. A service that waits for Redis is live and not ready.",
+                startup=_probe("Startup probe, /livez.", period_s=1, failures=60),
+                liveness=_probe(
+                    "Liveness probe, /livez; it does not depend on Redis.", period_s=10, failures=3
+                ),
+                readiness=_probe("Readiness probe, /readyz.", period_s=2, failures=3),
             ),
             "terminationGracePeriodSeconds": whole(
-                10, "Time to stop in; the service takes two seconds.", least=3
+                10, "Time to stop; the service needs two seconds. Unit: s.", least=3
             ),
-            "updateStrategy": value({}, "How pods are replaced; {} for the default.", ANY_OBJECT),
-            "revisionHistoryLimit": whole(3, "Old revisions kept."),
+            "updateStrategy": value({}, "Update strategy; {} uses the default.", ANY_OBJECT),
+            "revisionHistoryLimit": whole(3, "Number of old revisions to keep."),
             "podDisruptionBudget": group(
                 "PodDisruptionBudget.",
-                enabled=flag(True, "Make one."),
-                maxUnavailable=value(1, "Pods that may be away.", COUNT_OR_PERCENT),
+                enabled=flag(True, "Create a PodDisruptionBudget."),
+                maxUnavailable=value(1, "Pods that may be unavailable.", COUNT_OR_PERCENT),
                 minAvailable=value(
                     None,
-                    "Pods that must stay; wins over maxUnavailable.",
+                    "Pods that must stay available; overrides maxUnavailable.",
                     {"type": ["integer", "string", "null"]},
                 ),
             ),
             "topologySpreadConstraints": objects(
-                "How pods spread; without a labelSelector they get the service's.",
+                "Topology spread constraints; one without a labelSelector gets the service's.",
                 {
                     "maxSkew": 1,
                     "topologyKey": "kubernetes.io/hostname",
@@ -373,27 +390,31 @@ def _service(
             **(dashboard or {}),
             "serviceAccount": SERVICE_ACCOUNT,
             "podSecurityContext": value(
-                RESTRICTED_POD, "Of the pod; meets Pod Security's restricted.", ANY_OBJECT
+                RESTRICTED_POD,
+                "Security context of the pod; meets Pod Security restricted.",
+                ANY_OBJECT,
             ),
             "containerSecurityContext": value(
-                RESTRICTED_CONTAINER, "Of the container.", ANY_OBJECT
+                RESTRICTED_CONTAINER, "Security context of the container.", ANY_OBJECT
             ),
             "podLabels": value({}, "Labels of the pods. Templates.", TEXTS_BY_NAME),
             "podAnnotations": value({}, "Annotations of the pods. Templates.", TEXTS_BY_NAME),
             "priorityClassName": text("", "Priority class."),
-            "nodeSelector": value({}, "Labels of the nodes to run on.", TEXTS_BY_NAME),
-            "tolerations": objects("Taints to tolerate."),
+            "nodeSelector": value({}, "Node selector.", TEXTS_BY_NAME),
+            "tolerations": objects("Tolerations."),
             "affinity": value({}, "Affinity. A template.", ANY_OBJECT),
             "lifecycle": value({}, "Lifecycle hooks of the container.", ANY_OBJECT),
-            "extraEnv": objects("More variables; they win over config. Templates."),
-            "extraEnvFrom": objects("More sources of variables. Templates."),
-            "extraVolumes": objects("More volumes. Templates."),
-            "extraVolumeMounts": objects("More volume mounts. Templates."),
+            "extraEnv": objects(
+                "Additional environment variables; they override config. Templates."
+            ),
+            "extraEnvFrom": objects("Additional sources of environment variables. Templates."),
+            "extraVolumes": objects("Additional volumes. Templates."),
+            "extraVolumeMounts": objects("Additional volume mounts. Templates."),
             "extraInitContainers": objects("Init containers. Templates."),
-            "extraContainers": objects("Containers beside the service. Templates."),
+            "extraContainers": objects("Additional containers. Templates."),
             "extraManifests": value(
                 [],
-                "Whole objects, as YAML or as text. Templates.",
+                "Additional objects, as YAML or as text. Templates.",
                 {"type": "array", "items": {"type": ["object", "string"]}},
             ),
         },
@@ -406,12 +427,12 @@ PRODUCER = _service(
     own={
         "kind": choice(
             "StatefulSet",
-            "StatefulSet (device names outlive a pod) or Deployment (a new pod, new devices).",
+            "StatefulSet (a replaced pod keeps its devices) or Deployment (a pod has new devices).",
             "StatefulSet",
             "Deployment",
         )
     },
-    replicas="Each is config.devices more devices.",
+    replicas="Each pod runs config.devices devices.",
     pods=resources(cpu="50m", memory="96Mi", limit="256Mi"),
 )
 AGGREGATOR = _service(
@@ -427,47 +448,49 @@ AVERAGES_CONSUMER = _service(
     "hourglass/averages-consumer",
     own={
         "warehouse": group(
-            "Where the averages go: PostgreSQL, or an SQLite file.",
+            "The warehouse: PostgreSQL, or an SQLite file.",
             existingSecret=text(
                 "",
-                "Secret with a postgresql:// URL; empty for an SQLite file in /data, on a claim.",
+                "Secret with a postgresql:// URL; empty uses an SQLite file in /data on a claim.",
             ),
-            urlKey=text("url", "Key of the URL in it."),
-            port=value(5432, "PostgreSQL's port, for the NetworkPolicy.", PORT),
+            urlKey=text("url", "Key of the URL in the Secret."),
+            port=value(5432, "Port of PostgreSQL, for the NetworkPolicy.", PORT),
             sqlite=group(
-                "The SQLite file; for one replica only.",
-                fileName=text("hourglass.db", "Its name.", pattern="^[^/]+$"),
+                "The SQLite file, for a single replica.",
+                fileName=text("hourglass.db", "Name of the file.", pattern="^[^/]+$"),
                 persistence=group(
-                    "PersistentVolumeClaim for it.",
-                    enabled=flag(True, "Make one; without, the rows are lost with the pod."),
-                    existingClaim=text("", "A claim that is there already."),
-                    storageClassName=text("", "Storage class; empty for the default one."),
+                    "PersistentVolumeClaim of the file.",
+                    enabled=flag(
+                        True, "Create a claim; without a claim the rows are lost with the pod."
+                    ),
+                    existingClaim=text("", "Name of an existing claim."),
+                    storageClassName=text("", "Storage class; empty uses the default."),
                     size=text("1Gi", "Size."),
                     accessModes=value(
                         ["ReadWriteOnce"],
                         "Access modes.",
                         {"type": "array", "items": {"type": "string"}},
                     ),
-                    keep=flag(True, "Keep it when the release is uninstalled."),
+                    keep=flag(True, "Keep the claim when the release is uninstalled."),
                 ),
             ),
         ),
         "ingress": group(
-            "Ingress to the web page, which nobody has to log in to see.",
-            enabled=flag(False, "Make one."),
-            className=text("", "Ingress class; empty for the default one."),
-            host=text("", "Host name; empty for any."),
-            annotations=value({}, "Annotations, for the controller.", TEXTS_BY_NAME),
-            tlsSecret=text("", "Secret with the host's certificate; empty for no TLS."),
+            "Ingress to the web page, which has no login.",
+            enabled=flag(False, "Create an Ingress."),
+            className=text("", "Ingress class; empty uses the default."),
+            host=text("", "Host name; empty matches any."),
+            annotations=value({}, "Annotations for the controller.", TEXTS_BY_NAME),
+            tlsSecret=text("", "Secret with the host's certificate; empty disables TLS."),
         ),
     },
-    replicas="More than one need PostgreSQL.",
+    replicas="More than one require PostgreSQL.",
     pods=resources(cpu="25m", memory="96Mi", limit="256Mi"),
     network=Group(
         help=NETWORK.help,
         members={
             **NETWORK.members,
-            "pageFrom": objects("Peers that may open the web page; empty for all."),
+            "pageFrom": objects("Peers that may open the web page; empty allows all."),
         },
     ),
 )

@@ -28,7 +28,7 @@ INSTRUMENTS = {
 METRIC = re.compile(r"hourglass_\w+")
 RUNBOOKS = ROOT / "docs" / "runbooks"
 #: By pod each counts for itself.
-SUMMED = {"Parts in trouble": "hourglass_trouble"}
+SUMMED = {"Failing workers": "hourglass_trouble"}
 
 
 def exported(*charts: str) -> set[str]:

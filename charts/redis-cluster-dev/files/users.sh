@@ -1,7 +1,7 @@
 #!/bin/sh
 # users.sh FOLDER [PIPELINE]: prints the users of users.acl with their passwords, for Redis' `aclfile`. A user's password
-# is the first line of the file of its name in FOLDER; whoever has none there stays off. Passwords go out as their hashes.
-# With the name of a pipeline the users are that one's: hourglass-PIPELINE-producer and so on, and its keys alone.
+# is the first line of the file of its name in FOLDER. A user without a file stays off. The output has hashes only.
+# With PIPELINE the users are named hourglass-PIPELINE-producer and so on, and have access to its keys only.
 set -eu
 
 pipeline=${2:-temps}

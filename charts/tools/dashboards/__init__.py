@@ -1,5 +1,5 @@
-"""The Grafana dashboards, built with Grafana's own library: one for whether all is well, one for
-the stream's life, one for each service."""
+"""The Grafana dashboards, built with Grafana's own library: an overview, one of the streams, and
+one for each service."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ BOARDS: tuple[Board, ...] = (
 
 
 def dashboards() -> dict[str, str]:
-    """The text of each by its file's name."""
+    """The JSON text of each dashboard, by file name."""
     return {f"{board.uid}.json": as_json(board) for board in BOARDS}

@@ -1,4 +1,4 @@
-"""The aggregators: do they keep up, and do hours come out?"""
+"""The aggregators: is counting up to date, and are hours published?"""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BOARD = Board(
                 one(
                     "Overdue",
                     "max(hourglass_hours_overdueHERE)",
-                    "Those that are not published.",
+                    "Hours that are due and not published.",
                     runbook="HourglassHourOverdue",
                     warning=1,
                     critical=2,
@@ -29,38 +29,38 @@ BOARD = Board(
                 one(
                     "Published ahead",
                     "max(hourglass_published_ahead_secondsHERE)",
-                    "Seconds until the last published hour is over; until then none is published.",
+                    "Seconds until the last published hour is over; none is published earlier.",
                     runbook="HourglassPublishedAhead",
                     critical=5,
                 ),
                 one(
-                    "Published in a day",
+                    "Published in the last day",
                     "sum(increase(hourglass_hours_published_totalHERE[1d]))",
-                    "By the pods that run.",
+                    "Hours published by the running pods.",
                 ),
                 one(
-                    "Revised in a day",
+                    "Revised in the last day",
                     "sum(increase(hourglass_hours_revised_totalHERE[1d]))",
-                    "Published hours that came out differently after a failover.",
+                    "Published hours that were sealed again with another result after a failover.",
                     runbook="HourglassHourRevised",
                     warning=1,
                 ),
                 one(
-                    "Gone",
+                    "Lost readings",
                     "sum(max by (stream) (hourglass_readings_goneHERE))",
-                    "Readings of the live partitions that Redis had taken and has lost.",
+                    "Readings of the live partitions that Redis had acknowledged and lost.",
                     runbook="HourglassReadingsGone",
                     critical=1,
                 ),
                 one(
                     "Stray streams",
                     "sum(max by (reason) (hourglass_stray_streamsHERE))",
-                    "Streams that nobody reads, because of their names.",
+                    "Streams that no aggregator reads, because of their names.",
                     runbook="HourglassStrayStreams",
                     warning=1,
                 ),
                 one(
-                    "This hour",
+                    "Readings of this hour",
                     "max(hourglass_current_hour_readingsHERE)",
                     "Readings counted so far in the hour in progress.",
                 ),
@@ -71,7 +71,7 @@ BOARD = Board(
             (
                 Panel(
                     title="Counted by pod",
-                    about="Readings a second.",
+                    about="Readings counted per second.",
                     queries=[
                         (
                             (
@@ -107,19 +107,20 @@ BOARD = Board(
             "Batches",
             (
                 Panel(
-                    title="Time to commit",
-                    about="One batch, there and back.",
+                    title="Commit time",
+                    about="Round trip of the commit of one batch.",
                     queries=slowest("hourglass_commit_seconds"),
                     unit="s",
                 ),
                 Panel(
-                    title="Entries in a batch",
-                    about="Half of the batches, and 99 of a hundred, are no larger.",
+                    title="Entries per batch",
+                    about="Median and 99th percentile of the batch size.",
                     queries=slowest("hourglass_batch_entries"),
                 ),
                 Panel(
-                    title="Taken over, and begun anew",
-                    about="Entries claimed from others; commits of which part had been claimed.",
+                    title="Reclaimed entries and conflicts",
+                    about="Entries reclaimed from other consumers, and commits with entries that "
+                    "others had reclaimed.",
                     queries=[
                         (a_second("hourglass_entries_reclaimed_total"), "reclaimed"),
                         (a_second("hourglass_commit_conflicts_total"), "conflicts"),
@@ -130,17 +131,17 @@ BOARD = Board(
             ),
         ),
         (
-            "Not averaged",
+            "Readings in no average",
             (
                 Panel(
                     title="Late",
-                    about="Readings that came after their hour was sealed, in five minutes.",
+                    about="Readings that arrived after their hour was sealed, in five minutes.",
                     queries=[("sum(increase(hourglass_readings_late_totalHERE[5m]))", "late")],
                     runbook="HourglassReadingsLate",
                 ),
                 Panel(
                     title="Quarantined by reason",
-                    about="Readings that cannot be used, in five minutes.",
+                    about="Readings that went to quarantine, in five minutes.",
                     queries=[
                         (
                             (

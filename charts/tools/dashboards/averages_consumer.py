@@ -19,24 +19,24 @@ BOARD = Board(
                 one(
                     "Latest average",
                     LATEST_AVERAGE,
-                    "Of the latest hour in the warehouse.",
+                    "The average of the latest hour in the warehouse.",
                     unit="fahrenheit",
                 ),
                 one(
                     "Latest hour",
                     "1000 * max(hourglass_last_average_hour_timestamp_secondsHERE)",
-                    "Its start, in event time.",
+                    "Start of the latest hour in the warehouse, in event time.",
                     unit="dateTimeAsIso",
                 ),
                 one(
-                    "On the stream",
+                    "Averages on the stream",
                     f"max(hourglass_stream_length{AVERAGES})",
-                    "It keeps 120, five days.",
+                    "The stream keeps 120, five days.",
                 ),
                 one(
                     "Missing hours",
                     "max(hourglass_warehouse_missing_hoursHERE)",
-                    "Trimmed before the warehouse had them, and not to be made good.",
+                    "Hours that were trimmed before they were loaded and cannot be restored.",
                     runbook="HourglassHoursMissing",
                     critical=1,
                 ),
@@ -47,7 +47,7 @@ BOARD = Board(
             (
                 Panel(
                     title="To load",
-                    about="Not delivered to a consumer, or not acknowledged.",
+                    about="Averages not delivered to a consumer, or not acknowledged.",
                     queries=[
                         (f"max(hourglass_stream_group_lag{AVERAGES})", "not delivered"),
                         (
@@ -60,8 +60,9 @@ BOARD = Board(
                     critical=48,
                 ),
                 Panel(
-                    title="Averages an hour",
-                    about="Loaded; of them found missing and loaded again; taken over from others.",
+                    title="Averages per hour",
+                    about="Averages loaded, loaded again because they were missing, reclaimed, "
+                    "invalid, revised.",
                     queries=[
                         (f"3600 * {a_second('hourglass_averages_loaded_total')}", "loaded"),
                         (f"3600 * {a_second('hourglass_averages_refilled_total')}", "refilled"),
@@ -76,15 +77,15 @@ BOARD = Board(
             "Warehouse",
             (
                 Panel(
-                    title="Time to write",
-                    about="One batch of averages, until the warehouse has committed it.",
+                    title="Write time",
+                    about="Time until the warehouse has committed a batch of averages.",
                     queries=slowest("hourglass_warehouse_write_seconds", over="1h"),
                     unit="s",
                     warning=1,
                 ),
                 Panel(
-                    title="Tries that failed",
-                    about="The warehouse did not answer, in five minutes.",
+                    title="Failed writes",
+                    about="Writes that the warehouse did not answer, in five minutes.",
                     queries=[("sum(increase(hourglass_warehouse_errors_totalHERE[5m]))", "failed")],
                     runbook="HourglassWarehouseAway",
                     warning=1,

@@ -1,4 +1,4 @@
-"""What a dashboard consists of, and how Grafana wants it told."""
+"""Panels and dashboards, and their JSON for Grafana."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from grafana_foundation_sdk.models.dashboard import (
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 SOURCE = DataSourceRef(type_val="prometheus", uid="$datasource")
-#: What the operator's monitors take over from the pods; absent elsewhere, which `.*` matches too.
+#: The operator's monitors copy this label from the pods. `.*` matches its absence too.
 RELEASE = "app_kubernetes_io_instance"
 HERE = f'{{namespace="$namespace", {RELEASE}=~"$release"}}'
 STREAM = f'{{namespace="$namespace", {RELEASE}=~"$release", stream=~"$stream"}}'
@@ -36,7 +36,7 @@ class Panel:
     the streams as well.
 
     kind: stat for one number, table for rows, graph for the rest
-    runbook: the alert whose page says what to do
+    runbook: the alert whose runbook applies
     warning, critical: where the value turns yellow and red; downwards if critical is less
     """
 
@@ -52,7 +52,7 @@ class Panel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Board:
-    """One dashboard: titled rows of panels. `streams`: whether one can choose among them."""
+    """One dashboard: titled rows of panels. `streams`: whether the stream is a variable."""
 
     uid: str
     title: str
@@ -67,25 +67,25 @@ def one(title: str, query: str, about: str, **more: object) -> Panel:
 
 
 def a_second(counter: str) -> str:
-    """Over as short a time as Prometheus' scrape interval lets Grafana look at."""
+    """The rate over the shortest interval that the scrape interval allows."""
     return f"sum(rate({counter}HERE[$__rate_interval]))"
 
 
 def slowest(histogram: str, *, over: str = "$__rate_interval") -> list[tuple[str, str]]:
-    """What half, and what 99 of a hundred, do not exceed."""
+    """The median and the 99th percentile."""
     return [
         (f"histogram_quantile({q}, sum by (le) (rate({histogram}_bucketHERE[{over}])))", legend)
-        for q, legend in ((0.5, "half"), (0.99, "99 %"))
+        for q, legend in ((0.5, "median"), (0.99, "99 %"))
     ]
 
 
 def expression(query: str) -> str:
-    """As Grafana is given it."""
+    """The query with its selectors."""
     return query.replace("HERE", HERE).replace("STREAM", STREAM)
 
 
 def as_json(board: Board) -> str:
-    """As Grafana imports it."""
+    """The JSON text that Grafana imports."""
     made = (
         grafana.Dashboard(board.title)
         .uid(board.uid)

@@ -8,14 +8,14 @@ from charts.tools.dashboards.board import Panel
 
 
 def redis_row(*marks: str) -> tuple[str, Sequence[Panel]]:
-    """How the service's pods get on with Redis. `marks`: metrics that only its pods export."""
+    """Redis as the service's pods see it. `marks`: metrics that only its pods export."""
     pods = f"and on (pod) {marks[0]}HERE"
     return (
         "Redis, as these pods see it",
         (
             Panel(
                 title="Errors",
-                about="Commands that Redis did not answer or refused, in five minutes.",
+                about="Commands that failed: no answer, or an error. In five minutes.",
                 queries=[
                     (
                         f"sum by (kind) (increase(hourglass_redis_errors_totalHERE[5m]) {pods})",
@@ -26,8 +26,8 @@ def redis_row(*marks: str) -> tuple[str, Sequence[Panel]]:
             ),
             Panel(
                 title="Redirections and new connections",
-                about="A failover or a moving slot redirects; each new connection after the start "
-                "is a reconnect. In five minutes.",
+                about="Redirections by a failover or a slot migration, and connections; after the "
+                "start each new connection is a reconnect. In five minutes.",
                 queries=[
                     (
                         (
@@ -43,7 +43,7 @@ def redis_row(*marks: str) -> tuple[str, Sequence[Panel]]:
                 ],
             ),
             Panel(
-                title="What runs",
+                title="Versions",
                 about="Version and revision of each pod.",
                 queries=[(f"hourglass_build_infoHERE {pods}", "")],
                 kind="table",

@@ -1,4 +1,4 @@
-"""The producers: are the devices heard?"""
+"""The producers: do the readings of the devices reach Redis?"""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from charts.tools.dashboards.common import redis_row
 BOARD = Board(
     uid="hourglass-producer",
     title="Hourglass: producer",
-    about="Devices, what they give, and what becomes of it on the way to Redis.",
+    about="Devices, their readings, and the way of the readings to Redis.",
     rows=(
         (
             "Devices",
@@ -16,27 +16,27 @@ BOARD = Board(
                 one(
                     "Devices",
                     "sum(hourglass_producer_devicesHERE)",
-                    "What the producers stand for together.",
+                    "Number of devices of all producers.",
                 ),
                 one(
-                    "Readings taken a second",
+                    "Readings acknowledged per second",
                     a_second("hourglass_readings_taken_total"),
-                    "By Redis, each counted once.",
+                    "Readings that Redis acknowledged, each counted once.",
                     unit="cps",
                     runbook="HourglassProducersSilent",
                 ),
                 one(
                     "Waiting",
                     "sum(hourglass_readings_bufferedHERE)",
-                    "Readings that Redis has not taken yet.",
+                    "Readings in the buffers that Redis has not acknowledged.",
                     runbook="HourglassReadingsWaiting",
                     warning=1000,
                     critical=50_000,
                 ),
                 one(
-                    "Dropped in an hour",
+                    "Dropped in the last hour",
                     "sum(increase(hourglass_readings_dropped_totalHERE[1h]))",
-                    "Readings given up, for whatever reason.",
+                    "Readings dropped, for any reason.",
                     runbook="HourglassReadingsDropped",
                     critical=1,
                 ),
@@ -46,12 +46,12 @@ BOARD = Board(
             "Readings",
             (
                 Panel(
-                    title="Produced and taken",
-                    about="Readings a second, and the entries that hold them.",
+                    title="Produced and acknowledged",
+                    about="Readings per second, and the entries that hold them.",
                     queries=[
                         (a_second("hourglass_readings_produced_total"), "produced"),
-                        (a_second("hourglass_readings_taken_total"), "taken"),
-                        (a_second("hourglass_entries_taken_total"), "taken, in entries"),
+                        (a_second("hourglass_readings_taken_total"), "acknowledged"),
+                        (a_second("hourglass_entries_taken_total"), "acknowledged entries"),
                         (a_second("hourglass_readings_duplicate_total"), "sent again"),
                     ],
                     unit="cps",
@@ -65,7 +65,7 @@ BOARD = Board(
                 ),
                 Panel(
                     title="Dropped by reason",
-                    about="Readings given up, in five minutes.",
+                    about="Readings dropped in five minutes.",
                     queries=[
                         (
                             "sum by (reason) (increase(hourglass_readings_dropped_totalHERE[5m]))",
@@ -80,8 +80,8 @@ BOARD = Board(
             "Batches",
             (
                 Panel(
-                    title="Readings in a batch",
-                    about="Half of the batches, and 99 of a hundred, are no larger.",
+                    title="Readings per batch",
+                    about="Median and 99th percentile of the batch size.",
                     queries=[
                         (
                             (
@@ -90,12 +90,12 @@ BOARD = Board(
                             ),
                             legend,
                         )
-                        for q, legend in ((0.5, "half"), (0.99, "99 %"))
+                        for q, legend in ((0.5, "median"), (0.99, "99 %"))
                     ],
                 ),
                 Panel(
-                    title="Tries that failed",
-                    about="Redis did not answer; the same batch is tried again.",
+                    title="Failed attempts",
+                    about="Attempts that Redis did not answer; the same batch is sent again.",
                     queries=[(a_second("hourglass_batches_retried_total"), "failed")],
                     unit="cps",
                     runbook="HourglassRedisUnreachable",

@@ -1,4 +1,4 @@
-"""The stream's life: partitions appear, fill, are counted and expire; where they live."""
+"""The streams: partitions appear, fill, are counted and expire; their shards."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ BY_SHARD = "max by (stream, shard) (hourglass_stream_shard_infoSTREAM)"
 
 BOARD = Board(
     uid="hourglass-stream",
-    title="Hourglass: the stream's life",
-    about="Partitions from their first reading to their end, by shard.",
+    title="Hourglass: streams",
+    about="Partitions from their first reading to their expiry, and their shards.",
     streams=True,
     rows=(
         (
@@ -36,22 +36,22 @@ BOARD = Board(
                 one(
                     "Memory",
                     "sum(max by (stream) (hourglass_stream_memory_bytesSTREAM))",
-                    "Of the streams chosen, in Redis.",
+                    "Memory of the selected streams in Redis.",
                     unit="bytes",
                 ),
             ),
         ),
         (
-            "From first reading to last",
+            "Size and time to live",
             (
                 Panel(
                     title="Length",
-                    about="Entries in each stream; a line that ends is a partition that expired.",
+                    about="Entries in each stream. A line ends when its partition expires.",
                     queries=[("max by (stream) (hourglass_stream_lengthSTREAM)", "{{stream}}")],
                 ),
                 Panel(
                     title="Time to live",
-                    about="In real time, until the partition expires with what is in it.",
+                    about="Wall time until the partition expires.",
                     queries=[(f"{EXPIRY} - time()", "{{stream}}")],
                     unit="s",
                     runbook="HourglassReadingsAtRisk",
@@ -100,7 +100,8 @@ BOARD = Board(
                 ),
                 Panel(
                     title="Age of the oldest pending entry",
-                    about="Since its id; 0 if none is pending. It should saw, never climb.",
+                    about="Time since its id; 0 if none is pending. It should fall back again and "
+                    "again, not grow.",
                     queries=[(OLDEST_PENDING, "{{stream}}")],
                     unit="s",
                     runbook="HourglassPendingStuck",
@@ -113,12 +114,12 @@ BOARD = Board(
             (
                 Panel(
                     title="Streams by shard",
-                    about="How many of the streams each master holds.",
+                    about="Number of streams on each master.",
                     queries=[(f"count by (shard) ({BY_SHARD})", "{{shard}}")],
                 ),
                 Panel(
                     title="Entries by shard",
-                    about="Length of the streams that each master holds.",
+                    about="Entries of the streams on each master.",
                     queries=[
                         (
                             (
@@ -130,8 +131,8 @@ BOARD = Board(
                     ],
                 ),
                 Panel(
-                    title="Where each stream is",
-                    about="The master that holds it.",
+                    title="Shard of each stream",
+                    about="The master that holds the stream.",
                     queries=[(BY_SHARD, "")],
                     kind="table",
                 ),

@@ -1,4 +1,4 @@
-"""Is it well? The first look at night: hours on time, readings safe, who is the cause."""
+"""The overview: are hours on time, are readings safe, and what is the cause if not?"""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ LATEST_AVERAGE = (
     "max(hourglass_last_average_temp_fHERE "
     "and on(pod) topk(1, hourglass_last_average_hour_timestamp_secondsHERE))"
 )
-#: Where every reading is counted, until the first partition expires at all.
+#: Where every reading is counted, the time until any partition expires.
 HOURS_LEFT = (
     "min(hourglass_uncounted_expire_in_hoursHERE) "
     "or (min(hourglass_partition_expiry_timestamp_secondsHERE) - time()) / 3600"
@@ -17,8 +17,8 @@ HOURS_LEFT = (
 
 BOARD = Board(
     uid="hourglass",
-    title="Hourglass: is it well",
-    about="Hours on time, readings safe, and what is the cause if not.",
+    title="Hourglass: overview",
+    about="Whether hours are on time and readings are safe, and the cause if not.",
     rows=(
         (
             "Now",
@@ -26,7 +26,7 @@ BOARD = Board(
                 one(
                     "Alerts firing",
                     f'count(ALERTS{{namespace="$namespace", {FIRING}}}) or vector(0)',
-                    "Those of Hourglass, listed below.",
+                    "Alerts of Hourglass that fire, listed below.",
                     warning=1,
                     critical=2,
                 ),
@@ -41,32 +41,32 @@ BOARD = Board(
                 one(
                     "Behind",
                     "max(hourglass_aggregate_lag_secondsHERE)",
-                    "From the oldest reading that is not counted to now, in event time.",
+                    "Age of the oldest reading that is not counted, in event time.",
                     unit="s",
                     runbook="HourglassReadingsFarBehind",
                     warning=60,
                     critical=900,
                 ),
                 one(
-                    "This hour is complete to",
+                    "Completeness of this hour",
                     "max(hourglass_current_hour_completeness_ratioHERE)",
-                    "Readings counted of those due so far.",
+                    "Counted readings, of those due so far.",
                     unit="percentunit",
                     runbook="HourglassHourIncomplete",
                     warning=0.99,
                     critical=0.9,
                 ),
                 one(
-                    "First readings expire in",
+                    "Time until readings expire",
                     HOURS_LEFT,
-                    "Those that are not counted, if there are any: by then they are gone.",
+                    "Until the first partition expires: one with uncounted readings, if any.",
                     unit="h",
                     runbook="HourglassReadingsAtRisk",
                     warning=24,
                     critical=6,
                 ),
                 one(
-                    "Redis answers",
+                    "Redis reachable",
                     "min(hourglass_redis_upHERE)",
                     "1 if every shard answers every pod.",
                     runbook="HourglassRedisUnreachable",
@@ -81,13 +81,13 @@ BOARD = Board(
                 one(
                     "Latest average",
                     LATEST_AVERAGE,
-                    "Of the latest hour in the warehouse.",
+                    "The average of the latest hour in the warehouse.",
                     unit="fahrenheit",
                 ),
                 one(
                     "Average so far",
                     "max(hourglass_current_hour_average_temp_fHERE)",
-                    "Of the hour in progress.",
+                    "The average of the hour in progress.",
                     unit="fahrenheit",
                 ),
                 one(
@@ -95,7 +95,7 @@ BOARD = Board(
                     'max(hourglass_stream_group_lag{namespace="$namespace", '
                     'stream=~".+:averages"}) + max(hourglass_stream_group_messages_pending'
                     '{namespace="$namespace", stream=~".+:averages"})',
-                    "Averages on the stream that the warehouse does not have.",
+                    "Averages on the stream that are not in the warehouse.",
                     runbook="HourglassAveragesNotLoaded",
                     warning=2,
                     critical=48,
@@ -103,7 +103,7 @@ BOARD = Board(
                 one(
                     "Missing hours",
                     "max(hourglass_warehouse_missing_hoursHERE)",
-                    "Trimmed from the stream before the warehouse had them.",
+                    "Hours that were trimmed from the stream before they were loaded.",
                     runbook="HourglassHoursMissing",
                     critical=1,
                 ),
@@ -113,19 +113,21 @@ BOARD = Board(
             "Flow",
             (
                 Panel(
-                    title="Readings a second",
-                    about="Given by the devices, taken by Redis, counted into an hour.",
+                    title="Readings per second",
+                    about="Readings produced by the devices, acknowledged by Redis, counted into "
+                    "an hour.",
                     queries=[
                         (a_second("hourglass_readings_produced_total"), "produced"),
-                        (a_second("hourglass_readings_taken_total"), "taken"),
+                        (a_second("hourglass_readings_taken_total"), "acknowledged"),
                         (a_second("hourglass_readings_counted_total"), "counted"),
                     ],
                     unit="cps",
                     runbook="HourglassLagGrowing",
                 ),
                 Panel(
-                    title="From an hour's end to its average",
-                    about="In real time, the allowed lateness included.",
+                    title="Publish delay",
+                    about="Wall time from the end of an hour to its average, including the allowed "
+                    "lateness.",
                     queries=slowest("hourglass_publish_delay_seconds", over="1h"),
                     unit="s",
                     runbook="HourglassHourOverdue",
@@ -133,8 +135,8 @@ BOARD = Board(
                     critical=600,
                 ),
                 Panel(
-                    title="Not averaged",
-                    about="Readings dropped, late, or in quarantine, in five minutes.",
+                    title="Readings in no average",
+                    about="Readings dropped, late or quarantined, in five minutes.",
                     queries=[
                         ("sum(increase(hourglass_readings_dropped_totalHERE[5m]))", "dropped"),
                         ("sum(increase(hourglass_readings_late_totalHERE[5m]))", "late"),
@@ -152,19 +154,19 @@ BOARD = Board(
             (
                 Panel(
                     title="Alerts",
-                    about="What fires, with its labels.",
+                    about="The alerts that fire, with their labels.",
                     queries=[(f'ALERTS{{namespace="$namespace", {FIRING}}}', "")],
                     kind="table",
                 ),
                 Panel(
-                    title="Parts in trouble",
-                    about="A loop of a pod, or its reader of a partition; /readyz says why.",
+                    title="Failing workers",
+                    about="Workers that fail, by pod; /readyz of the pod gives the reason.",
                     queries=[("sum by (pod) (hourglass_troubleHERE)", "{{pod}}")],
                     warning=1,
                 ),
                 Panel(
                     title="Shards",
-                    about="1 for a master that answers, as the pods see it.",
+                    about="1 for a master that answers every pod, else 0.",
                     queries=[("min by (shard) (hourglass_redis_shard_upHERE)", "{{shard}}")],
                     runbook="HourglassShardDown",
                 ),
@@ -178,17 +180,17 @@ BOARD = Board(
                     critical=1,
                 ),
                 Panel(
-                    title="Clocks of Redis",
-                    about="How far a master's clock deviates from the median; beyond 2 s no hour "
-                    "is sealed there.",
+                    title="Clock deviation of Redis",
+                    about="Deviation of a master's clock from the median. Beyond 2 s no hour "
+                    "of its partitions is sealed.",
                     queries=[
                         (
                             "max by (shard) (hourglass_redis_clock_deviation_secondsHERE)",
-                            "{{shard}}, at most",
+                            "{{shard}}, maximum",
                         ),
                         (
                             "min by (shard) (hourglass_redis_clock_deviation_secondsHERE)",
-                            "{{shard}}, at least",
+                            "{{shard}}, minimum",
                         ),
                     ],
                     unit="s",
