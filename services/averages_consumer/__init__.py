@@ -1,4 +1,4 @@
-"""The averages consumer: hourly averages from Redis into the warehouse."""
+"""The averages consumer: loads hourly averages from Redis into the warehouse."""
 
 from hourglass.early import heed_sigterm
 

@@ -61,7 +61,7 @@ def consume(settings: AveragesConsumerSettings) -> None:
         "reaper",
         lambda: reap(cluster, averages, AVERAGES_GROUP, gone_after_ms(idle_ms)),
     )
-    # Until then it is starting, and not ready.
+    # The service stays in start-up, and therefore not ready, until the consumer has connected.
     while not (consumer.begun.wait(0.1) or service.stop.is_set()):
         pass
     sys.exit(service.run())

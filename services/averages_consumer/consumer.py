@@ -1,7 +1,7 @@
 """From the averages' stream to the warehouse: read, decode, commit, acknowledge.
 
-An entry is acknowledged after the warehouse has it, and the warehouse has one row per hour, so
-an entry that comes again, for whatever reason, changes nothing.
+The consumer acknowledges an entry after the warehouse has committed it. The warehouse has one row
+per hour, so an entry that is delivered again changes nothing.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ BATCH_ENTRIES = 1000
 BLOCK_MS = 500
 RECONNECT_S = 0.2
 GAPS_EVERY_S = 60.0
-#: Between tries to reach a warehouse that is away.
+#: Back-off between attempts to reach the warehouse: the first pause and the longest.
 FIRST_RETRY_S, LAST_RETRY_S = 0.1, 5.0
 
 
 class Host(Protocol):
-    """What of the running service a consumer needs; hourglass.runtime.Service is one."""
+    """The part of hourglass.runtime.Service that a consumer uses."""
 
     name: str
     stop: Event
@@ -60,12 +60,12 @@ class Entry(NamedTuple):
 
 
 class _GroupGone(Exception):
-    """The stream or its group was deleted, before or while blocking on it."""
+    """The stream or its group was deleted before or during a blocking read."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Consumer:
-    """Loads averages for one process; `work` is its only thread."""
+    """Loads averages for one process. All work is done in the thread that calls `work`."""
 
     host: Host
     cluster: Cluster
@@ -74,24 +74,24 @@ class Consumer:
     metrics: Instruments
     tracer: Tracer
     claim_idle_ms: int
-    #: How often published hours that the warehouse does not have are looked for.
+    #: Interval between two searches for published hours that the warehouse lacks.
     gaps_every_s: float = GAPS_EVERY_S
-    #: Where what was loaded is printed; None logs it instead.
+    #: Output for a line per loaded average; None logs it instead.
     out: TextIO | None = field(default_factory=lambda: sys.stdout)
-    #: Set once it has reached both the warehouse and the stream.
+    #: Set once the consumer has reached both the warehouse and the stream.
     begun: Event = field(default_factory=Event)
     _cursor: bytes = b"0-0"
     _next_claim: float = 0.0
     _next_gaps: float = 0.0
-    #: Entries that were told of and are, for all we know, not acknowledged.
-    _told: set[bytes] = field(default_factory=set[bytes])
+    #: Entries already reported whose acknowledgement is not confirmed.
+    _reported: set[bytes] = field(default_factory=set[bytes])
 
     @property
     def stream(self) -> str:
         return self.cluster.keyspace.averages
 
     def work(self) -> None:
-        """Load what comes until told to stop. Raises Misconfigured, Unsuitable, LoginRefused."""
+        """Load averages until the service stops. Raises Misconfigured, Unsuitable, LoginRefused."""
         self._persist(self.warehouse.create)
         while not self.host.stop.is_set():
             self.host.beat("averages")
@@ -99,18 +99,19 @@ class Consumer:
                 with closing(self.cluster.link(self.stream)) as link:
                     self._follow(link)
             except _GroupGone as gone:
-                log.warning("%s: making the group anew", gone)
+                log.warning("%s: creating the consumer group again", gone)
             except (Unreachable, Damaged) as error:
                 self.host.trouble("redis", str(error))
                 self.host.stop.wait(RECONNECT_S)
                 self._refresh_topology()
             except ResponseError as error:
                 raise Unsuitable(
-                    f"Redis does not let {self.stream} be read through a group: {error}"
+                    f"{self.stream} cannot be read through a consumer group ({error}): check the "
+                    "permissions of the Redis user"
                 ) from error
 
     def _follow(self, link: Link) -> None:
-        """Read and load over one connection, under a consumer name of its own."""
+        """Consume over one connection, under a consumer name unique to it."""
         self._make_group(link)
         self.host.well("redis")
         self.begun.set()
@@ -121,8 +122,8 @@ class Consumer:
             self._load(link, self._claim(link, consumer) or self._read(link, consumer))
 
     def _make_group(self, link: Link) -> None:
-        """From the stream's first entry: what the group has loaded before is loaded again, and
-        changes nothing."""
+        """Create the group at the stream's first entry. A group that is created again reads all
+        entries again, which changes nothing in the warehouse."""
         try:
             link.call("XGROUP", "CREATE", self.stream, AVERAGES_GROUP, "0", "MKSTREAM")
         except ResponseError as error:
@@ -138,7 +139,8 @@ class Consumer:
         return [Entry(*entry) for entry in reply[0][1]] if reply else []
 
     def _claim(self, link: Link, consumer: str) -> Sequence[Entry]:
-        """What others have held for too long; a part at each call until the list is through."""
+        """Claim pending entries that were idle for too long: one batch per call, until the scan of
+        the pending list is complete."""
         if time.monotonic() < self._next_claim:
             return []
         self._cursor, entries, _ = self._group_call(
@@ -160,8 +162,8 @@ class Consumer:
             raise
 
     def _load(self, link: Link, entries: Sequence[Entry]) -> None:
-        """Commit, tell, acknowledge. If told to stop while the warehouse is away, none of it:
-        the entries stay with the group."""
+        """Commit to the warehouse, report, acknowledge. If the service stops while the warehouse is
+        unreachable, do none of it: the entries stay pending in the group."""
         if not entries:
             return
         averages: dict[bytes, HourlyAverage] = {}
@@ -174,9 +176,9 @@ class Consumer:
         with self._span(list(averages.values()), len(entries)):
             if averages and not self._commit(list(averages.values())):
                 return
-            self._tell(averages, invalid)
+            self._report(averages, invalid)
             self._acknowledge(link, entries)
-        self._told.difference_update(averages, invalid)
+        self._reported.difference_update(averages, invalid)
 
     def _acknowledge(self, link: Link, entries: Sequence[Entry]) -> None:
         link.call("XACK", self.stream, AVERAGES_GROUP, *(entry.id for entry in entries))
@@ -184,13 +186,13 @@ class Consumer:
     def _span(
         self, averages: Sequence[HourlyAverage], entries: int
     ) -> AbstractContextManager[Span]:
-        """Of one load: in the trace of its hour, or of several hours, linked to each."""
-        said = [average.traceparent for average in averages if average.traceparent]
+        """The span of one load: in the trace of its hour; for several hours, linked to each."""
+        traceparents = [average.traceparent for average in averages if average.traceparent]
         return self.tracer.start_as_current_span(
             f"process {self.stream}",
-            context=context_of(said[0]) if len(said) == 1 else None,
+            context=context_of(traceparents[0]) if len(traceparents) == 1 else None,
             kind=SpanKind.CONSUMER,
-            links=links_to(said),
+            links=links_to(traceparents),
             attributes={
                 **messaging("process", self.stream, entries),
                 "messaging.consumer.group.name": AVERAGES_GROUP,
@@ -198,7 +200,7 @@ class Consumer:
         )
 
     def _commit(self, averages: Sequence[HourlyAverage]) -> bool:
-        """False if told to stop before the warehouse had them."""
+        """Write to the warehouse; False if the service stopped before it succeeded."""
         return self._persist(lambda: self._write(averages))
 
     def _write(self, averages: Sequence[HourlyAverage]) -> None:
@@ -207,8 +209,10 @@ class Consumer:
         self.metrics.wrote(time.perf_counter() - started, exemplar())
 
     def _persist(self, write: Callable[[], None]) -> bool:
-        """Try until the warehouse has done it, or until `stop` is set. Raises LoginRefused: waiting
-        gives this process no other password, and a restart may."""
+        """Call `write` until it succeeds, or until the service stops; whether it succeeded.
+
+        Raises LoginRefused: a retry uses the same password, and a restart may read a new one.
+        """
         retry_s = FIRST_RETRY_S
         while True:
             self.host.beat("averages")
@@ -225,36 +229,38 @@ class Consumer:
             if self.host.stop.wait(retry_s):
                 return False
             retry_s = min(2 * retry_s, LAST_RETRY_S)
-            self._next_gaps = 0.0  # what it lost or the stream trimmed meanwhile: at once
+            # Afterwards look at once for hours that were lost or trimmed during the outage.
+            self._next_gaps = 0.0
 
-    def _tell(
+    def _report(
         self, averages: Mapping[bytes, HourlyAverage], invalid: Mapping[bytes, ValueError]
     ) -> None:
-        """Each entry once, even if it comes again because its acknowledgement got lost."""
+        """Report each entry once, also if it is delivered again after a lost acknowledgement."""
         for entry_id, average in averages.items():
-            if entry_id not in self._told:
-                self._tell_loaded(average)
+            if entry_id not in self._reported:
+                self._report_loaded(average)
         for entry_id, error in invalid.items():
-            if entry_id not in self._told:
+            if entry_id not in self._reported:
                 self.metrics.invalid()
                 log.error(
-                    "entry %s is no average: %s",
+                    "entry %s is not a valid average, it is not loaded: %s",
                     entry_id.decode(),
                     error,
                     extra={"consumer": self.host.name},
                 )
-        self._told.update(averages, invalid)
+        self._reported.update(averages, invalid)
 
-    def _tell_loaded(self, average: HourlyAverage) -> None:
+    def _report_loaded(self, average: HourlyAverage) -> None:
         self.metrics.loaded(average)
         self.tell(line(average), average.start_ms, trace_id_of(average.traceparent))
 
-    def tell(self, what: str, hour_ms: int, trace_id: str | None) -> None:
+    def tell(self, text: str, hour_ms: int, trace_id: str | None) -> None:
+        """Print the line, or log it with its hour and trace."""
         if self.out:
-            print(what, file=self.out, flush=True)
+            print(text, file=self.out, flush=True)
         else:
             facts = {"consumer": self.host.name, "hour": iso(hour_ms), "trace_id": trace_id or ""}
-            log.info("%s", what, extra=facts)
+            log.info("%s", text, extra=facts)
 
     def _look_for_gaps(self) -> None:
         if time.monotonic() >= self._next_gaps:
@@ -270,7 +276,7 @@ class Consumer:
                 return
             self.host.well("warehouse")
             for average in averages:
-                self._tell_loaded(average)
+                self._report_loaded(average)
 
     def _refresh_topology(self) -> None:
         try:

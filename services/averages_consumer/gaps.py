@@ -1,8 +1,8 @@
-"""Published hours that the warehouse does not have: found, and loaded from the stream or from their
-hour records.
+"""Finds published hours that the warehouse lacks, and loads them from the stream or from their hour
+records.
 
-The stream gave them up before they were loaded, or the warehouse lost them after they were
-acknowledged: a file that was removed, a standby without the last commits, a restored backup.
+Causes: the stream was trimmed before they were loaded, or the warehouse lost committed rows (a
+removed file, a standby without the last commits, a restored backup).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Gaps:
-    """Fills what can be filled, and reports the hours that stay missing whenever they change."""
+    """Loads missing hours, and logs those that stay missing whenever their list changes."""
 
     cluster: Cluster
     warehouse: Warehouse
@@ -37,8 +37,9 @@ class Gaps:
     _reported: Sequence[int] = ()
 
     def check(self) -> Sequence[HourlyAverage]:
-        """The averages it loaded. Raises Unreachable, Damaged, WarehouseAway."""
-        # In this order: an hour that is published, loaded or trimmed meanwhile is not missing.
+        """Load missing hours; return their averages. Raises Unreachable, Damaged, WarehouseAway."""
+        # The order of the reads matters: an hour that is published, loaded or trimmed between them
+        # must not count as missing.
         keys = self.cluster.keyspace
         members = self.cluster.call("ZRANGE", keys.published, 0, -1)
         published = results(members, key=keys.published)
@@ -59,7 +60,7 @@ class Gaps:
         return averages
 
     def _delivered(self) -> bytes:
-        """The id of the last entry that the group was given."""
+        """The id of the last entry delivered to the group."""
         states = survey(self.cluster, [self.cluster.keyspace.averages], AVERAGES_GROUP)
         return (states[0].last_delivered if states else None) or b"0-0"
 
@@ -96,8 +97,8 @@ class Gaps:
         self.metrics.missing(len(missing))
         if missing and missing != self._reported:
             log.error(
-                "%s; neither the stream nor their hour records, which are kept for %d days after "
-                "their day, give what was published",
+                "%s; neither the stream nor the hour records, which are kept for %d days after "
+                "their day, contain the published averages",
                 describe_missing(missing),
                 RECORDS_KEPT_MS // DAY_MS,
             )

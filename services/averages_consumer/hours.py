@@ -1,5 +1,5 @@
-"""The hours that entries of the stream hold, and those that the hour records of whole days hold,
-whatever lanes these are shared out to."""
+"""Reads hours from entries of the averages' stream, and from the hour records of whole days across
+all their lanes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from hourglass.records import decode_hours
 
 
 def hours_of(cluster: Cluster, partitions: Sequence[Partition]) -> list[HourRecord]:
-    """The hours of the days of `partitions`, which are in order, each day's as one. Raises
-    Unreachable.
+    """The hour records of `partitions`, with the lanes of a day joined. Raises Unreachable.
 
-    A partition without records has no say. Where those of one are damaged its day is left out: the
-    aggregators say so.
+    Partitions without records are ignored. A day with a corrupt record is left out; the aggregators
+    report it.
+
+    partitions: in order, all lanes of a day together
     """
     replies = cluster.pipeline([("HGETALL", each.hours) for each in partitions])
     hours: list[HourRecord] = []
@@ -33,12 +34,13 @@ def hours_of(cluster: Cluster, partitions: Sequence[Partition]) -> list[HourReco
 
 def _decoded(partition: Partition, fields: Any) -> list[HourRecord]:
     if isinstance(fields, Exception):
-        raise Damaged(f"{partition.hours} holds no records") from fields
+        raise Damaged(f"{partition.hours} is not a hash of hour records") from fields
     return decode_hours(partition, fields)
 
 
 def decoded(entries: Iterable[tuple[bytes, Mapping[bytes, bytes]]]) -> dict[int, HourlyAverage]:
-    """The averages among these entries of `temps:averages`, by hour (ms), in order."""
+    """The averages in these entries of `temps:averages`, by hour (ms), in order. Invalid entries
+    are left out."""
     found: dict[int, HourlyAverage] = {}
     for entry_id, fields in entries:
         with suppress(ValueError):  # the averages consumer reports and counts it

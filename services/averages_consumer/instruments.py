@@ -1,4 +1,4 @@
-"""The averages consumer's metrics, for whoever asks whether the averages arrive."""
+"""The averages consumer's metrics."""
 
 from __future__ import annotations
 
@@ -14,68 +14,68 @@ from hourglass.runtime import COMMON
 LOADED = Instrument(
     name="hourglass_averages_loaded_total",
     kind="counter",
-    help="Averages this process has loaded into the warehouse.",
+    help="Averages that this process loaded into the warehouse.",
     unit="averages",
 )
 INVALID = Instrument(
     name="hourglass_averages_invalid_total",
     kind="counter",
-    help="Entries of the averages' stream that are no valid average; acknowledged, not loaded.",
+    help="Entries of the averages' stream that are not valid averages; acknowledged, not loaded.",
     unit="entries",
 )
 RECLAIMED = Instrument(
     name="hourglass_averages_reclaimed_total",
     kind="counter",
-    help="Entries taken over from a consumer that did not acknowledge them.",
+    help="Entries reclaimed from a consumer that did not acknowledge them.",
     unit="entries",
 )
 REFILLED = Instrument(
     name="hourglass_averages_refilled_total",
     kind="counter",
-    help="Averages loaded from the stream or from their hour records, because the warehouse lost "
-    "them or never had them.",
+    help="Averages loaded from the stream or from their hour records because the warehouse lacked "
+    "them.",
     unit="averages",
 )
 WRITE_SECONDS = Instrument(
     name="hourglass_warehouse_write_seconds",
     kind="histogram",
-    help="Time one batch of averages took to be committed, failed tries left out.",
+    help="Time to commit one batch of averages; failed attempts are not included.",
     unit="seconds",
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
 ERRORS = Instrument(
     name="hourglass_warehouse_errors_total",
     kind="counter",
-    help="Tries at which the warehouse did not answer; the averages stay in the stream.",
+    help="Failed requests to the warehouse; the averages stay in the stream.",
     unit="errors",
 )
 REVISED = Instrument(
     name="hourglass_warehouse_revisions_total",
     kind="counter",
-    help="Rows that this process has raised to a new revision, with late readings in them.",
+    help="Rows that this process updated to a new revision that includes late readings.",
     unit="revisions",
 )
 MISSING_HOURS = Instrument(
     name="hourglass_warehouse_missing_hours",
     kind="gauge",
-    help="Published hours that the warehouse does not have, and that neither the stream nor their "
-    "hour records give.",
+    help="Published hours that the warehouse lacks and that neither the stream nor the hour "
+    "records contain.",
     unit="hours",
     across="max",
 )
 LAST_AVERAGE = Instrument(
     name="hourglass_last_average_temp_f",
     kind="gauge",
-    help="Average of the latest hour this process has loaded, in degrees Fahrenheit; "
-    "absent until there is one.",
+    help="Average of the latest hour that this process loaded, in degrees Fahrenheit; "
+    "absent before the first.",
     unit="degrees Fahrenheit",
     across="each",
 )
 LAST_HOUR = Instrument(
     name="hourglass_last_average_hour_timestamp_seconds",
     kind="gauge",
-    help="Start of the latest hour this process has loaded, in seconds since the epoch; "
-    "absent until there is one.",
+    help="Start of the latest hour that this process loaded, in seconds since the epoch; "
+    "absent before the first.",
     unit="seconds since the epoch",
     across="max",
 )
@@ -107,7 +107,7 @@ class Instruments:
         self._revised = REVISED.counter(registry)
         self._write_seconds = WRITE_SECONDS.histogram(registry)
         self._errors = ERRORS.counter(registry)
-        # Made when first shown: until then the series is absent, because unknown is not zero.
+        # Created with the first value: until then the series is absent, because unknown is not 0.
         self._missing: Gauge | None = None
         self._latest: _Latest | None = None
 
@@ -146,7 +146,7 @@ class _Latest:
         self._start_ms = -1
 
     def show(self, average: HourlyAverage) -> None:
-        """An older hour than the one shown changes nothing."""
+        """Show this average unless a later hour is shown already."""
         if average.start_ms >= self._start_ms:
             self._start_ms = average.start_ms
             self._average.set(average.mean_milli_f / 1000)

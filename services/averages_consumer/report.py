@@ -1,4 +1,4 @@
-"""What is said of hourly averages, and of those that will not come any more. Pure."""
+"""The text of lines about hourly averages and about missing hours. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hourglass.readings import degrees
 
 
 def line(average: HourlyAverage) -> str:
-    """The terminal line of one average, in the exercise's words."""
+    """The terminal line of one average, in the format that the exercise specifies."""
     return (
         f"Average temperature for {average.start:%Y/%m/%d} at {average.start.hour} "
         f"was {degrees(average.mean_milli_f)}F ({average.count} observations)."
@@ -21,7 +21,7 @@ def line(average: HourlyAverage) -> str:
 
 
 def revision_line(row: HourRow) -> str:
-    """The terminal line of a row that late readings have been taken into."""
+    """The terminal line of a row that was revised with late readings."""
     average = degrees(mean_milli_f(row.sum_milli_f, row.observations))
     return (
         f"Average temperature for {row.hour:%Y/%m/%d} at {row.hour.hour} is {average}F "
@@ -33,10 +33,10 @@ def revision_line(row: HourRow) -> str:
 def refilled(
     records: Iterable[HourRecord], missing: Iterable[int], published: Mapping[int, Result]
 ) -> list[HourlyAverage]:
-    """The averages of the `missing` hours among `records`, as they would be published today.
+    """The averages of the `missing` hours, made from their hour records.
 
-    One that was sealed anew with another result than the published one stays missing: which of the
-    two is true is not for a consumer to say.
+    An hour whose record differs from the published result stays missing: the consumer cannot
+    decide which of the two is correct.
     """
     wanted = set(missing)
     return [
@@ -55,14 +55,15 @@ def missing_hours(
     held: AbstractSet[int],
     loaded: AbstractSet[int],
 ) -> list[int]:
-    """The hours that should be in the warehouse and that no entry will bring, in order.
+    """The expected hours that are neither in the warehouse nor still to be loaded, in order.
 
-    Only hours that were published are expected: an hour without readings never had an entry. Read
-    the arguments in their order, and an hour on its way does not count as missing.
+    Only published hours are expected: an hour without readings has no entry. Callers must read the
+    arguments from Redis and the warehouse in this order, so that an hour that is loaded meanwhile
+    does not count as missing.
 
-    waiting_ms: hour of the first entry that the group was not given yet; None if there is none
-    held: hours of entries that a consumer holds, whether still in the stream or trimmed
-    loaded: hours the warehouse has
+    waiting_ms: hour of the first entry not yet delivered to the group; None if there is none
+    held: hours of pending entries, whether still in the stream or trimmed
+    loaded: hours in the warehouse
     """
     return sorted(
         hour
@@ -72,13 +73,13 @@ def missing_hours(
 
 
 def describe_missing(hours: Sequence[int]) -> str:
-    """One line for `hours`, which are in order and not empty."""
+    """One line that names `hours`, which must be in order and not empty."""
     count = "1 published hour was" if len(hours) == 1 else f"{len(hours)} published hours were"
     return f"{count} not in the warehouse: {_spans(hours)}"
 
 
 def _spans(hours: Sequence[int]) -> str:
-    """Neighbouring hours drawn together, as in "2025-01-01T00:00:00Z to 2025-01-01T05:00:00Z"."""
+    """Consecutive hours as ranges, as in "2025-01-01T00:00:00Z to 2025-01-01T05:00:00Z"."""
     spans: list[list[int]] = []
     for hour in hours:
         if spans and hour == spans[-1][1] + HOUR_MS:

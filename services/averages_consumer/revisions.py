@@ -1,6 +1,5 @@
-"""Late readings taken into the warehouse, where that is asked for: as a new revision of their
-hour's row, or as the row of an hour that was too late to be published. What is published stays as
-it was.
+"""Adds late readings to the warehouse, if --revisions is on: as a new revision of their hour's row,
+or as the row of an hour that was too late to be published. Published averages do not change.
 """
 
 from __future__ import annotations
@@ -26,15 +25,16 @@ from hourglass.publication import results
 
 log = logging.getLogger(__name__)
 
-#: How often late readings are looked for, in the days that live.
+#: Interval between two searches for late readings in live partitions.
 REVISE_S = 5.0
-#: And in those that expired: nothing comes any more, but nobody may have looked before they did.
+#: The same for expired partitions, which change no more, but may have expired before a search.
 EXPIRED_EVERY_S = 600.0
 
 
 @dataclass(slots=True)
 class Revisions:
-    """Any number of processes may do it at once: the warehouse takes each revision once."""
+    """Revises rows of the warehouse. Any number of processes may run it at the same time: the
+    warehouse accepts each revision once."""
 
     cluster: Cluster
     clock: PipelineClock
@@ -45,9 +45,11 @@ class Revisions:
     _next_expired: float = 0.0
 
     def step(self) -> None:
-        """Take in what has come late since the last step, of hours of which nothing came meanwhile:
-        so a flood of late readings makes few revisions, and a partition that is being counted
-        again, whose late count is on its way, makes none. Raises Unreachable, Damaged."""
+        """Revise the hours whose late count has changed, but not since the last step.
+
+        Waiting for a stable count gives few revisions for many late readings, and none while a
+        partition is being counted again. Raises Unreachable, Damaged.
+        """
         instant = self.clock.refresh()
         alive = recorded(self.cluster, instant)
         keys = self.cluster.keyspace
@@ -70,7 +72,7 @@ class Revisions:
             if settled:
                 self._load([each for each in settled if each.start_ms in unpublished])
                 self._revise(settled)
-        except WarehouseAway as error:  # the consumer says so
+        except WarehouseAway as error:  # the consumer reports it
             log.debug("revisions: %s", error)
         else:
             if look_at_expired:
@@ -79,8 +81,8 @@ class Revisions:
     def _late(
         self, partitions: Sequence[Partition], unpublished: AbstractSet[int]
     ) -> Mapping[int, HourRecord]:
-        """The sealed hours of these days that late readings came for, and those with readings
-        among the `unpublished`, which were too late as a whole."""
+        """The sealed hours of these days that have late readings, and the `unpublished` hours,
+        which were too late as a whole, if they have readings."""
         return {
             record.start_ms: record
             for record in hours_of(self.cluster, partitions)
@@ -89,7 +91,7 @@ class Revisions:
         }
 
     def _load(self, records: Sequence[HourRecord]) -> None:
-        """Give hours that were too late to be published their row."""
+        """Insert rows for hours that were too late to be published."""
         averages = [HourlyAverage.of(each) for each in records if each.count]
         if not averages:
             return

@@ -1,4 +1,4 @@
-"""The warehouse's schema: brought up to date by Alembic, whose versions are in `migrations`."""
+"""Migrates the warehouse's schema with Alembic; the versions are in `migrations`."""
 
 from __future__ import annotations
 
@@ -16,26 +16,27 @@ from hourglass.errors import Misconfigured
 
 log = logging.getLogger(__name__)
 
-#: A name of its own: a database may have other applications in it, with versions of theirs.
+#: Not Alembic's default name: other applications in the same database may use that.
 VERSION_TABLE = "hourglass_schema_version"
-#: Any number that no other program takes.
+#: Key of the advisory lock; any number that no other program uses.
 _LOCK = 0x686F7572
-#: A second in all, as other statements wait for a lock.
+#: One second in total, the time that other statements wait for a lock.
 _WRITE_AHEAD_TRIES = 100
 _WRITE_AHEAD_PAUSE_S = 0.01
 
 
 def bring_up_to_date(connection: sa.Connection) -> None:
-    """Make the schema what this program needs, all or nothing, within the transaction that
-    `connection` begins here: processes that try at once do it in turn, and all but one find it
-    done. What is up to date is only read. Raises Misconfigured, SQLAlchemyError.
+    """Create or migrate the schema in the transaction of `connection`.
+
+    A lock serialises concurrent processes; all but the first then find the schema up to date and
+    only read it. Raises Misconfigured, SQLAlchemyError.
     """
     if connection.dialect.name == "postgresql":
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
     else:
         _write_ahead(connection)
         connection.exec_driver_sql("BEGIN IMMEDIATE")
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # what it did is said below
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # the line below reports the migration
     config = _config(connection)
     versions = ScriptDirectory.from_config(config)
     found = version_of(connection)
@@ -43,17 +44,18 @@ def bring_up_to_date(connection: sa.Connection) -> None:
         return
     if found is not None and found not in {each.revision for each in versions.walk_revisions()}:
         raise Misconfigured(
-            f"the warehouse's schema is of a newer Hourglass (version {found}): run that one"
+            f"the warehouse has schema version {found} of a newer Hourglass: run that release"
         )
     command.upgrade(config, "head")
-    log.info("the warehouse's schema is version %s now", versions.get_current_head())
+    log.info("migrated the warehouse's schema to version %s", versions.get_current_head())
 
 
 def _write_ahead(connection: sa.Connection) -> None:
-    """Let readers and the writer of a SQLite file work side by side, which the file remembers.
+    """Switch an SQLite file to write-ahead logging, so that readers do not block the writer. The
+    setting is stored in the file.
 
-    The change needs the file for itself for a moment, and alone of all statements it does not
-    wait: it fails while another process reads, or makes the same change.
+    The statement needs an exclusive lock and ignores the busy time-out, so it fails at once while
+    another process reads or makes the same change; hence the retries.
     """
     for left in reversed(range(_WRITE_AHEAD_TRIES)):
         try:
@@ -67,13 +69,13 @@ def _write_ahead(connection: sa.Connection) -> None:
 
 
 def version_of(connection: sa.Connection) -> str | None:
-    """The version of the schema that is there; None if there is none."""
+    """The version of the existing schema; None if there is none."""
     options = {"version_table": VERSION_TABLE}
     return MigrationContext.configure(connection, opts=options).get_current_revision()
 
 
 def newest_version() -> str | None:
-    """The version that this program needs."""
+    """The schema version of this program."""
     return ScriptDirectory.from_config(_config()).get_current_head()
 
 

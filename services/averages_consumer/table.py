@@ -1,8 +1,8 @@
-"""Table `hourly_averages`: what it holds, and how an average becomes a row. Pure.
+"""Table `hourly_averages`, and the conversion of an average to a row. Pure.
 
-A row is what was published, revision 0, or, where that is asked for, what late readings made of it
-since. Then its observations, sum, average, minimum and maximum have these in them, and what was
-published is what is left without them.
+A row of revision 0 is the published average. With --revisions, a row of a higher revision also
+includes late readings in its observations, sum, average, minimum and maximum; subtracting them
+gives the published result.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def to_the_second(at: datetime) -> datetime:
-    """In UTC, as the table has it. Raises ValueError for a time without a time zone."""
+    """The time in UTC without microseconds. Raises ValueError for a time without a time zone."""
     if at.tzinfo is None:
         raise ValueError(f"{at} has no time zone")
     return at.astimezone(UTC).replace(microsecond=0)
 
 
 class UtcTime(sa.types.TypeDecorator[datetime]):
-    """Aware datetimes, to the second: timestamptz, and where there is none, text that sorts by
-    time and that SQLite's date functions understand (2025-01-01T00:00:00Z)."""
+    """Aware datetimes, to the second: timestamptz in PostgreSQL; in SQLite text that sorts by time
+    and that its date functions understand (2025-01-01T00:00:00Z)."""
 
     impl = sa.DateTime
     cache_ok = True
@@ -81,12 +81,12 @@ class HourRow:
     """One row of `hourly_averages`; the fields are its columns, in order.
 
     hour: the hour's start
-    late: readings that came after the hour was sealed, as far as known when the row was written;
-        in the average from revision 1 on
-    late_sum_milli_f: their sum, as far as it is in the average
-    revision: how often late readings were taken into the row
-    trace_id: of the trace that sealed the hour; None if none was made
-    loaded_at: when these values came in; loading the same ones again does not change it
+    late: readings that arrived after the hour was sealed, as known when the row was written;
+        included in the average from revision 1 on
+    late_sum_milli_f: sum of the late readings that the average includes
+    revision: number of updates with late readings
+    trace_id: trace that sealed the hour; None if it was not traced
+    loaded_at: time at which these values were loaded; loading the same values again keeps it
     """
 
     hour: datetime
@@ -110,7 +110,7 @@ class HourRow:
 
     @property
     def published(self) -> Result:
-        """What was published of the hour."""
+        """The published result of the hour."""
         late = self.late if self.revision else 0
         return Result(self.observations - late, self.sum_milli_f - self.late_sum_milli_f)
 
@@ -135,11 +135,8 @@ def row_of(average: HourlyAverage, loaded_at: datetime) -> dict[str, Any]:
 
 
 def revised(row: HourRow, record: HourRecord) -> HourRow | None:
-    """The row with the late readings of its hour in it; None if none came since it was written.
-
-    A record of something else than what was published has no say, and what was taken in is not
-    given up again.
-    """
+    """The next revision of the row, with all late readings of its hour; None if the record has no
+    more late readings than the row, or differs from the published result."""
     late_before = row.late if row.revision else 0
     if record.late <= late_before or row.published != Result(record.count, record.sum_milli_f):
         return None
@@ -160,7 +157,7 @@ def revised(row: HourRow, record: HourRecord) -> HourRow | None:
 
 
 def trace_id_of(traceparent: str) -> str | None:
-    """None if it is no traceparent."""
+    """The trace id in a traceparent; None if the text is not one."""
     found = _TRACEPARENT.match(traceparent)
     return found[1] if found else None
 

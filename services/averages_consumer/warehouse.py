@@ -1,12 +1,12 @@
 """The warehouse: table `hourly_averages`, one row per hour, in SQLite or PostgreSQL.
 
     HourglassError
-    ├── Misconfigured             no URL of a warehouse, driver not installed, cannot be used
-    └── WarehouseAway             it does not answer now: try again
-        └── WarehouseUnusable     it answers, and a person has to put something right
-            └── LoginRefused      which another process may have put right: end
+    ├── Misconfigured             invalid URL, driver not installed, or unusable at start-up
+    └── WarehouseAway             the warehouse does not answer: try again
+        └── WarehouseUnusable     it answers, but rejects requests until a person fixes the cause
+            └── LoginRefused      it rejects user or password: exit, a restart reads new ones
 
-No message shows a password.
+No message contains a password.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ _FILE_REMEDY = (
     "its folder must exist and be writable, and the file must be an SQLite database: "
     "check HOURGLASS_WAREHOUSE_URL"
 )
-#: Below what a service has to finish its batch in, after SIGTERM.
+#: Shorter than the time a service has to finish its batch after SIGTERM.
 _BUSY_TIMEOUT_MS = 1000
-#: A server that vanished without a word is noticed within some ten seconds.
+#: Detects a server that disappeared without closing the connection within about ten seconds.
 _POSTGRESQL_OPTIONS = {
     "connect_timeout": 2,
     "keepalives_idle": 5,
@@ -66,25 +66,25 @@ _POSTGRESQL_OPTIONS = {
     "tcp_user_timeout": 10_000,
     "application_name": "hourglass-averages-consumer",
 }
-#: What a statement may take, and half of it for a lock, where neither the URL nor the server says
-#: how long: well below what makes a worker count as stuck. A warehouse that is slow is away, and
-#: asked again.
+#: Statement time-out, unless the URL or the server sets one; the lock time-out is half of it. It is
+#: well below the time after which a worker counts as stuck. A statement that takes longer fails
+#: with WarehouseAway and is tried again.
 PATIENCE_MS = 20_000
 _LIMIT = sa.text(
     "SELECT set_config(name, ms, true) "
     "FROM (VALUES ('statement_timeout', :statement), ('lock_timeout', :lock)) AS limits (name, ms) "
     "WHERE current_setting(name) = '0'"
 )
-#: Of the options that a URL may have for libpq.
+#: The options of libpq in a URL that are secret.
 _SECRET_OPTIONS = ("password", "sslpassword", "oauth_client_secret")
-#: Of a URL for SQLite; with `uri` they are SQLite's own.
+#: The options that an SQLite URL may have; with `uri` SQLite itself parses them.
 _SQLITE_OPTIONS = {
     "timeout", "detect_types", "isolation_level", "check_same_thread", "cached_statements",
 }  # fmt: skip
-#: SQLite's answers that a person has to put right.
+#: SQLite errors that persist until a person fixes the cause.
 _UNUSABLE_FILE = ("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_NOTADB", "SQLITE_PERM")
 _WHERE = "HOURGLASS_WAREHOUSE_URL or its file"
-#: PostgreSQL's answers that a person has to put right, by their code.
+#: PostgreSQL errors that persist until a person fixes the cause: SQLSTATE and remedy.
 _UNUSABLE_ROLE = {
     "42501": "GRANT CREATE ON SCHEMA public to the role, or let its owner run an averages consumer "
     "first and GRANT SELECT, INSERT, UPDATE ON hourly_averages, SELECT ON hourglass_schema_version",
@@ -95,20 +95,21 @@ _UNUSABLE_ROLE = {
 
 
 class WarehouseAway(HourglassError):
-    """The warehouse does not answer at the moment; nothing was changed, try again."""
+    """The warehouse does not answer; nothing was changed, try again."""
 
 
 class WarehouseUnusable(WarehouseAway):
-    """It answers, and refuses what waiting alone does not change; the message has the remedy."""
+    """The warehouse answers, but rejects requests for a reason that a retry does not fix; the
+    message has the remedy."""
 
     exit_code = 2
 
 
 class LoginRefused(WarehouseUnusable):
-    """This process's user and password do not let it in, and it will have no others."""
+    """The warehouse rejects this process's user or password, which it reads only at start-up."""
 
 
-#: Those to the login have no code that the driver passes on; with what they mean and what to do.
+#: Log-in errors, for which the driver passes on no SQLSTATE: pattern, error and remedy.
 _UNUSABLE_LOGIN: Sequence[tuple[str, type[WarehouseAway], str]] = (
     (
         (
@@ -116,24 +117,24 @@ _UNUSABLE_LOGIN: Sequence[tuple[str, type[WarehouseAway], str]] = (
             r"|is not permitted to log in|role \".*\" does not exist|permission denied for database"
         ),
         LoginRefused,
-        f"check user and password in {_WHERE}, and that the user may log in there",
+        f"check user and password in {_WHERE}, and that this user may log in",
     ),
     (
         r"database \".*\" does not exist",
         WarehouseUnusable,
-        f"create the database, or give another one in {_WHERE}",
+        f"create the database, or set another one in {_WHERE}",
     ),
     (r"connection is bad: invalid ", WarehouseUnusable, _URL_REMEDY),
 )
 
 
 class Warehouse:
-    """A warehouse; safe to share between threads. Use it as a context manager, or `close` it."""
+    """A warehouse. Thread-safe. Use it as a context manager, or call `close`."""
 
     def __init__(self, url: str, *, patience_ms: int = PATIENCE_MS) -> None:
-        """Connects to nothing yet. Raises Misconfigured.
+        """Does not connect yet. Raises Misconfigured.
 
-        patience_ms: how long PostgreSQL may work at a statement
+        patience_ms: statement time-out of PostgreSQL
         """
         self._url = _parse(url)
         self._limits = {"statement": str(patience_ms), "lock": str(patience_ms // 2)}
@@ -141,22 +142,22 @@ class Warehouse:
         self._engine = _engine(self._url)
         self._upsert = _upsert(self._url.drivername)
         self._file = self._url.drivername == _SQLITE and "uri" not in self._url.query
-        #: Which file `create` made or found: device and inode.
+        #: Device and inode of the file that `create` created or found.
         self._created: tuple[int, int] | None = None
 
     def create(self) -> None:
-        """Make the schema, or bring it up to date, however many processes try at once.
+        """Create or migrate the schema. Concurrent calls, also of other processes, are safe.
 
-        Raises Misconfigured for what a person has to put right, WarehouseAway.
+        Raises Misconfigured if a person has to fix the cause, WarehouseAway.
         """
         if self._file:
-            # For its owner alone; without one, what cannot be made is found out below.
+            # Only the owner may read the file. A failure shows up below, with its reason.
             with suppress(OSError):
                 os.close(os.open(str(self._url.database), os.O_CREAT | os.O_EXCL, 0o600))
         try:
             with self._connected() as connection:
                 bring_up_to_date(connection)
-                # Whether rows can be written is found out now, not with the first average.
+                # Check write permission now, not with the first average.
                 nothing = sa.update(hourly_averages).where(sa.false())
                 connection.execute(nothing.values(late=hourly_averages.c.late))
             self._created = self._on_disk()
@@ -164,22 +165,24 @@ class Warehouse:
             raise Misconfigured(str(error)) from error
 
     def expect(self) -> None:
-        """Raises Misconfigured unless the schema is there and as this program needs it,
-        WarehouseAway."""
-        if self._file and not self._on_disk():  # connecting would make it
-            raise Misconfigured(f"there is no warehouse at {self.shown}: {_URL_REMEDY}")
+        """Check that the schema exists and has this program's version.
+
+        Raises Misconfigured if not, WarehouseAway.
+        """
+        if self._file and not self._on_disk():  # connecting would create it
+            raise Misconfigured(f"no warehouse exists at {self.shown}: {_URL_REMEDY}")
         with self._transaction() as connection:
             found = version_of(connection)
         if found != newest_version():
             raise Misconfigured(
                 f"the warehouse {self.shown} has schema version {found or 'none'}, not "
-                f"{newest_version()}: an averages consumer of this version brings it up to date"
+                f"{newest_version()}: start an averages consumer of this version, which migrates it"
             )
 
     def upsert(self, averages: Sequence[HourlyAverage], loaded_at: datetime) -> None:
-        """Make the rows of these hours be these averages, all or none. Rows that are so already,
-        or were revised since, stay as they are. Raises WarehouseAway."""
-        # In order of hour: two processes that write the same hours then wait, and never deadlock.
+        """Insert or update the rows of these hours in one transaction. Rows with the same values,
+        and revised rows of the same published result, do not change. Raises WarehouseAway."""
+        # Sorted by hour, so that two processes that write the same hours do not deadlock.
         by_hour = {average.start_ms: average for average in averages}
         rows = [row_of(by_hour[hour], loaded_at) for hour in sorted(by_hour)]
         if not rows:
@@ -193,8 +196,8 @@ class Warehouse:
         connection.execute(self._upsert, in_one)
 
     def revise(self, rows: Sequence[HourRow], revised_at: datetime) -> list[HourRow]:
-        """Put these rows in place of those of the revision before; which of them it did. Another
-        process may have been first. Raises WarehouseAway."""
+        """Replace the previous revisions of these rows; return the rows it replaced. The others
+        were already revised by another process. Raises WarehouseAway."""
         table = hourly_averages
         done: list[HourRow] = []
         with self._transaction() as connection:
@@ -210,15 +213,18 @@ class Warehouse:
         return done
 
     def hours(self, from_ms: int = 0) -> set[int]:
-        """The hours (ms since the epoch) that are here, from `from_ms` on. Raises WarehouseAway."""
+        """The hours (ms since the epoch) in the warehouse that start at `from_ms` or later.
+
+        Raises WarehouseAway.
+        """
         hour = hourly_averages.c.hour
         with self._transaction() as connection:
             found = connection.scalars(sa.select(hour).where(hour >= moment(from_ms)))
             return {milliseconds(start) for start in found}
 
     def rows(self, from_ms: int, to_ms: int) -> Iterator[HourRow]:
-        """The rows of the hours from `from_ms` on and before `to_ms`, in order, fetched a few at
-        a time. Raises WarehouseAway."""
+        """The rows of the hours from `from_ms` (inclusive) to `to_ms` (exclusive), in order,
+        fetched in chunks. Raises WarehouseAway."""
         hour = hourly_averages.c.hour
         query = (
             sa.select(hourly_averages)
@@ -231,7 +237,10 @@ class Warehouse:
                 yield HourRow(**row)
 
     def last_hour(self) -> int | None:
-        """The latest hour (ms since the epoch) that is here. Raises WarehouseAway."""
+        """The latest hour (ms since the epoch) in the warehouse; None if it is empty.
+
+        Raises WarehouseAway.
+        """
         with self._transaction() as connection:
             last = connection.scalar(sa.select(sa.func.max(hourly_averages.c.hour)))
             return None if last is None else milliseconds(last)
@@ -257,19 +266,19 @@ class Warehouse:
             yield connection
 
     def _follow_the_file(self) -> None:
-        """An open connection would go on with a file that was removed or replaced, and what it
-        writes would be lost with it."""
+        """Reconnect if the SQLite file was removed or replaced. An open connection would continue
+        to write to the old file, and the rows would be lost."""
         if not self._created or self._on_disk() == self._created:
             return
         self._engine.dispose()
         try:
             self.create()
-        except Misconfigured as error:  # to end is for the start alone
+        except Misconfigured as error:  # fatal only at start-up; here the caller tries again
             raise WarehouseAway(str(error)) from error
-        log.warning("the file of the warehouse %s was removed or replaced", self.shown)
+        log.warning("the warehouse's file %s was removed or replaced: reopened", self.shown)
 
     def _on_disk(self) -> tuple[int, int] | None:
-        """Which file the path leads to; None if to none, or if the warehouse is no file."""
+        """Device and inode of the warehouse's file; None if it does not exist or is not a file."""
         if not self._file:
             return None
         try:
@@ -283,7 +292,7 @@ class Warehouse:
         try:
             with self._engine.begin() as connection:
                 if self._url.drivername == _POSTGRESQL:
-                    # Not by the connection's options, which a pooler in between may refuse.
+                    # Not as connection options, which a connection pooler may reject.
                     connection.execute(_LIMIT, self._limits)
                 yield connection
         except SQLAlchemyError as error:
@@ -300,28 +309,28 @@ def _parse(url: str) -> sa.URL:
     try:
         parsed = sa.make_url(url)
     except (ArgumentError, ValueError):
-        raise Misconfigured(f"the warehouse's URL cannot be read: {_URL_REMEDY}") from None
+        raise Misconfigured(f"the warehouse's URL is not valid: {_URL_REMEDY}") from None
     if "@" in url and parsed.get_backend_name() != "sqlite" and not _is_escaped(url, parsed):
         raise Misconfigured(
-            "the warehouse's URL has an @ too many: escape the password (%40 is @, %2F is /, "
+            "the warehouse's URL has more than one @: escape the password (%40 is @, %2F is /, "
             f"%23 is #, %3F is ?) in {_WHERE}"
         )
     driver = _DRIVERS.get(parsed.drivername)
     if driver is None:
-        raise Misconfigured(f"the warehouse cannot be {parsed.drivername}: {_URL_REMEDY}")
+        raise Misconfigured(f"{parsed.drivername} is not a supported warehouse: {_URL_REMEDY}")
     if driver == _SQLITE and parsed.database in (None, "", ":memory:"):
-        raise Misconfigured(f"a warehouse in memory ends with its process: {_URL_REMEDY}")
+        raise Misconfigured(f"a warehouse in memory would be lost at exit: {_URL_REMEDY}")
     return parsed.set(drivername=driver)
 
 
 def _is_escaped(url: str, parsed: sa.URL) -> bool:
-    """Whether the only @ ends the credentials. What a password has after another one would be
-    taken for the host, or for the database, and shown."""
+    """Whether the only @ ends the credentials. Otherwise a part of the password would be parsed as
+    the host or the database, and be shown in messages."""
     return url.count("@") == 1 and parsed.username is not None
 
 
 def _shown(url: sa.URL) -> str:
-    """Without its secrets, wherever in it they stand."""
+    """The URL with all its secrets hidden."""
     hidden = {name: "hidden" for name in _SECRET_OPTIONS if name in url.query}
     return url.update_query_dict(hidden).render_as_string(hide_password=True)
 
@@ -341,7 +350,7 @@ def _engine(url: sa.URL) -> sa.Engine:
             url = url.difference_update_query(["prepare_threshold"])
         else:
             options = _sqlite_options(url)
-        # An hour may lie between two batches: long enough for a connection to have died unseen.
+        # Batches may be an hour apart, so each connection is tested before use (pool_pre_ping).
         return sa.create_engine(url, connect_args=options, pool_pre_ping=True, hide_parameters=True)
     except ImportError as error:
         raise Misconfigured(
@@ -349,20 +358,22 @@ def _engine(url: sa.URL) -> sa.Engine:
         ) from None
     except (ArgumentError, ValueError):
         raise Misconfigured(
-            f"an option in the warehouse's URL has a value it cannot have: {_URL_REMEDY}"
+            f"an option in the warehouse's URL has an invalid value: {_URL_REMEDY}"
         ) from None
 
 
 def _postgresql_options(url: sa.URL) -> Mapping[str, Any]:
-    """For the driver, besides what the URL has for libpq. Raises ImportError, ValueError,
-    Misconfigured."""
+    """Arguments for the driver, in addition to the libpq options in the URL.
+
+    Raises ImportError, ValueError, Misconfigured.
+    """
     from psycopg.pq import Conninfo
 
     known = {each.keyword.decode() for each in Conninfo.get_defaults()}
     _refuse_unknown(url, known | {"prepare_threshold"})
     options = {name: value for name, value in _POSTGRESQL_OPTIONS.items() if name not in url.query}
-    # A pooler in transaction mode has another server for the next transaction, where nothing is
-    # prepared, or something else under the same name.
+    # No prepared statements by default: behind a pooler in transaction mode the next transaction
+    # may run on another server connection, which does not have them.
     threshold = url.query.get("prepare_threshold")
     return {**options, "prepare_threshold": None if threshold is None else int(str(threshold))}
 
@@ -377,16 +388,15 @@ def _sqlite_options(url: sa.URL) -> Mapping[str, Any]:
 def _refuse_unknown(url: sa.URL, known: Collection[str]) -> None:
     if unknown := sorted(set(url.query) - set(known)):
         raise Misconfigured(
-            f"the warehouse's URL has an option that there is not ({', '.join(unknown)}): "
-            f"{_URL_REMEDY}"
+            f"the warehouse's URL has an unknown option ({', '.join(unknown)}): {_URL_REMEDY}"
         )
 
 
 def _upsert(driver: str) -> sa.Insert:
-    """A row gives way to what was published anew with another result, and is else changed only
-    while it is not revised.
+    """The upsert statement. It replaces a row if the published result differs, or if the row is not
+    revised and any value differs.
 
-    PostgreSQL takes all rows in one statement, as JSON: several times as fast as one by one.
+    For PostgreSQL it takes all rows as one JSON parameter, several times as fast as row by row.
     """
     table = hourly_averages
     insert = sqlite.insert(table)
@@ -415,10 +425,10 @@ def _upsert(driver: str) -> sa.Insert:
 
 
 def _remedy(error: SQLAlchemyError) -> tuple[type[WarehouseAway], str]:
-    """Whether waiting may help, and if not, what does."""
+    """The error to raise, and its remedy; empty for WarehouseAway, for which a retry may help."""
     if not isinstance(error, DBAPIError):
         return WarehouseAway, ""
-    # sqlite3 has a name for each error; psycopg, a code for those the server sent.
+    # sqlite3 names each error; psycopg has an SQLSTATE for errors that the server sent.
     if getattr(error.orig, "sqlite_errorname", "").startswith(_UNUSABLE_FILE):
         return WarehouseUnusable, _FILE_REMEDY
     code = getattr(error.orig, "sqlstate", "unknown")
@@ -432,9 +442,9 @@ def _remedy(error: SQLAlchemyError) -> tuple[type[WarehouseAway], str]:
 
 
 def _reason(error: SQLAlchemyError, url: sa.URL) -> str:
-    """What the driver says, on one line, without a secret."""
-    said = str(error.orig if isinstance(error, DBAPIError) else error)
-    first = said.strip().partition("\n")[0]
+    """The first line of the driver's message, with secrets replaced by ***."""
+    message = str(error.orig if isinstance(error, DBAPIError) else error)
+    first = message.strip().partition("\n")[0]
     for secret in filter(None, _secrets(url)):
         first = first.replace(secret, "***")
     return first

@@ -1,4 +1,4 @@
-"""Where a cluster is, and how to be let in. Pure."""
+"""Parses the URL of a cluster and its TLS files. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ DEFAULT_PORT = 6379
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
-    """Where a cluster is, from `redis://[user[:password]@]host[:port][,host[:port]…]`."""
+    """The nodes and credentials in `redis://[user[:password]@]host[:port][,host[:port]…]`."""
 
     nodes: tuple[tuple[str, int], ...]
     username: str | None = None
@@ -21,7 +21,7 @@ class Address:
 
     @classmethod
     def parse(cls, url: str) -> Address:
-        """Raises Misconfigured."""
+        """Parse a URL. Raises Misconfigured."""
         remedy = "give redis://[user:password@]host:port[,host:port…], or rediss:// for TLS"
         scheme, separator, rest = url.partition("://")
         if not separator or scheme not in ("redis", "rediss"):
@@ -36,7 +36,7 @@ class Address:
         username, _, password = credentials.partition(":")
         try:
             nodes = tuple(_host_and_port(host) for host in hosts.split(","))
-        except ValueError:  # its message may hold a password that stands in the wrong place
+        except ValueError:  # its message may contain a misplaced password
             raise Misconfigured(f"the Redis URL has a bad host or port: {remedy}") from None
         return cls(
             nodes=nodes,
@@ -52,7 +52,7 @@ class Address:
 
 
 def shown_node(host: str, port: int) -> str:
-    """As a URL has it: an IPv6 address in brackets."""
+    """Host and port as in a URL: an IPv6 address in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
@@ -65,7 +65,7 @@ def _host_and_port(text: str) -> tuple[str, int]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tls:
-    """Files in PEM format; None where not used."""
+    """Paths of files in PEM format; None if not used."""
 
     ca_file: str | None = None
     cert_file: str | None = None

@@ -1,4 +1,4 @@
-"""Arrays of temperatures as packed entries carry them: the codec. Pure."""
+"""The codec of packed entries: arrays of temperatures to bytes and back. Pure."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from hourglass.readings import decode as decode_plain
 
 Values: TypeAlias = NDArray[np.signedinteger[Any]]
 
-#: Where no reading is, among thousandths of a degree.
+#: The value of a missing reading in an array of thousandths of a degree.
 MISSING = np.iinfo(np.int32).min
 
 
 def encode(milli_f: NDArray[np.int32]) -> tuple[bytes, bytes]:
-    """The name of the first encoding that holds every value exactly, and the values in it.
+    """Encode the values with the first encoding that represents all of them exactly; return its
+    name and the bytes. Raises ValueError if there is none.
 
-    Missing readings are MISSING in `milli_f`.
+    milli_f: thousandths of a degree, of any shape; MISSING for a missing reading
     """
     gaps = milli_f == MISSING if MISSING in milli_f else None
     present = milli_f if gaps is None else milli_f[~gaps]
@@ -38,25 +39,25 @@ def encode(milli_f: NDArray[np.int32]) -> tuple[bytes, bytes]:
 
 
 def decode(encoding: Encoding, values: bytes) -> Values:
-    """The values as they stand, in units of the encoding."""
+    """The values as an array, in units of the encoding."""
     return np.frombuffer(values, _dtype(encoding))
 
 
 def missing(encoding: Encoding) -> int:
-    """What stands for a missing reading."""
+    """The value of a missing reading in this encoding."""
     return -(1 << 8 * encoding.width - 1)
 
 
 def bitmap(positions: Sequence[int], size: int) -> bytes:
-    """`size` bits, of which those at `positions` are set; the lowest of the first byte is the
-    first."""
+    """A bitmap of `size` bits with those at `positions` set; bit 0 is the lowest bit of byte 0."""
     bits = np.zeros(size, np.bool_)
     bits[list(positions)] = True
     return np.packbits(bits, bitorder="little").tobytes()
 
 
 def masked(fields: Sequence[bytes], at: bytes, *, only: bool) -> list[bytes]:
-    """A packed entry's fields without the values at the bits set in `at`; or with these `only`."""
+    """The fields of a packed entry without the values at the bits set in `at`; with `only`, without
+    all other values."""
     named = dict(zip(fields[::2], fields[1::2], strict=True))
     encoding = ENCODINGS[named[b"encoding"]]
     values = decode(encoding, named[ARRAY])
@@ -66,7 +67,7 @@ def masked(fields: Sequence[bytes], at: bytes, *, only: bool) -> list[bytes]:
 
 
 def readings_at(packed: Packed, at: bytes) -> Iterator[Reading]:
-    """The readings at the bits set in `at`, as if each had come alone."""
+    """The readings at the bits set in `at`."""
     values = decode(packed.encoding, packed.values)
     for position in np.flatnonzero(_bits(at, packed.size)).tolist():
         tick, index = divmod(position, packed.devices)
@@ -77,7 +78,8 @@ def readings_at(packed: Packed, at: bytes) -> Iterator[Reading]:
 def readings_in(
     partition: Partition, entry_id: bytes, fields: Sequence[bytes], rules: Rules
 ) -> Iterator[Reading]:
-    """The reading of a plain entry, judged; those of a packed one, not judged. Raises Unusable."""
+    """The reading of a plain entry, checked against `rules`; or the readings of a packed entry, not
+    checked. Raises Unusable."""
     if ARRAY in fields[::2]:
         entry = unpack(partition, entry_id, fields, rules)
         present = decode(entry.encoding, entry.values) != missing(entry.encoding)

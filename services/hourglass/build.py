@@ -1,4 +1,4 @@
-"""What runs: its version, and a metric that others are joined with."""
+"""The version of the running program, and the info metric that shows it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from hourglass.instruments import Instrument
 BUILD = Instrument(
     name="hourglass_build_info",
     kind="gauge",
-    help="1, with what runs as labels: pipeline is the pipeline it belongs to, revision the commit "
-    "that an image was built from, empty elsewhere.",
+    help="Always 1; the labels describe the process. pipeline is its pipeline, revision the commit "
+    "that its image was built from, empty outside an image.",
     unit="1",
     labels=("component", "pipeline", "version", "revision", "python"),
     across="each",
@@ -32,7 +32,7 @@ def show_build(registry: CollectorRegistry, service: str, pipeline: str) -> None
 
 
 def version() -> str:
-    """HOURGLASS_VERSION, which an image has in place of the package's metadata, or the latter's."""
+    """The version: HOURGLASS_VERSION, which an image sets, or else the package's metadata."""
     if given := os.environ.get("HOURGLASS_VERSION"):
         return given
     try:

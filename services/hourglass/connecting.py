@@ -1,4 +1,4 @@
-"""Finding out whether a Redis can serve the pipeline, and connecting to it."""
+"""Checks whether a Redis can serve the pipeline, and connects to it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hourglass.keys import Keyspace
 from hourglass.seed import check_seeds
 from hourglass.traffic import Traffic
 
-#: A routed call is tried this often again before the caller hears of it.
+#: Retries of a routed call before the caller gets the error.
 RETRIES = 2
 
 
@@ -34,10 +34,11 @@ def connect(
     timeout_s: float = 5.0,
     traffic: Traffic | None = None,
 ) -> Cluster:
-    """A cluster that answered, is a cluster, and is new enough.
+    """Connect to a cluster that answers, is in cluster mode and has a supported version.
 
-    `username` and `password`, which stands in `credentials_from`, are used where the URL has none;
-    `traffic` counts what happens.
+    username, password: used if the URL has none
+    credentials_from: the source of `password`, for error messages
+    traffic: counts errors, redirections and connections
 
     Raises Misconfigured for a malformed URL or file, Unreachable, or Unsuitable with the remedy.
     """
@@ -51,7 +52,7 @@ def connect(
         "socket_connect_timeout": min(timeout_s, 2.0),
         "decode_responses": False,
         "protocol": 2,
-        "driver_info": None,  # no CLIENT SETINFO, for which users would need one more permission
+        "driver_info": None,  # no CLIENT SETINFO: it would require one more permission
     }
     if address.tls:
         options |= {
@@ -71,7 +72,7 @@ def connect(
     def connected(connection: Connection) -> None:
         if traffic:
             traffic.connected(connection)
-        _hear(connection)
+        _read_first_reply(connection)
 
     with reaching():
         return Cluster(
@@ -90,29 +91,29 @@ def connect(
 
 def _connected(connection: Connection) -> None:
     connection.on_connect()
-    _hear(connection)
+    _read_first_reply(connection)
 
 
-def _hear(connection: Connection) -> None:
-    """Read a first reply from a new connection over TLS, and with it the session tickets that a
-    server sends unasked: bytes that wait on a new connection are taken for a broken one."""
-    has_heard = connection.username or connection.password  # the reply to AUTH
-    if has_heard or not isinstance(connection, SSLConnection):
+def _read_first_reply(connection: Connection) -> None:
+    """Read a first reply from a new TLS connection, and with it the session tickets that the server
+    sends unasked. The client library takes unread bytes on a new connection for an error."""
+    has_reply = connection.username or connection.password  # the reply to AUTH
+    if has_reply or not isinstance(connection, SSLConnection):
         return
     connection.send_command("PING")
-    with suppress(exceptions.ResponseError):  # a refusal is a reply as well
+    with suppress(exceptions.ResponseError):  # an error reply serves the purpose as well
         connection.read_response()
 
 
 def _check_files(tls: Tls, *, used: bool) -> None:
-    """Whether they hold what they should: later it would look as if Redis were away.
+    """Check the contents of the files now: later, an error would look like an unreachable Redis.
 
     Raises Misconfigured.
     """
     if not used and any((tls.ca_file, tls.cert_file, tls.key_file)):
         raise Misconfigured(
-            "there are files for TLS and the Redis URL is not for TLS: "
-            "give rediss:// in HOURGLASS_REDIS_URL, or leave them out"
+            "TLS files are set, but the Redis URL is not for TLS: "
+            "use rediss:// in HOURGLASS_REDIS_URL, or unset the files"
         )
     context = ssl.create_default_context()
     try:
@@ -120,7 +121,7 @@ def _check_files(tls: Tls, *, used: bool) -> None:
             context.load_verify_locations(tls.ca_file)
     except OSError as error:
         raise Misconfigured(
-            f"{tls.ca_file} has no certificates to trust ({error.strerror}): "
+            f"{tls.ca_file} has no CA certificates ({error.strerror}): "
             "check HOURGLASS_REDIS_CA_FILE"
         ) from None
     try:
@@ -128,6 +129,6 @@ def _check_files(tls: Tls, *, used: bool) -> None:
             context.load_cert_chain(tls.cert_file, tls.key_file, password="")
     except OSError as error:
         raise Misconfigured(
-            f"{tls.cert_file} and {tls.key_file or 'no key file'} are no certificate and its key "
+            f"{tls.cert_file} and {tls.key_file or 'no key file'} are not a certificate and key "
             f"({error.strerror}): check HOURGLASS_REDIS_CERT_FILE and HOURGLASS_REDIS_KEY_FILE"
         ) from None

@@ -1,32 +1,33 @@
-"""Names of devices, and which of them were seen: a bit each, in blocks of numbered neighbours.
+"""Device names, and sets of seen devices as bitmaps: one bit per device, in blocks.
 
-A fleet's devices are called `base-0`, `base-1` and so on. A name that ends in a number is one bit
-in the block of 1,024 names it belongs to, called by the first of these; any other name is a block
-of its own with one bit. Every name has one place, so counting bits counts devices, however and by
-however many writers they were named.
+The devices of a fleet are named `base-0`, `base-1` and so on. A name that ends in a number is one
+bit in a block of 1,024 names, and the block has the name of its first device. Any other name is a
+block with one bit. Every name has exactly one bit, so the number of bits is the number of devices,
+whichever writers sent them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-#: Names in a block, and so bits: 128 bytes.
+#: Names, and bits, in a block: 128 bytes.
 BLOCK = 1024
-#: A number of more digits is taken for a part of the name, as in a serial number.
+#: A number with more digits is part of the name, as in a serial number.
 _MOST_DIGITS = 7
-#: One more than the greatest number.
+#: The greatest number plus one.
 MOST_NUMBERS = 10**_MOST_DIGITS
 
 Blocks = Mapping[bytes, int]
 
 
 def device_names(producer: str, count: int) -> list[str]:
-    """`count` names that no other producer has: the producer's own, numbered from 0 if several."""
+    """`count` names unique to the producer: its own name, with numbers from 0 if there are
+    several."""
     return [producer] if count == 1 else [f"{producer}-{number}" for number in range(count)]
 
 
 def place(name: bytes) -> tuple[bytes, int]:
-    """The block that `name` belongs to, and its bit there."""
+    """The block of `name`, and its bit in the block."""
     base, dash, digits = name.rpartition(b"-")
     if not dash or len(digits) > _MOST_DIGITS or not digits.isdigit():
         return name, 0
@@ -38,7 +39,7 @@ def place(name: bytes) -> tuple[bytes, int]:
 
 
 def blocks_of(names: Iterable[bytes]) -> dict[bytes, int]:
-    """The blocks in which just these names are seen."""
+    """The blocks with the bits of exactly these names."""
     blocks: dict[bytes, int] = {}
     for name in names:
         block, bit = place(name)
@@ -47,13 +48,13 @@ def blocks_of(names: Iterable[bytes]) -> dict[bytes, int]:
 
 
 def unseen(before: Blocks, since: Blocks) -> dict[bytes, int]:
-    """The blocks of the names that are seen in `before` and not in `since`."""
+    """The blocks of the names in `before` that are not in `since`."""
     left = ((block, seen & ~since.get(block, 0)) for block, seen in before.items())
     return {block: bits for block, bits in left if bits}
 
 
 def names_in(blocks: Blocks) -> Iterator[bytes]:
-    """The names that `blocks_of` makes these blocks of, each once, by block and number."""
+    """The names in these blocks, the inverse of `blocks_of`, ordered by block and number."""
     for block in sorted(blocks):
         base, _, first = block.rpartition(b"-")
         seen = blocks[block]
@@ -64,7 +65,8 @@ def names_in(blocks: Blocks) -> Iterator[bytes]:
 
 
 def blocks_of_range(base: bytes, first: int, seen: int) -> Iterator[tuple[bytes, int]]:
-    """As `blocks_of`, of the names `base-first` and on; bit i of `seen` is number `first` + i."""
+    """The blocks of consecutive names, as from `blocks_of`; bit i of `seen` is the name
+    `base-(first + i)`."""
     number = first - first % BLOCK
     seen <<= first - number
     while seen:

@@ -1,4 +1,4 @@
-"""What a service heeds before it has been imported. Each service's package begins with it."""
+"""Handles SIGTERM before start-up is complete. The package of each service imports it first."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from types import FrameType
 
 
 def heed_sigterm() -> None:
-    """As process 1 of a container: end on SIGTERM, from here until the service has a better way.
+    """As process 1 of a container, exit at once on SIGTERM, until the service sets its own handler.
 
-    The kernel passes process 1 only those signals that it handles. Importing a service takes half a
-    second, in which there is nothing to finish.
+    The kernel delivers to process 1 only the signals that it handles. The import of a service takes
+    half a second, and during it there is no work to finish.
     """
     if os.getpid() == 1:
         signal.signal(signal.SIGTERM, _end)

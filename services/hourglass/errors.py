@@ -1,13 +1,13 @@
 """The errors a caller can act on.
 
     HourglassError
-    ├── Misconfigured    the user gave something wrong: say so, exit 2
-    ├── Unsuitable       this Redis cannot serve the pipeline: say so, exit 1
-    ├── Refused          the request contradicts what the pipeline holds: say so, exit 1
-    ├── Damaged          a key holds what the pipeline did not put there: leave it, try again later
-    │   └── Unforeseen   work on one key failed in a way that no code expects: the same
-    └── Unreachable      Redis does not answer now: try again
-        └── Severed      a link broke: what it had delivered is dropped, and comes back later
+    ├── Misconfigured    an option or a value is not valid: report it, exit 2
+    ├── Unsuitable       this Redis cannot serve the pipeline: report it, exit 1
+    ├── Refused          the request conflicts with the pipeline's data: report it, exit 1
+    ├── Damaged          a key is corrupt: do not change it, try again later
+    │   └── Unforeseen   unexpected error in work on one key: the same
+    └── Unreachable      Redis does not answer: try again
+        └── Severed      a connection was lost: drop the entries it delivered, they come again
 
 Each message is one line with the cause and the remedy.
 """
@@ -16,33 +16,33 @@ from typing import Self
 
 
 class HourglassError(Exception):
-    """Anything the pipeline raises on purpose."""
+    """Base class of the errors that the pipeline raises."""
 
     exit_code = 1
 
 
 class Misconfigured(HourglassError):
-    """An option or a value is wrong."""
+    """An option or a value is not valid."""
 
     exit_code = 2
 
 
 class Unsuitable(HourglassError):
-    """The server answers and cannot be used: no cluster mode, too old, credentials refused."""
+    """The server answers but cannot be used: no cluster mode, too old, credentials rejected."""
 
 
 class Refused(HourglassError):
-    """The request would falsify what the pipeline already holds."""
+    """The request would falsify existing data of the pipeline."""
 
 
 class Damaged(HourglassError):
-    """A key of the pipeline is of another type or content than the pipeline gives it; nothing was
-    changed. It passes when somebody removes the key."""
+    """A key of the pipeline has a type or content that the pipeline does not write; nothing was
+    changed. The error persists until an operator removes the key."""
 
 
 class Unforeseen(Damaged):
-    """Work on one key or by one worker failed with an error that no code expects. It is the failure
-    of that key or worker alone; the cause has the traceback."""
+    """Work on one key, or of one worker, failed with an unexpected error. Other keys and workers
+    are not affected; `__cause__` has the traceback."""
 
     @classmethod
     def of(cls, error: Exception, *, about: str = "") -> Self:
@@ -53,8 +53,8 @@ class Unforeseen(Damaged):
 
 
 class Unreachable(HourglassError):
-    """Redis does not answer at the moment."""
+    """Redis does not answer."""
 
 
 class Severed(Unreachable):
-    """A link's connection broke, or its shard moved."""
+    """The connection of a link was lost, or its shard moved."""

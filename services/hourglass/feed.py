@@ -1,4 +1,4 @@
-"""Following the averages without a consumer group: for those who look on, and load nothing."""
+"""Tails the averages' stream without a consumer group, to show the averages, not to load them."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ _NOTHING = b"0-0"
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """What a look at the stream brought, in its order.
+    """The averages that one read returned, in the order of the stream.
 
-    anew: `averages` is all that stands there, in place of whatever was told before
+    anew: `averages` are all averages on the stream, and replace those of earlier reads
     """
 
     averages: Sequence[HourlyAverage] = ()
     anew: bool = False
 
     def added_to(self, known: Sequence[HourlyAverage], kept: int) -> Sequence[HourlyAverage]:
-        """The last `kept` of what is known with this."""
+        """`known` with this update applied, limited to the last `kept` averages."""
         return [*(() if self.anew else known), *self.averages][-kept:]
 
 
 class Feed:
-    """First everything that stands on the stream, then what comes. Not for several threads."""
+    """Reads the whole stream first, then new entries. Not thread-safe."""
 
     def __init__(self, link: Link, stream: str) -> None:
         self._link = link
@@ -37,7 +37,8 @@ class Feed:
         self._last: bytes | None = None
 
     def next(self, block_ms: int) -> News:
-        """What came, waiting up to `block_ms` for it. Entries that are no averages are left out.
+        """The new averages; waits up to `block_ms` for the first. Entries that are not averages are
+        left out.
 
         Raises Unreachable, ResponseError.
         """
@@ -47,7 +48,7 @@ class Feed:
         if reply:
             return News(self._decoded(reply[0][1]))
         newest = self._link.call("XREVRANGE", self._stream, "+", "-", "COUNT", 1)
-        # Deleted, or taken back by a failover: what is published next has an id that was passed.
+        # The stream was deleted or lost entries in a failover: the next id may be below `_last`.
         went_back = order_of(newest[0][0] if newest else _NOTHING) < order_of(self._last)
         return self._all() if went_back else News()
 
@@ -62,6 +63,6 @@ class Feed:
             try:
                 fields = dict(zip(flat[::2], flat[1::2], strict=True))
                 averages.append(HourlyAverage.decode(entry_id, fields))
-            except ValueError:  # the averages consumer says so, and counts it
+            except ValueError:  # the averages consumer logs and counts it
                 continue
         return averages

@@ -1,4 +1,4 @@
-"""Metrics as declarations: each service lists its own, and docs/metrics.md is made from them."""
+"""Declarations of metrics. Each service lists its own; docs/metrics.md is generated from them."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from prometheus_client import (
 )
 from prometheus_client.core import GaugeMetricFamily
 
-# No dashboard and no rule reads when a counter began, and it is one more series for each.
+# The _created series double the number of counters, and no dashboard or rule uses them.
 disable_created_metrics()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instrument:
-    """One metric. Counters are named with `_total`, times with `_seconds`, shares with `_ratio`.
+    """One metric. Names of counters end with `_total`, of times with `_seconds`, of ratios with
+    `_ratio`.
 
-    unit: of the value
-    values: of a counter's only label, all there can be: each counts from zero from the start on,
-        because a series that begins with its first event shows no increase
-    across: how the series of several replicas become one number. Each replica counts what it does
-        itself, so counters and histograms add up; a fact about the cluster is the same from every
-        replica, and their sum would be wrong; `each` is about the process alone
+    unit: unit of the value
+    values: all values of a counter's only label. Each series starts at 0, because a series that
+        starts with its first event shows no increase
+    across: how to aggregate over replicas. Each replica counts its own work, so counters and
+        histograms are summed. Every replica reports the same value of a fact about the cluster,
+        so that max or min applies. `each` concerns one process and is not aggregated
     """
 
     name: str
@@ -55,5 +56,5 @@ class Instrument:
         )
 
     def family(self) -> GaugeMetricFamily:
-        """An empty family for a collector that knows the series only when it is asked."""
+        """An empty family, for a collector that makes its series at each scrape."""
         return GaugeMetricFamily(self.name, self.help, labels=self.labels)

@@ -1,6 +1,6 @@
-"""A day shared out to lanes: which there are, and which of them a device writes to. Pure.
+"""The lanes of a day, and the assignment of devices to lanes. Pure.
 
-The lanes of a day are decided once, for all its producers: see hourglass.partitions.
+The lanes of a day are chosen once for all producers: see hourglass.partitions.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from hourglass.keys import LANE_NUMBERS, Partition
 
 
 def place(device: bytes, places: int) -> int:
-    """Which of `places` a device belongs to, 0 to `places` - 1; always the same one."""
+    """The place of a device, from 0 to `places` - 1; a pure function of its name."""
     return crc32(device) % places
 
 
 def share_out(devices: Iterable[str], places: int) -> list[list[str]]:
-    """The devices of each place that has any."""
+    """The devices of each place, without empty places."""
     shares: dict[int, list[str]] = {}
     for device in devices:
         shares.setdefault(place(device.encode(), places), []).append(device)
@@ -28,11 +28,12 @@ def share_out(devices: Iterable[str], places: int) -> list[list[str]]:
 def spread(
     day: Partition, count: int, shards: Collection[str], shard_of: Callable[[str], str]
 ) -> list[Partition]:
-    """`count` lanes of `day`, so that no shard has two more than another, where that can be.
+    """Choose `count` lanes of `day`, so that the numbers of lanes per shard differ by at most one,
+    if that is possible.
 
-    Neighbouring numbers often share a shard, so it takes the first ones that do not.
+    Consecutive lanes often share a shard, so it skips lanes of shards that have enough.
 
-    shard_of: the shard that holds the key of a name, one of `shards`
+    shard_of: maps a key to its shard, one of `shards`
     """
     full, left_over = divmod(count, len(shards))
     held: Counter[str] = Counter()
@@ -52,23 +53,25 @@ def spread(
 
 
 def encode(partitions: Iterable[Partition]) -> str:
-    """The numbers of the lanes among `partitions`, as they stand under `Partition.lanes`."""
+    """The lane numbers of `partitions` as text, the value of the key `Partition.lanes`."""
     return ",".join(str(each.lane) for each in partitions if each.lane is not None)
 
 
 def shares(day: Partition, text: bytes) -> tuple[Partition, ...]:
-    """The partitions that `day` is shared out to, by the text under its `Partition.lanes`: lanes,
-    or the plain one."""
+    """The partitions that producers write `day` to: its lanes, or the plain partition.
+
+    text: value of the key `Partition.lanes`
+    """
     return written_to(day, text.partition(b"+")[0]) or (day,)
 
 
 def written_to(day: Partition, text: bytes) -> tuple[Partition, ...]:
-    """Those lanes, and others that were written to before a failover lost that they were."""
+    """The lanes of `shares`, and lanes that were written to before a failover lost their record."""
     numbers = text.replace(b"+", b",").split(b",")
     keyspace, day_ms = day.keyspace, day.day_ms
     return tuple(keyspace.partition(day_ms, int(each)) for each in numbers if _is_lane(each))
 
 
 def _is_lane(number: bytes) -> bool:
-    """Whether a lane can have that number: what stands under a foreign key may name any."""
+    """Whether the text is a valid lane number; a corrupt key may contain any text."""
     return number.isdigit() and len(number) <= 4 and int(number) < LANE_NUMBERS

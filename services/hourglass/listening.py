@@ -1,4 +1,4 @@
-"""The sockets that HTTP is served from."""
+"""Opens listening sockets for HTTP."""
 
 from __future__ import annotations
 
@@ -8,13 +8,18 @@ import socket
 
 from hourglass.errors import Misconfigured
 
-#: Of the address, whatever the port.
+#: The errors that concern the address, not the port.
 _BAD_HOST = (errno.EADDRNOTAVAIL, errno.EINVAL, errno.EAFNOSUPPORT, errno.ENODEV)
 
 
 def listen(host: str, port: int, *, port_option: str, backlog: int = 128) -> socket.socket:
-    """Bound to `host` and listening; no host is every address of this machine, IPv4 and IPv6, as
-    :: is. Raises Misconfigured, which names the option to change."""
+    """A socket that listens on `host` and `port`. An empty host, like ::, is every address of this
+    machine, IPv4 and IPv6.
+
+    port_option: the option of the port, for the error message
+
+    Raises Misconfigured.
+    """
     every = host in ("", "::")
     both = every and socket.has_dualstack_ipv6()
     is_v6 = both or ":" in host
@@ -27,13 +32,13 @@ def listen(host: str, port: int, *, port_option: str, backlog: int = 128) -> soc
         )
     except (OSError, UnicodeError) as error:
         code = error.errno if isinstance(error, OSError) else None
-        # A name that is not known has a negative code, of getaddrinfo.
+        # An unknown name has a negative error code, from getaddrinfo.
         if code is None or code < 0 or code in _BAD_HOST:
             raise Misconfigured(
-                f"cannot listen on {host!r}, which is no address of this machine: give an IP "
-                "address of it in HOURGLASS_HTTP_HOST, without brackets and port, or leave it empty"
+                f"cannot listen on {host!r}, which is not an address of this machine: set "
+                "HOURGLASS_HTTP_HOST to one, without brackets and port, or leave it empty"
             ) from None
-        # The error's own words repeat the address.
+        # The message of the error itself would repeat the address.
         reason = os.strerror(code)
         raise Misconfigured(
             f"cannot listen on {host or 'any address'}:{port} ({reason}): "

@@ -1,4 +1,4 @@
-"""Log lines: readable or JSON, one for each event that matters, few of what repeats."""
+"""Logging: text or JSON lines, with a rate limit on repeated lines."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from opentelemetry import trace
 from hourglass.errors import Misconfigured
 from hourglass.settings import LogFormat
 
-#: What a line may say of its event besides the message, given as `extra`.
+#: The structured fields of a log line, passed as `extra`.
 FACTS = ("worker", "partition", "shard", "hour", "consumer", "trace_id")
-#: Of one kind of line so many in so many seconds; the others are counted, and told with the next.
+#: Rate limit of lines from one call site: the number of lines, and the period.
 BURST, PERIOD_S = 50, 10.0
 
 
@@ -25,7 +25,7 @@ class _Text(logging.Formatter):
         at = datetime.fromtimestamp(record.created, UTC)
         stamp = f"{at:%H:%M:%S}.{at.microsecond // 1000:03d}"
         message = record.getMessage()
-        # Without what the message says anyway.
+        # Omit fields whose value is in the message already.
         facts = " ".join(f"{k}={v}" for k, v in _facts(record).items() if v not in message)
         line = f"{stamp} {record.levelname.lower():7} {message}{f' [{facts}]' if facts else ''}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
@@ -51,7 +51,10 @@ class _Json(logging.Formatter):
 
 
 def set_up_logging(log_format: LogFormat, level: str, **fixed: str) -> None:
-    """Log lines to standard error; `fixed` goes into every JSON line. Raises Misconfigured."""
+    """Log to standard error. Raises Misconfigured.
+
+    fixed: fields of every JSON line
+    """
     levels = {"debug": 10, "info": 20, "warning": 30, "error": 40}
     if level.lower() not in levels:
         raise Misconfigured(f"--log-level is {level!r}: give one of {', '.join(levels)}")
@@ -59,7 +62,7 @@ def set_up_logging(log_format: LogFormat, level: str, **fixed: str) -> None:
     handler.addFilter(Repeats())
     handler.setFormatter(_Json(**fixed) if log_format is LogFormat.JSON else _Text())
     logging.basicConfig(level=levels[level.lower()], handlers=[handler], force=True)
-    logging.getLogger("asyncio").setLevel(logging.WARNING)  # it tells of its selectors
+    logging.getLogger("asyncio").setLevel(logging.WARNING)  # it logs its selector at debug level
 
 
 def _facts(record: logging.LogRecord) -> dict[str, str]:
@@ -72,8 +75,8 @@ def _facts(record: logging.LogRecord) -> dict[str, str]:
 
 
 class Repeats(logging.Filter):
-    """Lets BURST lines of a kind pass in PERIOD_S; a kind is what was written in one place, and of
-    one worker where the line is about one."""
+    """Passes at most BURST lines per call site and worker in PERIOD_S. The next line after that
+    gives the number of lines suppressed."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
@@ -86,9 +89,9 @@ class Repeats(logging.Filter):
         now = self._monotonic()
         since, count = self._seen.get(kind, (now, 0))
         if now - since >= PERIOD_S:
-            left_out, since, count = count - BURST, now, 0
-            if left_out > 0:
-                record.msg = f"{record.getMessage()} (and {left_out} more like it)"
+            suppressed, since, count = count - BURST, now, 0
+            if suppressed > 0:
+                record.msg = f"{record.getMessage()} ({suppressed} similar lines suppressed)"
                 record.args = ()
         self._seen[kind] = (since, count + 1)
         return count < BURST

@@ -1,4 +1,4 @@
-"""Standard output: how it is written, and how a program ends when it cannot be."""
+"""Standard output: its encoding, and the exit of a program that cannot write to it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any
 
 from hourglass.errors import HourglassError
 
-#: What a terminal or a file that is not UTF-8 gets in place of a mark; else a question mark.
+#: Replacements of characters that the output's encoding lacks; others become a question mark.
 _PLAINER = {"█": "#", "▒": "+", "·": ".", "°": "", "…": "...", "→": "->"}
-#: As a shell has it of a program whose reader has gone.
+#: The exit status that a shell reports for a program killed by SIGPIPE.
 _READER_GONE = 128 + 13
 
 
 class OutputFailed(HourglassError):
-    """Standard output takes no more."""
+    """Standard output cannot be written."""
 
     def __init__(self, error: OSError) -> None:
         super().__init__(f"standard output cannot be written: {error.strerror}")
@@ -29,7 +29,7 @@ class OutputFailed(HourglassError):
 
 
 class _Descriptor(io.FileIO):
-    """Raises OutputFailed, which is distinct from the failure of any other file."""
+    """Raises OutputFailed, to distinguish errors of standard output from those of other files."""
 
     def write(self, data: Any, /) -> int:
         try:
@@ -48,8 +48,8 @@ def _plainer(error: UnicodeError) -> tuple[str, int]:
 
 
 def set_up_output() -> None:
-    """For the whole process: standard output raises OutputFailed, and has plainer marks where it
-    is not UTF-8. A test's own stays as it is."""
+    """Make standard output raise OutputFailed and replace characters that its encoding lacks. Call
+    it once per process. An output that a test has replaced does not change."""
     if sys.stdout is None:  # pyright: ignore[reportUnnecessaryComparison]  # it was closed
         sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     before = sys.stdout
@@ -66,6 +66,6 @@ def set_up_output() -> None:
 
 
 def give_up_output() -> None:
-    """What is not written stays so: Python would try once more at the end."""
+    """Discard what is not written yet; Python would otherwise try to flush it at exit."""
     with Path(os.devnull).open("wb") as nowhere:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())

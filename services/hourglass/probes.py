@@ -1,9 +1,9 @@
-"""The HTTP port of a service: GET and HEAD of /livez, /readyz and /metrics, and nothing else.
+"""The HTTP server of a service: GET and HEAD of /livez, /readyz and /metrics.
 
-One thread serves every client, and none can hold it up: a connection carries one request, has
-EXCHANGE_S for all of it and HEAD_BYTES to ask in, and where there are CONNECTIONS of them the
-oldest makes room for the newest. So threads, memory and descriptors stay few whatever is sent, and
-a probe is answered while a thousand clients say nothing.
+One thread serves all clients, and no client can block it. A connection serves one request, limited
+to EXCHANGE_S in total and HEAD_BYTES of headers. Above CONNECTIONS open connections the server
+drops the oldest. Threads, memory and descriptors are therefore bounded, and probes are answered
+while a thousand idle clients are connected.
 """
 
 from __future__ import annotations
@@ -24,23 +24,24 @@ from hourglass.listening import listen
 
 log = logging.getLogger(__name__)
 
-#: What keeps a service from being live or ready, one phrase each; empty if nothing does.
+#: The reasons why a service is not live or not ready, one phrase each; empty if it is.
 Check = Callable[[], Sequence[str]]
 
-#: From the first byte to the last, both ways; a scrape takes a small part of it.
+#: Time-out of one request and its response; a scrape takes a small part of it.
 EXCHANGE_S = 5.0
-#: Request line and headers; kubelet and Prometheus send some 300.
+#: Maximum bytes of request line and headers; kubelet and Prometheus send about 300.
 HEAD_BYTES = 8 * 1024
-#: Open at a time: more than asyncio accepts in one turn, so that each is heard once.
+#: Maximum open connections: more than asyncio accepts in one iteration of its loop, so that the
+#: server reads from each connection before it drops it.
 CONNECTIONS = 200
-#: Connections that the kernel keeps until they are accepted.
+#: The listen backlog.
 WAITING = 1024
 #: Part of the two seconds between SIGTERM and the exit.
 CLOSE_WITHIN_S = 0.2
 
 
 class Request(NamedTuple):
-    """What matters here of a request."""
+    """The parts of a request that the server uses."""
 
     method: str
     path: str
@@ -48,11 +49,11 @@ class Request(NamedTuple):
 
     @classmethod
     def parse(cls, head: bytes) -> Request:
-        """From the request line to the empty one. Raises ValueError."""
+        """Parse a request line and headers, up to the empty line. Raises ValueError."""
         first, *lines = head.decode("latin-1").removesuffix("\r\n\r\n").split("\r\n")
         method, target, version = first.split(" ")
         if not version.startswith("HTTP/1."):
-            raise ValueError(f"{version!r} is not spoken here")
+            raise ValueError(f"{version!r} is not supported")
         headers = {
             name.lower(): value.strip()
             for name, _, value in (line.partition(":") for line in lines)
@@ -61,7 +62,7 @@ class Request(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What a request gets."""
+    """A response."""
 
     status: HTTPStatus
     body: bytes
@@ -72,7 +73,7 @@ class Answer(NamedTuple):
         return cls(status, "".join(f"{line}\n" for line in lines).encode())
 
     def encoded(self) -> bytes:
-        """The head and the body."""
+        """The response in HTTP/1.1."""
         lines = [
             f"HTTP/1.1 {self.status.value} {self.status.phrase}",
             f"Content-Type: {self.content_type}",
@@ -85,7 +86,10 @@ class Answer(NamedTuple):
 
 
 class Probes:
-    """Serves until closed. `port` is the port it got."""
+    """The server; it serves requests from its construction until `close`.
+
+    port: the port it listens on
+    """
 
     def __init__(
         self,
@@ -121,15 +125,16 @@ class Probes:
 
     async def _serve(self, listener: socket.socket) -> None:
         server = await asyncio.start_server(self._converse, sock=listener, limit=HEAD_BYTES)
-        listener.listen(WAITING)  # what start_server was told would also be accepted in one turn
+        # Not as start_server's backlog, which is also the number of accepts per loop iteration.
+        listener.listen(WAITING)
         await self._closed.wait()
         server.close()
         for writer in list(self._open):
             writer.transport.abort()
-        await asyncio.sleep(0)  # in which the aborted connections close
+        await asyncio.sleep(0)  # lets the aborted connections close
 
     async def _converse(self, reader: StreamReader, writer: StreamWriter) -> None:
-        """One request, one answer, and the connection is closed."""
+        """Serve one request, then close the connection."""
         if len(self._open) >= CONNECTIONS:
             oldest = next(iter(self._open))
             del self._open[oldest]
@@ -139,7 +144,7 @@ class Probes:
             async with asyncio.timeout(EXCHANGE_S):
                 writer.write(await self._exchange(reader))
                 writer.write_eof()
-                # Closed with something unread, the connection would be reset, the answer with it.
+                # Closing a socket with unread data resets it, and the client loses the response.
                 while await reader.read(HEAD_BYTES):
                     pass
                 writer.close()
@@ -158,7 +163,7 @@ class Probes:
                 HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the request is too long"
             ).encoded()
         except ValueError:
-            return Answer.of(HTTPStatus.BAD_REQUEST, "this is no HTTP/1 request").encoded()
+            return Answer.of(HTTPStatus.BAD_REQUEST, "this is not an HTTP/1 request").encoded()
         answer = self._answer(request)
         if request.method == "HEAD":
             return answer.encoded().removesuffix(answer.body)
@@ -166,26 +171,26 @@ class Probes:
 
     def _answer(self, request: Request) -> Answer:
         if request.method not in ("GET", "HEAD"):
-            return Answer.of(HTTPStatus.METHOD_NOT_ALLOWED, "only GET and HEAD")
+            return Answer.of(HTTPStatus.METHOD_NOT_ALLOWED, "only GET and HEAD are allowed")
         try:
             if request.path == "/metrics":
                 encode, content_type = _encoder(request.accept)
                 return Answer(HTTPStatus.OK, encode(self._registry), content_type)
             if request.path in self._checks:
-                troubles = self._checks[request.path]()
+                reasons = self._checks[request.path]()
                 notes = self._notes.get(request.path, tuple)()
-                if troubles:
-                    return Answer.of(HTTPStatus.SERVICE_UNAVAILABLE, *troubles, *notes)
+                if reasons:
+                    return Answer.of(HTTPStatus.SERVICE_UNAVAILABLE, *reasons, *notes)
                 return Answer.of(HTTPStatus.OK, "ok", *notes)
         except Exception:
-            log.exception("%s cannot be answered", request.path)
-            return Answer.of(HTTPStatus.INTERNAL_SERVER_ERROR, "see the log")
-        return Answer.of(HTTPStatus.NOT_FOUND, "there are /livez, /readyz, /metrics")
+            log.exception("the request for %s failed", request.path)
+            return Answer.of(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error: see the log")
+        return Answer.of(HTTPStatus.NOT_FOUND, "not found: use /livez, /readyz or /metrics")
 
 
 def _encoder(accept: str) -> tuple[Callable[[CollectorRegistry], bytes], str]:
-    """How to write the metrics for whoever accepts that, and its content type."""
+    """The encoder of the metrics for an Accept header, and its content type."""
     try:
         return choose_encoder(accept)
-    except ValueError:  # a version that is no number
+    except ValueError:  # the header has a version that is not a number
         return choose_encoder("")

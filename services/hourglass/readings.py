@@ -1,4 +1,4 @@
-"""From a stream entry to readings: the one place where Redis fields are decoded.
+"""Decodes stream entries to readings. No other module decodes their fields.
 
 An entry is one reading, or packed: ticks of many devices in one array. Temperatures are integers,
 thousandths of a degree Fahrenheit ("milli_f"), so that sums are exact and do not depend on order.
@@ -22,23 +22,23 @@ MILLI = 1000
 _LONGEST_NUMBER = 32
 _LONGEST_DEVICE = 128
 _LONGEST_BASE = _LONGEST_DEVICE - len("-9999999")
-#: Values in one packed entry.
+#: Maximum values in one packed entry.
 MOST_PACKED = 10_000
-#: The field that makes an entry a packed one.
+#: The field with the values; its presence makes an entry a packed one.
 ARRAY = b"temps_f"
 
-#: Event time of a producer's own entry, in ms since the partition's start, which is short. Other
-#: writers give `ts`, in ms since the epoch.
+#: Event time in entries of this producer, in ms since the partition's start, which takes fewer
+#: digits. Other writers use `ts`, in ms since the epoch.
 TIME_OF_DAY = b"day_ms"
 
-#: Fields of a reading. Any three of them, one being `temp_f`, are of a bounded length if they are
-#: usable; of two times only one is looked at.
+#: The fields of a reading. A usable entry of at most three of them has a bounded size; an entry
+#: with both time fields may not, because only one of them is checked.
 _OF_A_READING = frozenset({b"device", b"ts", TIME_OF_DAY, b"temp_f"})
 
-#: The field of a producer's batch's first entry that says which span sent it.
+#: The field with the trace context of the span that sent a batch, in the batch's first entry.
 TRACEPARENT = b"traceparent"
 
-#: A stream entry as Redis delivers it: its id, and names and values in turn.
+#: A stream entry as Redis delivers it: its id and its fields, which alternate names and values.
 Entry: TypeAlias = Sequence[Any]
 
 
@@ -63,7 +63,7 @@ class Reason(StrEnum):
 
 
 class Unusable(ValueError):
-    """A reading that cannot be counted; `reason` says why."""
+    """A reading that cannot be counted, for the given `reason`."""
 
     def __init__(self, reason: Reason) -> None:
         super().__init__(str(reason))
@@ -79,7 +79,7 @@ class Reading(NamedTuple):
 
 
 class Readings(NamedTuple):
-    """Readings side by side: the n-th of each sequence is the n-th reading's."""
+    """Readings as columns: index n of each sequence belongs to reading n."""
 
     devices: Sequence[bytes]
     times_ms: Sequence[int]
@@ -93,7 +93,7 @@ class Readings(NamedTuple):
         )
 
     def by_hour(self) -> Iterator[tuple[int, Readings]]:
-        """Each hour's start in ms, and its readings."""
+        """Yield the start of each hour in ms, and its readings."""
         if not self.times_ms:
             return
         first, last = min(self.times_ms) // HOUR_MS, max(self.times_ms) // HOUR_MS
@@ -108,15 +108,14 @@ class Readings(NamedTuple):
 
 
 class Encoding(NamedTuple):
-    """How the values of a packed entry are written: little-endian integers of `width` bytes, each
-    worth `milli_f` thousandths of a degree. The least integer of that width stands for a missing
-    reading."""
+    """The encoding of the values of a packed entry: little-endian signed integers of `width` bytes
+    in units of `milli_f` thousandths of a degree. The least integer marks a missing reading."""
 
     width: int
     milli_f: int
 
 
-#: By what an entry's `encoding` says, the narrowest and finest first.
+#: The encodings by their names in the field `encoding`, the narrowest and finest first.
 ENCODINGS: Mapping[bytes, Encoding] = {
     b"i16/100": Encoding(2, 10),
     b"i16/10": Encoding(2, 100),
@@ -125,10 +124,10 @@ ENCODINGS: Mapping[bytes, Encoding] = {
 
 
 class Packed(NamedTuple):
-    """Ticks of a producer's devices: value t * devices + i of `values` is that of the device
-    numbered `first` + i at `ts_ms` + t * `period_ms`.
+    """Ticks of a producer's devices. Value t * devices + i of `values` belongs to the device with
+    the number `first` + i at `ts_ms` + t * `period_ms`.
 
-    first: None where `device` itself is the name, of the one device there is
+    first: None for a single device whose name is `device`, without a number
     """
 
     device: bytes
@@ -141,7 +140,7 @@ class Packed(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Values, those that stand for missing readings included."""
+        """The number of values, including those of missing readings."""
         return len(self.values) // self.encoding.width
 
     @property
@@ -154,20 +153,19 @@ class Packed(NamedTuple):
 
 
 class PackedEntry(NamedTuple):
-    """A packed entry and its id; of its readings nothing is known yet but that they are there."""
+    """A packed entry and its id; its readings are not checked yet."""
 
     id: bytes
     packed: Packed
 
 
 class Reject(NamedTuple):
-    """An entry that cannot be used; or readings of a packed entry that cannot, while others of it
-    can.
+    """An unusable entry, or unusable readings of a packed entry whose other readings are usable.
 
-    readings: how many that are; an entry that cannot be decoded counts as one
-    at: empty for an entry as a whole; else a bit for each value of its array, the lowest bit of the
-        first byte for the first value, set for those that cannot be used
-    size: bytes of the entry, where they are the reason
+    readings: number of unusable readings; an entry that cannot be decoded counts as one
+    at: empty for a whole entry; otherwise a bitmap of the unusable values of its array, bit 0 being
+        the lowest bit of byte 0
+    size: bytes of the entry, if its size is the reason; otherwise 0
     """
 
     id: bytes
@@ -179,12 +177,12 @@ class Reject(NamedTuple):
 
     @property
     def explanation(self) -> str:
-        """The reason as people read it."""
+        """The reason, with the size of an entry that is too large."""
         return f"{self.reason}: {self.size} bytes" if self.size else str(self.reason)
 
 
 class Decoded(NamedTuple):
-    """What a batch of entries holds."""
+    """The decoded contents of a batch of entries."""
 
     readings: Readings
     packed: Sequence[PackedEntry]
@@ -193,13 +191,13 @@ class Decoded(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What a usable reading is.
+    """The criteria of a usable reading.
 
-    min_milli_f, max_milli_f: the plausible range, both ends included
-    overrun_ms: how far past midnight an arrival still counts in the day its stream was named for
-    latest_ms: event times after this one are too far in the future; None sets no limit
-    no_reading_milli_f: what sensors give when they have measured nothing
-    max_entry_bytes: most bytes of an entry's names and values together
+    min_milli_f, max_milli_f: the plausible range, inclusive
+    overrun_ms: time after midnight within which an arrival still counts in its stream's day
+    latest_ms: the latest allowed event time; None sets no limit
+    no_reading_milli_f: values that sensors send in place of a measurement
+    max_entry_bytes: maximum bytes of all names and values of an entry
     """
 
     min_milli_f: int = -150 * MILLI
@@ -210,7 +208,7 @@ class Rules:
     max_entry_bytes: int = 1_000_000
 
 
-@lru_cache(maxsize=65_536)  # temperatures recur: a look-up costs a tenth of the arithmetic
+@lru_cache(maxsize=65_536)  # temperatures recur; a look-up takes a tenth of the time
 def milli_f(text: bytes) -> int:
     """Thousandths of a degree from decimal text, rounded half to even; raises Unusable.
 
@@ -229,8 +227,8 @@ def milli_f(text: bytes) -> int:
 
 
 def decode_all(partition: Partition, entries: Sequence[Entry], rules: Rules) -> Decoded:
-    """The plain readings in stream entries, judged; the packed ones, not judged yet; and the
-    entries that cannot be used."""
+    """Decode stream entries to plain readings, checked against `rules`; packed entries, not checked
+    yet; and unusable entries."""
     readings = _decode_together(partition, entries, rules)
     if readings is not None:
         return Decoded(readings, [], [])
@@ -259,9 +257,9 @@ def decode_all(partition: Partition, entries: Sequence[Entry], rules: Rules) -> 
 def _decode_apart(
     partition: Partition, entries: Sequence[Entry], rules: Rules
 ) -> tuple[Readings, list[Reject]]:
-    """Entries that are not all usable, or not all alike."""
+    """Decode entries of which some are unusable or have other fields."""
     together, singly = Readings((), (), ()), entries
-    # The first of a producer's batch tells its trace, where there is one; the rest are alike.
+    # The first entry of a traced batch has a traceparent; the others have equal fields.
     traced = [entry for entry in entries if TRACEPARENT in entry[1]]
     alike = [entry for entry in entries if TRACEPARENT not in entry[1]] if traced else []
     if alike and (readings := _decode_together(partition, alike, rules)):
@@ -280,7 +278,7 @@ def _decode_apart(
 
 
 def origins(entries: Sequence[Entry]) -> list[str]:
-    """The traceparents among the entries' fields, one for each of the producers' batches."""
+    """The traceparents in the entries' fields, one per traced batch of a producer."""
     return [
         fields[fields.index(TRACEPARENT) + 1].decode(errors="replace")
         for _, fields in entries
@@ -291,8 +289,8 @@ def origins(entries: Sequence[Entry]) -> list[str]:
 def _decode_together(
     partition: Partition, entries: Sequence[Entry], rules: Rules
 ) -> Readings | None:
-    """What `decode` gives one by one, in a third of the time; None unless all are usable and have
-    the same fields in the same order."""
+    """Decode entries column by column, in a third of the time of `decode` for each; None unless all
+    are usable and have the same fields in the same order."""
     if not entries:
         return Readings((), (), ())
     try:
@@ -330,11 +328,12 @@ def _times_together(
     stamps: Sequence[bytes] | None,
     of_day: Sequence[bytes] | None,
 ) -> list[int]:
-    """Raises ValueError if one of `stamps`, or else of `of_day`, is no time."""
+    """The event times in ms since the epoch: from `stamps`, else from `of_day`, else from the
+    entries' ids. Raises ValueError if a text is not a time."""
     texts = of_day if stamps is None else stamps
     if texts is None:
         return [int(entry_id.partition(b"-")[0]) for entry_id, _ in entries]
-    if not b"".join(texts).isdigit():  # int would take a sign, spaces and underscores
+    if not b"".join(texts).isdigit():  # int() would accept signs, spaces and underscores
         raise ValueError
     if max(map(len, texts)) > _LONGEST_NUMBER:
         raise ValueError
@@ -369,11 +368,11 @@ def decode(partition: Partition, entry_id: bytes, fields: Sequence[bytes], rules
 def event_time(
     partition: Partition, entry_id: bytes, values: Mapping[bytes, bytes], rules: Rules
 ) -> int:
-    """The `ts` field, ms since the epoch, or a producer's TIME_OF_DAY. Without either it is the
-    id's milliseconds, an arrival time: one that fell past midnight by no more than `overrun_ms`
-    counts in the day's last hour, because the writer had named the day before midnight.
+    """The event time in ms since the epoch: field `ts`, or TIME_OF_DAY, or else the id's
+    milliseconds, which are the arrival time.
 
-    Raises Unusable.
+    An arrival up to `overrun_ms` after midnight counts in the last hour of the stream's day,
+    because the writer chose the stream before midnight. Raises Unusable.
     """
     if (ts := values.get(b"ts")) is not None:
         ts_ms = _integer(ts, Reason.BAD_TIMESTAMP)
@@ -386,7 +385,7 @@ def event_time(
 
 
 def _refuse_another_unit(ts: int, partition: Partition) -> None:
-    """A number that is not on this day, and would be in another unit, is in that unit."""
+    """Raise Unusable if `ts` is outside this day in ms, but inside it in another unit."""
     if partition.day_ms <= ts < partition.end_ms:
         return
     units = (
@@ -406,15 +405,14 @@ def _integer(text: bytes, otherwise: Reason) -> int:
 
 
 def unpack(partition: Partition, entry_id: bytes, fields: Sequence[bytes], rules: Rules) -> Packed:
-    """The array in a packed entry, of whose fields all but `temps_f` and `encoding` may be missing.
-    Raises Unusable.
+    """Decode a packed entry. All fields but `temps_f` and `encoding` are optional. Raises Unusable.
 
-    device     what the devices' names begin with
-    first      the number of the first device, from which the others are numbered on; without it
-               they are numbered from 0, and a single one has no number
-    devices    how many values make a tick: all of them if it is missing
+    device     prefix of the devices' names
+    first      number of the first device, the others follow; by default 0, and a single device
+               has no number
+    devices    values per tick; by default all values are one tick
     ts         event time of the first tick, as for a plain reading
-    period_ms  time from one tick to the next, where there are several
+    period_ms  time between two ticks, if there are several
     encoding   one of ENCODINGS
     temps_f    the values, tick by tick
     """
@@ -446,7 +444,7 @@ def unpack(partition: Partition, entry_id: bytes, fields: Sequence[bytes], rules
 
 
 def degrees(milli: int) -> str:
-    """`milli` thousandths as plain decimal text without needless zeros: 73000 is "73"."""
+    """`milli` thousandths as decimal text without trailing zeros: 73000 is "73"."""
     sign = "-" if milli < 0 else ""
     whole, thousandths = divmod(abs(milli), MILLI)
     fraction = f"{thousandths:03d}".rstrip("0")

@@ -1,8 +1,9 @@
-"""How a service lives: named workers, one way to stop.
+"""The life cycle of a service: named workers and an orderly stop.
 
-On SIGTERM or SIGINT the service first says it is unready, then its workers see `stop` set, finish
-the batch they hold and return; then the HTTP port closes and telemetry is flushed. A worker that
-raises takes the service down with exit status 1: a half-dead process helps nobody.
+On SIGTERM or SIGINT the service becomes unready and sets `stop`. The workers finish their current
+batch and return; then the HTTP port closes and telemetry is flushed. If a worker raises, the whole
+service ends with exit status 1, so that it is restarted and does not run with a part of its
+workers.
 """
 
 from __future__ import annotations
@@ -39,27 +40,27 @@ from hourglass.troubles import TROUBLE, TroubleGauge
 
 log = logging.getLogger(__name__)
 
-#: Objects that may come into being before Python looks for garbage cycles: far more than a batch is
-#: made of. By default it looks some three times a batch, and that costs a third of the time.
+#: Number of allocations after which Python searches for garbage cycles: far more than one batch
+#: makes. With the default it searches about three times per batch, a third of the run time.
 _OBJECTS_BETWEEN_COLLECTIONS = 100_000
 
 _SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
 
-#: Workers get this long to finish their batch; the exit comes within two seconds of SIGTERM.
+#: Time for workers to finish their batch; the process exits within two seconds of SIGTERM.
 DRAIN_S = 1.5
-#: A worker that gave no sign of life for this long is stuck: far above every time-out it waits for.
+#: A worker without a heartbeat for this long is stuck. It is far above every time-out of a worker.
 STUCK_S = 60.0
 SHARDS_S = 2.0
 SERVER_SETTINGS_S = 10.0
-#: Who waits longer for Redis at the start says so in the log, too.
+#: A service that waits for Redis at start-up for longer than this logs a line.
 TOLD_AFTER_S = 5.0
 
-#: What every service exports.
+#: The metrics that every service exports.
 COMMON = (TROUBLE, *SHARD_INSTRUMENTS, EVICTION_POSSIBLE, *TRAFFIC_INSTRUMENTS, BUILD)
 
 
 class Service:
-    """One process of one service. Add workers, `run` it."""
+    """One process of one service. Add workers, then call `run`."""
 
     def __init__(self, kind: str, settings: ServiceSettings) -> None:
         self.kind = kind
@@ -83,13 +84,13 @@ class Service:
         set_up_logging(settings.log_format, settings.log_level, service=kind, name=self.name)
 
     def connect(self) -> Cluster:
-        """The cluster of the settings, waited for up to `connect_within_s`.
+        """Connect to the cluster; wait for it up to `connect_within_s`.
 
-        Exits if told to stop meanwhile. Raises Unsuitable where Redis may evict readings, unless
-        the settings allow it.
+        Exits if the service is stopped meanwhile. Raises Misconfigured; Unreachable after the
+        wait; Unsuitable, also if Redis may evict readings and the settings do not allow it.
         """
         self._heed_signals()
-        began, told = time.monotonic(), False
+        began, logged = time.monotonic(), False
         deadline = began + self._settings.connect_within_s
         while True:
             try:
@@ -108,8 +109,8 @@ class Service:
                 return cluster
             except Unreachable as error:
                 self._troubles["start"] = f"starting: {error}"
-                if not told and time.monotonic() - began >= TOLD_AFTER_S:
-                    told = True
+                if not logged and time.monotonic() - began >= TOLD_AFTER_S:
+                    logged = True
                     log.warning("waiting for Redis: %s", error, extra={"worker": "start"})
                 if self.stop.wait(0.2):
                     sys.exit(0)
@@ -123,11 +124,11 @@ class Service:
         self._server_settings.look(cluster, lambda: self.beat("redis-settings"))
 
     def server_findings(self) -> Sequence[Finding]:
-        """The settings and clocks of Redis that break a promise, as of the last look."""
+        """The settings and clocks of Redis that endanger data, as of the last check."""
         return [*clock_findings(self._shards.doubts), *self._server_settings.findings]
 
     def worker(self, name: str, work: Callable[[], None]) -> threading.Thread:
-        """Start `work` in a thread of its own; it returns soon after `stop` is set."""
+        """Start `work` in a separate thread. `work` must return soon after `stop` is set."""
 
         def guarded() -> None:
             try:
@@ -149,8 +150,8 @@ class Service:
     def every(
         self, seconds: float | Callable[[], float], name: str, step: Callable[[], object]
     ) -> None:
-        """A worker that takes `step` every `seconds`, also while Redis is away or a key damaged, or
-        when a step fails in a way that no code expects."""
+        """Start a worker that calls `step` every `seconds`. It continues when Redis is unreachable,
+        a key is corrupt or a step raises an unexpected error."""
 
         def loop() -> None:
             while True:
@@ -173,19 +174,24 @@ class Service:
         self.worker(name, loop)
 
     def beat(self, worker: str, *, rest_s: float = 0.0) -> None:
-        """A sign of life from `worker`; without another for STUCK_S, after the rest it is taking,
-        the service is not live, unless Redis is silent."""
+        """Record a heartbeat of `worker`. The service stops being live if the next one does not
+        come within `rest_s` + STUCK_S, unless Redis is unreachable.
+
+        rest_s: pause that the worker is about to make
+        """
         self._beats[worker] = time.monotonic() + rest_s
 
     def silence(self, worker: str) -> None:
-        """`worker` is done; no more signs of life are expected, and it troubles nobody."""
+        """Retire `worker`: expect no heartbeat from it, and clear its failure."""
         self._beats.pop(worker, None)
         self._troubles.pop(worker, None)
 
     def trouble(self, worker: str, what: str | HourglassError) -> bool:
-        """`worker` cannot do its job for now; logged when it begins, and again where another key
-        is damaged or for another reason. True when it begins."""
-        # A client that looks for a cluster in vain leaves cycles behind, with megabytes of buffers.
+        """Mark `worker` as failing; whether it was not failing before.
+
+        Logs the first failure, and each corrupt key with another message than the last failure.
+        """
+        # A Redis client that fails to connect leaves garbage cycles with megabytes of buffers.
         gc.collect(0)
         before = self._troubles.get(worker)
         self._troubles[worker] = str(what)
@@ -196,30 +202,30 @@ class Service:
 
     def well(self, worker: str) -> None:
         if self._troubles.pop(worker, None) is not None and worker != "start":
-            log.info("%s: well again", worker, extra={"worker": worker})
+            log.info("%s: recovered", worker, extra={"worker": worker})
 
     def note(self, worker: str, what: str) -> None:
-        """What /readyz tells of the work of `worker` besides, ready or not."""
+        """Set the status note of `worker`, which /readyz shows whether ready or not."""
         self._notes[worker] = what
 
     def ready_troubles(self) -> Sequence[str]:
         return [f"{worker}: {what}" for worker, what in sorted(self._troubles.copy().items())]
 
     def live_troubles(self) -> Sequence[str]:
-        # While Redis is silent workers wait for it, and in turn for each other's search for its
-        # masters, longer than any limit; to be started again would not help.
+        # While Redis is unreachable, workers wait for it, and for a lock during topology refreshes,
+        # for longer than any limit; a restart would not help.
         if self._shards.one_is_silent:
             return []
         now = time.monotonic()
         return [
-            f"{worker} gave no sign of life for {now - beat:.0f} s"
+            f"{worker} has sent no heartbeat for {now - beat:.0f} s"
             for worker, beat in self._beats.copy().items()
             if now - beat > STUCK_S
         ]
 
     def serve_probes(self) -> int:
-        """Open the HTTP port, which is the answer, before anything that may take long: the service
-        is live, and says what it is waiting for."""
+        """Open the HTTP port; return its number. Call it before any slow step of the start-up, so
+        that the service is live meanwhile and /readyz shows what it waits for."""
         probes = Probes(
             self._settings.http_host,
             self._settings.http_port,
@@ -233,8 +239,10 @@ class Service:
         return probes.port
 
     def run(self, *, drained: Callable[[], None] = lambda: None) -> int:
-        """Wait until a signal, a failed worker or a finished one sets `stop`; drain; return the
-        exit status. `drained` is called when the workers are done and /metrics still answers."""
+        """Wait until a signal or a worker sets `stop`; drain; return the exit status.
+
+        drained: called after the workers end, while /metrics still answers
+        """
         self._heed_signals()
         collect_seldom()
         self.well("start")
@@ -247,7 +255,9 @@ class Service:
             thread.join(max(0.0, deadline - time.monotonic()))
         for thread in self._workers:
             if thread.is_alive():
-                log.warning("worker %s did not finish in time; its batch comes back", thread.name)
+                log.warning(
+                    "worker %s did not finish in time: its batch is processed again", thread.name
+                )
         drained()
         self.resources.close()
         if isinstance(self._failure, HourglassError):
@@ -258,20 +268,20 @@ class Service:
         if self._heeds_signals:
             return
         self._heeds_signals = True
-        heard, told = socket.socketpair()
-        told.setblocking(False)
-        self.resources.enter_context(heard)
-        self.resources.enter_context(told)
-        signal.set_wakeup_fd(told.fileno())
+        reader, writer = socket.socketpair()
+        writer.setblocking(False)
+        self.resources.enter_context(reader)
+        self.resources.enter_context(writer)
+        signal.set_wakeup_fd(writer.fileno())
         self.resources.callback(signal.set_wakeup_fd, -1)
         for number in _SIGNALS:
             signal.signal(number, _leave_to_the_thread)
-        threading.Thread(target=self._await_signal, args=(heard,), daemon=True).start()
+        threading.Thread(target=self._await_signal, args=(reader,), daemon=True).start()
 
-    def _await_signal(self, heard: socket.socket) -> None:
-        # In a thread and not in the handler: a handler interrupts the main thread anywhere, also
-        # inside a lock that setting the event or logging needs.
-        number = next((byte for byte in heard.recv(1)), None)
+    def _await_signal(self, reader: socket.socket) -> None:
+        # In a thread, not in the signal handler: a handler may interrupt the main thread while it
+        # holds a lock that setting the event or logging needs.
+        number = next((byte for byte in reader.recv(1)), None)
         if number is None:
             return
         self._troubles["stop"] = "stopping"
@@ -280,11 +290,11 @@ class Service:
 
 
 def _leave_to_the_thread(_number: int, _frame: FrameType | None) -> None:
-    """A handler must be there for the wake-up descriptor to be written to."""
+    """Does nothing. Python writes to the wake-up descriptor only if a handler is set."""
 
 
 def collect_seldom() -> None:
-    """Set up Python's search for garbage cycles for a process that lives on batches, which die
-    without it. For a whole process, once."""
+    """Make Python search for garbage cycles seldom: batches are freed by reference counting. Call
+    it once per process."""
     gc.freeze()
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)

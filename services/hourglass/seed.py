@@ -1,5 +1,5 @@
-"""One look at a node of the cluster before the client library uses it: whether it can serve the
-pipeline, and if not, why, and what to do. The library's own errors say neither."""
+"""Checks a node of the cluster before the client library uses it. If the node cannot serve the
+pipeline, the error has the cause and the remedy, which the library's own errors lack."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ SLOTS = 16384
 
 
 def check_seeds(address: Address, options: Mapping[str, Any], *, credentials_from: str) -> None:
-    """Returns when one node of `address` leads to a whole cluster; `options` are the client's.
+    """Check that one node of `address` belongs to a complete cluster.
 
-    Raises Unsuitable where only a change of Redis or of the options helps, Unreachable where it
-    may pass.
+    options: those of the Redis client
+
+    Raises Unsuitable if Redis or the options must be changed, Unreachable if a retry may help.
     """
     once: dict[str, Any] = {**options, "retry": Retry(NoBackoff(), 0)}
     reason = ""
@@ -36,13 +37,13 @@ def check_seeds(address: Address, options: Mapping[str, Any], *, credentials_fro
                 _check(cast(Any, node), host, port, options["socket_connect_timeout"])
             except (exceptions.AuthenticationError, exceptions.NoPermissionError) as error:
                 raise Unsuitable(
-                    f"{name} refuses the credentials ({error}): "
+                    f"{name} rejects the credentials ({error}): "
                     f"check user name and password in {credentials_from}"
                 ) from None
             except exceptions.InvalidResponse:
                 raise _no_redis(host, port) from None
             except exceptions.ResponseError as error:
-                raise Unsuitable(f"{name} answers an error: {error}") from None
+                raise Unsuitable(f"{name} answers with an error: {error}") from None
             except Unreachable as error:
                 incomplete = error
                 continue
@@ -62,7 +63,7 @@ def check_seeds(address: Address, options: Mapping[str, Any], *, credentials_fro
 
 
 def _check(node: Any, host: str, port: int, timeout_s: float) -> None:
-    """Raises Unsuitable, Unreachable, RedisError, OSError."""
+    """Check one node. Raises Unsuitable, Unreachable, RedisError, OSError."""
     name = f"Redis at {shown_node(host, port)}"
     info: Mapping[str, Any] = node.info("server")
     version = str(info.get("redis_version", ""))
@@ -71,7 +72,7 @@ def _check(node: Any, host: str, port: int, timeout_s: float) -> None:
     if "sentinel" in (info.get("redis_mode"), info.get("server_mode")):  # Redis, Valkey
         raise Unsuitable(f"{name} is a Sentinel: give a node of a Redis Cluster")
     if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_REDIS:
-        raise Unsuitable(f"{name} is {version}: Hourglass needs 7.0 or newer, upgrade it")
+        raise Unsuitable(f"{name} has version {version}: upgrade it to 7.0 or newer")
     if not node.info("cluster").get("cluster_enabled"):
         raise Unsuitable(
             f"{name} is not in cluster mode: start it with "
@@ -98,7 +99,7 @@ def _remedy(node: str, served: int) -> str:
 
 
 def _announced(name: str, host: bytes | None) -> str:
-    """The master's host as CLUSTER SLOTS gives it; empty for the host that was asked."""
+    """The master's host in CLUSTER SLOTS; empty for the queried node itself."""
     if host is None:
         raise Unsuitable(
             f"{name} announces its cluster without addresses: set "
@@ -115,9 +116,9 @@ def _announced(name: str, host: bytes | None) -> str:
 def _reach_one(
     name: str, others: Sequence[tuple[str, int]], masters: int, timeout_s: float
 ) -> None:
-    """That the announced masters can be reached: one is enough, the others may be down for now.
-    Raises Unreachable."""
-    if len(others) < masters:  # the node that was asked is one of them
+    """Check that at least one of the announced masters is reachable; the others may be down for
+    now. Raises Unreachable."""
+    if len(others) < masters:  # the queried node is one of them
         return
     reason = ""
     for other in others:
@@ -129,22 +130,22 @@ def _reach_one(
             return
     shown = ", ".join(shown_node(*other) for other in others)
     raise Unreachable(
-        f"{name} answers, and announces its cluster at {shown}, where nothing can be reached from "
-        f"here ({reason}): check the network, and cluster-announce-ip, cluster-announce-hostname "
-        "and cluster-announce-port of each node"
+        f"{name} answers, but announces its cluster at {shown}, which cannot be reached from here "
+        f"({reason}): check the network, and cluster-announce-ip, cluster-announce-hostname and "
+        "cluster-announce-port of each node"
     )
 
 
 def _no_redis(host: str, port: int) -> Unsuitable:
     return Unsuitable(
-        f"what answers at {shown_node(host, port)} is not Redis: check host and port in "
+        f"the server at {shown_node(host, port)} is not Redis: check host and port in "
         "HOURGLASS_REDIS_URL"
     )
 
 
 def _objection(error: BaseException | None) -> str:
-    """Which side of a TLS handshake objects to the other one's certificate, and the remedy; empty
-    if none does. A server that hangs up at once may take its reason with it."""
+    """Which side of the TLS handshake rejected the other's certificate, and the remedy; empty if
+    neither did. The reason may be missing if the server closed the connection at once."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return (
             f"shows a certificate that is not trusted ({error.verify_message}): renew it, or give "

@@ -1,5 +1,5 @@
-"""Options, declared once: a field of a settings class is an option, an environment variable, a
-default, a help text, and a row of the configuration table."""
+"""Declares options. One field of a settings class defines an option, its environment variable,
+default and help text, and its row of the configuration table."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class LogFormat(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptionInfo:
-    """What is told of an option besides its type and default."""
+    """The metadata of an option, besides its type and default."""
 
     help: str
     unit: str = ""
@@ -59,12 +59,13 @@ def option(
     flag: bool = True,
     positional: bool = False,
 ) -> Any:
-    """A settings field.
+    """Declare a settings field.
 
-    `unit` is shown beside the default; `secret` marks values that no message may show, and that
-    are refused in an argument list if they hold a password; without `env` there is no environment
-    variable of the option's name, without `flag` nothing else; a `positional` one is given by its
-    place.
+    unit: shown with the default
+    secret: no message shows the value; a password in it is rejected on the command line
+    env: whether the environment variable of the option's name sets it
+    flag: whether a command-line option sets it
+    positional: whether it is a positional argument
     """
     info = OptionInfo(
         help=help,
@@ -81,34 +82,34 @@ def option(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedisSettings:
-    """How to reach the cluster; every command has these."""
+    """The options to connect to the cluster; every command has them."""
 
     redis_url: str = option(
         "redis://127.0.0.1:6379",
         "The Redis Cluster: redis://[user:password@]host:port[,host:port…], or rediss:// for TLS.",
         secret=True,
     )
-    redis_username: str = option("", "User name, where the URL has none.")
+    redis_username: str = option("", "User name, used if the URL has none.")
     redis_password: str = option(
-        "", "Password, where the URL has none; only as environment variable.",
+        "", "Password, used if the URL has none; only as environment variable.",
         secret=True, flag=False,
     )  # fmt: skip
-    redis_password_file: str | None = option(None, "File with the password, first line.")
+    redis_password_file: str | None = option(None, "File with the password in its first line.")
     redis_ca_file: str | None = option(None, "File with the CA certificates to trust (PEM).")
     redis_cert_file: str | None = option(None, "File with the client certificate (PEM).")
     redis_key_file: str | None = option(None, "File with the client certificate's key (PEM).")
     pipeline: str = option(
         PIPELINE,
-        "The pipeline's name, which its keys begin with: letters, digits, -, _ and ., at most 64. "
-        "All of a pipeline's services have the same; several pipelines may share a cluster.",
+        "Name of the pipeline and prefix of its keys: at most 64 letters, digits, -, _ and '.'. "
+        "All services of a pipeline use the same name; several pipelines may share a cluster.",
     )
 
     def __post_init__(self) -> None:
-        """Raises Misconfigured for a name that no pipeline can have."""
+        """Raises Misconfigured for an invalid pipeline name."""
         Keyspace(self.pipeline)
 
     def connect(self, traffic: Traffic | None = None) -> Cluster:
-        """The cluster. Raises Misconfigured, Unreachable, Unsuitable."""
+        """Connect to the cluster. Raises Misconfigured, Unreachable, Unsuitable."""
         return connect(
             self.redis_url,
             Tls(
@@ -131,24 +132,23 @@ class RedisSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceSettings(RedisSettings):
-    """What every service has besides."""
+    """The additional options of every service."""
 
     name: str = option(
         "",
-        "This process's name among its replicas: letters, digits, -, _ and ., at most 64; empty "
-        "takes the host's (a pod's) name.",
+        "Unique name of this process among its replicas: at most 64 letters, digits, -, _ and "
+        "'.'; empty takes the name of the host (or pod).",
     )
     connect_within_s: float = option(
-        10.0, "How long to wait for Redis at the start before giving up.", unit="s", minimum=0
+        10.0, "Maximum wait for Redis at start-up; then exit.", unit="s", minimum=0
     )
     allow_eviction: bool = option(
         False,
-        "Start even where Redis may evict readings (a maxmemory-policy other than noeviction).",
+        "Start even if Redis may evict readings (a maxmemory-policy other than noeviction).",
     )
     http_host: str = option(
         "",
-        "Address that /livez, /readyz and /metrics listen on; empty takes every one, IPv4 and "
-        "IPv6.",
+        "Listen address of /livez, /readyz and /metrics; empty is every address, IPv4 and IPv6.",
     )
     http_port: int = option(
         8080,
@@ -157,26 +157,28 @@ class ServiceSettings(RedisSettings):
         maximum=65535,
     )
     log_format: LogFormat = option(LogFormat.TEXT, "Log lines as text or as JSON.")
-    log_level: str = option("info", "Least severe log lines shown: debug, info, warning, error.")
+    log_level: str = option("info", "Minimum severity of log lines: debug, info, warning, error.")
 
     def __post_init__(self) -> None:
-        """Raises Misconfigured for a name that no process can have: devices and consumers are
-        called after it, and Redis keys hold it between colons."""
+        """Raises Misconfigured for an invalid process name. Names of devices and consumers contain
+        it, and Redis keys contain it between colons."""
         RedisSettings.__post_init__(self)
         if self.name and not is_name(self.name):
             raise Misconfigured(
-                f"{self.name!r} cannot be a process's name: give 1 to 64 letters, digits, "
-                '"-", "_" or "." in HOURGLASS_NAME'
+                f"{self.name!r} is not a valid process name: set HOURGLASS_NAME to 1 to 64 "
+                'letters, digits, "-", "_" or "."'
             )
 
     @property
     def process_name(self) -> str:
-        """The name, or one made of the host's, which may be no such name."""
+        """The name; by default the host name, with invalid characters replaced."""
         return self.name or as_name(socket.gethostname())
 
 
 def secret(value: str, file: str | None, option: str) -> str:
-    """`value`, or the first line of `file` if there is one, which `option` names.
+    """The first line of `file`, or `value` if `file` is None.
+
+    option: the name of the file's option, for error messages
 
     Raises Misconfigured.
     """
@@ -185,7 +187,7 @@ def secret(value: str, file: str | None, option: str) -> str:
     try:
         return Path(file).read_text(encoding="utf-8").partition("\n")[0].removesuffix("\r")
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise Misconfigured(
             f"the secret in {file} cannot be read ({reason}): check {option}"
         ) from None
@@ -205,7 +207,7 @@ def option_fields(settings: type) -> list[tuple[Field[Any], OptionInfo]]:
 
 
 def flag_of(each: Field[Any]) -> str:
-    """What is on unless told otherwise can be told so: `--web/--no-web`."""
+    """The option's name; with its negation if it is on by default: `--web/--no-web`."""
     name = each.name.strip("_").replace("_", "-")
     return f"--{name}/--no-{name}" if each.default is True else f"--{name}"
 
@@ -215,9 +217,9 @@ def env_name(name: str) -> str:
 
 
 def application(about: str | None = None, *, commands: bool = False) -> typer.Typer:
-    """An empty application; with `commands` it shows its help when none of them is named.
+    """An empty application. With `commands` it shows its help if no command is given.
 
-    Tracebacks are Python's own: the prettier ones show the values of variables, passwords included.
+    Typer's tracebacks are off, because they show the values of variables, including passwords.
     """
     return typer.Typer(
         help=about,
@@ -248,10 +250,10 @@ VersionOption = Annotated[
 def add_command(
     app: typer.Typer, settings: type[Settings], run: Callable[[Settings], None], **command: Any
 ) -> None:
-    """Give `app` a command whose options are the fields of `settings`."""
+    """Add a command to `app` whose options are the fields of `settings`."""
     hints = get_type_hints(settings)
     parameters = [Parameter("context", Parameter.KEYWORD_ONLY, annotation=typer.Context)]
-    if "name" not in command:  # the program's only command: with several, the program has it
+    if "name" not in command:  # a single command; with several, --version belongs to the program
         parameters.append(
             Parameter("version", Parameter.KEYWORD_ONLY, default=False, annotation=VersionOption)
         )
@@ -286,7 +288,7 @@ def add_command(
         )
 
     def entry(context: typer.Context, **values: Any) -> None:
-        values.pop("version", None)  # its callback did it
+        values.pop("version", None)  # handled by its callback
         values = {name: _without_newline(value) for name, value in values.items()}
         for each, info in option_fields(settings):
             given = values.get(each.name)
@@ -296,8 +298,8 @@ def add_command(
                 source = context.get_parameter_source(each.name)
                 if source is not None and source.name == "COMMANDLINE":
                     raise Misconfigured(
-                        f"{flag_of(each)} has a password in it, which whoever lists the "
-                        f"processes can read: give the URL in {env_name(each.name)}"
+                        f"{flag_of(each)} contains a password, which every user who lists the "
+                        f"processes can read: set the URL in {env_name(each.name)}"
                     )
         present = {
             name: _without_newline(os.environ[env_name(name)])
@@ -309,19 +311,20 @@ def add_command(
     entry.__doc__ = run.__doc__
     entry.__annotations__ = {each.name: each.annotation for each in parameters}
     cast(Any, entry).__signature__ = Signature(parameters)
-    told = "  ".join(f"{env_name(name)}: {about}" for name, about in unflagged.items())
-    app.command(epilog=f"In the environment: {told}" if told else None, **command)(entry)
+    variables = "  ".join(f"{env_name(name)}: {about}" for name, about in unflagged.items())
+    epilog = f"Environment variables: {variables}" if variables else None
+    app.command(epilog=epilog, **command)(entry)
 
 
 def _without_newline(value: Any) -> Any:
-    """Secrets are often made of a file, or with echo, which ends in one."""
+    """Secrets made from a file or with echo often end with a newline, which is not part of them."""
     is_text = isinstance(value, str) and not isinstance(value, Enum)
     return value.rstrip("\r\n") if is_text else value
 
 
 def invoke(app: typer.Typer, program: str, arguments: Sequence[str] | None = None) -> None:
-    """Run `app` and exit; whatever goes wrong on purpose is one line on standard error, and nothing
-    where a reader has gone who has seen enough."""
+    """Run `app` and exit. A HourglassError prints one line on standard error. A closed pipe at
+    standard output prints nothing."""
     set_up_output()
     try:
         status = _run(app, program, arguments)
@@ -349,7 +352,7 @@ def _run(app: typer.Typer, program: str, arguments: Sequence[str] | None) -> int
         return 130
     except typer.TyperException as error:
         message = error.format_message()
-        if message.startswith("Usage:"):  # no command was named: the message is the help
+        if message.startswith("Usage:"):  # no command was given: the message is the help
             print(message)
         else:
             line = f"{message.rstrip('.')}. See {program} --help."

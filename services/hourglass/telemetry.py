@@ -1,6 +1,6 @@
-"""Traces: off, and free of cost, without an OTLP endpoint.
+"""Tracing with OpenTelemetry. It is off, at no cost, if no OTLP endpoint is set.
 
-Spans are of batches, never of readings, and an empty poll makes none. Attributes follow the
+A span covers a batch, never a single reading; an empty poll makes no span. Attributes follow the
 semantic conventions for messaging (https://opentelemetry.io/docs/specs/semconv/messaging/) and for
 Redis (https://opentelemetry.io/docs/specs/semconv/database/redis/).
 """
@@ -18,14 +18,14 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from hourglass.errors import Misconfigured
 
-#: A collector that does not answer does not hold up the exit, two seconds after SIGTERM at most.
+#: Time-out of the flush at exit, within the two seconds between SIGTERM and the exit.
 FLUSH_S = 0.3
-#: Links of one span; further ones would cost more than they tell.
+#: Maximum links of one span; more would cost more than they are worth.
 MOST_LINKS = 64
-#: Of whoever is given no tracer.
+#: The default of callers that pass no tracer.
 NO_TRACER: Tracer = NoOpTracer()
 
-#: Of traces alone, which wins, and of all signals:
+#: The variables for traces, which take precedence, and for all signals:
 #: https://opentelemetry.io/docs/specs/otel/protocol/exporter/
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
@@ -33,12 +33,13 @@ _DISABLED = "OTEL_SDK_DISABLED"
 
 
 def tracer(service: str, instance: str = "") -> tuple[Tracer, Callable[[], None]]:
-    """A tracer, and what flushes it at the end.
+    """A tracer, and a function that flushes it at exit.
 
-    Spans are exported where OTEL_EXPORTER_OTLP_ENDPOINT points, over HTTP, or over gRPC where
-    OTEL_EXPORTER_OTLP_PROTOCOL is grpc; the variables of the same name for traces win. Without an
-    endpoint, or with OTEL_SDK_DISABLED, the tracer records nothing. `instance` is the process's
-    name among its replicas. Raises Misconfigured.
+    It exports spans to OTEL_EXPORTER_OTLP_ENDPOINT over HTTP, or over gRPC if
+    OTEL_EXPORTER_OTLP_PROTOCOL is grpc; the variables for traces alone take precedence. Without an
+    endpoint, or with OTEL_SDK_DISABLED, the tracer records nothing. Raises Misconfigured.
+
+    instance: name of this process among its replicas
     """
     if not any(map(os.environ.get, _ENDPOINTS)) or _is_true(_DISABLED):
         return NO_TRACER, lambda: None
@@ -76,34 +77,34 @@ def _exporter() -> Any:
                 from opentelemetry.exporter.otlp.proto.http import trace_exporter as otlp
             case _:
                 raise Misconfigured(
-                    f"{named} is {protocol!r}: give http/protobuf, the default, or grpc"
+                    f"{named} is {protocol!r}: set it to http/protobuf, the default, or grpc"
                 )
     except ImportError:
         transport = "grpc" if protocol == "grpc" else "http"
         raise Misconfigured(
-            "OpenTelemetry's OTLP endpoint is set and no exporter is installed: pip install "
-            f"opentelemetry-exporter-otlp-proto-{transport}, or unset it"
+            "an OTLP endpoint is set, but its exporter is not installed: pip install "
+            f"opentelemetry-exporter-otlp-proto-{transport}, or unset the endpoint"
         ) from None
     return otlp.OTLPSpanExporter()
 
 
 def _within(seconds: float, work: Callable[[], object]) -> None:
-    """Do `work`, and leave it to its fate where it takes longer."""
+    """Run `work` in a daemon thread and wait for it up to `seconds`."""
     thread = threading.Thread(target=work, name="flush", daemon=True)
     thread.start()
     thread.join(seconds)
 
 
 def is_off(tracer: Tracer) -> bool:
-    """Whether it records nothing, so that nothing need be gathered for it."""
+    """Whether the tracer records nothing, so that callers can skip the work for spans."""
     return isinstance(tracer, NoOpTracer)
 
 
 def messaging(operation: str, stream: str, messages: int, script: str = "") -> dict[str, Any]:
-    """The attributes of a span that sends to `stream`, or processes what came from it.
+    """The attributes of a span that sends to `stream` or processes entries of it.
 
     operation: send or process
-    script: the one that does it in Redis, if one does
+    script: the script in Redis that does it; empty if none
     """
     attributes: dict[str, Any] = {
         "messaging.system": "redis",
@@ -119,7 +120,7 @@ def messaging(operation: str, stream: str, messages: int, script: str = "") -> d
 
 
 def traceparent_of(span: Span) -> str:
-    """The span as a W3C traceparent; empty if it is not being recorded."""
+    """The span as a W3C traceparent; empty if it is not sampled."""
     if not span.get_span_context().trace_flags.sampled:
         return ""
     carrier: dict[str, str] = {}
@@ -128,7 +129,7 @@ def traceparent_of(span: Span) -> str:
 
 
 def exemplar(span: Span | None = None) -> dict[str, str] | None:
-    """What a histogram keeps to lead from a latency to its trace; None if nothing is traced."""
+    """The exemplar that links a histogram's observation to its trace; None if not sampled."""
     of = (span or trace.get_current_span()).get_span_context()
     if not of.trace_flags.sampled:
         return None
@@ -139,14 +140,14 @@ def exemplar(span: Span | None = None) -> dict[str, str] | None:
 
 
 def context_of(traceparent: str) -> context.Context:
-    """What a span is started in to become the child of that one; of nothing if it is no
-    traceparent."""
+    """The context in which a new span becomes a child of `traceparent`; an empty context if the
+    text is not a valid traceparent."""
     return TraceContextTextMapPropagator().extract({"traceparent": traceparent})
 
 
 def links_to(traceparents: Iterable[str]) -> list[Link]:
-    """Links to the spans of these traceparents, each once and MOST_LINKS at most; what is no
-    traceparent is left out."""
+    """Links to the spans of these traceparents, without duplicates, at most MOST_LINKS. Invalid
+    ones are left out."""
     spans = (
         trace.get_current_span(context_of(traceparent))
         for traceparent in list(dict.fromkeys(traceparents))[:MOST_LINKS]

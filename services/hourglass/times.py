@@ -1,4 +1,4 @@
-"""Times as people write them."""
+"""Parses times in ISO 8601."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from hourglass.errors import Misconfigured
 
 
 def parse_time(text: str, *, option: str) -> int:
-    """Milliseconds since the epoch, which it must not be before, from ISO 8601; UTC unless it says
-    otherwise.
+    """Parse an ISO 8601 time to milliseconds since the epoch; UTC if it has no offset.
 
-    Raises Misconfigured, naming `option`.
+    Raises Misconfigured, with the name of `option`, also for a time before the epoch.
     """
     try:
         at = datetime.fromisoformat(text)

@@ -1,4 +1,4 @@
-"""What Redis says besides answers: errors, redirections and connections, counted by kind."""
+"""Redis client metrics: errors, redirections and connections, counted by kind."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from hourglass.instruments import Instrument
 
 
 class Failure(StrEnum):
-    """How a command failed; what is part of a normal day (NOGROUP, BUSYGROUP, NOSCRIPT) is none."""
+    """How a command failed. Errors of normal operation (NOGROUP, BUSYGROUP, NOSCRIPT) do not
+    count."""
 
     BUSY = "busy"
     CLUSTER_DOWN = "clusterdown"
@@ -42,8 +43,8 @@ class Redirection(StrEnum):
 ERRORS = Instrument(
     name="hourglass_redis_errors_total",
     kind="counter",
-    help="Commands that Redis did not answer (connection, timeout; after the client's own tries) "
-    "or refused, by kind.",
+    help="Commands that Redis did not answer (connection, timeout; after the client's retries) or "
+    "rejected, by kind.",
     unit="errors",
     labels=("kind",),
     values=tuple(Failure),
@@ -51,8 +52,8 @@ ERRORS = Instrument(
 REDIRECTIONS = Instrument(
     name="hourglass_redis_redirections_total",
     kind="counter",
-    help="Commands sent on to another shard, by kind: moved (a slot has a new home, as after a "
-    "failover), ask (it is moving).",
+    help="Commands redirected to another shard, by kind: moved (the slot has moved, as after a "
+    "failover), ask (the slot is being moved).",
     unit="redirections",
     labels=("kind",),
     values=tuple(Redirection),
@@ -60,13 +61,13 @@ REDIRECTIONS = Instrument(
 CONNECTIONS = Instrument(
     name="hourglass_redis_connections_total",
     kind="counter",
-    help="Connections made to Redis; after the start, and but for a new partition's, each is a "
-    "reconnect.",
+    help="Connections opened to Redis. After start-up each is a reconnect, except those for a new "
+    "partition.",
     unit="connections",
 )
 TRAFFIC_INSTRUMENTS = (ERRORS, REDIRECTIONS, CONNECTIONS)
 
-#: The first that fits.
+#: Failures by exception class; the first match counts.
 _CLASSES: tuple[tuple[type[Exception], Failure | Redirection], ...] = (
     (exceptions.BusyLoadingError, Failure.LOADING),
     (exceptions.MovedError, Redirection.MOVED),
@@ -88,16 +89,16 @@ _WORDS = (
 
 
 def kind_of(error: Exception) -> Failure | Redirection | None:
-    """What an error in a reply is; None if it belongs to a normal day."""
+    """The kind of an error reply; None if it is part of normal operation."""
     for kind, found in _CLASSES:
         if isinstance(error, kind):
             return found
-    said = str(error)
-    return next((found for word, found in _WORDS if said.startswith(word)), None)
+    message = str(error)
+    return next((found for word, found in _WORDS if message.startswith(word)), None)
 
 
 class Traffic:
-    """Counts for one process; None of it costs a round trip."""
+    """The counters of one process. They cost no round trip."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._errors = ERRORS.counter(registry)
@@ -105,21 +106,23 @@ class Traffic:
         self._connections = CONNECTIONS.counter(registry)
 
     def connected(self, connection: Connection) -> None:
-        """A connection has been made, or made again; what it is told from now on is counted."""
+        """Count a new connection, or a reconnect, and from now on the errors it receives."""
         self._connections.inc()
         if "read_response" not in vars(connection):
-            vars(connection)["read_response"] = self._heard(connection.read_response)
+            vars(connection)["read_response"] = self._counted(connection.read_response)
 
     def unanswered(self, error: Exception) -> None:
-        """A command got no reply at all."""
+        """Count a command that got no reply."""
         if isinstance(error, redis.TimeoutError):
             self._errors.labels(Failure.TIMEOUT).inc()
         elif isinstance(error, redis.ConnectionError) and kind_of(error) is None:
             self._errors.labels(Failure.CONNECTION).inc()
 
-    def _heard(self, read: Callable[..., Any]) -> Callable[..., Any]:
+    def _counted(self, read: Callable[..., Any]) -> Callable[..., Any]:
+        """`read`, with the error replies counted."""
+
         @wraps(read)
-        def heard(*arguments: Any, **options: Any) -> Any:
+        def counted(*arguments: Any, **options: Any) -> Any:
             try:
                 return read(*arguments, **options)
             except exceptions.RedisError as error:
@@ -130,4 +133,4 @@ class Traffic:
                     self._errors.labels(kind).inc()
                 raise
 
-        return heard
+        return counted

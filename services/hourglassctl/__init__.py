@@ -1,1 +1,1 @@
-"""What runs beside the services: embedded Redis, demo, status, audit, bench and drill."""
+"""The operator's command, with its subcommands and the embedded Redis Cluster."""

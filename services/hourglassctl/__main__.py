@@ -62,19 +62,19 @@ from hourglassctl.settings import (
 )
 from hourglassctl.status import as_document, as_screen, gather
 
-#: Between two looks of `status --watch`.
+#: Interval between two updates of `status --watch`.
 WATCH_S = 2.0
 
 
 @contextmanager
 def reached(settings: RedisSettings) -> Generator[tuple[Cluster, Instant]]:
-    """The cluster, and the pipeline clock's time."""
+    """Connect to the cluster and read the pipeline clock."""
     with closing(settings.connect()) as cluster:
         yield cluster, PipelineClock(cluster).refresh()
 
 
 def run_redis(settings: RedisClusterSettings) -> None:
-    """Run a Redis Cluster here, with nothing in it, until Ctrl-C; it leaves nothing behind."""
+    """Run an empty Redis Cluster on this machine until Ctrl-C; nothing of it is kept."""
     with EmbeddedCluster(masters=settings.masters) as cluster:
         print(f"export HOURGLASS_REDIS_URL={cluster.url}", flush=True)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -82,13 +82,13 @@ def run_redis(settings: RedisClusterSettings) -> None:
 
 
 def run_demo(settings: DemoSettings) -> None:
-    """Run the whole pipeline here, on a simulated clock, and audit it."""
+    """Run the whole pipeline on this machine with a simulated clock, and audit it."""
     good = demo(settings.days, lanes=settings.lanes, keep=settings.keep, console=console())
     sys.exit(0 if good else 1)
 
 
 def run_status(settings: StatusSettings) -> None:
-    """Show who is at work, the partitions, the hours, and what is wrong; exit 1 if not healthy."""
+    """Show services, partitions, hours and current problems; exit 1 if not healthy."""
     with ExitStack() as resources:
         warehouse = _warehouse_or_none(resources, settings)
         cluster, _ = resources.enter_context(reached(settings))
@@ -106,7 +106,8 @@ def run_status(settings: StatusSettings) -> None:
 def watch(
     cluster: Cluster, clock: PipelineClock, warehouse: Warehouse | None, settings: StatusSettings
 ) -> NoReturn:
-    """Look again every WATCH_S, also while Redis or the warehouse is away, until Ctrl-C."""
+    """Update the status every WATCH_S, also while Redis or the warehouse is unreachable, until
+    Ctrl-C."""
 
     def look() -> tuple[Mapping[str, Any], RenderableType]:
         try:
@@ -133,8 +134,8 @@ def watch(
 
 
 def run_audit(settings: AuditSettings) -> None:
-    """Recount the raw readings and compare them with hour records, averages and the warehouse;
-    exit 1 on any difference."""
+    """Recompute the hours from the raw readings and compare them with hour records, averages and
+    the warehouse; exit 1 on any difference."""
     with ExitStack() as resources:
         warehouse = _warehouse_or_none(resources, settings)
         cluster, instant = resources.enter_context(reached(settings))
@@ -165,7 +166,7 @@ def run_reset(settings: ResetSettings) -> None:
             if not sys.stdin.isatty():
                 raise Refused(
                     f"reset deletes every reading and average of {settings.pipeline}: "
-                    "give --yes to mean it"
+                    "give --yes to confirm"
                 )
             typer.confirm(
                 f"Delete every reading, record and average of {settings.pipeline}?", abort=True
@@ -175,19 +176,19 @@ def run_reset(settings: ResetSettings) -> None:
 
 
 def show_clock(settings: RedisSettings) -> None:
-    """Show what time the pipeline believes it is."""
+    """Show the time and the mode of the pipeline clock."""
     with reached(settings) as (_, instant):
         print(clock_line(instant))
 
 
 def wall_clock(settings: WallClockSettings) -> None:
-    """Let the pipeline clock show Redis' own time."""
+    """Set the pipeline clock to wall time, the time of Redis."""
     with closing(settings.connect()) as cluster:
         _set_clock(cluster, ClockSpec(), rewinds=settings.rewind)
 
 
 def running_clock(settings: RunClockSettings) -> None:
-    """Let the pipeline clock start somewhere else, and run faster or slower."""
+    """Set the pipeline clock to simulated time, with a start and a speed."""
     start_ms = parse_time(settings.from_, option="--from") if settings.from_ else None
     with closing(settings.connect()) as cluster:
         if start_ms is None:
@@ -200,23 +201,24 @@ def running_clock(settings: RunClockSettings) -> None:
 
 
 def _set_clock(cluster: Cluster, spec: ClockSpec, *, rewinds: bool) -> None:
-    """Whatever the clock holds by now, even what is no clock."""
+    """Set the clock, also if its key is corrupt. Raises Refused if the new time is before published
+    hours and `rewinds` is false."""
     frontier = frontier_ms(cluster)
     _, real_ms = cluster.clock()
     if frontier is not None and spec.now(real_ms) < frontier and not rewinds:
         raise Refused(
-            f"hours up to {iso(frontier)} are published already and no earlier one would be: "
-            "choose a later time, take them back with --rewind, or run hourglass reset first"
+            f"hours up to {iso(frontier)} are already published, and no earlier hour would be: "
+            "choose a later time, unpublish them with --rewind, or run hourglass reset first"
         )
     clock = PipelineClock(cluster)
     clock.set(spec)
     print(clock_line(clock.look()))
     if rewinds:
-        print(f"{rewind(cluster, clock.look())} averages taken back")
+        print(f"{rewind(cluster, clock.look())} averages unpublished")
 
 
 def run_replay(settings: ReplaySettings) -> None:
-    """Write the exercise's data set as fast as it goes, driving the pipeline clock."""
+    """Write the exercise's data set at full speed and advance the pipeline clock with it."""
     data = DataSet(
         start_ms=parse_time(settings.start, option="--start"),
         days=settings.days,
@@ -226,7 +228,7 @@ def run_replay(settings: ReplaySettings) -> None:
         packing=settings.packed,
     )
     if data.start_ms % 86_400_000:
-        raise Misconfigured(f"--start is {settings.start!r}: give the first moment of a UTC day")
+        raise Misconfigured(f"--start is {settings.start!r}: give the start of a UTC day")
     if data.end_ms > LAST_ORIGIN_MS:
         raise Misconfigured(f"the days end after {iso(LAST_ORIGIN_MS)}: give fewer --days")
     with reached(settings) as (cluster, _):
@@ -237,20 +239,20 @@ def run_replay(settings: ReplaySettings) -> None:
         taken = replay(cluster, data, lanes=settings.lanes)
         elapsed = time.perf_counter() - started
     print(
-        f"{taken:,} readings written, {taken / elapsed:,.0f} a second; the pipeline clock is "
-        f"driven and stands at {iso(data.end_ms)}: hourglass clock wall lets it go on"
+        f"{taken:,} readings written, {taken / elapsed:,.0f} per second; the pipeline clock is "
+        f"manual and stays at {iso(data.end_ms)}: set it to real time with hourglass clock wall"
     )
 
 
 def show_averages(settings: ShowAveragesSettings) -> None:
-    """Show the averages of the last five days, one line each."""
+    """Show the averages of the last five days, one per line."""
     with reached(settings) as (cluster, _), interruptible() as check:
         for line in shown(cluster, check, follow=settings.follow, as_json=settings.json):
             print(line, flush=True)
 
 
 def export_averages(settings: ExportSettings) -> None:
-    """Write the hourly averages of the warehouse as CSV, JSON lines or Parquet."""
+    """Export the hourly averages of the warehouse as CSV, JSON lines or Parquet."""
     hours = _hours(settings)
     with (
         Warehouse(_warehouse_url(settings)) as warehouse,
@@ -261,8 +263,8 @@ def export_averages(settings: ExportSettings) -> None:
 
 
 def backfill_averages(settings: BackfillSettings) -> None:
-    """Load published hours that the warehouse lacks, from the stream or from their hour records;
-    exit 1 if some stay missing."""
+    """Load published hours that the warehouse lacks from the stream or from their hour records;
+    exit 1 if some are still missing."""
     hours = _hours(settings)
     with ExitStack() as resources:
         warehouse = resources.enter_context(Warehouse(_warehouse_url(settings)))
@@ -278,11 +280,11 @@ def backfill_averages(settings: BackfillSettings) -> None:
 
 
 def _hours(settings: HoursSettings) -> range:
-    """In ms."""
+    """The range of hours, in ms since the epoch. Raises Misconfigured."""
     first = parse_time(settings.from_, option="--from") if settings.from_ else 0
     end = parse_time(settings.to, option="--to") if settings.to else LAST_MS
     if not 0 <= first <= end <= LAST_MS:
-        raise Misconfigured("--from must not be later than --to: give two times since 1970")
+        raise Misconfigured("--from is later than --to: give two times in order, since 1970")
     return range(first, end)
 
 
@@ -291,7 +293,7 @@ def _warehouse_url(settings: HoursSettings) -> str:
 
 
 def list_quarantine(settings: QuarantineSettings) -> None:
-    """List the readings that could not be used, with the reason."""
+    """List the quarantined readings with the reason of each."""
     with reached(settings) as (cluster, instant):
         for item in quarantined_readings.quarantined(cluster, instant):
             for fields in item.shown:
@@ -306,7 +308,7 @@ def list_quarantine(settings: QuarantineSettings) -> None:
 
 
 def redrive_quarantine(settings: RedriveSettings) -> None:
-    """Count quarantined readings that are usable by now, each at its own event time."""
+    """Count quarantined readings that are usable now, each at its event time."""
     with reached(settings) as (cluster, instant):
         rules = Rules(
             min_milli_f=round(settings.min_temp_f * MILLI),

@@ -1,4 +1,4 @@
-"""Ten days in a minute: the whole pipeline on one machine, on a cluster that vanishes with it."""
+"""The demo: runs ten days in a minute, with the whole pipeline and an embedded Redis Cluster."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ from hourglassctl.view import View
 
 
 def demo(days: int, *, lanes: int, keep: bool, console: Console) -> bool:
-    """Run it; return whether every reading was counted once. Leaves no process and no file."""
+    """Run the demo; return whether every reading was counted once. It leaves no process and no
+    file."""
     with interruptible() as check, ExitStack() as resources:
         server = resources.enter_context(EmbeddedCluster())
         cluster = connect(server.url, keyspace=Keyspace())
@@ -51,14 +52,14 @@ def demo(days: int, *, lanes: int, keep: bool, console: Console) -> bool:
         free = free_ports(len(LISTENERS))
         ports = {name: port for name, (port, _) in zip(LISTENERS, free, strict=True)}
         console.print(
-            f"{days} {'day' if days == 1 else 'days'}, {SPEED:,.0f} times as fast as in life: "
+            f"{days} {'day' if days == 1 else 'days'}, {SPEED:,.0f} times real time: "
             f"a {server.version} Cluster of three shards, {len(PRODUCERS)} producers, "
             f"{len(AGGREGATORS)} aggregators, one averages consumer",
             highlight=False,
             soft_wrap=True,
         )
         page = f"http://127.0.0.1:{ports[PAGE]}/"
-        console.print(f"the page: {page}", soft_wrap=True, highlight=False)
+        console.print(f"web page: {page}", soft_wrap=True, highlight=False)
         with View(console, "live partitions") as view:
             rehearsal = Rehearsal(
                 days=days,
@@ -80,8 +81,8 @@ def demo(days: int, *, lanes: int, keep: bool, console: Console) -> bool:
             for name in SERVICES:
                 if name != AGGREGATORS[0]:
                     console.print(f"{name}: http://127.0.0.1:{ports[name]}/metrics", soft_wrap=True)
-            console.print(f"the page: {page}", soft_wrap=True, highlight=False)
-            console.print("it goes on, an hour a minute, until Ctrl-C")
+            console.print(f"web page: {page}", soft_wrap=True, highlight=False)
+            console.print("the pipeline keeps running, an hour per minute, until Ctrl-C")
             with View(console, "live partitions") as view:
                 rehearsal.view = view
                 rehearsal.go_on()

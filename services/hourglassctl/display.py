@@ -1,4 +1,4 @@
-"""The averages in the terminal, as the exercise's averages consumer shows them."""
+"""Shows the averages in the terminal, in the format that the exercise specifies."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hourglass.feed import Feed
 from hourglass.keys import AVERAGES_KEPT, iso
 from hourglass.readings import MILLI
 
-#: How long one look waits for the next average; Ctrl-C is heard in between.
+#: Time that one read blocks for the next average; Ctrl-C is handled between reads.
 _BLOCK_MS = 500
 _RETRY_S = 0.2
 
@@ -23,18 +23,19 @@ _RETRY_S = 0.2
 def shown(
     cluster: Cluster, check: Callable[[], None], *, follow: bool, as_json: bool
 ) -> Iterator[str]:
-    """A line for each average on the stream; with `follow` also for each that comes, until `check`
-    raises.
+    """Yield a line for each average on the stream; with `follow` also for each new one, until
+    `check` raises.
 
-    Raises Unreachable. Once it follows, it tries again instead, and shows no average twice.
+    Raises Unreachable. With `follow` it retries once it has read the stream, and shows no average
+    twice.
     """
-    say = as_line_of_json if as_json else line
+    format_line = as_line_of_json if as_json else line
     for average in _averages(cluster, check, follow=follow):
-        yield say(average)
+        yield format_line(average)
 
 
 def as_line_of_json(average: HourlyAverage) -> str:
-    """By the names that the warehouse and the API have."""
+    """The average as JSON, with the field names of the warehouse and the API."""
     return json.dumps(
         {
             "hour": iso(average.start_ms),

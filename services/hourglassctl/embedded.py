@@ -3,8 +3,8 @@
     with EmbeddedCluster() as cluster:
         connect(cluster.url)
 
-It is whole within a fraction of a second and leaves no process and no file, however its owner
-ends: a guard process removes both as soon as the owner's end of its pipe is closed.
+It is ready within a fraction of a second. It leaves no process and no file, however its owner ends:
+a guard process removes both when the owner's end of a pipe closes.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ _ATTEMPTS = 5
 
 
 class Node:
-    """One server of the cluster: a process of its own."""
+    """One server process of the cluster."""
 
-    #: What the process has in its environment besides its parent's.
+    #: Environment variables of the process, in addition to its parent's.
     environment: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, *, member: Member, binary: Path, directory: Path, group: int) -> None:
@@ -59,16 +59,17 @@ class Node:
         return self.process.poll() is None
 
     def kill(self) -> None:
-        """SIGKILL, and wait until it is gone."""
+        """Send SIGKILL and wait until the process has ended."""
         self.process.kill()
         self.process.wait()
 
     def await_answer(self, *, until: float) -> None:
-        """Raises ClusterNotFormed with the end of the log when the process does not come up."""
+        """Wait until the server answers. Raises ClusterNotFormed, with the end of its log if the
+        process ended."""
         formation.poll(self._answers, until=until, message=f"no answer from port {self.port}")
 
     def spawn(self) -> None:
-        """Start the process, which must not be running; `await_answer` tells when it serves."""
+        """Start the process, which must not be running; `await_answer` waits until it serves."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [self._binary, "redis.conf"],
@@ -82,8 +83,8 @@ class Node:
 
     def _answers(self) -> bool:
         if not self.alive:
-            said = self.log.read_text(errors="replace")[-500:]
-            raise ClusterNotFormed(f"redis-server ended on port {self.port}: {said}")
+            log_end = self.log.read_text(errors="replace")[-500:]
+            raise ClusterNotFormed(f"redis-server ended on port {self.port}: {log_end}")
         try:
             with formation.client(self.port, timeout_s=0.5) as client:
                 # Another program's Redis may have taken the port first.
@@ -100,9 +101,9 @@ class EmbeddedCluster:
         masters: how many masters share the slots.
         replicas: replicas of each master.
         binary: the redis-server to run; by default the one that `find_server` finds.
-        persistence: with an append-only file, so that a restarted node has its data again.
-        node_timeout_ms: how long a node may be silent before the others call it failing.
-        options: further lines of redis.conf, by name; they win over the cluster's own.
+        persistence: whether to use an append-only file, so that a node keeps its data on restart.
+        node_timeout_ms: time after which the other nodes mark an unreachable node as failing.
+        options: additional lines of redis.conf, by name; they override the cluster's own.
 
     Raises NoRedisServer here, and ClusterNotFormed from `start`.
     """
@@ -149,10 +150,10 @@ class EmbeddedCluster:
                 self._form()
                 break
             except (ClusterNotFormed, redis.RedisError) as error:
-                # Most likely somebody else took a port between its choice and its use.
+                # Most likely another process took a port between its choice and its use.
                 self.stop()
                 if attempt == _ATTEMPTS:
-                    raise ClusterNotFormed(f"{self.binary} forms no cluster: {error}") from error
+                    raise ClusterNotFormed(f"{self.binary} formed no cluster: {error}") from error
             except BaseException:
                 self.stop()
                 raise

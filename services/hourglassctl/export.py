@@ -1,5 +1,5 @@
-"""The warehouse's rows as CSV, JSON lines or Parquet, written as they are read: however many there
-are, a few thousand of them are in memory."""
+"""Exports the warehouse's rows as CSV, JSON lines or Parquet. It streams them: at most a few
+thousand rows are in memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, cast
 from averages_consumer.table import HourRow
 from hourglass.errors import Misconfigured, Refused
 
-#: Rows of one row group of Parquet.
+#: Rows per row group of Parquet.
 _CHUNK = 5_000
 
 
@@ -32,14 +32,14 @@ class Format(StrEnum):
 
 
 def write(rows: Iterable[HourRow], form: Format, out: BinaryIO) -> None:
-    """The columns are those of the warehouse, in their order; times are UTC.
+    """Write the rows with the columns of the warehouse, in their order; times are UTC.
 
-    csv: with a heading (RFC 4180), what there is none of is empty, a text that a spreadsheet would
-        take for a formula begins with '
-    json: one object a line
+    csv: with a header (RFC 4180); null is empty; a text that a spreadsheet would evaluate as a
+        formula gets the prefix '
+    json: one object per line
     parquet: times as timestamps, in milliseconds
 
-    Raises Misconfigured if the package that Parquet takes is not installed.
+    Raises Misconfigured if pyarrow, which Parquet requires, is not installed.
     """
     match form:
         case Format.CSV:
@@ -52,12 +52,12 @@ def write(rows: Iterable[HourRow], form: Format, out: BinaryIO) -> None:
 
 @contextmanager
 def opened(path: str, form: Format) -> Generator[BinaryIO]:
-    """Where to write: standard output for no path and for -, what is there if it is a device or a
-    pipe, else a file that is there when it is complete, and then takes the place of the one before,
-    with its permissions. Raises Misconfigured, Refused."""
+    """Open the output: standard output for an empty path or -, an existing device or pipe, or a
+    file. A file is written under another name and renamed when it is complete; it keeps the
+    permissions of the file it replaces. Raises Misconfigured, Refused."""
     if path in ("", "-"):
         if form is Format.PARQUET and sys.stdout.isatty():
-            raise Refused("Parquet is nothing to read in a terminal: give --output FILE")
+            raise Refused("Parquet is binary and cannot be shown in a terminal: give --output FILE")
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
@@ -66,14 +66,14 @@ def opened(path: str, form: Format) -> Generator[BinaryIO]:
         if given.exists() and not given.is_file():
             with given.open("wb") as out:
                 yield out
-        else:  # where a link leads, the link stays
+        else:  # replace the target of a symbolic link, not the link
             yield from _replaced(Path(os.path.realpath(given)))
     except OSError as error:
         raise Misconfigured(f"--output {path} cannot be written: {error.strerror}") from None
 
 
 def _replaced(target: Path) -> Generator[BinaryIO]:
-    """Raises OSError."""
+    """A new file that replaces `target` on success. Raises OSError."""
     part = target.with_name(f"{target.name}.part")
     mode = target.stat().st_mode & 0o7777 if target.exists() else None
     part.unlink(missing_ok=True)
@@ -106,7 +106,7 @@ def _write_csv(rows: Iterable[HourRow], out: BinaryIO) -> None:
 
 
 def _no_formula(value: Any) -> Any:
-    """A spreadsheet takes a text that begins like this for a formula, and runs it."""
+    """Prefix a text that a spreadsheet would evaluate as a formula."""
     is_formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
     return f"'{value}" if is_formula else value
 
@@ -119,7 +119,7 @@ def _write_parquet(rows: Iterable[HourRow], out: BinaryIO) -> None:
     try:
         pa, parquet = (cast(Any, import_module(name)) for name in ("pyarrow", "pyarrow.parquet"))
     except ImportError:
-        raise Misconfigured("what writes Parquet is not installed: pip install pyarrow") from None
+        raise Misconfigured("Parquet requires pyarrow: pip install pyarrow") from None
     kinds: Mapping[str, Any] = {
         "datetime": pa.timestamp("ms", tz="UTC"),
         "float": pa.float64(),

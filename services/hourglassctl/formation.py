@@ -1,10 +1,11 @@
-"""A Redis Cluster that is whole milliseconds after its processes answer.
+"""Forms a Redis Cluster that is complete milliseconds after its processes answer.
 
-The usual way (ADDSLOTS, MEET) takes two seconds and more: a master whose cluster is down stays
-unwritable for CLUSTER_WRITABLE_DELAY after its start, and gossip comes on top. A replica knows no
-such wait. So each master starts from a written nodes.conf as the replica of a *ghost*, a master
-without address that holds its slots; it takes the slots over with CLUSTER FAILOVER TAKEOVER, and
-the ghosts are forgotten. True replicas start afterwards, from a nodes.conf that is simply true.
+ADDSLOTS and MEET take two seconds or more: a master whose cluster is down rejects writes for
+CLUSTER_WRITABLE_DELAY after its start, and gossip takes additional time. A replica has no such
+delay. Each master therefore starts from a prepared nodes.conf as the replica of a *ghost*, a master
+without an address that holds its slots. It takes the slots over with CLUSTER FAILOVER TAKEOVER, and
+CLUSTER FORGET removes the ghosts. The real replicas start afterwards, from a nodes.conf with the
+final state.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ PORTS: Sequence[int] = range(10_240, 32_768)
 
 
 class ClusterNotFormed(RuntimeError):
-    """The servers ran and did not become one cluster in time."""
+    """The servers did not form a cluster in time."""
 
 
 def _new_id() -> str:
@@ -38,7 +39,7 @@ def _new_id() -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """One server's place in the cluster; ids are 40 hexadecimal digits, as Redis makes them."""
+    """One server of the cluster; ids are 40 hexadecimal digits, as in Redis."""
 
     port: int
     bus_port: int
@@ -49,10 +50,9 @@ class Member:
 
 
 def free_ports(size: int) -> list[tuple[int, int]]:
-    """`size` pairs of port and bus port on loopback, each free a moment ago.
+    """`size` pairs of port and bus port on loopback that were free when checked.
 
-    The port of a node that is down stays free for it, however many clients try to reach it
-    meanwhile.
+    The port of a node that is down stays free for it, however many clients try to reach it.
     """
     with ExitStack() as stack:
         ports: list[int] = []
@@ -65,8 +65,8 @@ def free_ports(size: int) -> list[tuple[int, int]]:
 
 
 def plan(ports: Sequence[tuple[int, int]], *, masters: int) -> tuple[Member, ...]:
-    """Members for pairs of (port, bus port): the masters, slots shared out evenly, then the
-    replicas, which go round the masters."""
+    """The members for pairs of (port, bus port): first the masters, with equal shares of the slots,
+    then the replicas, assigned to the masters in turn."""
     bounds = [SLOTS * index // masters for index in range(masters + 1)]
     leading = tuple(
         Member(port=port, bus_port=bus_port, slots=(bounds[index], bounds[index + 1] - 1))
@@ -80,14 +80,14 @@ def plan(ports: Sequence[tuple[int, int]], *, masters: int) -> tuple[Member, ...
 
 
 def server_options(member: Member, *, node_timeout_ms: int) -> dict[str, str]:
-    """What every server of such a cluster is configured with."""
+    """The configuration of every server of such a cluster."""
     return {
         "port": str(member.port),
         "cluster-port": str(member.bus_port),
         "cluster-enabled": "yes",
         "cluster-config-file": "nodes.conf",
         "cluster-node-timeout": str(node_timeout_ms),
-        # A shard that is away takes its own slots with it and not everybody's.
+        # The other shards serve their slots while one shard is down.
         "cluster-require-full-coverage": "no",
         "daemonize": "no",
         "repl-diskless-sync-delay": "0",
@@ -123,7 +123,9 @@ def nodes_conf(members: Sequence[Member], myself: Member) -> str:
 
 
 def take_slots(masters: Sequence[Member], *, until: float) -> None:
-    """Turn the ghosts' replicas, which answer already, into the masters; `until` is monotonic.
+    """Promote the replicas of the ghosts to masters. The servers must answer already.
+
+    until: deadline, in time.monotonic()
 
     Raises ClusterNotFormed.
     """
@@ -131,11 +133,11 @@ def take_slots(masters: Sequence[Member], *, until: float) -> None:
     with _clients(masters) as clients:
         for client in clients:
             client.execute_command("CLUSTER FAILOVER", "TAKEOVER")
-        # A ghost forgotten before its heir is known would leave its slots to nobody.
+        # Forgetting a ghost before all nodes know its successor would leave its slots unassigned.
         poll(
             lambda: all(_held(client) == held for client in clients),
             until=until,
-            message="the masters do not agree on who holds which slots",
+            message="the masters do not agree on the assignment of slots",
         )
         for client in clients:
             for member in masters:
@@ -143,7 +145,7 @@ def take_slots(masters: Sequence[Member], *, until: float) -> None:
 
 
 def await_whole(members: Sequence[Member], *, until: float) -> None:
-    """Every member sees the cluster whole and every replica is in step with its master.
+    """Wait until every member sees a complete cluster and every replica is in sync with its master.
 
     Raises ClusterNotFormed.
     """
@@ -151,12 +153,13 @@ def await_whole(members: Sequence[Member], *, until: float) -> None:
         poll(
             lambda: all(_is_whole(client) for client in clients),
             until=until,
-            message="not every node sees the cluster whole",
+            message="not every node sees a complete cluster",
         )
 
 
 def poll(check: Callable[[], bool], *, until: float, message: str) -> None:
-    """Ask every 5 ms. Raises ClusterNotFormed with the message."""
+    """Wait until `check` returns true, testing every 5 ms. Raises ClusterNotFormed with the
+    message."""
     while not check():
         if time.monotonic() > until:
             raise ClusterNotFormed(message)
@@ -164,7 +167,7 @@ def poll(check: Callable[[], bool], *, until: float, message: str) -> None:
 
 
 def client(port: int, *, timeout_s: float = 2) -> redis.Redis:
-    """A client for one node, which asks once."""
+    """A client for one node, without retries."""
     return redis.Redis(
         host=HOST, port=port, protocol=2, socket_timeout=timeout_s, retry=Retry(NoBackoff(), 0)
     )
@@ -187,7 +190,7 @@ def _is_whole(client: Any) -> bool:
         replication = client.info("replication")
     except redis.BusyLoadingError:
         return False
-    # State alone is well with most masters there.
+    # cluster_state is already ok when most masters are present.
     return (
         cluster["cluster_state"] == "ok"
         and int(cluster["cluster_slots_assigned"]) == SLOTS

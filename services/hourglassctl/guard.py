@@ -1,4 +1,4 @@
-"""A directory and a process group that vanish with whoever made them, however that ends."""
+"""A directory and a process group that are removed when their owner ends, however it ends."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-# The guard reads a pipe that its owner holds open. When the owner's end closes, even by SIGKILL, it
-# removes the directory and kills the group, itself included; so it does when it is told to end, as
-# by a pkill that finds it by its name. The second rm is for a file that a child made while the
-# first one was listing.
+# The guard process reads a pipe that its owner keeps open. When the owner's end closes, even after
+# SIGKILL, or when the guard itself gets a signal, it removes the directory and kills the group,
+# itself included. The second rm removes files that a child created during the first one.
 _WATCH = """end() {
   rm -rf "$1" 2>/dev/null || rm -rf "$1"
   kill -KILL 0
@@ -26,8 +25,8 @@ end "$1"
 
 
 class Guard:
-    """Start children with `process_group=guard.group`: a terminal's Ctrl-C then reaches none of
-    them, and none outlives the guard."""
+    """Start children with `process_group=guard.group`: a Ctrl-C in the terminal then does not reach
+    them, and they end with the guard."""
 
     def __init__(self, prefix: str) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix=prefix))
@@ -37,7 +36,7 @@ class Guard:
             stdout=subprocess.PIPE,
             process_group=0,
         )
-        # Told to end before its trap is set, it would leave the group behind.
+        # Wait until its trap is set: a signal before that would leave the group running.
         if self._process.stdout:
             with self._process.stdout as ready:
                 ready.readline()

@@ -1,4 +1,4 @@
-"""Ctrl-C for what takes its time, or goes on until then."""
+"""Handles Ctrl-C in long-running commands."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @contextmanager
 def interruptible() -> Generator[Callable[[], None]]:
-    """SIGTERM and SIGHUP end what is inside the way Ctrl-C does; a second one does not stop the
-    clearing away. For the main thread.
+    """Make SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt in the block. Further signals are
+    ignored, so that they do not interrupt the clean-up. Only for the main thread.
 
-    Gives something to call now and then, which raises KeyboardInterrupt once one has come. They
-    raise it themselves, too; but Python swallows what is raised inside a finalizer.
+    Yields a function to call regularly, which raises KeyboardInterrupt after a signal. It is needed
+    because Python discards an exception that the handler raises inside a finalizer.
     """
     came = False
 

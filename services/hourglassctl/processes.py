@@ -1,4 +1,4 @@
-"""The services as child processes of a command."""
+"""Runs the services as child processes of a command."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _GRACE_S = 3.0
 
 
 class Processes:
-    """Children by name, seen through their HTTP port; outputs and logs go to files in the guard's
-    directory."""
+    """The child processes by name, with access to their HTTP ports. Their outputs and logs go to
+    files in the guard's directory."""
 
     def __init__(self, guard: Guard, environment: Mapping[str, str]) -> None:
         self._guard = guard
-        # What the caller's own services are told is not for these: a warehouse's URL least of all.
+        # Do not pass on the caller's own settings, above all not its warehouse URL.
         outer = {n: v for n, v in os.environ.items() if not n.startswith(ENV_PREFIX)}
         self._environment = {**outer, **environment}
         self._children: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, name: str, module: str, *arguments: str, **environment: str) -> None:
-        """Run `python -m module` as `name`; `environment` is for this process alone."""
+        """Run `python -m module` as `name`; `environment` applies to this process only."""
         self._start(name, module, ["--name", name, *arguments], environment)
 
     def _start(
@@ -62,7 +62,7 @@ class Processes:
         return self.get(name, "/readyz")[0] == 200
 
     def metric(self, name: str, sample: str) -> float | None:
-        """The value of a sample, named with its labels as /metrics shows it; None without one."""
+        """The value of a sample in /metrics, by its name with labels; None if there is none."""
         for line in self.get(name, "/metrics")[1].splitlines():
             shown, _, value = line.rpartition(" ")
             if shown == sample:
@@ -70,7 +70,7 @@ class Processes:
         return None
 
     def get(self, name: str, path: str, *, accept: str = "") -> tuple[int, str]:
-        """Status and body; status 0 while nobody answers."""
+        """Status and body of a GET request; status 0 if there is no answer."""
         port = self.port(name)
         if port is None:
             return 0, ""
@@ -85,16 +85,16 @@ class Processes:
             connection.close()
 
     def port(self, name: str) -> int | None:
-        """The HTTP port it took; None before it has one."""
+        """The HTTP port of the process; None before it listens."""
         ports = re.findall(r" listens on port (\d+)\b", self.said(name))
         return int(ports[-1]) if ports else None
 
     def said(self, name: str) -> str:
-        """The log so far, of every process that had the name."""
+        """The log so far, of all processes that have had this name."""
         return self.log(name).read_text(errors="replace")
 
     def failed(self) -> list[str]:
-        """Those that ended with an error of their own."""
+        """The names of processes that ended with an error, except those killed by SIGKILL."""
         return [
             name
             for name, child in self._children.items()
@@ -102,14 +102,14 @@ class Processes:
         ]
 
     def failure(self) -> str:
-        """The last words of one that ended with an error of its own; empty if there is none."""
+        """The last log line of a process that ended with an error; empty if there is none."""
         for name in self.failed():
             lines = self.said(name).strip().splitlines()
-            return f"{name} ended: {lines[-1] if lines else 'it said nothing'}"
+            return f"{name} ended: {lines[-1] if lines else 'its log is empty'}"
         return ""
 
     def stop(self) -> None:
-        """SIGTERM to all, SIGKILL to what is left after the grace period."""
+        """Send SIGTERM to all, and SIGKILL to those that still run after the grace period."""
         for child in self._children.values():
             with suppress(ProcessLookupError):
                 child.terminate()

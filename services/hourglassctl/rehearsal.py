@@ -1,4 +1,4 @@
-"""What happens in the demo: days pass, an aggregator is killed, everything is audited."""
+"""The demo's scenario: run simulated days, kill an aggregator, audit the result."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ PRODUCERS = ("producer-1", "producer-2", "producer-3")
 AGGREGATORS = ("aggregator-1", "aggregator-2")
 CONSUMER = "averages-consumer"
 SERVICES = (*PRODUCERS, *AGGREGATORS, CONSUMER)
-#: What listens on a port of its own: the services, and the web page of the last one.
+#: The listeners, each with a port: the services, and the web page of the averages consumer.
 PAGE = "page"
 LISTENERS = (*SERVICES, PAGE)
 SEED = 2025
 
-#: Ten days pass in a minute.
+#: Ten days in a minute.
 SPEED = 14_400.0
-#: The services learn within a second that the clock has been set.
+#: Delay before the clock starts; the services notice a set clock within a second.
 HEAD_START_MS = 2_500
 FRAME_S = 0.15
-#: In which an aggregator gets on with its work.
+#: Time for an aggregator to continue between two attempts to stop it with entries pending.
 _BETWEEN_STOPS_S = 0.01
-#: Real time that the services may take to come up, and the last hour to arrive once it is over.
+#: Time-out, in real time, for the start-up of the services and for the last hour to be loaded.
 PATIENCE_S = 60.0
-#: With --keep the clock goes on like this: an hour a minute.
+#: Speed of the clock after the demo with --keep: an hour per minute.
 KEEP_SPEED = 60.0
 
 ENVIRONMENT = {
@@ -59,12 +59,12 @@ ENVIRONMENT = {
 
 
 class RehearsalFailed(HourglassError):
-    """It could not go on; the message says why."""
+    """The demo could not continue; the message has the reason."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Rehearsal:
-    """One run, on a cluster and with processes of its own; `check` raises when it is to end."""
+    """One run of the demo, with its own cluster and processes. `check` raises to end it."""
 
     days: int
     view: View
@@ -80,7 +80,7 @@ class Rehearsal:
         return EXERCISE_START_MS + self.days * DAY_MS
 
     def run(self) -> Verdict:
-        """Start everything, let the days pass, kill an aggregator half-way, audit."""
+        """Start the services, run the days, kill an aggregator half-way, audit."""
         self._start_services()
         _, real_ms = self.cluster.clock()
         self._set_clock(EXERCISE_START_MS, real_ms + HEAD_START_MS, SPEED)
@@ -93,8 +93,8 @@ class Rehearsal:
         return self._judge()
 
     def go_on(self) -> None:
-        """Keep the pipeline busy, an hour a minute, until interrupted; from where the days ended,
-        however far the clock ran on meanwhile."""
+        """Continue at KEEP_SPEED until interrupted, from the end of the days, whatever time the
+        clock has reached meanwhile."""
         _, real_ms = self.cluster.clock()
         self._set_clock(self.end_ms, real_ms + HEAD_START_MS, KEEP_SPEED)
         for name in PRODUCERS:
@@ -105,7 +105,7 @@ class Rehearsal:
             time.sleep(1.0)
 
     def _start_services(self) -> None:
-        # Until all of them are up the clock stands just before the first second.
+        # Until all of them are ready the clock stands just before the first second.
         self._set_clock(EXERCISE_START_MS, 1 << 52, SPEED)
         for name in PRODUCERS:
             self._start(name, "producer", "--until", iso(self.end_ms))
@@ -147,7 +147,7 @@ class Rehearsal:
             raise RehearsalFailed(failure)
 
     def _kill_an_aggregator(self) -> None:
-        """SIGKILL one in the middle of a batch, so that there is something to recover."""
+        """Kill an aggregator in the middle of a batch, so that another one has to recover it."""
         victim, other = AGGREGATORS
         before = self._reclaimed(other)
         held = self._stop_with_entries(victim)
@@ -163,11 +163,12 @@ class Rehearsal:
         self.view.say(f"{now}  {other} has reclaimed {reclaimed:,} of them")
 
     def _stop_with_entries(self, aggregator: str) -> int:
-        """SIGSTOP it while it has entries pending, and return how many; 0 if that never happens."""
+        """Send SIGSTOP while the aggregator has entries pending; return their number, 0 after a
+        time-out."""
         give_up = time.monotonic() + PATIENCE_S
         while True:
             self.processes.signal(aggregator, signal.SIGSTOP)
-            # Between the two looks Redis does what it had been sent before.
+            # Between the two reads Redis processes the commands sent before the stop.
             held = min(self._held_by(aggregator), self._held_by(aggregator))
             if held or time.monotonic() > give_up:
                 return held
@@ -175,7 +176,7 @@ class Rehearsal:
             time.sleep(_BETWEEN_STOPS_S)
 
     def _held_by(self, aggregator: str) -> int:
-        """Entries that consumers of this process have pending."""
+        """The number of pending entries of this process's consumers."""
         partitions = candidates(self.cluster, self.clock.look())
         groups = self.cluster.pipeline(
             [("XINFO CONSUMERS", partition.stream, GROUP) for partition in partitions]
@@ -183,7 +184,7 @@ class Rehearsal:
         return sum(
             consumer["pending"]
             for consumers in groups
-            if not isinstance(consumers, Exception)  # no such partition, or nobody reads it yet
+            if not isinstance(consumers, Exception)  # the partition or its group does not exist
             for consumer in consumers
             if consumer["name"].decode().startswith(f"{aggregator}-")
         )

@@ -1,4 +1,4 @@
-"""An overview as a screen (rich) or as plain data."""
+"""Renders the pipeline status as a screen (rich) or as plain data."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from hourglass.survey import hours_left, hours_left_line
 from hourglassctl.audit import Audit
 from hourglassctl.backfill import Backfilled
 
-#: One character an hour: sealed with readings, sealed without, in progress, nothing yet.
+#: One character per hour: sealed with readings, sealed without, in progress, no readings yet.
 _SEALED, _EMPTY, _OPEN, _NONE = "█", "·", "▒", " "
 _HOURS = "hours 0 to 23"
 _UNLIMITED = 10_000
 
 
 def console() -> Console:
-    """For standard output. A pipe or a file has no width: nothing is broken into lines."""
+    """A console for standard output, without line wrapping for a pipe or a file."""
     return Console(highlight=False, width=None if sys.stdout.isatty() else _UNLIMITED)
 
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """A table that crops nothing: where it is too wide it goes without the column `spare`, and
-    where that is not enough, cells go on in the next line.
+    """A table that never truncates: if it is too wide it omits the column `spare`, and if that is
+    not enough it wraps cells.
 
-    columns: the headings; > before one puts its column to the right
+    columns: the headings; a prefix > aligns the column to the right
     """
 
     title: str
@@ -73,7 +73,7 @@ def _fits(console: Console, options: ConsoleOptions, table: Table) -> bool:
 
 
 def screen(overview: Overview, *, title: str) -> Group:
-    """The clock, the partitions and the averages."""
+    """A screen with the clock, the partitions and the averages."""
     shards = sorted({view.state.shard for view in overview.partitions})
     legend = ", ".join(f"#{number} {shard}" for number, shard in enumerate(shards, start=1))
     rows = [
@@ -156,7 +156,7 @@ def _mark(record: HourRecord | None) -> str:
 
 
 def as_data(overview: Overview) -> dict[str, Any]:
-    """The same for programs; times in ISO 8601, unknown is null."""
+    """The status as data; times are in ISO 8601, an unknown value is null."""
     instant = overview.instant
     return {
         "clock": {
@@ -195,7 +195,7 @@ def as_data(overview: Overview) -> dict[str, Any]:
 
 
 def audit_lines(audit: Audit) -> list[str]:
-    """The findings of an audit, one a line; the last says whether all adds up."""
+    """The findings of an audit, one per line; the last line is the result."""
     warehouse = "not compared" if audit.in_warehouse is None else f"{audit.in_warehouse:,}"
     lines = [
         f"hours with records       {audit.hours:>12,}",
@@ -226,7 +226,7 @@ def audit_lines(audit: Audit) -> list[str]:
 
 
 def backfill_lines(found: Backfilled) -> list[str]:
-    """What became of the hours, one number a line; then the hours that stay missing."""
+    """The result of a backfill, one number per line, and the hours that are still missing."""
     lines = [
         f"in the warehouse before  {found.there:>12,}",
         f"loaded from the stream   {len(found.from_stream):>12,}",
@@ -237,7 +237,7 @@ def backfill_lines(found: Backfilled) -> list[str]:
 
 
 def backfill_as_data(found: Backfilled) -> dict[str, Any]:
-    """The same for programs."""
+    """The result of a backfill as data."""
     return {
         "there": found.there,
         "from_stream": [iso(hour) for hour in found.from_stream],

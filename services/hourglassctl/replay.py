@@ -1,4 +1,4 @@
-"""The exercise's data set, written as fast as it goes, driving the pipeline clock."""
+"""Writes the exercise's data set at full speed and advances the pipeline clock with it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataSet:
-    """Which readings to write; times in ms."""
+    """The readings to write; times in ms."""
 
     start_ms: int = EXERCISE_START_MS
     days: int = EXERCISE_DAYS
@@ -45,12 +45,12 @@ class DataSet:
         return self.start_ms + self.days * DAY_MS
 
     def sensors(self) -> Sensors:
-        """The devices, as they are before the first reading, each giving readings of its own."""
+        """The devices in their initial state, for one entry per reading."""
         names = device_names("device", self.devices)
         return Sensors(names, seed=self.seed, period_ms=self.period_ms)
 
     def layout(self, batch_readings: int) -> Layout:
-        """The devices, and the batches for what they give."""
+        """The devices, and how their readings are grouped into batches."""
         seed, period_ms = self.seed, self.period_ms
         if self.packing.packs(self.devices):
             return Layout.packed("device", self.devices, seed=seed, period_ms=period_ms)
@@ -59,8 +59,8 @@ class DataSet:
 
 
 def refuse_what_is_there(cluster: Cluster) -> None:
-    """Raises Refused if the pipeline holds anything: a replay's hours would mix with it, or lie
-    behind the last published one and never be published."""
+    """Raises Refused if the pipeline has readings or averages. The hours of a replay would mix with
+    them, or be before the last published hour and never be published."""
     keys = cluster.keyspace
     if cluster.call("EXISTS", keys.frontier) or cluster.call("ZCARD", keys.partitions):
         raise Refused(
@@ -76,9 +76,11 @@ def replay(
     lanes: int = 1,
     batch_readings: int = 1000,
 ) -> int:
-    """Write the data set hour by hour, moving the clock after each; return the readings taken.
+    """Write the data set hour by hour and advance the clock after each; return the number of
+    readings written.
 
-    The last move passes the end of the last hour, so that it closes too. Raises Unreachable.
+    The last step moves the clock to the end of the last hour, so that it is sealed as well. Raises
+    Unreachable.
     """
     clock = PipelineClock(cluster)
     _drive(clock, data.start_ms)
@@ -110,7 +112,7 @@ def _drive(clock: PipelineClock, at_ms: int) -> None:
 
 
 def _patiently(step: Callable[[], T]) -> T:
-    """Raises Unreachable when Redis stays away."""
+    """Retry `step` while Redis is unreachable. Raises Unreachable after a time-out."""
     give_up = time.monotonic() + _GIVE_UP_S
     while True:
         try:

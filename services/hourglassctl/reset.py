@@ -1,4 +1,4 @@
-"""Clearing what the pipeline holds, as the exercise does before a run. No service ever does it."""
+"""Deletes all data of the pipeline, as the exercise does before a run. No service calls it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from hourglass.cluster import Cluster
 
 
 def reset(cluster: Cluster) -> list[str]:
-    """Delete every key of the pipeline, the clock included; return their names, sorted."""
+    """Delete every key of the pipeline, including the clock; return their names, sorted."""
     found = {
         key.decode(errors="replace")
         for pattern in cluster.keyspace.patterns

@@ -10,7 +10,7 @@ from hourglass.settings import RedisSettings, option
 from hourglassctl.export import Format
 from producer.layout import PACKED_FROM, Packing
 
-#: What is asked for once is said on the command line, never left behind in an environment.
+#: An option without environment variable, because it applies to one call only.
 flag = partial(option, env=False)
 
 
@@ -26,11 +26,11 @@ class StatusSettings(RedisSettings):
         None, "File with the warehouse's URL, first line; it wins over the URL."
     )
     json: bool = flag(False, "Print JSON instead of a screen.")
-    watch: bool = flag(False, "Look again every two seconds, until Ctrl-C.")
+    watch: bool = flag(False, "Update every two seconds until Ctrl-C.")
     period_s: float = option(
         1.0,
-        "Time between two readings of a device, which tells how complete an hour is; 0 where "
-        "devices have none in common.",
+        "Time between two readings of a device, used to compute the completeness of an hour; 0 if "
+        "the devices have no common period.",
         unit="s",
         minimum=0,
     )
@@ -39,22 +39,22 @@ class StatusSettings(RedisSettings):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditSettings(RedisSettings):
     warehouse_url: str = option(
-        "", "The warehouse to compare with, as an SQLAlchemy URL; empty leaves it out.", secret=True
+        "", "The warehouse to compare with, as an SQLAlchemy URL; empty omits it.", secret=True
     )
     warehouse_url_file: str | None = option(
-        None, "File with the warehouse's URL, first line; it wins over the URL."
+        None, "File with the warehouse's URL in its first line; overrides the URL."
     )
     json: bool = flag(False, "Print JSON instead of text.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResetSettings(RedisSettings):
-    yes: bool = flag(False, "Do not ask.")
+    yes: bool = flag(False, "Do not ask for confirmation.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WallClockSettings(RedisSettings):
-    rewind: bool = flag(False, "Take back what was published for hours that are then not over.")
+    rewind: bool = flag(False, "Unpublish the averages of hours that are not over at the new time.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,44 +67,47 @@ class RunClockSettings(WallClockSettings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplaySettings(RedisSettings):
-    devices: int = flag(1, "Devices, each with one reading a period.", minimum=1)
-    days: int = flag(10, "How many days to write.", unit="days", minimum=1)
+    devices: int = flag(1, "Number of devices, each with one reading per period.", minimum=1)
+    days: int = flag(10, "Number of days to write.", unit="days", minimum=1)
     start: str = flag("2025-01-01", "The first day (ISO 8601, UTC).")
     period_s: float = flag(1.0, "Time between two readings of a device.", unit="s", minimum=0.001)
     seed: int = flag(0, "Seed of the simulated temperatures.")
-    lanes: int = flag(1, "Lanes that each day is shared out to.", minimum=1, maximum=MOST_LANES)
+    lanes: int = flag(
+        1, "Number of lanes that each day is spread over.", minimum=1, maximum=MOST_LANES
+    )
     packed: Packing = option(
         Packing.AUTO,
-        "Many devices to an entry instead of an entry for each reading; "
+        "Whether to pack the readings of many devices into one entry; "
         f"auto packs from {PACKED_FROM} devices on.",
         env=False,
     )
-    reset: bool = flag(False, "Clear what the pipeline holds first, as the exercise does.")
+    reset: bool = flag(False, "Delete all data of the pipeline first, as the exercise does.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShowAveragesSettings(RedisSettings):
-    follow: bool = flag(False, "Go on with each average that comes, until Ctrl-C.")
+    follow: bool = flag(False, "Show new averages as they are published, until Ctrl-C.")
     json: bool = flag(False, "Print JSON lines instead of text.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class HoursSettings:
-    """Hours of a warehouse. No slots: Python combines no two classes that have some."""
+    """A range of hours in a warehouse. No slots: Python cannot combine two base classes with
+    slots."""
 
     warehouse_url: str = option(
         "sqlite:///hourglass.db", "The warehouse, as an SQLAlchemy URL.", secret=True
     )
     warehouse_url_file: str | None = option(
-        None, "File with the warehouse's URL, first line; it wins over the URL."
+        None, "File with the warehouse's URL in its first line; overrides the URL."
     )
-    from_: str = flag("", "The first hour (ISO 8601, UTC); empty begins with the first there is.")
-    to: str = flag("", "The hours start before this; empty ends with the last there is.")
+    from_: str = flag("", "Start of the range, inclusive (ISO 8601, UTC); empty is no limit.")
+    to: str = flag("", "End of the range, exclusive (ISO 8601, UTC); empty is no limit.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportSettings(HoursSettings):
-    format: Format = option(Format.CSV, "What to write: json is an object a line.", env=False)
+    format: Format = option(Format.CSV, "Output format; json is one object per line.", env=False)
     output: str = flag("", "File to write; empty or - is standard output.")
 
 
@@ -120,21 +123,26 @@ class QuarantineSettings(RedisSettings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedriveSettings(RedisSettings):
-    id: str = flag("", "Only the reading with this id in its partition; empty takes all.")
+    id: str = flag("", "Only the reading with this id in its partition; empty is all readings.")
     min_temp_f: float = flag(-150.0, "Lowest plausible temperature.", unit="°F")
     max_temp_f: float = flag(250.0, "Highest plausible temperature.", unit="°F")
     future_tolerance_s: float = flag(
-        60.0, "How far ahead of the clock an event time may be, in real time.", unit="s", minimum=0
+        60.0,
+        "Maximum time that an event time may be ahead of the clock, in real time.",
+        unit="s",
+        minimum=0,
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedisClusterSettings:
-    masters: int = flag(1, "Masters that share the slots.", minimum=1, maximum=16)
+    masters: int = flag(1, "Number of masters that share the slots.", minimum=1, maximum=16)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoSettings:
-    days: int = flag(10, "Simulated days.", unit="days", minimum=1, maximum=60)
-    lanes: int = flag(1, "Lanes that each day is shared out to.", minimum=1, maximum=MOST_LANES)
-    keep: bool = flag(False, "Go on afterwards and print the addresses, until Ctrl-C.")
+    days: int = flag(10, "Number of simulated days.", unit="days", minimum=1, maximum=60)
+    lanes: int = flag(
+        1, "Number of lanes that each day is spread over.", minimum=1, maximum=MOST_LANES
+    )
+    keep: bool = flag(False, "Keep the pipeline running afterwards, and print its URLs.")

@@ -1,4 +1,4 @@
-"""Which devices have fallen silent: seen in the hour before, and in the one in progress not yet."""
+"""Finds silent devices: seen in the previous hour, but not yet in the hour in progress."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from hourglass.overview import Overview
 from hourglass.survey import oldest_waiting_ms
 from hourglassctl.printable import printable
 
-#: A device has had its turn when a period of the hour has gone by, and what it gave is counted
-#: within this.
+#: Time for a reading to be counted. A device counts as silent one period and this time after the
+#: start of the hour.
 SETTLED_MS = 60_000
-#: A fleet has more names than a screen.
+#: Maximum number of names to show.
 NAMED = 5
-#: What is read in one look, of all lanes and both hours: ten megabytes at most. So many hold 33
-#: million devices an hour whose names are numbered, or 32 thousand whose names are not.
+#: Maximum blocks to read, over all lanes and both hours: about ten megabytes. They hold 33 million
+#: devices per hour with numbered names, or 32 thousand with other names.
 MOST_BLOCKS = 1 << 16
 
 #: One hour, where devices were counted in it.
@@ -31,11 +31,11 @@ _Hour = Sequence[tuple[Partition, HourRecord]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Silence:
-    """Devices of the hour before that have given nothing in the hour in progress.
+    """Devices of the previous hour without a reading in the hour in progress.
 
-    count: None if it cannot be told, which is not zero
-    names: the first of them, NAMED at most
-    unknown: why it cannot be told; empty if it can
+    count: number of silent devices; None if unknown, not 0
+    names: the first of their names, at most NAMED
+    unknown: why the number is unknown; empty if it is known
     """
 
     count: int | None = None
@@ -44,16 +44,16 @@ class Silence:
 
 
 def look(cluster: Cluster, overview: Overview, progress: Progress, *, period_ms: float) -> Silence:
-    """In the hour that `progress` is of, over all lanes.
+    """Find the silent devices in the hour of `progress`, over all lanes.
 
-    Three round trips to each shard at most. Raises Unreachable.
+    It takes at most three round trips to each shard. Raises Unreachable.
 
-    period_ms: between two readings of a device; 0 if devices have none in common
+    period_ms: time between two readings of a device; 0 if the devices have no common period
     """
     start_ms = progress.start_ms
     before, now = _hour(overview, start_ms - HOUR_MS), _hour(overview, start_ms)
     if not period_ms:
-        return Silence(unknown="devices have no period in common")
+        return Silence(unknown="the devices have no common period")
     settled_ms = start_ms + period_ms + SETTLED_MS
     if start_ms + progress.elapsed_ms < settled_ms:
         return Silence(unknown="the hour has only begun")
@@ -88,7 +88,7 @@ def _compared(cluster: Cluster, before: _Hour, now: _Hour) -> Silence:
         return Silence(unknown="there are too many names to compare")
     seen = [_blocks(reply) for reply in cluster.pipeline([("HGETALL", key) for key in keys])]
     if any(_devices(each) < record.devices for each, (_, record) in zip(seen, hours, strict=True)):
-        return Silence(unknown="which devices were seen is not known any more")
+        return Silence(unknown="the sets of seen devices are incomplete")
     silent = unseen(_united(seen[: len(before)]), _united(seen[len(before) :]))
     return Silence(
         count=_devices(silent), names=tuple(map(printable, islice(names_in(silent), NAMED)))
@@ -96,7 +96,7 @@ def _compared(cluster: Cluster, before: _Hour, now: _Hour) -> Silence:
 
 
 def _blocks(reply: Mapping[bytes, bytes] | Exception) -> Blocks:
-    """None in a key of another type: the sealer says so."""
+    """The blocks in a reply; empty for a corrupt key, which the sealer reports."""
     if isinstance(reply, Exception):
         return {}
     return {block: int.from_bytes(bits, "little") for block, bits in reply.items()}
@@ -107,7 +107,7 @@ def _devices(blocks: Blocks) -> int:
 
 
 def _united(lanes: Sequence[Blocks]) -> Blocks:
-    """A device may have changed lanes at midnight."""
+    """The union of the lanes' blocks. A device may change lanes at midnight."""
     united: dict[bytes, int] = {}
     for blocks in lanes:
         for block, bits in blocks.items():
@@ -116,8 +116,8 @@ def _united(lanes: Sequence[Blocks]) -> Blocks:
 
 
 def silence_line(silence: Silence) -> str:
-    told = f"unknown, {silence.unknown}" if silence.count is None else f"{silence.count:,}"
-    return f"devices of the hour before that are silent in it: {told}"
+    count = f"unknown, {silence.unknown}" if silence.count is None else f"{silence.count:,}"
+    return f"devices of the previous hour that are silent in it: {count}"
 
 
 def silent(silence: Silence) -> Iterable[Trouble]:
@@ -128,7 +128,7 @@ def silent(silence: Silence) -> Iterable[Trouble]:
         yield Trouble(
             code="devices-silent",
             severity="warning",
-            text=f"{silence.count:,} {devices} of the hour before gave no reading in this one yet: "
-            f"{named}. Do their producers run, and reach Redis? "
-            "docs/runbooks/HourglassHourIncomplete.md says where to look.",
+            text=f"{silence.count:,} {devices} of the previous hour sent no reading in this one "
+            f"yet: {named}. Check that their producers run and reach Redis; see "
+            "docs/runbooks/HourglassHourIncomplete.md.",
         )

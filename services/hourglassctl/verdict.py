@@ -1,4 +1,4 @@
-"""What a run with known producers must amount to, hour by hour. Pure."""
+"""Compares the result of a run with known producers to the expected one, hour by hour. Pure."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from producer.sensor import Sensors
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """The demo's last word; `lost` and `twice` are sums over the hours, so that one hour's loss
-    does not hide another one's gain."""
+    """The result of the demo. `lost` and `twice` are summed over the hours separately, so that a
+    loss in one hour and a surplus in another do not cancel out."""
 
     hours_due: int
     hours_published: int
@@ -36,18 +36,18 @@ class Verdict:
 
     @property
     def outcome(self) -> str:
-        """In a line."""
+        """The result in one line."""
         if self.good:
             return "every reading was counted once"
         if self.late and not (self.lost or self.twice or self.differences):
             return (
-                "nothing is lost, but readings came too late for their hours: the machine was too "
-                "busy for hours that pass so fast; run it again when it has less to do"
+                "no reading is lost, but some arrived too late for their hours: the machine was "
+                "too busy for this speed; run the demo again when it has less load"
             )
-        return "IT DOES NOT ADD UP"
+        return "THE RESULT IS WRONG: see the differences"
 
     def lines(self) -> Sequence[tuple[str, str]]:
-        """What to show: names and values."""
+        """The lines to show, as names and values."""
         return [
             ("hours due", f"{self.hours_due:,}"),
             ("hours published", f"{self.hours_published:,}"),
@@ -62,7 +62,7 @@ class Verdict:
 
 
 def expected_hours(producers: Iterable[Sensors], start_ms: int, end_ms: int) -> dict[int, Result]:
-    """What the hours from `start_ms` to `end_ms` must amount to, from the generators alone."""
+    """The expected result of each hour from `start_ms` to `end_ms`, from the generators alone."""
     counts: dict[int, int] = {}
     sums: dict[int, int] = {}
     for sensors in producers:
@@ -81,7 +81,10 @@ def judge(
     produced: int,
     audit: Audit,
 ) -> Verdict:
-    """Compare the warehouse's rows with what was produced; `late` counts readings by hour."""
+    """Compare the warehouse's rows with the expected hours.
+
+    late: number of late readings, by hour
+    """
     lost = twice = exact = 0
     for hour, want in expected.items():
         have = published.get(hour, Result(0, 0))

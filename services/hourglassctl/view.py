@@ -1,4 +1,4 @@
-"""What the demo shows while it runs: a live screen in a terminal, plain lines elsewhere."""
+"""The output of the demo: a live screen in a terminal, otherwise plain lines."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from hourglass.overview import Overview
 from hourglassctl.render import published_until, screen
 
 _EVENTS_SHOWN = 8
-#: Without a terminal, a line of progress this often.
+#: Without a terminal, the interval between two lines of progress.
 _LINE_S = 5.0
 
 
 class View:
-    """Frames and events; notices by itself when partitions appear and expire."""
+    """Shows the pipeline status and events, and detects when partitions appear and expire."""
 
     def __init__(self, console: Console, title: str) -> None:
         self._console = console
@@ -49,18 +49,18 @@ class View:
             self._live.stop()
 
     def say(self, event: str) -> None:
-        """An event worth a line."""
+        """Show an event as a line."""
         self._events.append(event)
         if self._live is None:
             self._console.print(event, highlight=False, markup=False, soft_wrap=True)
 
     def show(self, overview: Overview) -> None:
-        """A frame."""
+        """Update the screen, or print a line of progress when it is due."""
         self._notice_partitions(overview)
         self._measure(overview)
         if self._live:
             lines = Text("\n".join(self._events))
-            rate = Text(f"{self._rate:,.0f} readings a second counted\n")
+            rate = Text(f"{self._rate:,.0f} readings counted per second\n")
             self._live.update(Group(screen(overview, title=self._title), rate, lines), refresh=True)
         elif time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + _LINE_S
@@ -83,13 +83,13 @@ class View:
         self._alive = alive
 
     def _measure(self, overview: Overview) -> None:
-        """Readings a second, over the partitions that live."""
+        """Update the rate of counted readings per second, over the live partitions."""
         before = sum(self._counted.values())
         for view in overview.partitions:
             self._counted[view.state.stream] = view.counted
         now = time.monotonic()
         elapsed = now - self._since
-        if before and elapsed > 0:  # what stood there before the first frame took no time to count
+        if before and elapsed > 0:  # skip readings counted before the first update
             momentary = (sum(self._counted.values()) - before) / elapsed
             self._rate = 0.9 * self._rate + 0.1 * momentary if self._rate else momentary
         self._since = now

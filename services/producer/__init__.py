@@ -1,4 +1,4 @@
-"""The producer: one or more devices, each giving one temperature reading a period."""
+"""The producer: one or more devices, each of which sends one temperature reading per period."""
 
 from hourglass.early import heed_sigterm
 

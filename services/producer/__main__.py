@@ -25,12 +25,12 @@ from producer.layout import Layout
 from producer.publisher import Publisher
 from producer.settings import ProducerSettings
 
-#: How often the lanes of a day are entered again.
+#: Interval at which the lanes of each day in use are registered in Redis again.
 RENEW_S = 5.0
 
 
 def produce(settings: ProducerSettings) -> None:
-    """Give one temperature reading a period from each device, and see that Redis takes it once."""
+    """Send one temperature reading per device and period; Redis stores each reading once."""
     until_ms = parse_time(settings.until, option="--until") if settings.until else None
     tally_outputs = [sys.stdout, *files(settings.tally_file)]
     service = Service("producer", settings)
@@ -45,7 +45,7 @@ def produce(settings: ProducerSettings) -> None:
     days = Days(cluster, clock, lanes=settings.lanes)
 
     def line(name: str, layout: Layout) -> Line:
-        # Its devices' share of the buffer.
+        # The buffer capacity of this pipeline, in proportion to its devices.
         share = settings.buffer_readings * layout.source.device_count // settings.devices
         publisher = Publisher(
             cluster,
@@ -79,14 +79,14 @@ def produce(settings: ProducerSettings) -> None:
         service.worker(each.name, lambda each=each: flow.send(each))
     try:
         status = service.run(drained=flow.give_up_the_rest)
-    finally:  # whatever ends the service, every reading is accounted for
+    finally:  # the tally accounts for every reading, also after an error
         for output in tally_outputs:
             print(json.dumps(metrics.tally), file=output, flush=True)
     sys.exit(status)
 
 
 def _layouts(name: str, settings: ProducerSettings) -> list[Layout]:
-    """One for all devices if they are packed; else one for those of each lane."""
+    """One layout for all devices if they are packed; otherwise one for each lane with devices."""
     period_ms = round(settings.period_s * 1000)
     if settings.packed.packs(settings.devices):
         return [Layout.packed(name, settings.devices, seed=settings.seed, period_ms=period_ms)]
@@ -99,14 +99,18 @@ def _layouts(name: str, settings: ProducerSettings) -> list[Layout]:
 
 
 def files(path: str) -> list[TextIO]:
-    """The file to write to, if one was named; opened now, so that a wrong name is told at once."""
+    """The tally file, opened for writing; empty if `path` is empty.
+
+    The producer opens it at start-up, so that a wrong path is reported before any reading is sent.
+    Raises Misconfigured.
+    """
     if not path:
         return []
     try:
         return [Path(path).open("w", encoding="utf-8")]
     except OSError as error:
         raise Misconfigured(
-            f"cannot write {path}: {error.strerror}; give --tally-file a file that can be written"
+            f"cannot write {path}: {error.strerror}; set --tally-file to a writable file"
         ) from None
 
 

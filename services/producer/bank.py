@@ -1,4 +1,4 @@
-"""Many sensors side by side: a tick of all of them is one array. Pure."""
+"""Vectorised sensors: one array holds the temperatures of all devices at one tick. Pure."""
 
 from __future__ import annotations
 
@@ -22,14 +22,17 @@ from producer.sensor import (
 
 
 class Tick(NamedTuple):
-    """The temperatures of all devices of a producer at one time, in thousandths of a degree."""
+    """The temperatures of all devices of a producer at one time.
+
+    milli_f: thousandths of a degree, shape (devices,)
+    """
 
     ts_ms: int
     milli_f: NDArray[np.int32]
 
 
 class SensorBank:
-    """As Sensors, with the same walks, tick by tick."""
+    """Generates the same random walks as Sensors, one array per tick."""
 
     def __init__(self, devices: Sequence[str], *, seed: int, period_ms: int) -> None:
         self.period_ms = period_ms
@@ -42,15 +45,15 @@ class SensorBank:
         return len(self._milli_f)
 
     def read(self, tick_ms: int, until_ms: int) -> Iterator[Tick]:
-        """The tick at `tick_ms` and each period after it, before `until_ms`."""
+        """The ticks at `tick_ms` and every period after it, before `until_ms`."""
         for ts_ms in range(tick_ms, until_ms, self.period_ms):
-            # One step past a bound and back again is the step that the walk does not take.
+            # Clipping undoes a step past a bound: the device keeps its temperature for that tick.
             moved = self._milli_f + next(self._steps)
             self._milli_f = np.clip(moved, LOWEST_MILLI_F, HIGHEST_MILLI_F)
             yield Tick(ts_ms, self._milli_f)
 
     def _steps_for_ever(self) -> Iterator[NDArray[np.int32]]:
-        """What each device's coin says, tick after tick."""
+        """The step of each device, one array of shape (devices,) per tick, without end."""
         while True:
             self._states += np.uint64(INCREMENT)
             coins = (self._states ^ (self._states >> np.uint64(30))) * np.uint64(FIRST_FACTOR)

@@ -1,4 +1,4 @@
-"""Batches: readings of one partition, numbered, as the ingest script takes them. Pure."""
+"""Batches: numbered groups of readings of one partition, the ingest script's input. Pure."""
 
 from __future__ import annotations
 
@@ -13,21 +13,23 @@ from hourglass.lanes import place
 from hourglass.readings import Reading, degrees
 from hourglass.scripts import packed
 
-#: The partitions that the day which begins at this time is shared out to.
+#: Maps the start of a day (ms since the epoch) to the partitions that hold its readings.
 Shares: TypeAlias = Callable[[int], Sequence[Partition]]
 
-#: The event time of the next reading of a producer that gives no more.
+#: The watermark of a producer that has finished: no further reading follows.
 NO_MORE_MS = 1 << 62
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Readings of one partition under one sequence number; or none, and a watermark alone.
+    """Readings of one partition under one sequence number; a batch without readings carries only
+    a watermark.
 
-    entries: what they take up in the stream
-    latest_ms: the latest event time in it
-    watermark_ms: in ms since the partition's start; with this batch and those before it, every
-                  reading of the producer from before that has been sent here
+    count: readings in the batch
+    entries: stream entries that the batch appends
+    latest_ms: the latest event time in the batch
+    watermark_ms: in ms since the partition's start; after this batch the producer has sent all its
+                  readings with an earlier event time to this partition
     payload: MessagePack of an array of device, ts (ms since the partition's start), temp_f
              repeated, and an array of packed entries, each an array of its fields and values
     """
@@ -42,8 +44,8 @@ class Batch:
 
 
 class Numbering:
-    """A producer's batches, numbered from 1 without gaps, and the watermark that each partition was
-    sent last. A partition whose day is done is forgotten."""
+    """Numbers a producer's batches from 1 without gaps and records the last watermark sent to each
+    partition. It drops a partition once its watermark reaches the end of the day."""
 
     def __init__(self) -> None:
         self._sequence = count(1)
@@ -59,7 +61,10 @@ class Numbering:
         latest_ms: int,
         payload: bytes,
     ) -> Batch:
-        """`next_ms`: the earliest event time that may still follow, of this partition or others."""
+        """The next batch in sequence.
+
+        next_ms: lower bound of all later event times, in this partition or in others
+        """
         watermark_ms = _watermark_ms(partition, next_ms)
         self._sent[partition] = watermark_ms
         if watermark_ms == DAY_MS:
@@ -75,8 +80,9 @@ class Numbering:
         )
 
     def watermarks(self, next_ms: int, *, all_of_them: bool) -> Iterator[Batch]:
-        """Batches without readings, for partitions that would wait else: those of which an hour has
-        ended since they were sent a watermark; or `all_of_them`."""
+        """Batches that carry only a watermark, so that an aggregator can seal hours without waiting
+        for the next reading: for the partitions whose watermark passes the end of an hour, or for
+        all open partitions if `all_of_them` is set."""
         for partition, sent_ms in list(self._sent.items()):
             reached_ms = _watermark_ms(partition, next_ms)
             if all_of_them or reached_ms // HOUR_MS > sent_ms // HOUR_MS:
@@ -94,12 +100,12 @@ _NOTHING = packed([[], []])
 
 
 def _watermark_ms(partition: Partition, next_ms: int) -> int:
-    """As the partition takes it: beyond its day it needs to know no more."""
+    """The watermark relative to the start of the partition, limited to its day."""
     return min(DAY_MS, max(0, next_ms - partition.day_ms))
 
 
 class Batcher:
-    """Cuts readings into batches."""
+    """Groups readings into batches."""
 
     def __init__(self, *, limit: int, partitions: Shares) -> None:
         self._limit = limit
@@ -109,11 +115,11 @@ class Batcher:
     def cut(
         self, readings: Iterable[Reading], *, next_ms: int | None = None, to_all: bool = False
     ) -> Iterator[Batch]:
-        """Batches of at most `limit` readings in their order, each of one partition. A device's
-        readings of a day are all of one.
+        """Batches of at most `limit` readings of one partition, in the order of the readings. All
+        readings of a device of one day are in the same partition.
 
-        next_ms: the event time of the reading that will follow; None if only its order is known
-        to_all: send every partition written to that watermark, be there readings for it or not
+        next_ms: event time of the next reading; None if it is unknown, but not earlier than these
+        to_all: send the watermark to every open partition, also to those without readings here
         """
         last: list[tuple[Partition, list[Reading]]] = []
         for day, of_day in groupby(readings, lambda reading: reading.ts_ms // DAY_MS):
@@ -150,7 +156,7 @@ class Batcher:
         )
 
 
-@lru_cache(maxsize=1024)  # devices are read together
+@lru_cache(maxsize=1024)  # all devices of a tick have the same time stamp
 def _stamp(of_day_ms: int) -> bytes:
     return b"%d" % of_day_ms
 

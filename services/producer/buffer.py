@@ -1,4 +1,4 @@
-"""A bounded buffer between the sensors, which never wait, and Redis, which may be away."""
+"""A bounded buffer between the sensors, which never block, and Redis, which may be unreachable."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from producer.batch import NO_MORE_MS
 
 
 class Timed(Protocol):
-    """A reading, or a tick."""
+    """An item with an event time: a reading or a tick."""
 
     @property
     def ts_ms(self) -> int: ...
@@ -21,10 +21,10 @@ Item = TypeVar("Item", bound=Timed)
 
 
 class Buffer(Generic[Item]):
-    """At most `capacity` items, readings or whole ticks; when full, the oldest are dropped and
-    counted.
+    """Holds at most `capacity` items (readings or ticks). When it is full, it drops and counts the
+    oldest.
 
-    One thread puts, another takes.
+    One thread calls `put`, another calls `take`.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -41,8 +41,8 @@ class Buffer(Generic[Item]):
         return self._items.maxlen or 0
 
     def put(self, items: Iterable[Item], *, next_ms: int = 0) -> int:
-        """Append `items`, which come before `next_ms`; return how many old ones were dropped for
-        them."""
+        """Append `items`, whose event times are before `next_ms`; return the number of items
+        dropped to make room."""
         new = list(items)
         with self._changed:
             dropped = max(0, len(self._items) + len(new) - self.capacity)
@@ -52,7 +52,8 @@ class Buffer(Generic[Item]):
         return dropped
 
     def take(self, limit: int, timeout_s: float) -> list[Item]:
-        """The oldest items, at most `limit`; waits for one up to `timeout_s`; maybe none."""
+        """Remove and return the oldest items, at most `limit`. Waits up to `timeout_s` for the
+        first one; returns an empty list after that."""
         with self._changed:
             if not self._items and not self._closed:
                 self._changed.wait(timeout_s)
@@ -60,19 +61,20 @@ class Buffer(Generic[Item]):
 
     @property
     def next_ms(self) -> int:
-        """The event time of what is taken next, be it here or still to be put."""
+        """The event time of the next item that `take` returns, whether it is already buffered or
+        not."""
         with self._changed:
             if self._items:
                 return self._items[0].ts_ms
             return NO_MORE_MS if self._closed else self._next_ms
 
     def close(self) -> None:
-        """No more items will be put; what is left can still be taken."""
+        """Mark the end of input; the remaining items can still be taken."""
         with self._changed:
             self._closed = True
             self._changed.notify()
 
     @property
     def drained(self) -> bool:
-        """Closed and empty."""
+        """Whether the buffer is closed and empty."""
         return self._closed and not self._items

@@ -1,4 +1,4 @@
-"""The devices of one producer in pipeline time: which readings are due now. Pure."""
+"""Decides which readings of a producer's devices are due at a given pipeline time. Pure."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from producer.sensor import first_tick_ms
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """What is due at one look at the clock, and how many readings were skipped because it leapt.
+    """The readings due at one reading of the clock.
 
-    items: readings, or whole ticks, as the source gives them
-    back_ms: how far the clock went back, where it did so without being set
+    items: readings or ticks, in the type of the source
+    skipped: readings skipped because the clock moved forward too far at once
+    back_ms: by how much the clock moved back without being set; 0 if it did not
     """
 
     items: Sequence[Any]
@@ -27,10 +28,10 @@ class Due:
 
 
 class Devices:
-    """Follows the pipeline clock, reading every device once a period.
+    """Follows the pipeline clock and reads every device once per period.
 
-    When the clock is set, or goes back, the devices go on from the new time; when more periods
-    have passed than `most_readings` cover, the oldest are skipped.
+    When the clock is set or moves back, the devices continue from the new time. When more readings
+    are due than `most_readings`, the oldest are skipped.
     """
 
     def __init__(self, source: Source, *, most_readings: int, until_ms: int | None) -> None:
@@ -41,7 +42,7 @@ class Devices:
         self._next_ms = 0
 
     def due(self, spec: ClockSpec, now_ms: int) -> Due:
-        """What has become due up to `now_ms`; each reading is returned once."""
+        """The readings that became due since the last call, up to `now_ms`."""
         back_ms = self._next_ms - self._source.period_ms - now_ms
         is_back = back_ms > TOLERANCE_MS * spec.speed
         is_set = self._spec is None or not spec.continues(self._spec)
@@ -64,5 +65,5 @@ class Devices:
 
     @property
     def finished(self) -> bool:
-        """Every reading before `until_ms` has been given."""
+        """Whether every reading before `until_ms` has been returned."""
         return self._until_ms is not None and self._next_ms >= self._until_ms

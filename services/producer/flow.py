@@ -1,7 +1,7 @@
 """Devices → buffer → batches → partition: the producer's loops.
 
-One gives readings at the devices' pace whatever becomes of Redis; another, for each lane, sees that
-Redis takes each batch once. Between them stand the buffers.
+One loop generates readings at the devices' rate, whether Redis is reachable or not. One loop for
+each lane sends batches until Redis has stored each of them once. Buffers decouple the loops.
 """
 
 from __future__ import annotations
@@ -27,19 +27,20 @@ from producer.publisher import Outcome, Publisher
 log = logging.getLogger(__name__)
 
 RETRY_S = 0.1
-#: A damaged key is tried again after this, and after twice as long each time, up to a limit.
+#: Back-off after a corrupt key: the first pause, doubled after each failure up to the second value.
 DAMAGE_S = 0.5
 MOST_DAMAGE_S = 8.0
-#: Batches on their way while the next one is made.
+#: Batches in flight while the next one is made.
 SENT_AHEAD = 1
-#: So often at least a partition gets a message, so that a producer whose devices are read seldom
-#: counts as one that lives.
+#: Longest interval between two batches to a partition. Batches without readings keep a producer
+#: with a long period registered as alive.
 HEARTBEAT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """The way of the devices that share a lane: a shard that is away holds up only its own."""
+    """The path of the devices of one lane to Redis. Each lane has its own, so that an unreachable
+    shard delays only the lanes it holds."""
 
     name: str
     layout: Layout
@@ -49,7 +50,7 @@ class Line:
 
 
 class Flow:
-    """What the loops share. The service stops when the last reading has been dealt with."""
+    """The producer's loops. They stop the service after the last reading is sent or dropped."""
 
     def __init__(
         self,
@@ -64,7 +65,7 @@ class Flow:
         self._days = days
         self._lines = lines
         self._metrics = metrics
-        #: By line, the last pause before a damaged key was tried again.
+        #: The last pause before a retry on a corrupt key, by the name of the line.
         self._pauses_s: dict[str, float] = {}
 
     def sense(self, linger_s: float) -> None:
@@ -83,19 +84,19 @@ class Flow:
 
     def _sense(self, line: Line, instant: Instant) -> None:
         due = line.devices.due(instant.spec, instant.now_ms)
-        # Those skipped, too: what was produced is taken or dropped in the end, whatever happens.
+        # Skipped readings count as produced: at the end, produced = taken + dropped.
         self._metrics.produced(len(due.items) * line.layout.readings + due.skipped)
         if due.back_ms:
-            log.warning("the clock went back: readings go on from %s", iso(instant.now_ms))
+            log.warning("the clock went back: readings continue from %s", iso(instant.now_ms))
         if due.skipped:
             self._metrics.dropped(due.skipped, Loss.SKIPPED)
-            log.warning("the clock leapt: %d readings skipped", due.skipped)
+            log.warning("the clock jumped forward: %d readings skipped", due.skipped)
         if lost := line.buffer.put(due.items, next_ms=line.devices.next_ms) * line.layout.readings:
             self._metrics.dropped(lost, Loss.BUFFER_FULL)
             log.warning("the buffer of the %s is full: %d readings dropped", line.name, lost)
 
     def send(self, line: Line) -> None:
-        """Buffer → batches → partition; the next batch is made while Redis takes the last one."""
+        """Buffer → batches → partition; makes the next batch while Redis processes the last one."""
         cutter = line.layout.cutter(
             lambda day_ms: self._partitions(line, self._days.beginning_at(day_ms))
         )
@@ -109,7 +110,7 @@ class Flow:
                 sent_s = time.monotonic()
             self._settle(line, leave=SENT_AHEAD if len(line.buffer) else 0)
             self._show_buffered()
-        # Aggregators need not wait for this producer.
+        # The final watermark lets aggregators seal hours without waiting for this producer.
         for batch in cutter.cut((), next_ms=NO_MORE_MS):
             line.publisher.put(batch)
         self._settle(line, leave=0)
@@ -118,11 +119,11 @@ class Flow:
             self._service.stop.set()
 
     def give_up_the_rest(self) -> None:
-        """At the end: what no loop could get rid of, because Redis is silent and a batch is still
-        in its hands, is given up with what this run gave up before."""
+        """Count the readings that are still buffered or in flight at exit as dropped, and log the
+        number of readings dropped because of the stop."""
         self._metrics.give_up_the_rest()
         if stopped := self._metrics.stopped:
-            log.warning("stopped before Redis had taken all: %d readings dropped", stopped)
+            log.warning("stopped before Redis stored all readings: %d readings dropped", stopped)
 
     def _show_buffered(self) -> None:
         self._metrics.buffered(
@@ -133,8 +134,8 @@ class Flow:
         )
 
     def _partitions(self, line: Line, day: Partition) -> Sequence[Partition]:
-        """Those that `day` is shared out to. Asks until Redis tells, or until its batches would be
-        given up anyway, be they for here or there."""
+        """The partitions of `day`. Retries until Redis answers; returns the plain partition once
+        batches of that day would be given up, so that they are counted as dropped."""
         while True:
             self._service.beat(line.name)
             try:
@@ -147,7 +148,7 @@ class Flow:
                     return (day,)
 
     def _settle(self, line: Line, *, leave: int) -> None:
-        """Try until Redis has the batches, or until they are given up."""
+        """Send until at most `leave` batches are in flight; give up those that cannot be sent."""
         publisher = line.publisher
         while True:
             self._service.beat(line.name)
@@ -166,7 +167,7 @@ class Flow:
                         if refused := publisher.give_up_first():
                             self._metrics.dropped(refused, Loss.REFUSED)
                             log.warning(
-                                "%s refused to its end: %d readings dropped",
+                                "%s was corrupt until its day ended: %d readings dropped",
                                 stream,
                                 refused,
                                 extra={"partition": stream},
@@ -186,16 +187,19 @@ class Flow:
             return
         self._metrics.dropped(batch.count, Loss.EXPIRED)
         log.warning(
-            "%d readings of %s are older than it lives: dropped",
+            "%d readings of %s are older than the retention time: dropped",
             batch.count,
             batch.partition.stream,
             extra={"partition": batch.partition.stream},
         )
 
     def _give_up(self, line: Line, partition: Partition, failure: Exception) -> Loss | None:
-        """Why to try no more: told to stop while Redis is away; or a damaged partition refuses to
-        the end of its day, and the next day's readings wait. None after a pause to try again.
-        A failure that no code expects is one of the partition's, too: the readings are kept."""
+        """The reason to give up, or None after a pause, to try again.
+
+        STOPPED: the service stops while Redis is unreachable. REFUSED: the partition was corrupt
+        until its day ended, and readings of the next day wait behind it. An unexpected error counts
+        as an error of the partition, so that its readings are kept.
+        """
         error = failure if isinstance(failure, HourglassError) else Unforeseen.of(failure)
         begins = self._service.trouble(line.name, error)
         pause_s = RETRY_S

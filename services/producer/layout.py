@@ -1,4 +1,4 @@
-"""How a producer's readings travel: an entry each, or packed, many devices to an entry."""
+"""The entry format of a producer: one entry per reading, or packed entries of many devices."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from hourglass.devices import device_names
 from producer.batch import Batch, Batcher, Shares
 from producer.sensor import Sensors
 
-#: From so many devices on a packed entry costs less than an entry for each of their readings, in
-#: time and in memory.
+#: From this number of devices on, a packed entry takes less time and memory than one entry per
+#: reading.
 PACKED_FROM = 8
 
 
 class Packing(StrEnum):
-    """Whether to pack; AUTO packs from PACKED_FROM devices on."""
+    """Whether to pack readings; AUTO packs from PACKED_FROM devices on."""
 
     AUTO = "auto"
     ON = "on"
@@ -28,7 +28,7 @@ class Packing(StrEnum):
 
 
 class Source(Protocol):
-    """Devices that are read together: what they give at a time is one item or one for each."""
+    """Devices that are read together. One read yields one tick or one reading per device."""
 
     @property
     def device_count(self) -> int: ...
@@ -38,7 +38,7 @@ class Source(Protocol):
 
 
 class Cutter(Protocol):
-    """What makes batches of these items."""
+    """Groups items into batches."""
 
     def cut(
         self, items: Iterable[Any], /, *, next_ms: int | None = None, to_all: bool = False
@@ -47,11 +47,11 @@ class Cutter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Devices, and the batches for what they give.
+    """The devices of a producer, and how their readings are grouped into batches.
 
-    cutter: makes what makes the batches
-    readings: readings in each item
-    together: items that are best sent together
+    cutter: factory of the Cutter
+    readings: readings in one item
+    together: items to send in one batch
     """
 
     source: Source
@@ -61,14 +61,14 @@ class Layout:
 
     @classmethod
     def plain(cls, names: Sequence[str], *, seed: int, period_ms: int, batch: int) -> Layout:
-        """An entry for each reading; `batch` is how many go together."""
+        """One entry per reading; a batch has up to `batch` readings."""
         sensors = Sensors(names, seed=seed, period_ms=period_ms)
         return cls(sensors, lambda shares: Batcher(limit=batch, partitions=shares), 1, batch)
 
     @classmethod
     def packed(cls, name: str, devices: int, *, seed: int, period_ms: int) -> Layout:
-        """Entries of many devices, which are called after `name`."""
-        from producer.bank import SensorBank  # numpy, of which a plain producer has no need
+        """Packed entries of many devices, whose names begin with `name`."""
+        from producer.bank import SensorBank  # imports numpy, which a plain producer does not use
         from producer.packer import BATCH_READINGS, Packer
 
         bank = SensorBank(device_names(name, devices), seed=seed, period_ms=period_ms)

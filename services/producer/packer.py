@@ -1,4 +1,4 @@
-"""Packed batches: ticks of all devices in few entries, instead of an entry a reading. Pure."""
+"""Packed batches: entries that hold ticks of many devices, not one entry per reading. Pure."""
 
 from __future__ import annotations
 
@@ -16,20 +16,25 @@ from hourglass.scripts import packed
 from producer.bank import Tick
 from producer.batch import Batch, Numbering, Shares
 
-#: Most bytes of values in an entry, by the width of a value. Redis keeps entries in nodes of 4 kB
-#: (stream-node-max-bytes), which three arrays of the one size fill, and one of the other: of a
-#: thousand devices, a reading then takes 2.3 or 4.2 bytes, all told.
+#: Maximum bytes of values in an entry, by the width of a value. Redis stores entries in nodes of
+#: 4 kB (stream-node-max-bytes); three arrays of the first size fill a node, and one of the second.
+#: With a thousand devices a reading then takes 2.3 or 4.2 bytes, overhead included.
 ENTRY_BYTES: Mapping[int, int] = {2: 1_280, 4: 4_000}
-#: Readings in a batch, a single tick of more devices apart.
+#: Maximum readings in a batch; a single tick of more devices may exceed it.
 BATCH_READINGS = 10_000
-#: Devices in a batch: a tick of more is sent in parts. They take a megabyte, which Redis appends
-#: within 5 ms on a core of its own; it serves nobody else meanwhile.
+#: Maximum devices in a batch; a tick of more devices is sent in parts. This many take one megabyte,
+#: which Redis appends in 5 ms on a dedicated core; it serves no other client during that time.
 BATCH_DEVICES = 250_000
 
 
 class Array(NamedTuple):
-    """Ticks of all devices, encoded, the first at `start_ms`; or a part of one, from the device
-    numbered `first` on."""
+    """Encoded ticks of consecutive devices.
+
+    first: number of the first device; above 0 for a later part of a tick
+    start_ms: event time of the first tick
+    period_ms: time between two ticks
+    devices: values per tick
+    """
 
     first: int
     start_ms: int
@@ -40,7 +45,7 @@ class Array(NamedTuple):
 
 
 class Packer:
-    """Packs ticks into entries, and these into batches."""
+    """Packs ticks into entries and entries into batches."""
 
     def __init__(
         self,
@@ -51,8 +56,10 @@ class Packer:
         entry_bytes: Mapping[int, int] = ENTRY_BYTES,
         batch_devices: int = BATCH_DEVICES,
     ) -> None:
-        """`device` is what the names begin with, as hourglass.devices.device_names makes them. Of
-        the `partitions` that a day is shared out to it has one for all its devices."""
+        """All devices of a packer write to the same one of the day's `partitions`.
+
+        device: prefix of the device names, as in hourglass.devices.device_names
+        """
         self._device = device.encode()
         self._partitions = partitions
         self._limit = limit
@@ -63,8 +70,8 @@ class Packer:
     def cut(
         self, ticks: Iterable[Tick], *, next_ms: int | None = None, to_all: bool = False
     ) -> Iterator[Batch]:
-        """Batches of at most `limit` readings, or of one tick or a part of one, each of one day and
-        one period; the rest as Batcher.cut."""
+        """Batches of at most `limit` readings, or of one tick or a part of it. The ticks of a batch
+        are of one day and have equal distances. See Batcher.cut for the parameters."""
         for run, then_ms in _followed(_runs(ticks, self._limit), next_ms):
             of_all = np.stack([tick.milli_f for tick in run])
             start_ms, latest_ms = run[0].ts_ms, run[-1].ts_ms
@@ -88,7 +95,8 @@ class Packer:
             yield from self._numbering.watermarks(next_ms, all_of_them=to_all)
 
     def _entries(self, array: Array) -> Iterator[list[bytes]]:
-        """Several ticks to an entry; or a part of one, where it is too large for a single entry."""
+        """Entries of several ticks each, or of a part of a tick if one is too large for an
+        entry."""
         width = ENCODINGS[array.encoding].width
         most, tick = self._entry_bytes[width], array.devices * width
         if tick <= most:
@@ -114,7 +122,7 @@ class Packer:
 
 
 def _runs(ticks: Iterable[Tick], limit: int) -> Iterator[list[Tick]]:
-    """Ticks that fit into one batch: of one day, and evenly spaced."""
+    """Groups of ticks that fit into one batch: of the same day, at equal distances."""
     run: list[Tick] = []
     for tick in ticks:
         if run and not _continues(run, tick, limit):
@@ -126,7 +134,7 @@ def _runs(ticks: Iterable[Tick], limit: int) -> Iterator[list[Tick]]:
 
 
 def _followed(runs: Iterable[list[Tick]], next_ms: int | None) -> Iterator[tuple[list[Tick], int]]:
-    """Each run, and the time of the tick after it."""
+    """Each run with the time of the tick after it."""
     before: list[Tick] = []
     for run in runs:
         if before:

@@ -1,4 +1,4 @@
-"""From batches to the partition: each once, however often it has to be tried."""
+"""Sends batches to their partitions. Retries never store a batch twice."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ from hourglass.telemetry import NO_TRACER, is_off, messaging, traceparent_of
 from producer.batch import Batch
 
 _INGEST = Script.load("producer", "ingest", library="calls")
-#: What a server that has become a replica says to WAIT, and to whoever was waiting.
+#: Error replies of a server that became a replica: to a new WAIT, and to one that was blocked.
 _DEMOTED = ("WAIT cannot be used with replica", "UNBLOCKED")
 
-#: The script's replies that are no number of readings.
+#: Replies of the script that are not a number of readings.
 _DUPLICATE, _EXPIRED, _OUT_OF_TURN = 0, -1, -2
 
 
 class Outcome(Enum):
-    """What became of a batch."""
+    """The result of sending a batch."""
 
     TAKEN = auto()
-    DUPLICATE = auto()  # an earlier try whose answer was lost had been taken
-    EXPIRED = auto()  # older than its partition may live
+    DUPLICATE = auto()  # an earlier attempt was stored, and its reply was lost
+    EXPIRED = auto()  # older than the retention time of its partition
 
 
 class Publisher:
-    """Writes batches in the order of their sequence numbers. Not for several threads.
+    """Writes batches in the order of their sequence numbers. Not thread-safe.
 
-    The next batch may be sent before the answer to the one before it is there, so that the server
-    works while the caller does. Each but the first of those on their way is taken only if the one
-    before it was. So whatever fails, going back to the first that is not confirmed and sending all
-    again, unchanged and in order, loses nothing and adds nothing twice.
+    It pipelines: it may send the next batch before the reply to the previous one arrives, so that
+    server and caller work at the same time. Redis stores a batch only if it stored the one before
+    it. After any failure the publisher therefore resends all batches from the first unconfirmed one
+    on, unchanged and in order; this loses no batch and stores none twice.
     """
 
     def __init__(
@@ -55,11 +55,11 @@ class Publisher:
         wait_timeout_ms: int = 1000,
         tracer: Tracer = NO_TRACER,
     ) -> None:
-        """`incarnation` is a name that no other publisher ever has; without `days` it knows days
-        of one lane.
+        """Connects to nothing yet.
 
-        With `wait_replicas`, a batch counts as taken once that many replicas have it, and none is
-        sent ahead.
+        incarnation: unique name of this publisher; none before or after it may have the same
+        days: the lanes of each day; without it every day has one lane
+        wait_replicas: replicas that must confirm a batch; above 0 it disables pipelining
         """
         self._cluster = cluster
         self._clock = clock
@@ -69,19 +69,19 @@ class Publisher:
         self._wait_timeout_ms = wait_timeout_ms
         self._tracer = tracer
         self._links: dict[Partition, Link] = {}
-        self._told: Counter[Partition] = Counter()
+        self._acknowledged: Counter[Partition] = Counter()
         self._unconfirmed: deque[Batch] = deque()
-        #: Readings in those; another thread may look.
+        #: Readings in `_unconfirmed`; other threads may read it.
         self.held = 0
-        #: The spans of those, by sequence number, where they are traced.
+        #: The span of each traced batch, by sequence number.
         self._spans: dict[int, Span] = {}
-        #: How many of those are on their way, from the first, all to one partition; more than one
-        #: only to the one that answered last, and well.
-        self._on_their_way = 0
+        #: Batches in flight: the first ones of `_unconfirmed`, all to one partition. More than one
+        #: only if the last reply of that partition was a success.
+        self._in_flight = 0
         self._sends_ahead_to: Partition | None = None
 
     def put(self, batch: Batch) -> None:
-        """Line `batch` up behind the others; `settle` sends it."""
+        """Append `batch` to the queue; `settle` sends it."""
         self._unconfirmed.append(batch)
         self.held += batch.count
         if not is_off(self._tracer):
@@ -96,14 +96,14 @@ class Publisher:
             )
 
     def settle(self, *, leave: int = 0) -> Iterator[tuple[Batch, Outcome]]:
-        """Send what was put, and yield what became of each batch, in order, until no more than
-        `leave` are on their way.
+        """Send the queued batches and yield the outcome of each, in order, until at most `leave`
+        are in flight.
 
-        Raises Unreachable or Damaged, after which the next call tries again what was not yielded.
+        Raises Unreachable or Damaged; the next call then resends the batches not yielded.
         """
         while self._unconfirmed:
             self._send_all()
-            if len(self._unconfirmed) == self._on_their_way <= leave:
+            if len(self._unconfirmed) == self._in_flight <= leave:
                 return
             outcome = self._confirm()
             self._end_span(outcome.name.lower())
@@ -111,11 +111,11 @@ class Publisher:
 
     @property
     def first(self) -> Batch:
-        """The first batch that is not confirmed; after an error, the one that had it."""
+        """The first unconfirmed batch; after an error, the batch that failed."""
         return self._unconfirmed[0]
 
     def give_up_first(self) -> int:
-        """Forget that batch; how many readings it held."""
+        """Drop the first unconfirmed batch; return its number of readings."""
         self._go_back()
         self._end_span("given up")
         return self._forget_first().count
@@ -126,30 +126,30 @@ class Publisher:
         return batch
 
     def give_up(self) -> int:
-        """Forget every batch that is not confirmed; how many readings they held."""
+        """Drop every unconfirmed batch; return their number of readings."""
         return sum(self.give_up_first() for _ in range(len(self._unconfirmed)))
 
     def close(self) -> None:
         while self._links:
             self._links.popitem()[1].close()
-        self._on_their_way = 0
+        self._in_flight = 0
         self._sends_ahead_to = None
 
     def _end_span(self, outcome: str) -> None:
-        """Of the first batch."""
+        """End the span of the first batch."""
         if span := self._spans.pop(self._unconfirmed[0].sequence, None):
             span.set_attribute("hourglass.outcome", outcome)
             span.end()
 
     def _traceparent(self, batch: Batch) -> Sequence[str]:
-        """As the script takes it: nothing where nothing is traced."""
+        """The optional last argument of the script; empty if the batch is not traced."""
         span = self._spans.get(batch.sequence)
-        return [said] if span and (said := traceparent_of(span)) else []
+        return [traceparent] if span and (traceparent := traceparent_of(span)) else []
 
     def _send_all(self) -> None:
-        """Send what may be sent now: the first batch, or all that follow it to its partition."""
-        for batch in islice(self._unconfirmed, self._on_their_way, None):
-            if self._on_their_way and not (
+        """Send the first batch, or, after a success, all consecutive batches of its partition."""
+        for batch in islice(self._unconfirmed, self._in_flight, None):
+            if self._in_flight and not (
                 batch.partition == self._unconfirmed[0].partition == self._sends_ahead_to
             ):
                 return
@@ -159,7 +159,7 @@ class Publisher:
         instant = self._clock.look()
         partition = batch.partition
         self._days.partitions(partition.day)
-        ahead = list(islice(self._unconfirmed, self._on_their_way))
+        ahead = list(islice(self._unconfirmed, self._in_flight))
         with self._going_back():
             self._linked(partition).begin(
                 _INGEST,
@@ -168,7 +168,7 @@ class Publisher:
                     self._incarnation,
                     batch.sequence,
                     ahead[-1].sequence if ahead else 0,
-                    self._told[partition] + sum(each.count for each in ahead),
+                    self._acknowledged[partition] + sum(each.count for each in ahead),
                     instant.deadline(batch.latest_ms + RETENTION_MS),
                     instant.expiry(partition.end_ms + RECORDS_KEPT_MS),
                     batch.count,
@@ -177,23 +177,23 @@ class Publisher:
                     *self._traceparent(batch),
                 ],
             )
-        self._on_their_way += 1
+        self._in_flight += 1
 
     def _confirm(self) -> Outcome:
-        """What became of the first batch on its way."""
+        """Read the reply to the first batch in flight; return its outcome."""
         batch = self._unconfirmed[0]
         with self._going_back():
             link = self._linked(batch.partition)
-            self._on_their_way -= 1
+            self._in_flight -= 1
             taken = link.finish()
             if taken == _OUT_OF_TURN:
-                raise Unreachable("the partition has lost the batch before this one")
+                raise Unreachable("the partition lost the previous batch; it is sent again")
             if taken >= 0 and self._wait_replicas:
                 self.await_replicas(link)
         if taken == _EXPIRED:
-            self._go_back()  # the next one, if it is on its way, is refused for this one
+            self._go_back()  # Redis rejects a batch in flight behind an expired one
             return Outcome.EXPIRED
-        self._told[batch.partition] += batch.count
+        self._acknowledged[batch.partition] += batch.count
         self._sends_ahead_to = None if self._wait_replicas else batch.partition
         is_duplicate = taken == _DUPLICATE and batch.count > 0
         return Outcome.DUPLICATE if is_duplicate else Outcome.TAKEN
@@ -210,13 +210,13 @@ class Publisher:
             self._go_back()
             raise
         except Exception:
-            self.close()  # what is still to be read on its links is not known
+            self.close()  # the number of unread replies on its links is unknown
             raise
 
     def _go_back(self) -> None:
-        """Nothing is on its way any more; the first batch goes alone next."""
-        if self._on_their_way:
-            self.close()  # nobody reads their answers
+        """Discard the replies in flight; the next send starts with the first batch alone."""
+        if self._in_flight:
+            self.close()  # their replies are never read
         self._sends_ahead_to = None
 
     def _linked(self, partition: Partition) -> Link:
@@ -226,22 +226,25 @@ class Publisher:
             try:
                 self._links[partition] = self._cluster.link(partition.stream)
             except Unreachable:
-                # Its replica may have taken over since the topology was last asked for.
+                # A replica may have been promoted since the topology was last read.
                 self._cluster.refresh_topology()
                 raise
         return self._links[partition]
 
     def await_replicas(self, link: Link) -> None:
-        """Until they have what was written over `link`. Raises Unreachable."""
+        """Wait until `wait_replicas` replicas have the writes made over `link`.
+
+        Raises Unreachable.
+        """
         try:
             have = link.call("WAIT", self._wait_replicas, self._wait_timeout_ms)
         except ResponseError as error:
             if not str(error).startswith(_DEMOTED):
                 raise
             link.close()
-            raise Severed(f"a replica has taken over: {error}") from error
+            raise Severed(f"a replica was promoted: {error}; the batch is sent again") from error
         if have < self._wait_replicas:
             raise Unreachable(
                 f"{have} of {self._wait_replicas} replicas confirmed within "
-                f"{self._wait_timeout_ms} ms; the batch is tried again"
+                f"{self._wait_timeout_ms} ms; the batch is sent again"
             )

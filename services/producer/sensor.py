@@ -1,9 +1,9 @@
-"""Sensors, simulated: pure, so that whoever knows the seed knows every reading.
+"""Simulated sensors. Pure: the seed determines every reading.
 
-A device's walk tosses a coin for each step. The coins are the bits of a counter-based generator,
-splitmix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014) under a key
-made of seed and device, so that one device can be walked alone and many side by side as arrays
-(producer.bank), with the same outcome.
+A device's temperature is a random walk with one random bit per step. The bits come from splitmix64
+(Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014), whose state starts from
+a hash of seed and device name. Each device therefore has its own sequence, and producer.bank
+computes the same values for many devices as arrays.
 """
 
 from __future__ import annotations
@@ -19,20 +19,18 @@ STEP_MILLI_F = 100
 LOWEST_MILLI_F = 0
 HIGHEST_MILLI_F = 100 * MILLI
 
-#: Coins that one number of the generator gives, the lowest bit first.
+#: Random bits in one number of the generator, used from the lowest bit on.
 COINS = 64
 _MASK = (1 << 64) - 1
-#: What splitmix64 adds from one number to the next, and its two multipliers.
+#: The increment of splitmix64 and its two multipliers.
 INCREMENT = 0x9E3779B97F4A7C15
 FIRST_FACTOR = 0xBF58476D1CE4E5B9
 SECOND_FACTOR = 0x94D049BB133111EB
 
 
 def walk(seed: int, device: str) -> Iterator[int]:
-    """A random walk that stays between 0 and 100 °F: a temperature a step, in thousandths.
-
-    The same seed and device give the same walk.
-    """
+    """A random walk between 0 and 100 °F: yields one temperature per step, in thousandths of a
+    degree. The same seed and device yield the same walk."""
     milli_f = START_MILLI_F
     state = coin_key(seed, device)
     while True:
@@ -49,13 +47,13 @@ def walk(seed: int, device: str) -> Iterator[int]:
 
 
 def coin_key(seed: int, device: str) -> int:
-    """Where a device's generator starts, in 64 bits."""
+    """The initial 64-bit state of a device's generator."""
     digest = blake2b(f"{seed}:{device}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little")
 
 
 class Sensors:
-    """The devices of one producer, read together every `period_ms`."""
+    """The devices of one producer, which are read together every `period_ms`."""
 
     def __init__(self, devices: Sequence[str], *, seed: int, period_ms: int) -> None:
         self.period_ms = period_ms
@@ -66,8 +64,8 @@ class Sensors:
         return len(self._walks)
 
     def read(self, tick_ms: int, until_ms: int) -> Iterator[Reading]:
-        """Every device's reading at `tick_ms` and each period after it, before `until_ms`;
-        in order of time."""
+        """The readings of all devices at `tick_ms` and every period after it, before `until_ms`,
+        ordered by time."""
         walks = self._walks
         for ts_ms in range(tick_ms, until_ms, self.period_ms):
             for device, step in walks:

@@ -11,50 +11,53 @@ from producer.layout import PACKED_FROM, Packing
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProducerSettings(ServiceSettings):
-    """What a producer process is told."""
+    """The options of a producer process."""
 
-    devices: int = option(1, "Devices this process stands for.", minimum=1)
+    devices: int = option(1, "Devices that this process simulates.", minimum=1)
     period_s: float = option(1.0, "Time between two readings of a device.", unit="s", minimum=0.001)
     lanes: int = option(
         1,
-        "Streams that a day is shared out to, on different shards; 1 keeps it on one. What the "
-        "first producer of a day asks for holds for all until midnight, UTC.",
+        "Number of lanes (streams, on different shards) that each day is spread over. The value "
+        "of the first producer of a day applies to all producers until midnight, UTC.",
         minimum=1,
         maximum=MOST_LANES,
     )
     seed: int = option(0, "Seed of the simulated temperatures.")
     until: str = option(
-        "", "Pipeline time (ISO 8601, UTC) at which to finish and exit; empty runs for ever."
+        "", "Pipeline time (ISO 8601, UTC) at which to finish and exit; empty means no end."
     )
     packed: Packing = option(
         Packing.AUTO,
-        "Many devices to an entry instead of an entry for each reading; "
+        "Whether to pack the readings of many devices into one entry; "
         f"auto packs from {PACKED_FROM} devices on.",
     )
     batch_readings: int = option(
         1000,
-        "Most readings in one batch, where they are not packed.",
+        "Maximum readings in one batch of unpacked readings.",
         unit="readings",
         minimum=1,
         maximum=5000,
     )
     linger_ms: int = option(
-        50, "How long readings may wait to be sent together.", unit="ms", minimum=1
+        50, "Maximum time that readings wait to be sent in one batch.", unit="ms", minimum=1
     )
     buffer_readings: int = option(
         100_000,
-        "Readings kept while Redis is away; when full the oldest are dropped and counted.",
+        "Capacity of the buffer for readings while Redis is unreachable; when it is full, the "
+        "oldest are dropped and counted.",
         unit="readings",
         minimum=1,
     )
     wait_replicas: int = option(
-        0, "Replicas that must confirm a batch before it counts as taken.", minimum=0
+        0, "Number of replicas that must confirm a batch before it counts as stored.", minimum=0
     )
     wait_timeout_ms: int = option(
-        1000, "How long to wait for them before trying again.", unit="ms", minimum=1
+        1000,
+        "Maximum wait for these replicas before the batch is sent again.",
+        unit="ms",
+        minimum=1,
     )
     tally_file: str = option(
         "",
-        "File that gets the tally which is printed at the end: the readings produced, taken and "
-        "dropped.",
+        "File for the tally that is printed at exit: readings produced, taken and dropped.",
     )

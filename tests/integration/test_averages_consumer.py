@@ -535,7 +535,7 @@ def test_while_the_warehouse_is_away_the_averages_wait_in_the_stream(
     wait_until(lambda: averages.pending() == 0)
     running.await_ready(NAME)
     assert running.said(NAME).count("does not answer") == 1
-    assert running.said(NAME).count("warehouse: well again") == 1
+    assert running.said(NAME).count("warehouse: recovered") == 1
 
 
 def test_a_consumer_may_start_before_its_warehouse(
@@ -582,7 +582,7 @@ def test_what_is_no_average_is_told_of_once_and_does_not_hold_up_the_others(
     wait_until(lambda: loaded(file_url) == 2)
     wait_until(lambda: averages.pending() == 0)
     assert running.metric(NAME, "hourglass_averages_invalid_total") == 1
-    assert running.said(NAME).count(f"entry {START_MS + 1}-0 is no average") == 1
+    assert running.said(NAME).count(f"entry {START_MS + 1}-0 is not a valid average") == 1
     assert len(lines(running)) == 2
 
 
@@ -601,7 +601,7 @@ def test_a_group_that_was_deleted_is_made_anew(
             averages.client.xgroup_destroy(KEYS.averages, AVERAGES_GROUP)
         case _:
             averages.client.flushall(target_nodes=RedisCluster.PRIMARIES)
-    wait_until(lambda: "making the group anew" in running.said(NAME))
+    wait_until(lambda: "creating the consumer group again" in running.said(NAME))
     averages.publish([1])
 
     wait_until(lambda: loaded(file_url) == 2)

@@ -358,9 +358,9 @@ def test_what_is_large_is_compressed_for_who_asks(quiet_page: str) -> None:
     [
         ("api/averages?limit=none", 400, "limit is 'none': give a whole number from 1 to 1000"),
         ("api/averages?from=then", 400, "from is 'then': give a time such as"),
-        ("api/averages?since=2025-01-01", 400, "'since' is no parameter"),
+        ("api/averages?since=2025-01-01", 400, "'since' is not a parameter"),
         ("api/status?verbose=1", 400, "/api/status has no parameters"),
-        ("api/readings", 404, "there is no /api/readings: see /api/openapi.json"),
+        ("api/readings", 404, "/api/readings does not exist: see /api/openapi.json"),
         ("assets/../page.py", 404, ""),
         ("assets/%2e%2e/page.py", 404, ""),
         ("elsewhere", 404, ""),
@@ -406,7 +406,7 @@ def test_no_more_look_on_than_may(page: str) -> None:
 
         refused = ask(page, "api/events")
         assert refused.status == 503
-        assert refused.json()["detail"] == f"{MOST_VIEWERS} others look on: try again later"
+        assert refused.json()["detail"] == f"{MOST_VIEWERS} clients are connected: try again later"
         assert ask(page).status == 200
     wait_until(lambda: not refused_to_look_on(page), message="nobody left")
 

@@ -93,7 +93,7 @@ def test_a_redis_older_than_7_is_refused_with_its_version() -> None:
         code, line = refusal(("producer",), url=f"redis://127.0.0.1:{port}")
         server.shutdown()
     assert code == 1
-    assert "is 6.2.14: Hourglass needs 7.0 or newer" in line
+    assert "has version 6.2.14: upgrade it to 7.0 or newer" in line
 
 
 @pytest.mark.parametrize("program", SERVICES)

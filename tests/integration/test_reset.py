@@ -75,7 +75,7 @@ def test_without_yes_and_without_a_terminal_it_refuses(
 
     assert reset("--redis-url", redis_url) == 1
 
-    assert "give --yes to mean it" in capsys.readouterr().err
+    assert "give --yes to confirm" in capsys.readouterr().err
     assert keys(redis) == before
 
 

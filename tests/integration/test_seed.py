@@ -76,7 +76,7 @@ def test_a_cluster_that_announces_no_usable_address_says_what_to_set(
 
         client.config_set("cluster-announce-hostname", "no-host.invalid")
         message = refusal(address, Unreachable)
-        assert f"{address} answers, and announces its cluster at no-host.invalid:" in message
+        assert f"{address} answers, but announces its cluster at no-host.invalid:" in message
         assert "cluster-announce-hostname" in message
 
 
@@ -101,7 +101,7 @@ def test_an_address_that_is_announced_and_cannot_be_reached_is_named(
         client.config_set("cluster-announce-port", 1)
 
         message = refusal(address, Unreachable)
-    assert f"{address} answers, and announces its cluster at 127.0.0.1:1" in message
+    assert f"{address} answers, but announces its cluster at 127.0.0.1:1" in message
     assert "cluster-announce-ip" in message
 
 
@@ -153,7 +153,7 @@ def test_a_port_that_is_not_redis_is_named(first: bytes) -> None:
         server.daemon_threads = True
         Thread(target=server.serve_forever, daemon=True).start()
         address = f"127.0.0.1:{server.server_address[1]}"
-        assert f"what answers at {address} is not Redis" in refusal(address, Unsuitable)
+        assert f"the server at {address} is not Redis" in refusal(address, Unsuitable)
         server.shutdown()
 
 

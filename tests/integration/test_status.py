@@ -69,7 +69,7 @@ def test_what_is_wrong_is_said_and_the_exit_status_with_it(
     pipeline.produce(reading(at(5)))
     done = status(redis_url)
     assert done.returncode == 1
-    assert f"Nobody reads {DAY.stream}" in done.stdout
+    assert f"No consumer reads {DAY.stream}" in done.stdout
     assert done.stdout.rstrip().endswith("NOT HEALTHY")
     found = document(redis_url)
     # The shared cluster may have no append-only file.
@@ -204,10 +204,10 @@ def test_who_has_fallen_silent_is_named_over_midnight_and_lanes(
         done = status(redis_url)
         assert done.returncode == 1
         assert re.search(
-            r"warning +1 device of the hour before gave no reading in this one yet: porch-4\.",
+            r"warning +1 device of the previous hour sent no reading in this one yet: porch-4\.",
             done.stdout,
         )
-        assert "devices of the hour before that are silent in it: 1\n" in done.stdout
+        assert "devices of the previous hour that are silent in it: 1\n" in done.stdout
         assert document(redis_url)["hour_in_progress"]["silent_devices"] == {
             "count": 1,
             "first_names": ["porch-4"],
@@ -284,7 +284,7 @@ def test_who_is_silent_is_unknown_where_devices_have_no_period_in_common(
 ) -> None:
     give(pipeline, at(0), "porch")
     pass_to(pipeline, at(1, 30))
-    assert told(pipeline, period_s=0).unknown == "devices have no period in common"
+    assert told(pipeline, period_s=0).unknown == "the devices have no common period"
 
 
 @pytest.mark.parametrize("hour", [0, 1])
@@ -295,7 +295,7 @@ def test_who_is_silent_is_unknown_where_the_names_are_gone(pipeline: Pipeline, h
     assert told(pipeline).count == 0
 
     pipeline.cluster.call("DEL", DAY.devices(hour))
-    assert told(pipeline).unknown == "which devices were seen is not known any more"
+    assert told(pipeline).unknown == "the sets of seen devices are incomplete"
 
 
 def test_a_fleet_of_too_many_names_is_not_compared(

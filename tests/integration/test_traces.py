@@ -240,4 +240,4 @@ def test_a_protocol_that_there_is_not_is_refused_in_one_line(redis_url: str, pro
         running.aggregator()
         assert running.exit_status("aggregator") == 2
         (line,) = running.said("aggregator").strip().splitlines()
-        assert "give http/protobuf" in line
+        assert "set it to http/protobuf" in line

@@ -202,7 +202,7 @@ def test_a_master_that_became_a_replica_confirms_nothing(
         demoted = threads.submit(demote)
         if not meanwhile:
             demoted.result()
-        with pytest.raises(Severed, match="a replica has taken over"):
+        with pytest.raises(Severed, match="a replica was promoted"):
             publisher.await_replicas(link)
         demoted.result()
 

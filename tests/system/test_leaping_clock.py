@@ -161,7 +161,7 @@ def test_producers_go_on_from_the_new_time_when_all_clocks_were_ahead(
             node.set_clock(0)
 
         wait_until(
-            lambda: "the clock went back: readings go on from" in running.said("porch"),
+            lambda: "the clock went back: readings continue from" in running.said("porch"),
             2 * STEADY_MS / 1000,
             message="the producer does not notice",
         )

@@ -112,7 +112,7 @@ def test_a_producer_told_to_stop_while_its_shard_is_silent_tells_what_it_gives_u
         shard.resume()
         tally: dict[str, int] = json.loads(running.output(PORCH).read_text())
         assert tally["produced"] == tally["taken"] + tally["dropped"]
-        said = f"stopped before Redis had taken all: {tally['dropped']} readings dropped"
+        said = f"stopped before Redis stored all readings: {tally['dropped']} readings dropped"
         assert said in running.said(PORCH)
 
 

@@ -35,7 +35,9 @@ def test_a_burst_passes_and_the_rest_is_counted() -> None:
     assert lines[BURST:] == [None] * 7
     assert passed(repeats, "something else") == "something else"
     clock.now_s += PERIOD_S
-    assert passed(repeats, "entry %d is none", 99) == "entry 99 is none (and 7 more like it)"
+    assert (
+        passed(repeats, "entry %d is none", 99) == "entry 99 is none (7 similar lines suppressed)"
+    )
     assert passed(repeats, "entry %d is none", 100) == "entry 100 is none"
 
 

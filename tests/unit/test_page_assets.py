@@ -49,14 +49,14 @@ def test_another_uplot_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     path, _ = assets.UPLOT["uplot.js"]
     monkeypatch.setattr(assets, "UPLOT", {"uplot.js": (path, assets.integrity_of(b"another"))})
 
-    with pytest.raises(Misconfigured, match="install youplot as it is locked"):
+    with pytest.raises(Misconfigured, match="install the locked version of youplot"):
         assets.load()
 
 
 def test_a_missing_uplot_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(assets, "_CARRIER", "no-such-package")
 
-    with pytest.raises(Misconfigured, match="charts cannot be drawn"):
+    with pytest.raises(Misconfigured, match="which draws the page's charts"):
         assets.load()
 
 

@@ -60,7 +60,7 @@ def test_the_next_page_begins_after_the_last_hour_of_this_one(
 @pytest.mark.parametrize(
     ("parameters", "said"),
     [
-        ({"form": "2025-01-01"}, "'form' is no parameter: there are from, to and limit"),
+        ({"form": "2025-01-01"}, "'form' is not a parameter: use from, to and limit"),
         ({"from": "yesterday"}, "from is 'yesterday': give a time such as"),
         ({"to": ""}, "to is '': give a time such as"),
         ({"from": "1969-12-31"}, "from is '1969-12-31': give a time of the years 1970 to 9999"),

@@ -226,7 +226,7 @@ def test_a_check_that_fails_is_no_answer_and_no_end(patient: Patient) -> None:
     probes = Probes(HOST, 0, patient.registry, live=fails, ready=list)
     try:
         answer = ask(probes.port, "/livez")
-        assert (answer.status, answer.text) == (500, "see the log\n")
+        assert (answer.status, answer.text) == (500, "internal error: see the log\n")
         assert ask(probes.port, "/readyz").status == 200
     finally:
         probes.close()

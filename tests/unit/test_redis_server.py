@@ -91,7 +91,7 @@ def test_without_any_redis_the_error_names_both_remedies(
 
 
 def test_a_program_that_is_no_redis_server_is_named_in_the_error(tmp_path: Path) -> None:
-    with pytest.raises(NoRedisServer, match=r"mine is no redis-server \(hello\)"):
+    with pytest.raises(NoRedisServer, match=r"mine is not a redis-server \(hello\)"):
         EmbeddedCluster(binary=a_program(tmp_path / "mine", says="hello"))
 
     with pytest.raises(NoRedisServer, match="missing does not run here"):

@@ -42,5 +42,5 @@ def test_the_stream_metrics_carry_the_names_of_redis_exporter() -> None:
 
 
 def test_a_document_without_a_place_for_a_table_is_refused() -> None:
-    with pytest.raises(Refused, match="no place"):
+    with pytest.raises(Refused, match="no markers"):
         rewritten("no tables here")

@@ -500,7 +500,7 @@ def test_a_trouble_is_logged_when_it_begins_and_when_it_has_passed(
 
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
         ("WARNING", "publisher: Redis does not answer"),
-        ("INFO", "publisher: well again"),
+        ("INFO", "publisher: recovered"),
     ]
 
 

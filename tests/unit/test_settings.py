@@ -335,7 +335,7 @@ LONGEST = "a" * 64
 def test_a_name_that_no_process_can_have_is_refused(
     settings: type[ServiceSettings], name: str
 ) -> None:
-    with pytest.raises(Misconfigured, match="in HOURGLASS_NAME") as refused:
+    with pytest.raises(Misconfigured, match="set HOURGLASS_NAME") as refused:
         settings(name=name)
     assert repr(name) in str(refused.value)
 

@@ -47,8 +47,8 @@ def test_an_hour_whose_readings_all_came_late_is_told_apart_from_a_loss() -> Non
     lost = verdict({HOUR: Result(10, 500)}, {HOUR + HOUR_MS: 9})
     assert not late.good
     assert not lost.good
-    assert late.outcome.startswith("nothing is lost, but readings came too late")
-    assert lost.outcome == "IT DOES NOT ADD UP"
+    assert late.outcome.startswith("no reading is lost, but some arrived too late")
+    assert lost.outcome == "THE RESULT IS WRONG: see the differences"
     assert verdict(WANT).outcome == "every reading was counted once"
 
 

@@ -59,12 +59,12 @@ def test_the_keyboard_reaches_whatever_can_be_used(page: Page) -> None:
 
     assert reached == [
         "A To the averages", "INPUT scrubber", "DIV partitions-title", "DIV averages-title",
-        "A averages", "A partitions", "A status", "A description",
+        "A averages", "A partitions", "A status", "A API description",
     ]  # fmt: skip
 
 
 def test_the_keyboard_reads_off_any_hour(page: Page, pipeline: Pipeline) -> None:
-    slider = page.get_by_role("slider", name="Hour to read off")
+    slider = page.get_by_role("slider", name="Selected hour")
     readout = page.locator("#readout")
     slider.focus()
     expect(readout).to_contain_text("1 Jan, 08:00 to 09:00")
@@ -199,7 +199,7 @@ def test_a_screen_reader_is_not_told_the_same_again(page: Page, pipeline: Pipeli
     pipeline.xadd(temp_f="warm", ts=at(9))
     pipeline.count()
     news = page.locator("#news")
-    expect(news).to_have_text(re.compile("^Odd 1 reading cannot be used"))
+    expect(news).to_have_text(re.compile("^Warning 1 reading cannot be used"))
 
     # More of it may come than can be listened to; whoever looks on sees it.
     page.evaluate("window.changes = 0")
@@ -209,10 +209,10 @@ def test_a_screen_reader_is_not_told_the_same_again(page: Page, pipeline: Pipeli
     assert page.evaluate("window.changes") == 0
 
     pipeline.cluster.call("PERSIST", DAY.stream)
-    expect(news).to_have_text(f"Odd {DAY.stream} has no time to live.")
+    expect(news).to_have_text(f"Warning {DAY.stream} has no expiry time.")
     pipeline.cluster.call("EXPIRE", DAY.stream, 100_000)
-    expect(news).to_have_text(f"Over: {DAY.stream} has no time to live.")
-    expect(page.locator("#troubles")).not_to_contain_text("no time to live")
+    expect(news).to_have_text(f"Resolved: {DAY.stream} has no expiry time.")
+    expect(page.locator("#troubles")).not_to_contain_text("no expiry time")
 
 
 #: The contrast of two colours of the page's, by https://www.w3.org/TR/WCAG22/#dfn-contrast-ratio

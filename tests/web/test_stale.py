@@ -22,7 +22,7 @@ LOOKING = {
     "code": "looking",
     "about": "",
     "severity": "info",
-    "text": "Redis is being looked at",
+    "text": "The first poll of Redis",
 }
 
 
@@ -41,7 +41,7 @@ def test_when_redis_goes_what_was_known_stays_and_is_called_stale(
 
         page.wait_for_selector("[data-state=stale]")
         expect(page.get_by_role("alert")).to_contain_text("Stale: Redis does not answer.")
-        expect(page.get_by_role("status")).to_have_text("Redis is away")
+        expect(page.get_by_role("status")).to_have_text("Redis is unreachable")
         expect(page.locator("#troubles")).to_contain_text("Redis has not answered since")
         expect(page.locator("#hours tbody tr")).to_have_count(3)
         expect(page).to_have_title(re.compile("^Stale"))
@@ -73,7 +73,7 @@ def test_when_redis_answers_what_cannot_be_read_the_page_says_that_and_not_that_
 
     page.wait_for_selector("[data-state=unreadable]")
     expect(page.get_by_role("status")).to_have_text("Redis cannot be read")
-    expect(page.get_by_role("alert")).to_contain_text("Redis answers what this page cannot read")
+    expect(page.get_by_role("alert")).to_contain_text("this page cannot read the data in Redis")
     expect(page.locator("#troubles")).not_to_contain_text("has not answered")
     expect(page.locator("#partitions tbody tr")).to_have_count(1)
     page.wait_for_timeout(REDIS_STALE_MS + 2_000)
@@ -103,8 +103,8 @@ def test_before_the_first_look_at_redis_the_page_says_that_nothing_is_known(
         first,
     )
 
-    expect(page.get_by_role("status")).to_have_text("Looking")
-    expect(page.locator("#troubles")).to_have_text("Note Redis is being looked at")
+    expect(page.get_by_role("status")).to_have_text("Loading")
+    expect(page.locator("#troubles")).to_have_text("Note The first poll of Redis")
     for each in ("late", "quarantined"):
         expect(page.locator(f"#{each}")).to_have_text("unknown")
     expect(page.locator("#open-about")).to_be_empty()
@@ -123,7 +123,7 @@ def test_when_its_server_goes_the_page_says_so_and_finds_it_again(
     running.kill(NAME)
 
     page.wait_for_selector("[data-state=offline]")
-    expect(page.get_by_role("alert")).to_contain_text("no connection to its server. What is shown")
+    expect(page.get_by_role("alert")).to_contain_text("no connection to its server. The data shown")
     expect(page.locator("#hours tbody tr")).to_have_count(3)
 
     pipeline.publish(unlike(3))

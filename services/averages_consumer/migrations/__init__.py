@@ -1,1 +1,1 @@
-"""The versions of the warehouse's schema. A released one stays as it is: a change is a new one."""
+"""The versions of the warehouse's schema. A released version never changes: add a new one."""

@@ -1,4 +1,4 @@
-"""How Alembic reaches the warehouse: over the connection, and in the transaction, of its caller."""
+"""Alembic's environment: it uses the connection and the transaction of the caller."""
 
 from alembic import context
 

@@ -1,10 +1,11 @@
 """The web page of the averages consumer, and its API.
 
-- collector: asks Redis and the warehouse, once for all viewers
-- snapshot: what was found, as values
-- view: what the page shows of it, as documents; troubles: what is wrong now. Both pure
-- board: the documents as they stand, encoded once
-- app: serves them: the page, the API; viewers: the event stream; history: the warehouse's past
-- server: the HTTP server, and its limits
-- page: puts them together
+- collector: reads Redis and the warehouse, once for all clients
+- snapshot: the collected state, as values
+- view: makes the API's documents from a snapshot; troubles: the list of problems. Both pure
+- documents: the schemas of the API's documents
+- board: the current documents, encoded once for all clients
+- app: the HTTP routes; viewers: the event stream; history: averages of any time
+- server: the HTTP server and its limits
+- page: wires these modules together
 """

@@ -1,4 +1,4 @@
-"""What is answered to whom: the page, its files, the API, the event stream. Read-only."""
+"""The HTTP routes: the page, its files, the API and the event stream. Read-only."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from averages_consumer.web.documents import Problem
 from averages_consumer.web.history import BadRequest, Query
 from averages_consumer.web.viewers import Viewers
 
-#: Requests that read the warehouse at the same time; the others wait for their turn.
+#: Maximum requests that read the warehouse at the same time; further ones wait.
 MOST_READERS = 4
 RETRY_AFTER_S = 5
 
-#: Nothing is loaded from elsewhere, nothing is framed, no script stands in the page itself.
+#: The page loads resources from its own origin only, cannot be framed, and has no inline scripts.
 _SECURITY = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
@@ -42,13 +42,13 @@ _SECURITY = {
 }
 _STREAM = {
     "Cache-Control": "no-store",
-    "X-Accel-Buffering": "no",  # a proxy that buffers would keep the events to itself
+    "X-Accel-Buffering": "no",  # a buffering proxy would delay the events
 }
 
 
 @dataclass(slots=True, kw_only=True)
 class Site:
-    """The handlers, and what they answer from."""
+    """The request handlers and their data sources."""
 
     board: Board
     viewers: Viewers
@@ -87,7 +87,7 @@ class Site:
     def _file(self, request: Request, name: str) -> Response:
         asset = self.assets.get(name)
         if asset is None:
-            raise HTTPException(404, f"there is no file {name!r}")
+            raise HTTPException(404, f"no file is named {name!r}")
         return _answer(request, asset.body, asset.media_type, asset.etag)
 
     async def _description(self, request: Request) -> Response:
@@ -97,7 +97,7 @@ class Site:
         name = request.path_params["name"]
         document = self.board.documents.get(name)
         if document is None:
-            raise HTTPException(404, f"there is no /api/{name}: see /api/openapi.json")
+            raise HTTPException(404, f"/api/{name} does not exist: see /api/openapi.json")
         if request.query_params:
             raise BadRequest(f"/api/{name} has no parameters")
         return _json(request, document.body, document.etag)
@@ -117,15 +117,15 @@ class Site:
         return answer
 
     async def _events(self, request: Request) -> Response:
-        if request.method == "HEAD":  # which has an end
+        if request.method == "HEAD":  # has no body, so the response ends
             return Response(headers=_STREAM, media_type="text/event-stream")
         if self.viewers.full:
-            raise HTTPException(503, f"{self.viewers.count} others look on: try again later")
+            raise HTTPException(503, f"{self.viewers.count} clients are connected: try again later")
         return _Stream(self.viewers)
 
 
 class _Stream(StreamingResponse):
-    """The event stream of one viewer, who is counted as long as it lasts."""
+    """The event stream of one client, which counts as a viewer until the stream ends."""
 
     def __init__(self, viewers: Viewers) -> None:
         super().__init__(viewers.events(), media_type="text/event-stream", headers=_STREAM)
@@ -137,7 +137,7 @@ class _Stream(StreamingResponse):
 
 
 class _Secured:
-    """Gives each answer the security headers."""
+    """Middleware that adds the security headers to each response."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -156,8 +156,8 @@ def _json(request: Request, body: bytes, etag: str) -> Response:
 
 
 def _answer(request: Request, body: bytes, media_type: str, etag: str) -> Response:
-    """The body, or nothing where the client has it already."""
-    # Kept by the client, and never shown before asking whether it still is so.
+    """The response with the body; 304 without a body if the client has it already."""
+    # The client may cache the body, but must revalidate it before each use.
     headers = {"ETag": etag, "Cache-Control": "no-cache"}
     if _has(request.headers.get("if-none-match", ""), etag):
         return Response(status_code=304, headers=headers)
@@ -165,7 +165,7 @@ def _answer(request: Request, body: bytes, media_type: str, etag: str) -> Respon
 
 
 def _has(if_none_match: str, etag: str) -> bool:
-    """By weak comparison (RFC 9110, 13.1.2)."""
+    """Whether If-None-Match contains the tag, by weak comparison (RFC 9110, 13.1.2)."""
     tags = [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]
     return "*" in tags or etag.removeprefix("W/") in tags
 
@@ -178,7 +178,7 @@ async def _refuse(_request: Request, error: Exception) -> Response:
 
 
 async def _away(_request: Request, error: Exception) -> Response:
-    del error  # it may name hosts; the log has it
+    del error  # it may contain host names; the log has it
     return _problem(
         503,
         "the warehouse does not answer; /api/averages without parameters has the last five days",

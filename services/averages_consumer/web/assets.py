@@ -1,8 +1,8 @@
-"""The files of the page. Its own lie in `static`; uPlot, which draws the charts, is on npm alone,
-and comes within a package from PyPI that carries it.
+"""The files of the page: its own from `static`, and uPlot, which draws the charts.
 
-Nothing of that package is imported: two of its files are read, and each must be, byte for byte,
-what uPlot released. Whatever else might carry them one day, the page takes no others.
+uPlot is published on npm only; two of its files are read from a PyPI package that contains them.
+That package is never imported. Each file must match the hash of uPlot's release, so that a changed
+package cannot change the page.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from pathlib import Path
 from averages_consumer.web.board import etag_of
 from hourglass.errors import Misconfigured
 
-#: https://www.npmjs.com/package/uplot/v/1.6.31, dist/: https://www.w3.org/TR/sri-2/ of each file
+#: Path and integrity (https://www.w3.org/TR/sri-2/) of each file, from dist/ of
+#: https://www.npmjs.com/package/uplot/v/1.6.31
 UPLOT: Mapping[str, tuple[str, str]] = {
     "uplot.js": (
         "youplot/vendor/uplot.iife.min.js",
@@ -39,7 +40,7 @@ _MEDIA_TYPES = {
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """One file, as it is sent."""
+    """One file with its response headers."""
 
     body: bytes
     media_type: str
@@ -47,7 +48,7 @@ class Asset:
 
 
 def load() -> Mapping[str, Asset]:
-    """The files by the names they have on the page. Raises Misconfigured."""
+    """The files, by their names in the page's URLs. Raises Misconfigured."""
     files = {
         each.name: each.read_bytes()
         for each in resources.files("averages_consumer.web").joinpath("static").iterdir()
@@ -70,7 +71,7 @@ def _carried(path: str, integrity: str) -> bytes:
         body = b""
     if integrity_of(body) != integrity:
         raise Misconfigured(
-            f"the page's charts cannot be drawn: {path} is not installed as it should be; install "
-            f"{_CARRIER} as it is locked, or set HOURGLASS_WEB=false to do without the page"
+            f"{path}, which draws the page's charts, is missing or modified: install the locked "
+            f"version of {_CARRIER}, or set HOURGLASS_WEB=false to turn the page off"
         )
     return body

@@ -1,7 +1,8 @@
-"""The documents as they stand: made anew every second and with each average, encoded once for all.
+"""The store of the current documents. It updates them every second and with each average, and
+encodes them once for all clients.
 
-The collector's threads tell the board what they found; whoever listens is told, in the thread that
-made them, of new documents.
+The collector's threads pass new data to the board. The board calls its listeners with the new
+documents, in the thread that updated them.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ from hourglass.feed import News
 from hourglass.keys import AVERAGES_KEPT
 from hourglass.server_settings import Finding
 
-#: The documents by the names they have in the API and on the event stream, most urgent first.
+#: The names of the documents in the API and on the event stream, in the order they are sent.
 NAMES = ("averages", "status", "partitions")
 
 
 def etag_of(body: bytes) -> str:
-    """An entity tag; a weak one, because compressed it is the same document."""
+    """A weak entity tag: the compressed and the plain response share it."""
     return f'W/"{blake2b(body, digest_size=12).hexdigest()}"'
 
 
@@ -49,7 +50,8 @@ class Document:
 
     @cached_property
     def event(self) -> bytes:
-        """As an event of https://html.spec.whatwg.org/#server-sent-events; JSON has no line end."""
+        """The document as a server-sent event (https://html.spec.whatwg.org/#server-sent-events).
+        The body is one line, because the JSON encoder emits no line breaks."""
         return b"event: %b\ndata: %b\n\n" % (self.name.encode(), self.body)
 
 
@@ -57,7 +59,7 @@ Documents = Mapping[str, Document]
 
 
 class Board:
-    """Safe to share between threads."""
+    """The current documents and the state they are made from. Thread-safe."""
 
     def __init__(
         self,
@@ -70,10 +72,10 @@ class Board:
         missing_hours: Callable[[], int],
         server_findings: Callable[[], Sequence[Finding]],
     ) -> None:
-        """Nothing is known yet.
+        """Starts with documents that show an unknown state.
 
-        begun: now; it is what time it is until `clock` has been read for the first time
-        not_ready, missing_hours, server_findings: asked whenever the documents are made
+        begun: the current time, used until `clock` has been read
+        not_ready, missing_hours, server_findings: called for each update of the documents
         """
         self._clock = clock
         self._name = name
@@ -82,7 +84,7 @@ class Board:
         self._missing_hours = missing_hours
         self._server_findings = server_findings
         self._lock = Lock()
-        #: The last look at the clock.
+        #: The last reading of the clock.
         self.instant = begun
         self._listeners: list[Callable[[Documents], None]] = []
         self._begun = begun
@@ -101,11 +103,12 @@ class Board:
 
     @property
     def averages(self) -> Sequence[HourlyAverage]:
-        """What stands on the stream, in order."""
+        """The averages on the stream, in order."""
         return self._snapshot.averages
 
     def heard(self, news: News) -> None:
-        """What a look at the stream brought, be it nothing; an average is shown at once."""
+        """Record the result of a read of the averages' stream, also an empty one. New averages
+        update the documents at once."""
         changed = bool(news.averages) or news.anew
         known = self._snapshot.averages
         averages = news.added_to(known, AVERAGES_KEPT) if changed else known
@@ -120,7 +123,7 @@ class Board:
         self._found("survey", {})
 
     def unreadable(self, look: Look, why: str) -> None:
-        """Redis answered that look, and what it said cannot be read."""
+        """Record that Redis answered this poll with data that cannot be read, and why."""
         self._know(unreadable_at_ms=self._now().real_ms)
         self._found(look, {look: why})
 
@@ -133,7 +136,7 @@ class Board:
         self._know(rows=rows, late_and_loaded=late_and_loaded, rows_at_ms=self._now().real_ms)
 
     def refresh(self) -> None:
-        """Make the documents anew, and tell the listeners."""
+        """Update the documents and call the listeners."""
         with self._lock:
             now = replace(
                 self._snapshot,
@@ -149,13 +152,13 @@ class Board:
     def _now(self) -> Instant:
         try:
             self.instant = self._clock.look()
-        except (Unreachable, Damaged):  # it was never read, and time passes all the same
+        except (Unreachable, Damaged):  # never read: add the time elapsed since the start
             passed_ms = round(1000 * (time.monotonic() - self._begun_s))
             self.instant = replace(self._begun, real_ms=self._begun.real_ms + passed_ms)
         return self.instant
 
     def _found(self, look: Look, unreadable: Mapping[Look, str]) -> None:
-        """What that look found, in place of what it found before."""
+        """Replace the read errors of this poll."""
         with self._lock:
             before = self._snapshot.unreadable
             others = {each: before[each] for each in before if each != look}
@@ -177,6 +180,6 @@ class Board:
         }
 
     def _kept_if_same(self, fresh: Document) -> Document:
-        """What did not change stays the same object: its entity tag and its event are made."""
+        """The previous object if the body did not change: it caches its entity tag and event."""
         before = self.documents.get(fresh.name)
         return before if before is not None and before.body == fresh.body else fresh

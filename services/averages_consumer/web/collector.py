@@ -1,5 +1,5 @@
-"""Asks Redis and the warehouse what the page shows: once for all who look at it, whether one looks
-or a hundred."""
+"""Reads the page's data from Redis and the warehouse. The load does not depend on the number of
+clients."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ log = logging.getLogger(__name__)
 
 SURVEY_S = 1.0
 WAREHOUSE_S = 2.0
-#: How long one look at the averages waits for the next one to come.
+#: Time that one read of the averages blocks for the next average.
 BLOCK_MS = 500
 RETRY_S = 0.2
 _REMEDY = "is not what the pipeline put there: rename or delete it"
 
 
 class Host(Protocol):
-    """What of the running service a collector needs; hourglass.runtime.Service is one."""
+    """The part of hourglass.runtime.Service that a collector uses."""
 
     stop: Event
 
@@ -46,7 +46,8 @@ class Host(Protocol):
 
 @dataclass(slots=True, kw_only=True)
 class Collector:
-    """Three threads' work. None of it keeps the service from being ready: it serves the page."""
+    """The work of three threads. Their failures do not make the service unready, because they
+    affect only the page."""
 
     host: Host
     cluster: Cluster
@@ -56,7 +57,7 @@ class Collector:
     _logged: str = ""
 
     def follow(self) -> None:
-        """Tell the board of each average as it is published, until told to stop."""
+        """Pass each average to the board when it is published, until the service stops."""
         stream = self.cluster.keyspace.averages
         while not self.host.stop.is_set():
             try:
@@ -73,13 +74,13 @@ class Collector:
             self.host.stop.wait(RETRY_S)
 
     def survey(self) -> None:
-        """Look at the partitions every second, until told to stop."""
+        """Poll the partitions every second, until the service stops."""
 
         def step() -> None:
             try:
                 self.board.surveyed(survey(self.cluster, self.clock))
             except Unreachable:
-                pass  # what is shown grows old by itself, and the page says so
+                pass  # the page detects stale data by its age
             except Exception as error:
                 log.debug("survey", exc_info=True)
                 self.board.unreadable("survey", self._shown(error))
@@ -87,7 +88,7 @@ class Collector:
         self._every(SURVEY_S, "page-survey", step)
 
     def watch_warehouse(self) -> None:
-        """Look at the last days' rows every other second, until told to stop."""
+        """Poll the rows of the last days every two seconds, until the service stops."""
 
         def step() -> None:
             averages = self.board.averages
@@ -100,14 +101,14 @@ class Collector:
         self._every(WAREHOUSE_S, "page-warehouse", step)
 
     def _shown(self, error: Exception) -> str:
-        """What everybody may know of it: which key is damaged. Other words are the server's own,
-        and may name hosts and users: they are logged when they change."""
+        """The error as the page shows it: the message about a corrupt key. Other errors may contain
+        host and user names, so they are logged, once per change, and not shown."""
         if isinstance(error, Damaged):
             return str(error)
         if str(error) != self._logged:
             self._logged = str(error)
-            log.info("the page cannot be brought up to date: %s", error)
-        return "the log of the averages consumer says why."
+            log.info("the page cannot be updated: %s", error)
+        return "the log of the averages consumer has the cause."
 
     def _every(self, seconds: float, name: str, step: Callable[[], None]) -> None:
         while True:
@@ -125,10 +126,10 @@ def late_and_loaded(too_late: AbstractSet[int], warehouse: Warehouse) -> Abstrac
 
 
 def survey(cluster: Cluster, clock: PipelineClock) -> Survey:
-    """A few round trips, however many partitions live.
+    """Read the state of the pipeline, in a number of round trips that does not depend on the number
+    of partitions.
 
-    Raises Unreachable, Unsuitable; Damaged where a key that is no partition's is not as the
-    pipeline makes it.
+    Raises Unreachable, Unsuitable; Damaged if a key that belongs to no partition is corrupt.
     """
     keys = cluster.keyspace
     instant = clock.refresh()

@@ -1,7 +1,7 @@
-"""The documents of the API: each field once, with its meaning. The description of the API is made
-from them.
+"""The schemas of the API's documents. They declare and describe each field once; the OpenAPI
+description is generated from them.
 
-Times are UTC. Temperatures are degrees Fahrenheit. Unknown is null, which is not zero.
+Times are UTC. Temperatures are in degrees Fahrenheit. An unknown value is null, not zero.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Severity = Literal["error", "warning", "info"]
 
 
 class Hour(Struct, frozen=True, kw_only=True):
-    """The average of one hour: as it was published, or revised since."""
+    """The average of one hour: as published, or as revised since."""
 
     hour: Annotated[datetime, Meta(description="The hour's start.")]
     average_temp_f: float
@@ -28,15 +28,15 @@ class Hour(Struct, frozen=True, kw_only=True):
     late: Annotated[
         int,
         Meta(
-            description="Readings that came after the hour was sealed; in the average where its "
-            "revision is above 0, and else not."
+            description="Readings that arrived after the hour was sealed. The average includes "
+            "them if its revision is above 0."
         ),
     ]
     completeness: Annotated[
         Share | None,
         Meta(
-            description="Readings in the average, of those that its devices would give in a whole "
-            "hour; null where devices have no period in common."
+            description="Readings in the average, divided by the readings expected of its devices; "
+            "null if the devices have no common period."
         ),
     ]
     in_warehouse: Annotated[bool, Meta(description="Whether the warehouse has this average.")]
@@ -44,128 +44,131 @@ class Hour(Struct, frozen=True, kw_only=True):
         int,
         Meta(
             ge=0,
-            description="0: as it was published. Above: how often late readings were taken into it "
-            "in the warehouse since.",
+            description="0: as published. Above 0: number of updates with late readings in the "
+            "warehouse.",
         ),
     ]
     trace_id: Annotated[
         str | None,
-        Meta(description="Trace that sealed the hour; null where traces are off."),
+        Meta(description="Trace that sealed the hour; null if tracing is off."),
     ] = None
 
 
 class Averages(Struct, frozen=True, kw_only=True):
-    """Hourly averages, in order. An hour without readings has none."""
+    """Hourly averages, in order. An hour without readings has no average."""
 
-    start: Annotated[datetime, Meta(description="The hours are from this one on …")]
-    end: Annotated[datetime, Meta(description="… and before this one.")]
+    start: Annotated[datetime, Meta(description="Start of the range, inclusive.")]
+    end: Annotated[datetime, Meta(description="End of the range, exclusive.")]
     hours: list[Hour]
     next: Annotated[
         str | None,
-        Meta(description="Where the hours go on, relative to this document; null if they do not."),
+        Meta(description="Reference to the next page, relative to this one; null on the last."),
     ] = None
 
 
 class Partition(Struct, frozen=True, kw_only=True):
-    """The stream of one day's raw readings, as long as it lives."""
+    """The stream of one day's raw readings, until it expires."""
 
     stream: str
     day: date
     shard: Annotated[
         str,
         Meta(
-            description="#1, #2, …: tells the shards that hold partitions apart, as long as they "
-            "are the same."
+            description="#1, #2, …: number of the shard that holds the partition. Numbers may "
+            "change when shards change."
         ),
     ]
     length: Annotated[int, Meta(ge=0, description="Entries in the stream.")]
     lag: Annotated[
         Count | None,
-        Meta(description="Entries not delivered yet; null if Redis cannot tell, which is not 0."),
+        Meta(description="Entries not delivered yet; null if Redis does not know it, not 0."),
     ]
     lag_readings: Annotated[
         Count | None,
         Meta(
-            description="Readings not counted yet, those in pending entries included: a packed "
-            "entry holds many; null where lag is."
+            description="Readings not counted yet, including those in pending entries. A packed "
+            "entry holds many readings. Null if lag is null."
         ),
     ]
     pending: Annotated[int, Meta(ge=0, description="Entries delivered and not counted yet.")]
     consumers: Count
     expires: Annotated[
         datetime | None,
-        Meta(description="Real time at which it expires; null if it never does, which is wrong."),
+        Meta(description="Real time at which it expires; null if it has no expiry, an error."),
     ]
-    counted: Annotated[int, Meta(description="Readings counted, the late ones included.")]
+    counted: Annotated[int, Meta(description="Readings counted, including late ones.")]
     late: int
     quarantined: Count
 
 
 class Partitions(Struct, frozen=True, kw_only=True):
-    """The partitions that live, oldest first."""
+    """The live partitions, oldest first."""
 
     partitions: list[Partition]
 
 
 class OpenHour(Struct, frozen=True, kw_only=True):
-    """An hour that is not sealed: in progress, or over and waiting for readings to be counted."""
+    """An hour that is not sealed: in progress, or over but with readings still to be counted."""
 
     hour: Annotated[datetime, Meta(description="The hour's start.")]
     over: bool
-    elapsed: Annotated[Share, Meta(description="How much of the hour has passed.")]
+    elapsed: Annotated[Share, Meta(description="Fraction of the hour that has passed.")]
     observations: Count
     devices: Count
     expected: Annotated[
         Count | None,
         Meta(
-            description="Readings that its devices would give in the whole hour; null where they "
-            "have no period in common."
+            description="Readings expected of its devices in the whole hour; null if they have no "
+            "common period."
         ),
     ]
     completeness: Share | None
-    average_temp_f: Annotated[float | None, Meta(description="As it is so far.")]
+    average_temp_f: Annotated[float | None, Meta(description="Average of the readings so far.")]
     min_temp_f: float | None
     max_temp_f: float | None
 
 
 class Clock(Struct, frozen=True, kw_only=True):
-    """The pipeline clock, by which days and hours go."""
+    """The pipeline clock, which defines days and hours."""
 
     time: datetime
-    mode: Annotated[Literal["wall", "running", "driven"], Meta(description="What it follows.")]
+    mode: Annotated[
+        Literal["wall", "running", "driven"],
+        Meta(description="Real time, simulated time, or time set by a replay."),
+    ]
     speed: Annotated[float, Meta(description="Seconds of pipeline time per second.")]
 
 
 class Source(Struct, frozen=True, kw_only=True):
-    """Where the page has its data from."""
+    """The state of a data source of the page."""
 
     answers: bool
     as_of: Annotated[datetime, Meta(description="Real time of its last answer.")]
 
 
 class RedisSource(Source, frozen=True, kw_only=True):
-    """Redis, which may answer and yet not be as the pipeline makes it."""
+    """The state of Redis, which may answer although its data is corrupt."""
 
     readable: Annotated[
         bool | None,
         Meta(
-            description="Whether what it says can be read; null before the first look at it. What "
-            "is shown is as of `as_of` where it cannot."
+            description="Whether its data can be read; null before the first poll. If false, the "
+            "data shown is as of `as_of`."
         ),
     ]
 
 
 class Trouble(Struct, frozen=True, kw_only=True):
-    """One thing that is wrong now, in one line. Code and `about` name it as long as it lasts."""
+    """One current problem, in one line. `code` and `about` together identify it."""
 
     code: str
     severity: Severity
     text: str
-    about: Annotated[str, Meta(description="The stream that it is with; empty if none.")] = ""
+    about: Annotated[str, Meta(description="The affected stream; empty if none.")] = ""
 
 
 class Status(Struct, frozen=True, kw_only=True):
-    """The pipeline at a glance, and what is wrong with it now."""
+    """The state of the pipeline and its current problems."""
 
     served_by: str
     real_time: datetime
@@ -189,21 +192,21 @@ class Status(Struct, frozen=True, kw_only=True):
         Meta(description="Entries delivered and not counted yet; null if unknown."),
     ]
     to_load: Annotated[
-        Count | None, Meta(description="Averages on their way to the warehouse; null if unknown.")
+        Count | None, Meta(description="Averages not loaded into the warehouse; null if unknown.")
     ]
     late: Annotated[
         int | None,
-        Meta(description="Late readings in the partitions that live; null if unknown."),
+        Meta(description="Late readings in the live partitions; null if unknown."),
     ]
     quarantined: Annotated[
         int | None,
-        Meta(description="Readings in quarantine, of all days kept; null if unknown."),
+        Meta(description="Readings in quarantine, over all days kept; null if unknown."),
     ]
     troubles: list[Trouble]
 
 
 class Problem(Struct, frozen=True, kw_only=True):
-    """Why a request was not answered (RFC 9457)."""
+    """An error response (RFC 9457)."""
 
     title: str
     status: int

@@ -1,4 +1,4 @@
-"""Averages of any time, from the warehouse, a page at a time."""
+"""Averages of any time range, from the warehouse, with pagination."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from hourglass.times import parse_time
 
 DEFAULT_LIMIT = 120
 MOST_HOURS = 1000
-#: No number that may be asked for takes more, and Python refuses to read thousands of them.
+#: Enough for every valid limit; int() rejects texts of thousands of digits with another error.
 _MOST_DIGITS = 9
-#: The last hour that a datetime can name.
+#: The last hour that a datetime can represent.
 _LATEST_MS = 253_402_297_200_000
 
 
 class BadRequest(HourglassError):
-    """A parameter is wrong; the message says which, and what it may be."""
+    """A parameter is not valid; the message has its name and the valid values."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """The hours that start at `from_ms` or later and before `to_ms`, at most `limit` of them."""
+    """The hours that start in [`from_ms`, `to_ms`), at most `limit` of them."""
 
     from_ms: int
     to_ms: int
@@ -39,11 +39,14 @@ class Query:
 
     @classmethod
     def of(cls, parameters: Mapping[str, str], now_ms: int) -> Self:
-        """Without `to` it ends with the hour in progress; without `from` it begins five days
-        before its end. Raises BadRequest."""
+        """Parse the query parameters.
+
+        `to` defaults to the end of the hour in progress, `from` to five days before `to`. Raises
+        BadRequest.
+        """
         unknown = parameters.keys() - {"from", "to", "limit"}
         if unknown:
-            raise BadRequest(f"{min(unknown)!r} is no parameter: there are from, to and limit")
+            raise BadRequest(f"{min(unknown)!r} is not a parameter: use from, to and limit")
         to_ms = _time(parameters, "to", now_ms - now_ms % HOUR_MS + HOUR_MS)
         from_ms = _time(parameters, "from", max(0, to_ms - WINDOW_MS))
         if from_ms > to_ms:
@@ -51,13 +54,13 @@ class Query:
         return cls(from_ms=from_ms, to_ms=to_ms, limit=_limit(parameters))
 
     def after(self, hour_ms: int) -> str:
-        """The reference to what comes after that hour."""
+        """The relative reference to the page that starts after this hour."""
         rest = {"from": iso(hour_ms + HOUR_MS), "to": iso(self.to_ms), "limit": str(self.limit)}
         return f"?{urlencode(rest, safe=':')}"
 
 
 def read(warehouse: Warehouse, query: Query, period_s: float) -> Averages:
-    """Raises WarehouseAway."""
+    """Read one page of averages. Raises WarehouseAway."""
     rows = cast(Generator[HourRow], warehouse.rows(query.from_ms, query.to_ms))
     with closing(rows):
         found = list(islice(rows, query.limit + 1))

@@ -1,4 +1,4 @@
-"""The description of the API: OpenAPI 3.1, made from the documents."""
+"""The OpenAPI 3.1 description of the API, generated from the documents' schemas."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _problem(description: str) -> dict[str, Any]:
 
 
 _ETAG = {"ETag": {"description": "For If-None-Match.", "schema": {"type": "string"}}}
-_UNCHANGED = {"description": "It is as If-None-Match says.", "headers": _ETAG}
+_UNCHANGED = {"description": "Not modified: If-None-Match matches.", "headers": _ETAG}
 
 
 def _document(name: str, summary: str, **more: Any) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def _document(name: str, summary: str, **more: Any) -> dict[str, Any]:
     responses = {
         "200": {"description": summary, "headers": headers, "content": _content(name)},
         "304": _UNCHANGED,
-        "400": _problem("A parameter is wrong."),
+        "400": _problem("A parameter is not valid."),
         **more.pop("responses", {}),
     }
     return {
@@ -47,7 +47,7 @@ def _parameter(name: str, description: str, **schema: Any) -> dict[str, Any]:
 
 _LINK = {
     "Link": {
-        "description": 'Where the hours go on, rel="next"; none at the end.',
+        "description": 'The next page, rel="next"; absent on the last page.',
         "schema": {"type": "string"},
     }
 }
@@ -58,32 +58,33 @@ DESCRIPTION: Mapping[str, Any] = {
         "title": "Hourglass",
         "version": "1",
         "description": "Hourly averages and the state of the pipeline, read-only. Times are UTC, "
-        "temperatures degrees Fahrenheit; unknown is null, which is not zero.",
+        "temperatures are in degrees Fahrenheit; an unknown value is null, not zero.",
     },
     "servers": [{"url": ".."}],
     "paths": {
         "/api/averages": _document(
             "Averages",
             "Hourly averages, in order.",
-            description="Without parameters the last five days, as the page shows them, the "
-            "newest before the warehouse has them. With parameters any time, from the warehouse.",
+            description="Without parameters: the last five days, as on the page, including "
+            "averages that are not in the warehouse yet. With parameters: any time range, from the "
+            "warehouse.",
             parameters=[
                 _parameter(
                     "from",
-                    "The first hour, ISO 8601; UTC unless it says otherwise. Five days before "
-                    "`to` if left out.",
+                    "Start of the range, inclusive, in ISO 8601; UTC if it has no offset. Default: "
+                    "five days before `to`.",
                     type="string",
                     examples=["2025-01-01T00:00:00Z"],
                 ),
                 _parameter(
                     "to",
-                    "The hours start before this. The end of the hour in progress if left out.",
+                    "End of the range, exclusive. Default: the end of the hour in progress.",
                     type="string",
                     examples=["2025-01-02T00:00:00Z"],
                 ),
                 _parameter(
                     "limit",
-                    "Most hours in one answer.",
+                    "Maximum hours in one response.",
                     type="integer",
                     minimum=1,
                     maximum=MOST_HOURS,
@@ -93,20 +94,21 @@ DESCRIPTION: Mapping[str, Any] = {
             headers=_LINK,
             responses={"503": _problem("The warehouse does not answer.")},
         ),
-        "/api/partitions": _document("Partitions", "The partitions that live."),
-        "/api/status": _document("Status", "The pipeline at a glance, and what is wrong now."),
+        "/api/partitions": _document("Partitions", "The live partitions."),
+        "/api/status": _document("Status", "The state of the pipeline and its current problems."),
         "/api/events": {
             "get": {
                 "operationId": "events",
                 "summary": "Server-sent events: averages, status, partitions.",
-                "description": "Each event has a document as it is under /api as its data: all of "
-                "them at first, then those that change. A status comes every second.",
+                "description": "The data of each event is a document, as under /api. The stream "
+                "starts with all documents and continues with each one that changes. It sends a "
+                "status every second.",
                 "responses": {
                     "200": {
                         "description": "The stream.",
                         "content": {"text/event-stream": {"schema": {"type": "string"}}},
                     },
-                    "503": _problem("Too many look on."),
+                    "503": _problem("Too many clients are connected."),
                 },
             }
         },

@@ -1,4 +1,4 @@
-"""Putting the page together: what a service needs to serve it."""
+"""Wires the modules of the page together and runs them in a service."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ REFRESH_S = 1.0
 def serve_page(
     service: Service, settings: AveragesConsumerSettings, cluster: Cluster, warehouse: Warehouse
 ) -> None:
-    """Collect and serve in workers of `service`. Raises Misconfigured, Unreachable."""
+    """Start the workers that collect the data and serve the page. Raises Misconfigured,
+    Unreachable."""
     clock = PipelineClock(cluster)
     _, real_ms = cluster.clock()
     board = Board(

@@ -1,4 +1,4 @@
-"""The page's HTTP server: uvicorn in a worker's thread, on a port of its own, within limits."""
+"""The page's HTTP server: uvicorn in a worker thread, on a separate port, with limits."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from hourglass.listening import listen
 
-#: Of one more, the oldest that waits for its client makes room; where each is being answered, the
-#: new one is refused.
+#: Maximum connections. Above it the server drops the oldest connection that waits for its client;
+#: if it is answering all of them, it drops the new one.
 MOST_CONNECTIONS = 200
-#: A connection that waits for its client for longer than this is dropped: for a request to be
-#: complete, for an answer to be taken, for the end.
+#: Time-out for a client to complete its request, to receive the response or to close.
 PATIENCE_S = 20.0
 
-#: Every address of a machine is reached at its own.
+#: The host in the URL of a server that listens on every address.
 _REACHED_AT = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "127.0.0.1"}
 
 
@@ -41,12 +40,15 @@ class _Connection(H11Protocol):
 
 
 class PageServer(uvicorn.Server):
-    """Listens from the start on; `work` serves until `stop` is set."""
+    """Listens from its construction on; `work` serves requests until `stop` is set."""
 
     def __init__(
         self, host: str, port: int, app: ASGIApp, stop: Event, *, on_stop: Callable[[], None]
     ) -> None:
-        """`on_stop` is called in the server's loop. Raises Misconfigured."""
+        """Raises Misconfigured if the port cannot be opened.
+
+        on_stop: called in the server's event loop
+        """
         config = uvicorn.Config(
             app,
             http=_Connection,
@@ -73,12 +75,12 @@ class PageServer(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         if self._stop.is_set():
             self._on_stop()
-            self._drop_those_who_keep_us_waiting(-1)
+            self._drop_waiting_connections(-1)
             return True
-        self._drop_those_who_keep_us_waiting(PATIENCE_S)
+        self._drop_waiting_connections(PATIENCE_S)
         return await super().on_tick(counter)
 
-    def _drop_those_who_keep_us_waiting(self, patience_s: float) -> None:
+    def _drop_waiting_connections(self, patience_s: float) -> None:
         now = asyncio.get_running_loop().time()
         connections: set[Any] = self.server_state.connections
         self._waiting = {

@@ -1,4 +1,4 @@
-"""What is known of the pipeline at one moment: all that the page is made from. Pure."""
+"""The collected state of the pipeline at one moment, the input of the page. Pure."""
 
 from __future__ import annotations
 
@@ -16,23 +16,22 @@ from hourglass.overview import Overview
 from hourglass.server_settings import Finding
 from hourglass.strays import Reason, Strays
 
-#: Redis is asked every second, the warehouse every other one; longer than this without an answer,
-#: and what is shown is no longer how it is.
+#: Age from which data is shown as stale. Redis is polled every second, the warehouse every two.
 REDIS_STALE_MS = 5_000
 WAREHOUSE_STALE_MS = 10_000
 
-#: Redis is looked at in two ways, each of which may find what cannot be read.
+#: The two polls of Redis, each of which may find corrupt data.
 Look: TypeAlias = Literal["averages", "survey"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
-    """What one look at Redis found.
+    """The result of one poll of Redis.
 
     quarantined: readings in quarantine, by the name of their partition's stream
-    revised: hours that were sealed again with another result after they were published
+    revised: hours sealed again with another result after they were published
     too_late: hours that got their first reading after a later hour was published
-    strays: streams that nobody reads, as the aggregators recorded them
+    strays: stray streams, as the aggregators recorded them
     """
 
     overview: Overview
@@ -42,27 +41,27 @@ class Survey:
     strays: Mapping[Reason, Strays] = field(default_factory=dict[Reason, Strays])
 
     def records(self) -> Iterator[HourRecord]:
-        """The hours of the days that live, those of a day's lanes as one, in order."""
+        """The hours of the live days, with the lanes of a day joined, in order."""
         for _, members in groupby(self.overview.partitions, lambda each: each.partition.day):
             yield from joined_hours([each.hours for each in members])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """Times are real time in ms, hours their start in ms.
+    """The state at one moment. Times are real time in ms; an hour is its start in ms.
 
-    instant: now, by the clock as it was last read
-    begun_ms: since when Redis has been looked at
-    averages: what stands on their stream, in order
-    rows: what the warehouse has of the last days, in order
-    averages_at_ms, rows_at_ms: when Redis and the warehouse last answered
-    due_since: since when each hour has been due that has readings and is not published
-    not_ready: what keeps this process from doing its job
-    unreadable: why what is in Redis cannot be read though it answers, by which look at it
-    unreadable_at_ms: when that was last so
+    instant: the current time, by the last reading of the clock
+    begun_ms: time of the first poll of Redis
+    averages: the averages on the stream, in order
+    rows: the warehouse's rows of the last days, in order
+    averages_at_ms, rows_at_ms: time of the last answer of Redis and of the warehouse
+    due_since: for each due hour with readings that is not published, the time it became due
+    not_ready: reasons why this process is not ready
+    unreadable: error of each poll that Redis answered with corrupt data
+    unreadable_at_ms: time of the last such answer
     missing_hours: published hours that the warehouse lacks and nothing can restore
-    late_and_loaded: of the hours too late to be published, those that the warehouse has
-    server_findings: the settings of Redis that break a promise
+    late_and_loaded: hours too late to be published that the warehouse has
+    server_findings: settings of Redis that endanger data
     """
 
     instant: Instant
@@ -82,7 +81,7 @@ class Snapshot:
 
     @property
     def redis_at_ms(self) -> int:
-        """When all that is known of Redis was so; before anything is, when it was first asked."""
+        """The age of the oldest data from Redis; the time of the first poll if there is none."""
         surveyed_ms = self.survey.overview.instant.real_ms if self.survey else self.begun_ms
         return min(self.averages_at_ms, surveyed_ms)
 
@@ -93,7 +92,7 @@ class Snapshot:
 
     @property
     def redis_readable(self) -> bool | None:
-        """Whether what Redis says can be read; None before the first look at all of it."""
+        """Whether the data in Redis can be read; None before the first complete poll."""
         if self.unreadable:
             return False
         return None if self.survey is None else True
@@ -104,7 +103,7 @@ class Snapshot:
 
 
 def hours_due(overview: Overview) -> list[int]:
-    """The hours that are over, have readings and are not published."""
+    """The hours that are over and have readings, but are not published."""
     published_ms = -1 if overview.frontier_ms is None else overview.frontier_ms
     return [
         record.start_ms
@@ -117,7 +116,7 @@ def hours_due(overview: Overview) -> list[int]:
 
 
 def still_due(before: Mapping[int, int], overview: Overview) -> Mapping[int, int]:
-    """Since when each hour has been due: those of `before` that are still, and those that are
-    now."""
+    """The time at which each due hour became due: as in `before`, or now for a new one. Hours that
+    are no longer due are left out."""
     now_ms = overview.instant.real_ms
     return {hour: before.get(hour, now_ms) for hour in hours_due(overview)}

@@ -1,4 +1,4 @@
-"""What is wrong now, the worst first: one line each, with the remedy where there is one. Pure."""
+"""The current problems, by severity: one line each, with the remedy if there is one. Pure."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from hourglass.publication import AHEAD_MS, ahead_ms, published_ahead
 from hourglass.strays import line
 from hourglass.survey import StreamState, hours_left
 
-#: An hour is published some seconds after it is due, and a device gives a reading every second;
-#: what takes longer than this, in real time, is worth a look.
+#: Real time after which a delay is reported. An hour is normally published some seconds after it is
+#: due, and a device sends a reading every second.
 PATIENCE_MS = 60_000
 
-#: Others take an entry over that its consumer does not finish; who holds one for longer than this,
-#: in real time, holds up the hours behind it.
+#: Real time after which a pending entry counts as stuck. Other consumers claim abandoned entries
+#: well before that; a stuck entry delays the hours behind it.
 STUCK_MS = 300_000
-#: Uncounted readings that expire sooner than this are at risk, as the alert has it.
+#: Uncounted readings that expire sooner than this are at risk; the alert has the same threshold.
 AT_RISK_H = 6.0
 
 _ORDER = {"error": 0, "warning": 1, "info": 2}
@@ -59,37 +59,37 @@ def _sources(snapshot: Snapshot) -> Iterator[Trouble]:
         yield _error(
             "redis-away",
             f"Redis has not answered since {iso(snapshot.redis_at_ms)}: "
-            "partitions and averages are shown as they were then.",
+            "the page shows partitions and averages as of that time.",
         )
     elif snapshot.unreadable:
         yield _error(
             "redis-unreadable",
-            "Redis answers, and this page cannot read what it says: "
+            "Redis answers, but this page cannot read its data: "
             f"{'; '.join(sorted(set(snapshot.unreadable.values())))}",
         )
     elif snapshot.redis_readable is None:
-        yield _info("looking", "Redis is being looked at for the first time: nothing is known yet.")
+        yield _info("looking", "The first poll of Redis is in progress: the state is unknown.")
     if not snapshot.warehouse_answers:
         yield _error(
             "warehouse-away",
             f"The warehouse has not answered since {iso(snapshot.rows_at_ms)}: "
-            "averages wait in the stream, which holds five days of them.",
+            "averages wait in the stream, which keeps five days of them.",
         )
 
 
 def _of_this_process(snapshot: Snapshot) -> Iterator[Trouble]:
     if snapshot.not_ready:
-        # Their text may name hosts, users and databases, which are not everybody's to see.
+        # Their text may contain hosts, users and databases, which the page must not show.
         workers = sorted({each.partition(":")[0] for each in snapshot.not_ready})
         yield _error(
             "not-ready",
-            f"This replica is not ready ({', '.join(workers)}): its log and its /readyz say why.",
+            f"This replica is not ready ({', '.join(workers)}): see its log and its /readyz.",
         )
     if snapshot.missing_hours:
         yield _error(
             "missing-hours",
-            f"{_count(snapshot.missing_hours, 'published hour')} cannot be loaded into the "
-            "warehouse any more: the log of the averages consumer names them.",
+            f"{_count(snapshot.missing_hours, 'published hour')} can no longer be loaded into the "
+            "warehouse: the log of the averages consumer names them.",
         )
 
 
@@ -102,38 +102,41 @@ def _hours(snapshot: Snapshot, survey: Survey) -> Iterator[Trouble]:
         yield _error(
             "hours-overdue",
             f"{_count(len(overdue), 'hour')} should have been published by now, the first is "
-            f"{iso(min(overdue))}: do the aggregators run, and keep up?",
+            f"{iso(min(overdue))}: check that the aggregators run and keep up.",
         )
     frontier_ms = survey.overview.frontier_ms
     if frontier_ms is not None and ahead_ms(frontier_ms, survey.overview.instant) > AHEAD_MS:
         yield _error("published-ahead", f"{published_ahead(frontier_ms)}.")
     counted = [record.start_ms for record in survey.records() if record.count]
     if not survey.overview.partitions:
-        yield _info("no-readings", "No partition lives: no reading has come in the last two days.")
+        yield _info(
+            "no-readings", "There is no partition: no reading arrived in the last two days."
+        )
     elif counted and _fell_silent(snapshot, max(counted) + HOUR_MS):
         yield _warning(
             "silence",
             f"No reading has been counted for any hour after {iso(max(counted))}: "
-            "do the producers run?",
+            "check that the producers run.",
         )
     if survey.revised:
         yield _warning(
             "hours-revised",
-            f"{_count(survey.revised, 'published hour')} came out differently when sealed anew "
+            f"{_count(survey.revised, 'published hour')} had another result when sealed again "
             "after a failover: hourglass audit compares them.",
         )
     if too_late := len(survey.too_late - snapshot.late_and_loaded):
         yield _warning(
             "hours-too-late",
             f"{_count(too_late, 'hour')} got the first reading after a later hour was "
-            "published, and has no average on the stream: hourglass audit names it, and hourglass "
+            "published, so the stream has no average of it: hourglass audit names it, hourglass "
             "averages backfill loads it into the warehouse, which ends this on the page and in "
             "hourglass status --warehouse-url.",
         )
 
 
 def _fell_silent(snapshot: Snapshot, at_ms: int) -> bool:
-    """Whether `at_ms` has passed by longer than readings take; a driven clock just stands."""
+    """Whether `at_ms` passed more than PATIENCE_MS ago; False for a manual clock, which stands
+    still between replays."""
     instant = snapshot.instant
     return instant.spec.mode is not Mode.DRIVEN and instant.is_due(at_ms, PATIENCE_MS)
 
@@ -144,14 +147,14 @@ def _readings(survey: Survey) -> Iterator[Trouble]:
         yield _warning(
             "quarantine",
             f"{_count(quarantined, 'reading')} cannot be used: hourglass quarantine list "
-            "says why, hourglass quarantine redrive counts them after a fix.",
+            "shows the reason, hourglass quarantine redrive counts them after a fix.",
         )
     late = sum(record.late for record in survey.records())
     if late > 0:
         yield _info(
             "late",
-            f"{_count(late, 'reading')} came after their hour was sealed: "
-            "they are recorded, and not in what was published.",
+            f"{_count(late, 'reading')} arrived after their hour was sealed: "
+            "they are recorded, but not in the published averages.",
         )
 
 
@@ -165,7 +168,7 @@ def _damaged(overview: Overview) -> Iterator[Trouble]:
         yield Trouble(
             code="partition-damaged",
             severity="error",
-            text=f"{partition.stream} cannot be worked on as it should: {what}.",
+            text=f"{partition.stream} cannot be processed: {what}.",
             about=partition.stream,
         )
 
@@ -175,13 +178,13 @@ def _at_risk(overview: Overview) -> Iterator[Trouble]:
     if left is not None and left < AT_RISK_H:
         yield _error(
             "readings-at-risk",
-            f"Readings that nobody has counted expire in {left:.1f} hours, and are lost then: "
-            "see that aggregators run.",
+            f"Uncounted readings expire in {left:.1f} hours and are then lost: "
+            "check that the aggregators run.",
         )
 
 
 def _averages(snapshot: Snapshot, overview: Overview) -> Iterator[Trouble]:
-    """Of those that wait, once they have done so for longer than loading takes."""
+    """A problem if averages have waited for longer than PATIENCE_MS to be loaded."""
     state, frontier_ms = overview.averages, overview.frontier_ms
     if state is None or frontier_ms is None or not state.waits:
         return
@@ -189,8 +192,8 @@ def _averages(snapshot: Snapshot, overview: Overview) -> Iterator[Trouble]:
     if is_old and (_deserted(state) or (state.held_ms or 0) > PATIENCE_MS):
         yield _error(
             "averages-not-loaded",
-            f"{_to_load(state)} to be loaded: does an averages consumer run, and reach the "
-            "warehouse?",
+            f"{_to_load(state)} to be loaded: check that an averages consumer runs and reaches "
+            "the warehouse.",
         )
 
 
@@ -202,7 +205,7 @@ def _to_load(state: StreamState) -> str:
 
 
 def _deserted(state: StreamState) -> bool:
-    """Whether no consumer has given a sign of life for longer than one takes that has work."""
+    """Whether every consumer has been idle for more than PATIENCE_MS."""
     return state.idle_ms is None or state.idle_ms > PATIENCE_MS
 
 
@@ -210,24 +213,24 @@ def _partition(state: StreamState) -> Iterator[Trouble]:
     if state.lag is None:
         yield _warning(
             "lag-unknown",
-            f"Redis cannot tell the lag of {state.stream}: unknown, which is not zero.",
+            f"Redis does not know the lag of {state.stream}: it is unknown, not zero.",
             state.stream,
         )
     if state.waits and _deserted(state):
         yield _warning(
             "nobody-reads",
-            f"Nobody reads {state.stream}: do the aggregators run?",
+            f"No consumer reads {state.stream}: check that the aggregators run.",
             state.stream,
         )
     elif state.held_ms is not None and state.held_ms > STUCK_MS:
         yield _warning(
             "pending-stuck",
-            f"An entry of {state.stream} has been held for {state.held_ms // 60_000} minutes and "
-            "is not counted: /readyz of the aggregators says why.",
+            f"An entry of {state.stream} has been pending for {state.held_ms // 60_000} minutes "
+            "and is not counted: see /readyz of the aggregators.",
             state.stream,
         )
     if state.expires_ms is None:
-        yield _warning("never-expires", f"{state.stream} has no time to live.", state.stream)
+        yield _warning("never-expires", f"{state.stream} has no expiry time.", state.stream)
 
 
 def _count(number: int, noun: str) -> str:

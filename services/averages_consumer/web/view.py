@@ -1,4 +1,4 @@
-"""What the page shows of a snapshot. Pure."""
+"""Makes the API's documents from a snapshot. Pure."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ WINDOW_MS = AVERAGES_KEPT * HOUR_MS
 
 
 def window(now_ms: int, last_ms: int | None) -> tuple[int, int]:
-    """The five days that are shown, as start and end in ms: the hour in progress is their last.
+    """The five days to show, as start and end in ms. They end with the hour in progress.
 
-    last_ms: the latest hour with an average. If the clock was set to some other time since, so
-    that the averages lie outside, that hour is the last.
+    last_ms: the latest hour with an average, or None. If it is outside these five days, because the
+        clock was set to another time, the range ends with it.
     """
     end = now_ms - now_ms % HOUR_MS + HOUR_MS
     if last_ms is not None and not end - WINDOW_MS - HOUR_MS <= last_ms < end:
@@ -43,19 +43,21 @@ def window(now_ms: int, last_ms: int | None) -> tuple[int, int]:
 
 
 def completeness(observations: int, expected: int | None) -> float | None:
-    """The share of what was expected, at most 1, and 1 only if nothing is missing."""
+    """The fraction of the expected readings, at most 1, and 1 only if none is missing. None if
+    their number is unknown."""
     if not expected:
         return None
     return min(1.0, floor(10_000 * observations / expected) / 10_000)
 
 
 def expected_readings(devices: int, period_s: float) -> int | None:
-    """What `devices` give in an hour; None if they have no period in common."""
+    """The number of readings of `devices` in an hour; None if they have no common period."""
     return round(devices * HOUR_MS / MILLI / period_s) if period_s and devices else None
 
 
 def averages(snapshot: Snapshot, period_s: float) -> Averages:
-    """The last five days: what stands on the stream, and what only the warehouse has still."""
+    """The averages of the last five days, from the stream, or from the warehouse where the stream
+    has no entry."""
     rows = {row.start_ms: row for row in snapshot.rows}
     published = {average.start_ms: average for average in snapshot.averages}
     late = {}
@@ -75,7 +77,11 @@ def averages(snapshot: Snapshot, period_s: float) -> Averages:
 def hour_of_entry(
     average: HourlyAverage, row: HourRow | None, late: int | None, period_s: float
 ) -> Hour:
-    """`row`: what the warehouse has of the hour; `late`: what has come late by now, if known."""
+    """The document of an hour on the stream.
+
+    row: the warehouse's row of the hour, if there is one
+    late: the current number of late readings, if known
+    """
     loaded = row if row and row.published == Result(average.count, average.sum_milli_f) else None
     if loaded and loaded.revision:
         return hour_of_row(loaded, period_s)
@@ -146,8 +152,8 @@ def _partition(view: PartitionView, *, shard: int, quarantined: int) -> Partitio
 
 
 def open_hours(snapshot: Snapshot, period_s: float) -> list[OpenHour]:
-    """The hours with readings that are not sealed, and the one in progress even if it has none;
-    nothing as long as nothing is known of them."""
+    """The hours with readings that are not sealed, and the hour in progress also without readings;
+    empty before the first poll of Redis."""
     if snapshot.survey is None:
         return []
     now_ms = snapshot.instant.now_ms
@@ -217,7 +223,7 @@ def status(snapshot: Snapshot, period_s: float, served_by: str) -> Status:
 
 
 def sum_known(numbers: Sequence[int | None]) -> int | None:
-    """Their sum; unknown if one of them is."""
+    """The sum; None if one of the numbers is None."""
     known = [number for number in numbers if number is not None]
     return sum(known) if len(known) == len(numbers) else None
 

@@ -1,7 +1,7 @@
-"""Those who look on: each is sent the documents that changed, as fast as he takes them.
+"""The clients of the event stream. Each receives the documents that changed, at its own speed.
 
-Nothing queues for a slow viewer. When he is ready for more he is sent what stands on the board
-then, and what stood there meanwhile is skipped.
+There is no queue per client. A slow client receives the current documents when it is ready, and
+skips the versions in between.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from contextlib import contextmanager
 from averages_consumer.web.board import Document, Documents
 
 MOST_VIEWERS = 100
-#: No more often than this to one viewer, however fast the documents change.
+#: Shortest interval between two messages to one client.
 PAUSE_S = 0.1
 
 
 class Viewers:
-    """Belongs to one event loop; `show` is for any thread."""
+    """The connected clients. Use it in one event loop; only `show` is thread-safe."""
 
     def __init__(self, documents: Documents) -> None:
         self.count = 0
@@ -40,17 +40,17 @@ class Viewers:
             self.count -= 1
 
     def attach(self) -> None:
-        """Take the running loop for that of the viewers."""
+        """Use the running event loop for all clients."""
         self._loop = asyncio.get_running_loop()
 
     def show(self, documents: Documents) -> None:
-        """What stands on the board from now on."""
+        """Replace the documents and wake the clients."""
         self._documents = documents
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._wake)
 
     def close(self) -> None:
-        """End every stream. To be called in the loop."""
+        """End every stream. Call it in the event loop."""
         self._closed = True
         self._wake()
 
@@ -59,7 +59,7 @@ class Viewers:
         self._changed = asyncio.Event()
 
     async def events(self) -> AsyncGenerator[bytes]:
-        """The documents for one viewer: all of them, then those that changed."""
+        """The events for one client: all documents first, then those that change."""
         sent: Mapping[str, Document] = {}
         while not self._closed:
             changed, documents = self._changed, self._documents

@@ -1,1 +1,1 @@
-"""One file for each version, told in its name."""
+"""One file per version; its name begins with the version."""

@@ -1,4 +1,5 @@
-"""Table `hourly_averages`, one row per hour. It may be there: it is older than its versions."""
+"""Table `hourly_averages`, one row per hour. It may exist already: earlier releases created it
+without a version."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""What late readings raise, and view `daily_averages`."""
+"""The columns for revisions by late readings, and the view `daily_averages`."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -6,8 +6,8 @@ from alembic import op
 revision = "2"
 down_revision = "1"
 
-#: As double precision, because sums of sums outgrow 64 bits. In SQLite hours are text that sorts by
-#: time and that its date functions understand.
+#: SQL of the day and of the mean, by dialect. Double precision, because a sum of sums may exceed 64
+#: bits. In SQLite an hour is text that its date functions understand.
 _DAYS = {
     "postgresql": (
         "(hour AT TIME ZONE 'UTC')::date",

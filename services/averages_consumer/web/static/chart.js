@@ -1,5 +1,5 @@
-// The averages with their range, and below them how complete each hour is. Both are drawn by uPlot
-// over the same hours; the slider below them moves their cursor from hour to hour.
+// Two uPlot charts over the same hours: the averages with their range, and the completeness of each
+// hour. The slider below moves the cursor of both from hour to hour.
 
 import { count, day, degrees, hour, HOUR_MS, percent, time, weekday } from "./format.js";
 
@@ -36,7 +36,7 @@ const shared = {
 };
 /** Only the average, and the hour in progress, have a point at the cursor. */
 const hasPoint = (size) => (_, series) => (series === 3 || series === 4 ? size : 0);
-/** A diamond, which is told from a ring without its colour. */
+/** A diamond, so that shape and not only colour distinguishes it from a ring. */
 function diamonds(plot, series, from, to) {
   const path = new Path2D();
   const reach = 5.5 * devicePixelRatio;
@@ -58,7 +58,7 @@ const cursor = {
 };
 
 export class Chart {
-  #grid = []; // the start of each hour shown, in ms, and below what is known of it
+  #grid = []; // the start of each hour shown, in ms; #hours has its average, or null
   #hours = [];
   #shown = "";
 
@@ -69,7 +69,7 @@ export class Chart {
     this.readout = document.getElementById("readout");
     this.averages = new uPlot(this.#averagesOptions(), [[], [], [], [], [], []], this.averagesAt);
     this.completeness = new uPlot(this.#completenessOptions(), [[], [], []], this.completenessAt);
-    // For whoever looks into the page with its tools.
+    // For inspection in the browser's developer tools.
     this.averagesAt.plot = this.averages;
     this.completenessAt.plot = this.completeness;
     this.slider.addEventListener("input", () => this.#pointAt(Number(this.slider.value)));
@@ -80,7 +80,7 @@ export class Chart {
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#redraw());
   }
 
-  /** Hours without an average are gaps; the hour in progress is a ring, a revised one a diamond. */
+  /** An hour without an average is a gap, the hour in progress a ring, a revised hour a diamond. */
   show({ start, end, hours }, openHours) {
     const open = openHours.filter((each) => each.observations);
     const shown = JSON.stringify([start, end, hours, open]);
@@ -110,7 +110,7 @@ export class Chart {
       complete.map((share) => (share === 1 ? null : share)),
     ]);
     this.slider.max = String(Math.max(0, grid.length - 1));
-    // uPlot takes new data over in a microtask of its own, queued before this one.
+    // uPlot applies new data in a microtask that is queued before this one.
     const kept = grid.indexOf(before);
     queueMicrotask(() => this.#pointAt(kept < 0 ? this.#last() : kept));
   }
@@ -120,7 +120,7 @@ export class Chart {
     return this.#hours.reduce((last, each, at) => (each && "in_warehouse" in each ? at : last), 0);
   }
 
-  /** Whether the reader stays with the latest hour as new ones come. */
+  /** Whether the slider is at the latest hour, and moves on with new ones. */
   #follows() {
     return !this.#hours.length || Number(this.slider.value) === this.#last();
   }

@@ -1,17 +1,18 @@
-// Listens to the event stream and shows what comes. Each event carries one document of the API, whole.
+// Reads the event stream and shows its documents. Each event contains one complete document of the API.
 
 import { showAverages, showConnection, showNoChart, showPartitions, showStatus } from "./show.js";
 
-// A status comes every second: after this long without one the connection is dead, whatever it says.
+// The server sends a status every second: without an event for this long the connection is dead,
+// even if the browser reports it as open.
 const SILENT_MS = 8_000;
-const AGAIN_MS = 3_000;
+const RETRY_MS = 3_000;
 
 const known = { averages: null, status: null, partitions: null };
 let chart = null;
 let source;
 let heardAt;
 
-// The chart comes by itself: where it cannot be drawn, all the rest is there without it.
+// The chart is optional: if it cannot be drawn, the rest of the page works without it.
 function draw() {
   if (!chart || !known.averages) return;
   try {
@@ -63,8 +64,8 @@ function connect() {
   }
   source.addEventListener("error", () => {
     showConnection(known.status, false);
-    // The browser tries again by itself, unless it was refused.
-    if (source.readyState === EventSource.CLOSED) setTimeout(connect, AGAIN_MS);
+    // The browser reconnects by itself, unless the server rejected the request.
+    if (source.readyState === EventSource.CLOSED) setTimeout(connect, RETRY_MS);
   });
 }
 

@@ -1,5 +1,5 @@
-// Puts the documents into the page. What has not changed is left alone, so that a screen reader
-// keeps its place and announces only what is new.
+// Shows the documents in the page. Elements without a change are not touched, so that a screen reader
+// keeps its position and announces only changes.
 
 import { count, day, degrees, entries, exact, hour, isoDay, left, percent, time } from "./format.js";
 
@@ -10,7 +10,7 @@ function put(element, text, className) {
   if (className !== undefined && element.className !== className) element.className = className;
 }
 
-/** Rows of cells, a cell being a text or [text, class]; the first of a row is its heading. */
+/** Fills a table. A row is an array of cells; a cell is a text or [text, class]; the first is a heading. */
 function fill(table, rows) {
   const body = of(table).tBodies[0];
   while (body.rows.length > rows.length) body.deleteRow(-1);
@@ -83,7 +83,7 @@ export function showStatus(status) {
   put(of("lag"), count(status.lag_readings), status.lag_readings === null ? "figure odd" : "figure");
   put(of("lag-about"), `readings to be counted, ${entries(status.pending)} pending`);
   const loading = status.to_load === null ? "unknown" : status.to_load ? `${count(status.to_load)} to load` : "complete";
-  put(of("load"), status.warehouse.answers ? loading : "away", status.warehouse.answers ? "figure" : "figure bad");
+  put(of("load"), status.warehouse.answers ? loading : "unreachable", status.warehouse.answers ? "figure" : "figure bad");
   const until = status.published_until;
   put(of("load-about"), until ? `published until ${day(until)}, ${time(until)}` : "nothing published yet");
   for (const id of ["late", "quarantined"]) {
@@ -92,11 +92,11 @@ export function showStatus(status) {
   put(of("served-by"), `Served by ${status.served_by}.`);
 }
 
-const WORDS = { error: "Wrong", warning: "Odd", info: "Note" };
+const WORDS = { error: "Error", warning: "Warning", info: "Note" };
 
-const NOTHING = { code: "", about: "", severity: "nothing", text: "Nothing: every hour that is due is published." };
+const NOTHING = { code: "", about: "", severity: "nothing", text: "None: every hour that is due is published." };
 
-/** Each trouble keeps its item as long as it lasts, and what it counts may change in it. */
+/** A problem keeps its list item as long as it lasts; only the text of the item changes. */
 function showTroubles(troubles) {
   const list = of("troubles");
   const before = new Map([...list.children].map((item) => [item.dataset.trouble, item]));
@@ -126,14 +126,14 @@ function newTrouble(name, severity) {
   return item;
 }
 
-/** To a screen reader, what came and what went; not what a trouble counts, which changes by the second. */
+/** Announces new and resolved problems to a screen reader, but not their numbers, which change each second. */
 function announce(come, gone) {
   const isTrouble = (item) => item.className !== NOTHING.severity;
-  const over = gone.filter(isTrouble).map((item) => `Over: ${item.lastChild.textContent}`);
-  const said = [...come.map((item) => item.textContent), ...over];
-  if (!said.length) return;
+  const over = gone.filter(isTrouble).map((item) => `Resolved: ${item.lastChild.textContent}`);
+  const messages = [...come.map((item) => item.textContent), ...over];
+  if (!messages.length) return;
   of("news").replaceChildren(
-    ...said.map((text) => {
+    ...messages.map((text) => {
       const line = document.createElement("p");
       line.textContent = text;
       return line;
@@ -141,7 +141,7 @@ function announce(come, gone) {
   );
 }
 
-/** All that is on the page but the chart is there without it. */
+/** Hides the chart; the rest of the page does not need it. */
 export function showNoChart() {
   of("charts").hidden = true;
   of("legend").hidden = true;
@@ -164,7 +164,7 @@ function showOpenHour(openHours) {
   meter.classList.toggle("unknown", share === null);
   meter.querySelector(".fill").style.width = `${100 * (share ?? 0)}%`;
   meter.querySelector(".mark").style.left = `calc(${100 * (open?.elapsed ?? 0)}% - 1px)`;
-  // Without a value it is a progress of which nobody can tell how far it is.
+  // A progress bar without a value is indeterminate.
   if (share === null) meter.removeAttribute("aria-valuenow");
   else meter.setAttribute("aria-valuenow", String(Math.floor(100 * share)));
   meter.setAttribute("aria-valuetext", open ? `${filled(open, share)}, ${percent(open.elapsed)} of the hour` : "no hour is known to be open");
@@ -175,28 +175,28 @@ function filled({ observations }, share) {
   return share === null ? `${count(observations)} readings of an unknown number` : `${percent(share)} of the readings`;
 }
 
-/** Whether what is shown is how it is now. `connected`: this page hears from its server. */
+/** Shows whether the data is current. `connected`: events from the server arrive. */
 export function showConnection(status, connected) {
-  const [state, said, banner] = connection(status, connected);
+  const [state, label, banner] = connection(status, connected);
   document.documentElement.dataset.state = state;
   document.title = banner ? `Stale – Hourglass` : "Hourglass";
-  put(of("state"), said);
+  put(of("state"), label);
   put(of("stale"), banner);
   if (of("stale").hidden !== !banner) of("stale").hidden = !banner;
 }
 
 function connection(status, connected) {
   if (!connected) {
-    const since = status ? ` What is shown is as of ${exact(status.real_time)}.` : "";
+    const since = status ? ` The data shown is as of ${exact(status.real_time)}.` : "";
     return ["offline", "No connection", `Stale: this page has no connection to its server.${since}`];
   }
   if (!status.redis.answers) {
-    return ["stale", "Redis is away", `Stale: Redis does not answer. What is shown is as of ${exact(status.redis.as_of)}.`];
+    return ["stale", "Redis is unreachable", `Stale: Redis does not answer. The data shown is as of ${exact(status.redis.as_of)}.`];
   }
   if (status.redis.readable === false) {
     const since = exact(status.redis.as_of);
-    return ["unreadable", "Redis cannot be read", `Stale: Redis answers what this page cannot read. What is shown is as of ${since}.`];
+    return ["unreadable", "Redis cannot be read", `Stale: this page cannot read the data in Redis. The data shown is as of ${since}.`];
   }
-  if (status.redis.readable === null) return ["connecting", "Looking", ""];
-  return status.warehouse.answers ? ["live", "Live", ""] : ["warehouse-away", "Warehouse is away", ""];
+  if (status.redis.readable === null) return ["connecting", "Loading", ""];
+  return status.warehouse.answers ? ["live", "Live", ""] : ["warehouse-away", "Warehouse is unreachable", ""];
 }
