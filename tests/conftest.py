@@ -12,9 +12,9 @@ import pytest
 from hypothesis import settings
 from redis.cluster import ClusterNode, RedisCluster
 
-from hourglass.address import Address
-from hourglass.keys import PIPELINE
-from hourglassctl import formation
+from hourglass.cluster.url import RedisUrl
+from hourglass.model.keys import PIPELINE
+from hourglassctl.local import bootstrap
 from tests.support import providers
 from tests.support.cluster import EmbeddedCluster
 from tests.support.keyspace import KEYS
@@ -59,7 +59,7 @@ def pytest_configure(config: pytest.Config) -> None:
     # The port of a node that is down, or not up yet, is not drawn by another worker.
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    cast(Any, formation).PORTS = formation.PORTS[worker::workers]
+    cast(Any, bootstrap).PORTS = bootstrap.PORTS[worker::workers]
     # For commands that a test runs; for services, see tests/support/services.py.
     os.environ["HOURGLASS_PIPELINE"] = KEYS.pipeline
     if url := config.getoption("--redis-url"):
@@ -113,7 +113,7 @@ def redis_url(pytestconfig: pytest.Config) -> Generator[str]:
 def redis(redis_url: str) -> Generator[RedisCluster]:
     """A client of the shared cluster, which has no key of this worker's pipeline before the test; a
     key that the test leaves behind with neither TTL nor cap is the test's failure."""
-    nodes = [ClusterNode(host, port) for host, port in Address.parse(redis_url).nodes]
+    nodes = [ClusterNode(host, port) for host, port in RedisUrl.parse(redis_url).nodes]
     with RedisCluster(startup_nodes=nodes, decode_responses=False, protocol=2) as client:
         delete_keys(client, KEYS)
         yield client

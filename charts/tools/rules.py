@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from hourglass.instruments import Instrument
+from hourglass.metrics import MetricSpec
 from hourglassctl.reference import exporters
 
 CHARTS = Path(__file__).resolve().parent.parent
@@ -29,7 +29,7 @@ def recording() -> str:
     return head + _yaml([_recorded(each) for each in shared])
 
 
-def _recorded(metric: Instrument) -> dict[str, str]:
+def _recorded(metric: MetricSpec) -> dict[str, str]:
     by = ", ".join(("namespace", *metric.labels))
     return {
         "record": f"namespace:{metric.name}:{metric.across}",

@@ -7,8 +7,8 @@ from dataclasses import Field
 from enum import Enum
 from typing import Any, get_type_hints
 
-from aggregator.settings import AggregatorSettings
-from averages_consumer.settings import AveragesConsumerSettings
+from aggregator.config import AggregatorSettings
+from averages_consumer.config import AveragesConsumerSettings
 from charts.tools.rules import alert_names
 from charts.tools.values import (
     ANY_OBJECT,
@@ -26,8 +26,8 @@ from charts.tools.values import (
     value,
     whole,
 )
-from hourglass.settings import OptionInfo, option_fields
-from producer.settings import ProducerSettings
+from hourglass.service.config import OptionInfo, option_fields
+from producer.config import ProducerSettings
 
 #: Options that the charts set by other values than `config`, and how.
 SET_OTHERWISE: Mapping[str, str] = {

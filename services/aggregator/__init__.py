@@ -1,5 +1,5 @@
 """The aggregator: raw readings in, one average per hour out, exactly once."""
 
-from hourglass.early import heed_sigterm
+from hourglass.service.early_sigterm import handle_sigterm_early
 
-heed_sigterm()
+handle_sigterm_early()

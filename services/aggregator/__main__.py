@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import sys
 
-from aggregator.followers import Followers
-from aggregator.instruments import Instruments
-from aggregator.losses import LossGauges
-from aggregator.progress import ProgressGauges
-from aggregator.reader import Reader
+from aggregator.config import AggregatorSettings
+from aggregator.consumer import PartitionConsumer
+from aggregator.hour_progress import ProgressGauges
+from aggregator.lost_readings import LostReadingsGauges
+from aggregator.metrics import Metrics
 from aggregator.sealer import Sealer
-from aggregator.settings import AggregatorSettings
 from aggregator.strays import StrayFinder, StrayGauges
-from hourglass.clock import PipelineClock
-from hourglass.gauges import StreamGauges
-from hourglass.groups import gone_after_ms
-from hourglass.runtime import Service
-from hourglass.settings import add_command, application, invoke
-from hourglass.telemetry import tracer
+from aggregator.supervisor import PartitionSupervisor
+from hourglass.cluster.groups import gone_after_ms
+from hourglass.model.clock import PipelineClock
+from hourglass.monitoring.collectors import StreamGauges
+from hourglass.service.config import add_command, application, invoke
+from hourglass.service.runtime import Service
+from hourglass.service.tracing import tracer
 
 FOLLOW_S = 1.0
 SURVEY_S = 2.0
@@ -35,13 +35,13 @@ def aggregate(settings: AggregatorSettings) -> None:
     cluster = service.connect()
     clock = PipelineClock(cluster)
     clock.refresh()
-    metrics = Instruments(service.registry)
+    metrics = Metrics(service.registry)
     gauges = StreamGauges(service.registry, partitions=True)
     progress = ProgressGauges(service.registry, period_s=settings.period_s)
-    losses = LossGauges(service.registry)
+    losses = LostReadingsGauges(service.registry)
     strays, finder = StrayGauges(service.registry), StrayFinder(cluster, clock)
-    reader = Reader(service, cluster, clock, settings, metrics, spans)
-    followers = Followers(service, cluster, clock, reader)
+    reader = PartitionConsumer(service, cluster, clock, settings, metrics, spans)
+    followers = PartitionSupervisor(service, cluster, clock, reader)
     lateness_ms = round(settings.lateness_s * 1000)
     sealer = Sealer(
         name=service.name,

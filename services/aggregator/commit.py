@@ -14,17 +14,17 @@ from typing import Any
 
 from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Tracer
 
-from aggregator.claims import Claimed, Claims
-from aggregator.instruments import Instruments
-from aggregator.roster import Roster, flat
-from aggregator.window import Fold, fold
-from hourglass.clock import Instant
-from hourglass.cluster import Link
-from hourglass.errors import Severed
-from hourglass.keys import GROUP, RECORDS_KEPT_MS, RETENTION_MS, Partition
-from hourglass.readings import Entry, Reason, Reject, Rules, origins
-from hourglass.scripts import Script, packed
-from hourglass.telemetry import (
+from aggregator.metrics import Metrics
+from aggregator.reclaim import Reclaimed, Reclaimer
+from aggregator.seen_devices import SeenDevices, flat
+from aggregator.window import BatchAggregate, aggregate_entries
+from hourglass.cluster.client import Link
+from hourglass.cluster.scripts import Script, packed
+from hourglass.errors import ConnectionLost
+from hourglass.model.clock import Instant
+from hourglass.model.keys import GROUP, RECORDS_KEPT_MS, RETENTION_MS, Partition
+from hourglass.model.readings import Entry, Reason, Reject, Rules, origins
+from hourglass.service.tracing import (
     NO_TRACER,
     exemplar,
     is_off,
@@ -73,12 +73,12 @@ class _Sent:
 
     batch: _Batch
     entries: Sequence[Entry]
-    folded: Fold
+    folded: BatchAggregate
     started: float
 
 
 @dataclass(slots=True)
-class Delivery:
+class BatchCommitter:
     """One partition, one connection, one consumer name that holds one batch at a time.
 
     Two of them on one link take turns: while one's batch is folded, the server reads the other's;
@@ -93,16 +93,16 @@ class Delivery:
     partition: Partition
     incarnation: bytes
     consumer: str
-    metrics: Instruments
-    roster: Roster = field(default_factory=Roster)
+    metrics: Metrics
+    roster: SeenDevices = field(default_factory=SeenDevices)
     tracer: Tracer = NO_TRACER
     renewed: Callable[[], tuple[Rules, Instant]] | None = None
-    claims: Claims = field(init=False)
+    claims: Reclaimer = field(init=False)
     _sent: _Sent | None = None
-    _next: Claimed | None = None
+    _next: Reclaimed | None = None
 
     def __post_init__(self) -> None:
-        self.claims = Claims(self.link, self.partition, self.consumer, self.metrics)
+        self.claims = Reclaimer(self.link, self.partition, self.consumer, self.metrics)
 
     def read(self, count: int, block_ms: int | None) -> Sequence[Entry]:
         """New entries, at most `count`; waits for them up to `block_ms`."""
@@ -150,13 +150,13 @@ class Delivery:
     def give_up(self, ids: Sequence[bytes], instant: Instant) -> None:
         """Send the commit that puts these entries into quarantine, whoever holds them. It takes
         their ids alone: an entry may be larger than what this process may allocate. Raises
-        Severed."""
+        ConnectionLost."""
         entries = [(entry_id, ()) for entry_id in ids]
         self._send_next(_Batch(deque([entries]), Rules(), instant, INVALID_SPAN, given_up=True))
 
     def submit(self, entries: Sequence[Entry], rules: Rules, instant: Instant) -> None:
         """Fold `entries`, which this link delivered, and send the commit, of a part of them if
-        that of all would hold up the shard. Raises Severed."""
+        that of all would hold up the shard. Raises ConnectionLost."""
         if entries:
             self._send_next(_Batch(deque([entries]), rules, instant, self._span(entries)))
 
@@ -175,17 +175,17 @@ class Delivery:
         self._sent = _Sent(batch, entries, folded, time.perf_counter())
         self._send(folded, counted, batch)
 
-    def _fold(self, entries: Sequence[Entry], batch: _Batch) -> Fold:
+    def _fold(self, entries: Sequence[Entry], batch: _Batch) -> BatchAggregate:
         if batch.given_up:
             rejects = [Reject(entry_id, Reason.UNDELIVERABLE, ()) for entry_id, _ in entries]
             ids = [reject.id for reject in rejects]
-            return Fold(ids, {}, rejects, latest_ms=self.partition.day_ms)
-        folded = fold(self.partition, entries, batch.rules)
+            return BatchAggregate(ids, {}, rejects, latest_ms=self.partition.day_ms)
+        folded = aggregate_entries(self.partition, entries, batch.rules)
         is_ahead = any(each.reason is Reason.FAR_FUTURE for each in folded.rejects)
         if is_ahead and self.renewed and not batch.renewed:
             batch.rules, batch.instant = self.renewed()
             batch.renewed = True
-            folded = fold(self.partition, entries, batch.rules)
+            folded = aggregate_entries(self.partition, entries, batch.rules)
         return folded
 
     def _span(self, entries: Sequence[Entry]) -> Span:
@@ -207,9 +207,9 @@ class Delivery:
     def settle(self) -> bool:
         """Wait until the batch is committed; False if somebody else has counted some of it.
 
-        Raises Severed; then nothing is known of the batch, and what was not committed comes back
-        by redelivery. Raises ResponseError NOGROUP when the partition has been opened anew since:
-        open it again.
+        Raises ConnectionLost; then nothing is known of the batch, and what was not committed comes
+        back by redelivery. Raises ResponseError NOGROUP when the partition has been opened anew
+        since: open it again.
         """
         whole = True
         while (sent := self._sent) is not None:
@@ -226,7 +226,7 @@ class Delivery:
                 self._account(sent.folded, answer[0], seconds, exemplar(batch.span))
             elif done < 0:
                 self.link.close()
-                raise Severed(f"{self.consumer} has entries pending that it was never given")
+                raise ConnectionLost(f"{self.consumer} has entries pending that it was never given")
             else:
                 whole = False
                 self.metrics.conflict()
@@ -238,7 +238,7 @@ class Delivery:
                 self._send_next(batch)
         return whole
 
-    def _send(self, folded: Fold, counted: Sequence[Any], batch: _Batch) -> None:
+    def _send(self, folded: BatchAggregate, counted: Sequence[Any], batch: _Batch) -> None:
         partition, instant = self.partition, batch.instant
         trace = traceparent_of(batch.span)
         self.link.begin(
@@ -261,7 +261,7 @@ class Delivery:
         )
 
     def _account(
-        self, folded: Fold, late: int, seconds: float, trace: Mapping[str, str] | None
+        self, folded: BatchAggregate, late: int, seconds: float, trace: Mapping[str, str] | None
     ) -> None:
         self.metrics.committed(
             entries=len(folded.ids),
@@ -289,7 +289,7 @@ def work_of(ids: Sequence[bytes], tallies: Sequence[Any], rejects: Sequence[Any]
     return work
 
 
-def told(folded: Fold, roster: Roster) -> list[Any]:
+def told(folded: BatchAggregate, roster: SeenDevices) -> list[Any]:
     """Tallies and rejects as a script that counts takes them."""
     tallies = [
         [hour, tally.count, str(tally.sum_milli_f), tally.min_milli_f, tally.max_milli_f,

@@ -10,17 +10,17 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from aggregator.window import Fold, Tally
-from hourglass.arrays import bitmap, decode, missing
-from hourglass.devices import blocks_of, blocks_of_range
-from hourglass.keys import HOUR_MS, Partition
-from hourglass.readings import Encoding, Packed, PackedEntry, Reason, Reject, Rules
+from aggregator.window import BatchAggregate, PartialAggregate
+from hourglass.model.devices import blocks_of, blocks_of_range
+from hourglass.model.keys import HOUR_MS, Partition
+from hourglass.model.packed_codec import bitmap, decode, missing
+from hourglass.model.readings import Encoding, Packed, PackedEntry, Reason, Reject, Rules
 
 #: By entry and reason, where in an entry the readings are that cannot be used.
 Unusable: TypeAlias = defaultdict[bytes, dict[Reason, list[int]]]
 
 
-class Stretch(NamedTuple):
+class TickRange(NamedTuple):
     """Ticks of an entry that share an hour, or a fault: `start` up to, not including, `stop`."""
 
     id: bytes
@@ -38,26 +38,26 @@ class Stretch(NamedTuple):
         return self.packed.ts_ms + (self.stop - 1) * self.packed.period_ms
 
 
-def fold_packed(
-    partition: Partition, entries: Sequence[PackedEntry], rules: Rules, folded: Fold
+def aggregate_packed(
+    partition: Partition, entries: Sequence[PackedEntry], rules: Rules, folded: BatchAggregate
 ) -> None:
     """Add the readings in `entries` to `folded`.
 
     All that share an hour and an encoding become one array, so what numpy is asked to do does not
     grow with the number of entries.
     """
-    groups: defaultdict[tuple[int, Encoding], list[Stretch]] = defaultdict(list)
+    groups: defaultdict[tuple[int, Encoding], list[TickRange]] = defaultdict(list)
     unusable: Unusable = defaultdict(dict)
     for entry_id, packed in entries:
         for fate, start, stop in _fates(partition, packed, rules):
-            stretch = Stretch(entry_id, packed, start, stop)
+            stretch = TickRange(entry_id, packed, start, stop)
             if isinstance(fate, Reason):
                 present = decode(packed.encoding, stretch.values) != missing(packed.encoding)
                 _mark(unusable, stretch, fate, present)
             else:
                 groups[fate, packed.encoding].append(stretch)
     for (hour, encoding), stretches in groups.items():
-        tally = folded.tallies.setdefault(hour, Tally())
+        tally = folded.tallies.setdefault(hour, PartialAggregate())
         _count(encoding, stretches, rules, tally, unusable)
         folded.latest_ms = max(folded.latest_ms, *(stretch.latest_ms for stretch in stretches))
     for entry in entries:
@@ -98,9 +98,9 @@ def _fate(
 
 def _count(
     encoding: Encoding,
-    stretches: Sequence[Stretch],
+    stretches: Sequence[TickRange],
     rules: Rules,
-    tally: Tally,
+    tally: PartialAggregate,
     unusable: Unusable,
 ) -> None:
     """Add the usable readings in `stretches`, which are of one hour, to `tally`."""
@@ -149,7 +149,7 @@ def _silent(
     return silent if silent.any() else None
 
 
-def _see(tally: Tally, packed: Packed, good: NDArray[np.bool_] | None = None) -> None:
+def _see(tally: PartialAggregate, packed: Packed, good: NDArray[np.bool_] | None = None) -> None:
     """Note the devices that gave one of the `good` readings; of all, if they are not given."""
     seen = (1 << packed.devices) - 1
     if good is not None:
@@ -163,7 +163,7 @@ def _see(tally: Tally, packed: Packed, good: NDArray[np.bool_] | None = None) ->
         tally.blocks[block] = tally.blocks.get(block, 0) | bits
 
 
-def _mark(unusable: Unusable, stretch: Stretch, reason: Reason, where: NDArray[np.bool_]) -> None:
+def _mark(unusable: Unusable, stretch: TickRange, reason: Reason, where: NDArray[np.bool_]) -> None:
     positions = np.flatnonzero(where) + stretch.start * stretch.packed.devices
     if positions.size:
         unusable[stretch.id].setdefault(reason, []).extend(positions.tolist())

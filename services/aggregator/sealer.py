@@ -14,13 +14,18 @@ from itertools import groupby
 
 from opentelemetry.trace import Span, SpanKind, Tracer
 
-from aggregator.instruments import Instruments
-from aggregator.order import SealedHours, joined, publishable, unpublished
-from hourglass.averages import HourlyAverage, HourRecord
-from hourglass.clock import Instant, Mode, PipelineClock
-from hourglass.cluster import Cluster
-from hourglass.errors import Damaged, Unreachable
-from hourglass.keys import (
+from aggregator.metrics import Metrics
+from aggregator.publish_order import SealedHours, joined, publishable, unpublished
+from hourglass.cluster.client import Cluster
+from hourglass.cluster.partial_failures import PartialFailures
+from hourglass.cluster.partitions import candidates
+from hourglass.cluster.publish_state import ahead_ms, frontier_ms
+from hourglass.cluster.scripts import Script
+from hourglass.errors import CorruptKey, Unreachable
+from hourglass.model.averages import HourlyAverage, HourRecord
+from hourglass.model.clock import Instant, Mode, PipelineClock
+from hourglass.model.hour_records import decode_reported
+from hourglass.model.keys import (
     AVERAGES_KEPT,
     GROUP,
     HOUR_MS,
@@ -30,13 +35,8 @@ from hourglass.keys import (
     Partition,
     iso,
 )
-from hourglass.lanes import written_to
-from hourglass.obstacles import Obstacles
-from hourglass.partitions import candidates
-from hourglass.publication import ahead_ms, frontier_ms
-from hourglass.records import decode_reported
-from hourglass.scripts import Script
-from hourglass.telemetry import (
+from hourglass.model.lanes import written_to
+from hourglass.service.tracing import (
     context_of,
     exemplar,
     is_off,
@@ -74,7 +74,7 @@ class Sealer:
     clock: PipelineClock
     lateness_ms: int
     idle_ms: int
-    metrics: Instruments
+    metrics: Metrics
     tracer: Tracer
     _settled: dict[Partition, float] = field(default_factory=dict[Partition, float])
     #: Count and sum of each hour (its start in ms) as the publisher was shown them.
@@ -105,7 +105,7 @@ class Sealer:
     def _has_come_due(self) -> bool:
         try:
             return self._over_ms(self.clock.refresh()) != self._calm_ms
-        except (Unreachable, Damaged):
+        except (Unreachable, CorruptKey):
             return True  # the step says so
 
     def _over_ms(self, instant: Instant) -> int:
@@ -114,7 +114,7 @@ class Sealer:
 
     def step(self) -> None:
         """Seal what is due, then publish in order, each as far as Redis lets it. Raises Unreachable
-        or Damaged, after it has done and shown what there is without what it met; the next step
+        or CorruptKey, after it has done and shown what there is without what it met; the next step
         finds the rest."""
         self._hour_waits = False
         began = time.monotonic()
@@ -127,12 +127,12 @@ class Sealer:
             # takes back what is published ahead of it.
             frontier = frontier_ms(self.cluster)
             instant = self.clock.refresh()
-        except (Unreachable, Damaged):
+        except (Unreachable, CorruptKey):
             self._show_unknown(self.clock.look())
             raise
         self._see_frontier(-1 if frontier is None else frontier)
         self.metrics.published_ahead(ahead_ms(frontier, instant) / 1000)
-        met = Obstacles()
+        met = PartialFailures()
         days = [(day, list(members)) for day, members in groupby(partitions, lambda each: each.day)]
         asked = [
             self._seal_day(day, members, instant, met)
@@ -211,7 +211,7 @@ class Sealer:
         self._frontier_ms = frontier_ms
 
     def _seal_day(
-        self, day: Partition, listed: Iterable[Partition], instant: Instant, met: Obstacles
+        self, day: Partition, listed: Iterable[Partition], instant: Instant, met: PartialFailures
     ) -> SealedHours:
         """Seal what is due in every partition of `day`, the `listed` ones and its own. One that is
         damaged, or whose shard does not answer, waits."""
@@ -250,7 +250,7 @@ class Sealer:
         readings in another one of its day."""
         began_ns = time.time_ns()
         over = self._over(partition, instant)
-        waits = instant.spec.mode is not Mode.DRIVEN  # who drives it has written all before
+        waits = instant.spec.mode is not Mode.MANUAL  # who drives it has written all before
         self.cluster.check_clock(partition.stream)
         reply = self.cluster.run(
             _SEAL,
@@ -306,7 +306,7 @@ class Sealer:
                 "db.stored_procedure.name": "seal",
                 "hourglass.partition": partition.stream,
                 "hourglass.hour": iso(record.start_ms),
-                "hourglass.readings": record.count,
+                "hourglass.model.readings": record.count,
             },
         ).end()
 
@@ -333,8 +333,8 @@ class Sealer:
         self.cluster.check_clock(keys.averages)
         real_ms = self.cluster.real_ms()
         # Who drives the clock has moved it past the hour.
-        is_driven = instant.spec.mode is Mode.DRIVEN
-        over_ms = 0 if is_driven else instant.deadline(record.start_ms + HOUR_MS)
+        is_manual = instant.spec.mode is Mode.MANUAL
+        over_ms = 0 if is_manual else instant.deadline(record.start_ms + HOUR_MS)
         span = self._publishing(record)
         average = HourlyAverage.of(record, traceparent=traceparent_of(span))
         try:

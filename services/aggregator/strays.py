@@ -1,4 +1,4 @@
-"""Finding streams that nobody reads, by a slow SCAN of each master; see hourglass.strays."""
+"""Finding streams that nobody reads, by a slow SCAN of each master; see hourglass.model.strays."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from hourglass.clock import Instant, PipelineClock
-from hourglass.cluster import Cluster
-from hourglass.errors import Damaged, Unreachable
-from hourglass.gauges import Latest
-from hourglass.instruments import Instrument
-from hourglass.keys import GROUP, RETENTION_MS, Partition, iso
-from hourglass.partitions import candidates
-from hourglass.strays import Reason, Strays, decode, encode, expires, line, reason_of, shown
-from hourglass.survey import survey
+from hourglass.cluster.client import Cluster
+from hourglass.cluster.partitions import candidates
+from hourglass.errors import CorruptKey, Unreachable
+from hourglass.metrics import MetricSpec
+from hourglass.model.clock import Instant, PipelineClock
+from hourglass.model.keys import GROUP, RETENTION_MS, Partition, iso
+from hourglass.model.strays import Reason, Strays, decode, encode, expires, line, reason_of, shown
+from hourglass.monitoring.collectors import Latest
+from hourglass.monitoring.stream_stats import survey
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 SCANS = 10
 COUNT = 500
 
-STRAY = Instrument(
+STRAY = MetricSpec(
     name="hourglass_stray_streams",
     kind="gauge",
     help="Streams under the pipeline's prefix that no aggregator reads: `name` is no partition's, "
@@ -57,7 +57,7 @@ class StrayFinder:
 
     def step(self) -> Mapping[Reason, Strays] | None:
         """The next slice; returns what the last whole round found, None before there was one.
-        Raises Unreachable, after which it goes on with the next master, or Damaged."""
+        Raises Unreachable, after which it goes on with the next master, or CorruptKey."""
         if not self._masters:
             self._begin()
         for _ in range(self.scans):
@@ -65,7 +65,7 @@ class StrayFinder:
                 break
             try:
                 self._take(self._scan())
-            except (Unreachable, Damaged):
+            except (Unreachable, CorruptKey):
                 self._is_whole = False
                 raise
         if not self._masters and self._is_whole:
@@ -130,7 +130,7 @@ class StrayFinder:
 
     def _record(self) -> None:
         """For `hourglass status` and the page, which do not look through Redis. Raises Unreachable,
-        Damaged."""
+        CorruptKey."""
         self._last, keyspace = self._found, self.cluster.keyspace
         before = decode(self.cluster.call("GET", keyspace.strays), key=keyspace.strays)
         if self._found == before:
@@ -149,7 +149,7 @@ class StrayGauges(Collector):
         registry.register(self)
 
     def look(self, finder: StrayFinder) -> None:
-        """Take a step. Raises Unreachable, Damaged."""
+        """Take a step. Raises Unreachable, CorruptKey."""
         self._last.renew(finder.step)
 
     def collect(self) -> list[GaugeMetricFamily]:

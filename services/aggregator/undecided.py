@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
-from hourglass.averages import HourRecord, joined_hours
-from hourglass.cluster import Cluster
-from hourglass.keys import HOURS, Partition
-from hourglass.lanes import shares, written_to
-from hourglass.publication import Result, results
-from hourglass.records import decode_hours
+from hourglass.cluster.client import Cluster
+from hourglass.cluster.publish_state import Result, results
+from hourglass.model.averages import HourRecord, joined_hours
+from hourglass.model.hour_records import decode_hours
+from hourglass.model.keys import HOURS, Partition
+from hourglass.model.lanes import shares, written_to
 
 _FIELDS = [f"{hour:02d}:{name}" for hour in range(HOURS) for name in ("count", "sum", "sealed")]
 
@@ -18,7 +18,7 @@ _FIELDS = [f"{hour:02d}:{name}" for hour in range(HOURS) for name in ("count", "
 def sealed_without(cluster: Cluster, partition: Partition) -> AbstractSet[int]:
     """Hours (their start in ms) that are sealed or published without `partition`, if it is about
     to be opened for the first time. Only a lane that no producer decided on can have any: an hour
-    waits for those that are decided. Raises Unreachable, Damaged."""
+    waits for those that are decided. Raises Unreachable, CorruptKey."""
     if partition.lane is None or cluster.call("HEXISTS", partition.hours, "incarnation"):
         return frozenset()
     day = partition.day

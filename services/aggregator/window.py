@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from hourglass.keys import HOUR_MS, Partition
-from hourglass.readings import ARRAY, TIME_OF_DAY, Entry, Readings, Reject, Rules, decode_all
+from hourglass.model.keys import HOUR_MS, Partition
+from hourglass.model.readings import ARRAY, TIME_OF_DAY, Entry, Readings, Reject, Rules, decode_all
 
 #: What quarantine keeps of an entry: so many fields, and so many bytes of each name and value.
 MOST_FIELDS = 16
@@ -15,10 +15,10 @@ _OF_A_READING = (b"temp_f", b"ts", TIME_OF_DAY, b"device")
 
 
 @dataclass(slots=True)
-class Tally:
+class PartialAggregate:
     """What a batch adds to one hour; temperatures in thousandths of a degree.
 
-    devices: names seen; `blocks`: those seen in packed entries, as hourglass.devices has them
+    devices: names seen; `blocks`: those seen in packed entries, as hourglass.model.devices has them
     """
 
     count: int = 0
@@ -29,7 +29,7 @@ class Tally:
     blocks: dict[bytes, int] = field(default_factory=dict[bytes, int])
 
     @classmethod
-    def of(cls, readings: Readings) -> Tally:
+    def of(cls, readings: Readings) -> PartialAggregate:
         """What these add up to; there must be one at least."""
         temperatures = readings.milli_f
         return cls(
@@ -42,7 +42,7 @@ class Tally:
 
 
 @dataclass(slots=True)
-class Fold:
+class BatchAggregate:
     """A batch, folded: every entry is in `ids`, and each of its readings in one tally or among the
     rejects.
 
@@ -50,7 +50,7 @@ class Fold:
     """
 
     ids: list[bytes]
-    tallies: dict[int, Tally]
+    tallies: dict[int, PartialAggregate]
     rejects: list[Reject] = field(default_factory=list[Reject])
     latest_ms: int = 0
 
@@ -65,22 +65,24 @@ class Fold:
         return sum(reject.readings for reject in self.rejects)
 
 
-def fold(partition: Partition, entries: Sequence[Entry], rules: Rules) -> Fold:
+def aggregate_entries(
+    partition: Partition, entries: Sequence[Entry], rules: Rules
+) -> BatchAggregate:
     """Sort the readings in `entries` into hours (0 to 23) and rejects."""
     readings, packed, rejects = decode_all(partition, entries, rules)
-    folded = Fold(
+    folded = BatchAggregate(
         ids=[entry_id for entry_id, _ in entries],
         tallies={
-            (start_ms - partition.day_ms) // HOUR_MS: Tally.of(of_hour)
+            (start_ms - partition.day_ms) // HOUR_MS: PartialAggregate.of(of_hour)
             for start_ms, of_hour in readings.by_hour()
         },
         rejects=[reject._replace(fields=kept(reject.fields)) for reject in rejects],
         latest_ms=max(readings.times_ms, default=partition.day_ms),
     )
     if packed:
-        from aggregator.packed_window import fold_packed  # numpy, of which others have no need
+        from aggregator.packed_window import aggregate_packed  # numpy, of which others have no need
 
-        fold_packed(partition, packed, rules, folded)
+        aggregate_packed(partition, packed, rules, folded)
     return folded
 
 

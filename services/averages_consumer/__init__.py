@@ -1,5 +1,5 @@
 """The averages consumer: loads hourly averages from Redis into the warehouse."""
 
-from hourglass.early import heed_sigterm
+from hourglass.service.early_sigterm import handle_sigterm_early
 
-heed_sigterm()
+handle_sigterm_early()

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import sys
 
+from averages_consumer.config import AveragesConsumerSettings
 from averages_consumer.consumer import Consumer
 from averages_consumer.gaps import Gaps
-from averages_consumer.instruments import Instruments
+from averages_consumer.metrics import Metrics
 from averages_consumer.revisions import REVISE_S, Revisions
-from averages_consumer.settings import AveragesConsumerSettings
 from averages_consumer.warehouse import Warehouse
-from averages_consumer.web.page import serve_page
-from hourglass.clock import PipelineClock
-from hourglass.gauges import StreamGauges
-from hourglass.groups import gone_after_ms, reap
-from hourglass.keys import AVERAGES_GROUP
-from hourglass.runtime import Service
-from hourglass.settings import LogFormat, add_command, application, invoke, secret
-from hourglass.survey import survey
-from hourglass.telemetry import tracer
+from averages_consumer.web.wiring import serve_page
+from hourglass.cluster.groups import gone_after_ms, reap
+from hourglass.model.clock import PipelineClock
+from hourglass.model.keys import AVERAGES_GROUP
+from hourglass.monitoring.collectors import StreamGauges
+from hourglass.monitoring.stream_stats import survey
+from hourglass.service.config import LogFormat, add_command, application, invoke, secret
+from hourglass.service.runtime import Service
+from hourglass.service.tracing import tracer
 
 SURVEY_S = 2.0
 
@@ -33,7 +33,7 @@ def consume(settings: AveragesConsumerSettings) -> None:
     service.serve_probes()
     cluster = service.connect()
     averages = cluster.keyspace.averages
-    metrics = Instruments(service.registry)
+    metrics = Metrics(service.registry)
     gauges = StreamGauges(service.registry, partitions=False)
     consumer = Consumer(
         host=service,

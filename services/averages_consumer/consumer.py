@@ -20,16 +20,16 @@ from typing import Any, NamedTuple, Protocol, TextIO
 from opentelemetry.trace import Span, SpanKind, Tracer
 
 from averages_consumer.gaps import Gaps
-from averages_consumer.instruments import Instruments
+from averages_consumer.metrics import Metrics
 from averages_consumer.report import line
 from averages_consumer.table import trace_id_of
 from averages_consumer.warehouse import LoginRefused, Warehouse, WarehouseAway
-from hourglass.averages import HourlyAverage
-from hourglass.cluster import Cluster, Link, ResponseError
-from hourglass.errors import Damaged, Unreachable, Unsuitable
-from hourglass.groups import group_is_gone
-from hourglass.keys import AVERAGES_GROUP, iso
-from hourglass.telemetry import context_of, exemplar, links_to, messaging
+from hourglass.cluster.client import Cluster, Link, ResponseError
+from hourglass.cluster.groups import group_is_gone
+from hourglass.errors import CorruptKey, Unreachable, UnsupportedServer
+from hourglass.model.averages import HourlyAverage
+from hourglass.model.keys import AVERAGES_GROUP, iso
+from hourglass.service.tracing import context_of, exemplar, links_to, messaging
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ FIRST_RETRY_S, LAST_RETRY_S = 0.1, 5.0
 
 
 class Host(Protocol):
-    """The part of hourglass.runtime.Service that a consumer uses."""
+    """The part of hourglass.service.runtime.Service that a consumer uses."""
 
     name: str
     stop: Event
@@ -71,7 +71,7 @@ class Consumer:
     cluster: Cluster
     warehouse: Warehouse
     gaps: Gaps
-    metrics: Instruments
+    metrics: Metrics
     tracer: Tracer
     claim_idle_ms: int
     #: Interval between two searches for published hours that the warehouse lacks.
@@ -91,7 +91,8 @@ class Consumer:
         return self.cluster.keyspace.averages
 
     def work(self) -> None:
-        """Load averages until the service stops. Raises Misconfigured, Unsuitable, LoginRefused."""
+        """Load averages until the service stops. Raises ConfigurationError, UnsupportedServer,
+        LoginRefused."""
         self._persist(self.warehouse.create)
         while not self.host.stop.is_set():
             self.host.beat("averages")
@@ -100,12 +101,12 @@ class Consumer:
                     self._follow(link)
             except _GroupGone as gone:
                 log.warning("%s: creating the consumer group again", gone)
-            except (Unreachable, Damaged) as error:
+            except (Unreachable, CorruptKey) as error:
                 self.host.trouble("redis", str(error))
                 self.host.stop.wait(RECONNECT_S)
                 self._refresh_topology()
             except ResponseError as error:
-                raise Unsuitable(
+                raise UnsupportedServer(
                     f"{self.stream} cannot be read through a consumer group ({error}): check the "
                     "permissions of the Redis user"
                 ) from error

@@ -13,16 +13,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from averages_consumer.hours import decoded, hours_of
-from averages_consumer.instruments import Instruments
+from averages_consumer.metrics import Metrics
 from averages_consumer.report import describe_missing, missing_hours, refilled
 from averages_consumer.warehouse import Warehouse
-from hourglass.averages import HourlyAverage
-from hourglass.cluster import Cluster
-from hourglass.groups import pending_ids
-from hourglass.keys import AVERAGES_GROUP, DAY_MS, RECORDS_KEPT_MS
-from hourglass.partitions import lanes_of
-from hourglass.publication import Result, results
-from hourglass.survey import survey
+from hourglass.cluster.client import Cluster
+from hourglass.cluster.groups import pending_ids
+from hourglass.cluster.partitions import lanes_of
+from hourglass.cluster.publish_state import Result, results
+from hourglass.model.averages import HourlyAverage
+from hourglass.model.keys import AVERAGES_GROUP, DAY_MS, RECORDS_KEPT_MS
+from hourglass.monitoring.stream_stats import survey
 
 log = logging.getLogger(__name__)
 
@@ -33,11 +33,12 @@ class Gaps:
 
     cluster: Cluster
     warehouse: Warehouse
-    metrics: Instruments
+    metrics: Metrics
     _reported: Sequence[int] = ()
 
     def check(self) -> Sequence[HourlyAverage]:
-        """Load missing hours; return their averages. Raises Unreachable, Damaged, WarehouseAway."""
+        """Load missing hours; return their averages. Raises Unreachable, CorruptKey,
+        WarehouseAway."""
         # The order of the reads matters: an hour that is published, loaded or trimmed between them
         # must not count as missing.
         keys = self.cluster.keyspace

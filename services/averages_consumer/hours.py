@@ -8,11 +8,11 @@ from contextlib import suppress
 from itertools import groupby, starmap
 from typing import Any
 
-from hourglass.averages import HourlyAverage, HourRecord, joined_hours
-from hourglass.cluster import Cluster
-from hourglass.errors import Damaged
-from hourglass.keys import Partition
-from hourglass.records import decode_hours
+from hourglass.cluster.client import Cluster
+from hourglass.errors import CorruptKey
+from hourglass.model.averages import HourlyAverage, HourRecord, joined_hours
+from hourglass.model.hour_records import decode_hours
+from hourglass.model.keys import Partition
 
 
 def hours_of(cluster: Cluster, partitions: Sequence[Partition]) -> list[HourRecord]:
@@ -27,14 +27,14 @@ def hours_of(cluster: Cluster, partitions: Sequence[Partition]) -> list[HourReco
     hours: list[HourRecord] = []
     read = zip(partitions, replies, strict=True)
     for _, members in groupby(read, lambda each: each[0].day):
-        with suppress(Damaged):
+        with suppress(CorruptKey):
             hours += joined_hours(list(filter(None, starmap(_decoded, members))))
     return hours
 
 
 def _decoded(partition: Partition, fields: Any) -> list[HourRecord]:
     if isinstance(fields, Exception):
-        raise Damaged(f"{partition.hours} is not a hash of hour records") from fields
+        raise CorruptKey(f"{partition.hours} is not a hash of hour records") from fields
     return decode_hours(partition, fields)
 
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
 from averages_consumer.table import HourRow
-from hourglass.averages import HourlyAverage, HourRecord, mean_milli_f
-from hourglass.keys import HOUR_MS, iso
-from hourglass.publication import Result
-from hourglass.readings import degrees
+from hourglass.cluster.publish_state import Result
+from hourglass.model.averages import HourlyAverage, HourRecord, mean_milli_f
+from hourglass.model.keys import HOUR_MS, iso
+from hourglass.model.readings import degrees
 
 
 def line(average: HourlyAverage) -> str:

@@ -12,16 +12,16 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from averages_consumer.hours import hours_of
-from averages_consumer.instruments import Instruments
+from averages_consumer.metrics import Metrics
 from averages_consumer.report import line, revision_line
 from averages_consumer.table import revised
 from averages_consumer.warehouse import Warehouse, WarehouseAway
-from hourglass.averages import HourlyAverage, HourRecord
-from hourglass.clock import PipelineClock
-from hourglass.cluster import Cluster
-from hourglass.keys import HOUR_MS, RECORDS_KEPT_MS, Partition
-from hourglass.partitions import recorded
-from hourglass.publication import results
+from hourglass.cluster.client import Cluster
+from hourglass.cluster.partitions import recorded
+from hourglass.cluster.publish_state import results
+from hourglass.model.averages import HourlyAverage, HourRecord
+from hourglass.model.clock import PipelineClock
+from hourglass.model.keys import HOUR_MS, RECORDS_KEPT_MS, Partition
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class Revisions:
     cluster: Cluster
     clock: PipelineClock
     warehouse: Warehouse
-    metrics: Instruments
+    metrics: Metrics
     tell: Callable[[str, int, str | None], None]
     _before: Mapping[int, HourRecord] = field(default_factory=dict[int, HourRecord])
     _next_expired: float = 0.0
@@ -48,7 +48,7 @@ class Revisions:
         """Revise the hours whose late count has changed, but not since the last step.
 
         Waiting for a stable count gives few revisions for many late readings, and none while a
-        partition is being counted again. Raises Unreachable, Damaged.
+        partition is being counted again. Raises Unreachable, CorruptKey.
         """
         instant = self.clock.refresh()
         alive = recorded(self.cluster, instant)

@@ -12,7 +12,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.exc import OperationalError
 
-from hourglass.errors import Misconfigured
+from hourglass.errors import ConfigurationError
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ def bring_up_to_date(connection: sa.Connection) -> None:
     """Create or migrate the schema in the transaction of `connection`.
 
     A lock serialises concurrent processes; all but the first then find the schema up to date and
-    only read it. Raises Misconfigured, SQLAlchemyError.
+    only read it. Raises ConfigurationError, SQLAlchemyError.
     """
     if connection.dialect.name == "postgresql":
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
@@ -43,7 +43,7 @@ def bring_up_to_date(connection: sa.Connection) -> None:
     if found == versions.get_current_head():
         return
     if found is not None and found not in {each.revision for each in versions.walk_revisions()}:
-        raise Misconfigured(
+        raise ConfigurationError(
             f"the warehouse has schema version {found} of a newer Hourglass: run that release"
         )
     command.upgrade(config, "head")

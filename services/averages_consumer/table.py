@@ -14,9 +14,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from hourglass.averages import HourlyAverage, HourRecord, mean_milli_f
-from hourglass.publication import Result
-from hourglass.readings import MILLI
+from hourglass.cluster.publish_state import Result
+from hourglass.model.averages import HourlyAverage, HourRecord, mean_milli_f
+from hourglass.model.readings import MILLI
 
 #: https://www.w3.org/TR/trace-context/: version, trace id, parent id, flags
 _TRACEPARENT = re.compile("[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")

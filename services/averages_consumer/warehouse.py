@@ -1,7 +1,7 @@
 """The warehouse: table `hourly_averages`, one row per hour, in SQLite or PostgreSQL.
 
     HourglassError
-    ├── Misconfigured             invalid URL, driver not installed, or unusable at start-up
+    ├── ConfigurationError             invalid URL, driver not installed, or unusable at start-up
     └── WarehouseAway             the warehouse does not answer: try again
         └── WarehouseUnusable     it answers, but rejects requests until a person fixes the cause
             └── LoginRefused      it rejects user or password: exit, a restart reads new ones
@@ -34,8 +34,8 @@ from sqlalchemy.exc import (
 
 from averages_consumer.schema import bring_up_to_date, newest_version, version_of
 from averages_consumer.table import HourRow, hourly_averages, milliseconds, moment, row_of
-from hourglass.averages import HourlyAverage
-from hourglass.errors import HourglassError, Misconfigured
+from hourglass.errors import ConfigurationError, HourglassError
+from hourglass.model.averages import HourlyAverage
 
 log = logging.getLogger(__name__)
 
@@ -132,7 +132,7 @@ class Warehouse:
     """A warehouse. Thread-safe. Use it as a context manager, or call `close`."""
 
     def __init__(self, url: str, *, patience_ms: int = PATIENCE_MS) -> None:
-        """Does not connect yet. Raises Misconfigured.
+        """Does not connect yet. Raises ConfigurationError.
 
         patience_ms: statement time-out of PostgreSQL
         """
@@ -148,7 +148,7 @@ class Warehouse:
     def create(self) -> None:
         """Create or migrate the schema. Concurrent calls, also of other processes, are safe.
 
-        Raises Misconfigured if a person has to fix the cause, WarehouseAway.
+        Raises ConfigurationError if a person has to fix the cause, WarehouseAway.
         """
         if self._file:
             # Only the owner may read the file. A failure shows up below, with its reason.
@@ -162,19 +162,19 @@ class Warehouse:
                 connection.execute(nothing.values(late=hourly_averages.c.late))
             self._created = self._on_disk()
         except WarehouseUnusable as error:
-            raise Misconfigured(str(error)) from error
+            raise ConfigurationError(str(error)) from error
 
     def expect(self) -> None:
         """Check that the schema exists and has this program's version.
 
-        Raises Misconfigured if not, WarehouseAway.
+        Raises ConfigurationError if not, WarehouseAway.
         """
         if self._file and not self._on_disk():  # connecting would create it
-            raise Misconfigured(f"no warehouse exists at {self.shown}: {_URL_REMEDY}")
+            raise ConfigurationError(f"no warehouse exists at {self.shown}: {_URL_REMEDY}")
         with self._transaction() as connection:
             found = version_of(connection)
         if found != newest_version():
-            raise Misconfigured(
+            raise ConfigurationError(
                 f"the warehouse {self.shown} has schema version {found or 'none'}, not "
                 f"{newest_version()}: start an averages consumer of this version, which migrates it"
             )
@@ -273,7 +273,7 @@ class Warehouse:
         self._engine.dispose()
         try:
             self.create()
-        except Misconfigured as error:  # fatal only at start-up; here the caller tries again
+        except ConfigurationError as error:  # fatal only at start-up; here the caller tries again
             raise WarehouseAway(str(error)) from error
         log.warning("the warehouse's file %s was removed or replaced: reopened", self.shown)
 
@@ -309,17 +309,17 @@ def _parse(url: str) -> sa.URL:
     try:
         parsed = sa.make_url(url)
     except (ArgumentError, ValueError):
-        raise Misconfigured(f"the warehouse's URL is not valid: {_URL_REMEDY}") from None
+        raise ConfigurationError(f"the warehouse's URL is not valid: {_URL_REMEDY}") from None
     if "@" in url and parsed.get_backend_name() != "sqlite" and not _is_escaped(url, parsed):
-        raise Misconfigured(
+        raise ConfigurationError(
             "the warehouse's URL has more than one @: escape the password (%40 is @, %2F is /, "
             f"%23 is #, %3F is ?) in {_WHERE}"
         )
     driver = _DRIVERS.get(parsed.drivername)
     if driver is None:
-        raise Misconfigured(f"{parsed.drivername} is not a supported warehouse: {_URL_REMEDY}")
+        raise ConfigurationError(f"{parsed.drivername} is not a supported warehouse: {_URL_REMEDY}")
     if driver == _SQLITE and parsed.database in (None, "", ":memory:"):
-        raise Misconfigured(f"a warehouse in memory would be lost at exit: {_URL_REMEDY}")
+        raise ConfigurationError(f"a warehouse in memory would be lost at exit: {_URL_REMEDY}")
     return parsed.set(drivername=driver)
 
 
@@ -343,7 +343,7 @@ def _secrets(url: sa.URL) -> Iterator[str]:
 
 
 def _engine(url: sa.URL) -> sa.Engine:
-    """Raises Misconfigured."""
+    """Raises ConfigurationError."""
     try:
         if url.drivername == _POSTGRESQL:
             options = _postgresql_options(url)
@@ -353,11 +353,11 @@ def _engine(url: sa.URL) -> sa.Engine:
         # Batches may be an hour apart, so each connection is tested before use (pool_pre_ping).
         return sa.create_engine(url, connect_args=options, pool_pre_ping=True, hide_parameters=True)
     except ImportError as error:
-        raise Misconfigured(
+        raise ConfigurationError(
             f"the driver for PostgreSQL is not installed ({error}): pip install 'psycopg[binary]'"
         ) from None
     except (ArgumentError, ValueError):
-        raise Misconfigured(
+        raise ConfigurationError(
             f"an option in the warehouse's URL has an invalid value: {_URL_REMEDY}"
         ) from None
 
@@ -365,7 +365,7 @@ def _engine(url: sa.URL) -> sa.Engine:
 def _postgresql_options(url: sa.URL) -> Mapping[str, Any]:
     """Arguments for the driver, in addition to the libpq options in the URL.
 
-    Raises ImportError, ValueError, Misconfigured.
+    Raises ImportError, ValueError, ConfigurationError.
     """
     from psycopg.pq import Conninfo
 
@@ -379,7 +379,7 @@ def _postgresql_options(url: sa.URL) -> Mapping[str, Any]:
 
 
 def _sqlite_options(url: sa.URL) -> Mapping[str, Any]:
-    """Raises Misconfigured."""
+    """Raises ConfigurationError."""
     if "uri" not in url.query:
         _refuse_unknown(url, _SQLITE_OPTIONS)
     return {} if "timeout" in url.query else {"timeout": _BUSY_TIMEOUT_MS / 1000}
@@ -387,7 +387,7 @@ def _sqlite_options(url: sa.URL) -> Mapping[str, Any]:
 
 def _refuse_unknown(url: sa.URL, known: Collection[str]) -> None:
     if unknown := sorted(set(url.query) - set(known)):
-        raise Misconfigured(
+        raise ConfigurationError(
             f"the warehouse's URL has an unknown option ({', '.join(unknown)}): {_URL_REMEDY}"
         )
 

@@ -1,13 +1,14 @@
 """The errors a caller can act on.
 
     HourglassError
-    ├── Misconfigured    an option or a value is not valid: report it, exit 2
-    ├── Unsuitable       this Redis cannot serve the pipeline: report it, exit 1
-    ├── Refused          the request conflicts with the pipeline's data: report it, exit 1
-    ├── Damaged          a key is corrupt: do not change it, try again later
+    ├── ConfigurationError    an option or a value is not valid: report it, exit 2
+    ├── UnsupportedServer       this Redis cannot serve the pipeline: report it, exit 1
+    ├── Conflict          the request conflicts with the pipeline's data: report it, exit 1
+    ├── CorruptKey          a key is corrupt: do not change it, try again later
     │   └── Unforeseen   unexpected error in work on one key: the same
     └── Unreachable      Redis does not answer: try again
-        └── Severed      a connection was lost: drop the entries it delivered, they come again
+        └── ConnectionLost      a connection was lost: drop the entries it delivered, they come
+        again
 
 Each message is one line with the cause and the remedy.
 """
@@ -21,26 +22,26 @@ class HourglassError(Exception):
     exit_code = 1
 
 
-class Misconfigured(HourglassError):
+class ConfigurationError(HourglassError):
     """An option or a value is not valid."""
 
     exit_code = 2
 
 
-class Unsuitable(HourglassError):
+class UnsupportedServer(HourglassError):
     """The server answers but cannot be used: no cluster mode, too old, credentials rejected."""
 
 
-class Refused(HourglassError):
+class Conflict(HourglassError):
     """The request would falsify existing data of the pipeline."""
 
 
-class Damaged(HourglassError):
+class CorruptKey(HourglassError):
     """A key of the pipeline has a type or content that the pipeline does not write; nothing was
     changed. The error persists until an operator removes the key."""
 
 
-class Unforeseen(Damaged):
+class Unforeseen(CorruptKey):
     """Work on one key, or of one worker, failed with an unexpected error. Other keys and workers
     are not affected; `__cause__` has the traceback."""
 
@@ -56,5 +57,5 @@ class Unreachable(HourglassError):
     """Redis does not answer."""
 
 
-class Severed(Unreachable):
+class ConnectionLost(Unreachable):
     """The connection of a link was lost, or its shard moved."""

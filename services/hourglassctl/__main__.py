@@ -16,35 +16,21 @@ from rich.live import Live
 from rich.text import Text
 
 from averages_consumer.warehouse import Warehouse, WarehouseAway
-from hourglass.averages import LAST_MS
-from hourglass.clock import LAST_ORIGIN_MS, ClockSpec, Instant, Mode, PipelineClock
-from hourglass.cluster import Cluster
-from hourglass.errors import Damaged, Misconfigured, Refused, Unreachable
-from hourglass.keys import iso
-from hourglass.publication import frontier_ms
-from hourglass.readings import MILLI, Reason, Rules
-from hourglass.settings import RedisSettings, VersionOption, add_command, invoke, secret
-from hourglass.settings import application as empty_application
-from hourglass.times import parse_time
+from hourglass.cluster.client import Cluster
+from hourglass.cluster.publish_state import frontier_ms
+from hourglass.errors import ConfigurationError, Conflict, CorruptKey, Unreachable
+from hourglass.model.averages import LAST_MS
+from hourglass.model.clock import LAST_ORIGIN_MS, ClockSpec, Instant, Mode, PipelineClock
+from hourglass.model.keys import iso
+from hourglass.model.readings import MILLI, Reason, Rules
+from hourglass.model.times import parse_time
+from hourglass.service.config import RedisSettings, VersionOption, add_command, invoke, secret
+from hourglass.service.config import application as empty_application
 from hourglassctl import quarantine as quarantined_readings
 from hourglassctl import reset as resetting
+from hourglassctl.audit.collect import audit
 from hourglassctl.backfill import backfill
-from hourglassctl.demo import demo
-from hourglassctl.display import shown
-from hourglassctl.embedded import EmbeddedCluster
-from hourglassctl.export import opened, write
-from hourglassctl.inspection import audit
-from hourglassctl.interrupts import interruptible
-from hourglassctl.render import (
-    audit_lines,
-    backfill_as_data,
-    backfill_lines,
-    clock_line,
-    console,
-)
-from hourglassctl.replay import DataSet, refuse_what_is_there, replay
-from hourglassctl.rewind import rewind
-from hourglassctl.settings import (
+from hourglassctl.config import (
     AuditSettings,
     BackfillSettings,
     DemoSettings,
@@ -60,6 +46,20 @@ from hourglassctl.settings import (
     StatusSettings,
     WallClockSettings,
 )
+from hourglassctl.demo.run import demo
+from hourglassctl.display import shown
+from hourglassctl.export import opened, write
+from hourglassctl.interrupts import interruptible
+from hourglassctl.local.embedded import EmbeddedCluster
+from hourglassctl.render import (
+    audit_lines,
+    backfill_as_data,
+    backfill_lines,
+    clock_line,
+    console,
+)
+from hourglassctl.replay import DataSet, refuse_what_is_there, replay
+from hourglassctl.rewind import rewind
 from hourglassctl.status import as_document, as_screen, gather
 
 #: Interval between two updates of `status --watch`.
@@ -112,7 +112,7 @@ def watch(
     def look() -> tuple[Mapping[str, Any], RenderableType]:
         try:
             status = gather(cluster, clock, period_s=settings.period_s, warehouse=warehouse)
-        except (Unreachable, Damaged, WarehouseAway) as error:
+        except (Unreachable, CorruptKey, WarehouseAway) as error:
             return {"healthy": False, "error": str(error)}, Text(f"NOT HEALTHY: {error}")
         return as_document(status, settings.period_s), as_screen(status, settings.period_s)
 
@@ -164,7 +164,7 @@ def run_reset(settings: ResetSettings) -> None:
     with closing(settings.connect()) as cluster:
         if not settings.yes:
             if not sys.stdin.isatty():
-                raise Refused(
+                raise Conflict(
                     f"reset deletes every reading and average of {settings.pipeline}: "
                     "give --yes to confirm"
                 )
@@ -195,18 +195,18 @@ def running_clock(settings: RunClockSettings) -> None:
             start_ms = PipelineClock(cluster).refresh().now_ms
         _, real_ms = cluster.clock()
         spec = ClockSpec(
-            mode=Mode.RUNNING, origin_ms=start_ms, origin_real_ms=real_ms, speed=settings.speed
+            mode=Mode.SIMULATED, origin_ms=start_ms, origin_real_ms=real_ms, speed=settings.speed
         )
         _set_clock(cluster, spec, rewinds=settings.rewind)
 
 
 def _set_clock(cluster: Cluster, spec: ClockSpec, *, rewinds: bool) -> None:
-    """Set the clock, also if its key is corrupt. Raises Refused if the new time is before published
-    hours and `rewinds` is false."""
+    """Set the clock, also if its key is corrupt. Raises Conflict if the new time is before
+    published hours and `rewinds` is false."""
     frontier = frontier_ms(cluster)
     _, real_ms = cluster.clock()
     if frontier is not None and spec.now(real_ms) < frontier and not rewinds:
-        raise Refused(
+        raise Conflict(
             f"hours up to {iso(frontier)} are already published, and no earlier hour would be: "
             "choose a later time, unpublish them with --rewind, or run hourglass reset first"
         )
@@ -228,9 +228,9 @@ def run_replay(settings: ReplaySettings) -> None:
         packing=settings.packed,
     )
     if data.start_ms % 86_400_000:
-        raise Misconfigured(f"--start is {settings.start!r}: give the start of a UTC day")
+        raise ConfigurationError(f"--start is {settings.start!r}: give the start of a UTC day")
     if data.end_ms > LAST_ORIGIN_MS:
-        raise Misconfigured(f"the days end after {iso(LAST_ORIGIN_MS)}: give fewer --days")
+        raise ConfigurationError(f"the days end after {iso(LAST_ORIGIN_MS)}: give fewer --days")
     with reached(settings) as (cluster, _):
         if settings.reset:
             resetting.reset(cluster)
@@ -280,11 +280,11 @@ def backfill_averages(settings: BackfillSettings) -> None:
 
 
 def _hours(settings: HoursSettings) -> range:
-    """The range of hours, in ms since the epoch. Raises Misconfigured."""
+    """The range of hours, in ms since the epoch. Raises ConfigurationError."""
     first = parse_time(settings.from_, option="--from") if settings.from_ else 0
     end = parse_time(settings.to, option="--to") if settings.to else LAST_MS
     if not 0 <= first <= end <= LAST_MS:
-        raise Misconfigured("--from is later than --to: give two times in order, since 1970")
+        raise ConfigurationError("--from is later than --to: give two times in order, since 1970")
     return range(first, end)
 
 

@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 from averages_consumer.hours import decoded, hours_of
 from averages_consumer.report import refilled
 from averages_consumer.warehouse import Warehouse
-from hourglass.averages import HourlyAverage, HourRecord
-from hourglass.clock import Instant
-from hourglass.cluster import Cluster
-from hourglass.keys import RECORDS_KEPT_MS
-from hourglass.partitions import recorded
-from hourglass.publication import Result, results
+from hourglass.cluster.client import Cluster
+from hourglass.cluster.partitions import recorded
+from hourglass.cluster.publish_state import Result, results
+from hourglass.model.averages import HourlyAverage, HourRecord
+from hourglass.model.clock import Instant
+from hourglass.model.keys import RECORDS_KEPT_MS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,8 @@ class Backfilled:
 
 def backfill(cluster: Cluster, instant: Instant, warehouse: Warehouse, hours: range) -> Backfilled:
     """Load what of `hours` (ms) was published, or was too late to be published, and is not there.
-    Any number of consumers may be at work meanwhile. Raises Unreachable, Damaged, WarehouseAway."""
+    Any number of consumers may be at work meanwhile. Raises Unreachable, CorruptKey,
+    WarehouseAway."""
     keys = cluster.keyspace
     published = results(cluster.call("ZRANGE", keys.published, 0, -1), key=keys.published)
     entries = cluster.call("XRANGE", keys.averages, "-", "+")

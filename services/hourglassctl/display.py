@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 
 from averages_consumer.report import line
-from hourglass.averages import HourlyAverage
-from hourglass.cluster import Cluster
+from hourglass.cluster.client import Cluster
 from hourglass.errors import Unreachable
-from hourglass.feed import Feed
-from hourglass.keys import AVERAGES_KEPT, iso
-from hourglass.readings import MILLI
+from hourglass.model.averages import HourlyAverage
+from hourglass.model.keys import AVERAGES_KEPT, iso
+from hourglass.model.readings import MILLI
+from hourglass.monitoring.tail import Tail
 
 #: Time that one read blocks for the next average; Ctrl-C is handled between reads.
 _BLOCK_MS = 500
@@ -58,7 +58,7 @@ def _averages(
     while True:
         try:
             with closing(cluster.link(stream)) as link:
-                feed = Feed(link, stream)
+                feed = Tail(link, stream)
                 while known is None or follow:
                     check()
                     news = feed.next(_BLOCK_MS)

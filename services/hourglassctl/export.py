@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from averages_consumer.table import HourRow
-from hourglass.errors import Misconfigured, Refused
+from hourglass.errors import ConfigurationError, Conflict
 
 #: Rows per row group of Parquet.
 _CHUNK = 5_000
@@ -39,7 +39,7 @@ def write(rows: Iterable[HourRow], form: Format, out: BinaryIO) -> None:
     json: one object per line
     parquet: times as timestamps, in milliseconds
 
-    Raises Misconfigured if pyarrow, which Parquet requires, is not installed.
+    Raises ConfigurationError if pyarrow, which Parquet requires, is not installed.
     """
     match form:
         case Format.CSV:
@@ -54,10 +54,12 @@ def write(rows: Iterable[HourRow], form: Format, out: BinaryIO) -> None:
 def opened(path: str, form: Format) -> Generator[BinaryIO]:
     """Open the output: standard output for an empty path or -, an existing device or pipe, or a
     file. A file is written under another name and renamed when it is complete; it keeps the
-    permissions of the file it replaces. Raises Misconfigured, Refused."""
+    permissions of the file it replaces. Raises ConfigurationError, Conflict."""
     if path in ("", "-"):
         if form is Format.PARQUET and sys.stdout.isatty():
-            raise Refused("Parquet is binary and cannot be shown in a terminal: give --output FILE")
+            raise Conflict(
+                "Parquet is binary and cannot be shown in a terminal: give --output FILE"
+            )
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
@@ -69,7 +71,7 @@ def opened(path: str, form: Format) -> Generator[BinaryIO]:
         else:  # replace the target of a symbolic link, not the link
             yield from _replaced(Path(os.path.realpath(given)))
     except OSError as error:
-        raise Misconfigured(f"--output {path} cannot be written: {error.strerror}") from None
+        raise ConfigurationError(f"--output {path} cannot be written: {error.strerror}") from None
 
 
 def _replaced(target: Path) -> Generator[BinaryIO]:
@@ -119,7 +121,7 @@ def _write_parquet(rows: Iterable[HourRow], out: BinaryIO) -> None:
     try:
         pa, parquet = (cast(Any, import_module(name)) for name in ("pyarrow", "pyarrow.parquet"))
     except ImportError:
-        raise Misconfigured("Parquet requires pyarrow: pip install pyarrow") from None
+        raise ConfigurationError("Parquet requires pyarrow: pip install pyarrow") from None
     kinds: Mapping[str, Any] = {
         "datetime": pa.timestamp("ms", tz="UTC"),
         "float": pa.float64(),

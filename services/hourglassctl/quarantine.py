@@ -12,18 +12,18 @@ from typing import Any, cast
 import msgpack
 
 from aggregator.commit import told
-from aggregator.roster import Roster
-from aggregator.window import fold
-from hourglass.clock import Instant
-from hourglass.cluster import Cluster
-from hourglass.errors import Damaged
-from hourglass.keys import GREATEST_ID, RECORDS_KEPT_MS, Partition
-from hourglass.obstacles import Obstacles
-from hourglass.partitions import recorded
-from hourglass.readings import Rules, degrees, unpack
-from hourglass.scripts import Script, packed
-from hourglassctl.printable import printable
-from hourglassctl.recount import not_quarantined
+from aggregator.seen_devices import SeenDevices
+from aggregator.window import aggregate_entries
+from hourglass.cluster.client import Cluster
+from hourglass.cluster.partial_failures import PartialFailures
+from hourglass.cluster.partitions import recorded
+from hourglass.cluster.scripts import Script, packed
+from hourglass.errors import CorruptKey
+from hourglass.model.clock import Instant
+from hourglass.model.keys import GREATEST_ID, RECORDS_KEPT_MS, Partition
+from hourglass.model.readings import Rules, degrees, unpack
+from hourglassctl.audit.recompute import not_quarantined
+from hourglassctl.sanitize import printable
 
 _REDRIVE = Script.load("hourglassctl", "redrive", library="tally")
 FIELDS = Script.load("hourglassctl", "fields")
@@ -44,7 +44,8 @@ class Quarantined:
         no copy, because the entry was packed or quarantine was full
     size: bytes of an entry that is too large to be read; otherwise 0
     readings: number of readings
-    at: bitmap of the readings in a packed entry, as in hourglass.readings.Reject; empty for all
+    at: bitmap of the readings in a packed entry, as in hourglass.model.readings.Reject; empty for
+    all
     """
 
     partition: Partition
@@ -66,7 +67,7 @@ class Quarantined:
         if not (self.at and self.fields):
             yield _pairs(self.fields)
             return
-        from hourglass.arrays import readings_at
+        from hourglass.model.packed_codec import readings_at
 
         entry = unpack(self.partition, self.original_id, self.fields, Rules())
         for device, ts_ms, milli_f in readings_at(entry, self.at):
@@ -82,9 +83,9 @@ def _pairs(fields: Sequence[bytes]) -> str:
 
 
 def quarantined(cluster: Cluster, instant: Instant) -> Iterator[Quarantined]:
-    """Yield all quarantined readings, oldest partition first. Raises Unreachable or Damaged at the
-    end, after all that can be read."""
-    met = Obstacles()
+    """Yield all quarantined readings, oldest partition first. Raises Unreachable or CorruptKey at
+    the end, after all that can be read."""
+    met = PartialFailures()
     for partition in recorded(cluster, instant, kept_ms=RECORDS_KEPT_MS):
         after: bytes | None = b"-"
         while after:
@@ -130,7 +131,7 @@ def _raw_fields(
     """The fields of these entries of the partition's stream; the size in bytes of an entry that is
     too large; empty for a deleted entry."""
     found: list[Sequence[bytes] | int | None] = []
-    with suppress(Damaged):  # the key has another type
+    with suppress(CorruptKey):  # the key has another type
         while len(found) < len(ids):
             found += cluster.run(FIELDS, [partition.stream], [READ_BACK, *ids[len(found) :]])
     return {
@@ -151,11 +152,11 @@ def redrive(cluster: Cluster, item: Quarantined, rules: Rules, instant: Instant)
     if not fields:
         return _EXPIRED
     if item.at:
-        from hourglass.arrays import masked
+        from hourglass.model.packed_codec import masked
 
         fields = masked(fields, item.at, only=True)
     partition = item.partition
-    folded = fold(partition, [(item.original_id, fields)], rules)
+    folded = aggregate_entries(partition, [(item.original_id, fields)], rules)
     reasons = ", ".join(sorted({str(reject.reason) for reject in folded.rejects}))
     if not folded.tallies:
         return f"stays: {reasons}"
@@ -170,7 +171,7 @@ def redrive(cluster: Cluster, item: Quarantined, rules: Rules, instant: Instant)
         [
             item.id,
             instant.expiry(partition.end_ms + RECORDS_KEPT_MS),
-            packed(told(folded, Roster())),
+            packed(told(folded, SeenDevices())),
         ],
     )
     if outcome < 0:

@@ -11,14 +11,14 @@ from typing import Annotated, Any
 
 import typer
 
-import aggregator.instruments
-import averages_consumer.instruments
-import producer.instruments
-from aggregator.settings import AggregatorSettings
-from averages_consumer.settings import AveragesConsumerSettings
-from hourglass.errors import Refused
-from hourglass.instruments import Instrument
-from hourglass.settings import (
+import aggregator.metrics
+import averages_consumer.metrics
+import producer.metrics
+from aggregator.config import AggregatorSettings
+from averages_consumer.config import AveragesConsumerSettings
+from hourglass.errors import Conflict
+from hourglass.metrics import MetricSpec
+from hourglass.service.config import (
     RedisSettings,
     ServiceSettings,
     application,
@@ -28,12 +28,12 @@ from hourglass.settings import (
     option_fields,
 )
 from hourglassctl.__main__ import application as operators_command
-from producer.settings import ProducerSettings
+from producer.config import ProducerSettings
 
-SERVICES: dict[str, tuple[type, Sequence[Instrument]]] = {
-    "producer": (ProducerSettings, producer.instruments.INSTRUMENTS),
-    "aggregator": (AggregatorSettings, aggregator.instruments.INSTRUMENTS),
-    "averages-consumer": (AveragesConsumerSettings, averages_consumer.instruments.INSTRUMENTS),
+SERVICES: dict[str, tuple[type, Sequence[MetricSpec]]] = {
+    "producer": (ProducerSettings, producer.metrics.METRICS),
+    "aggregator": (AggregatorSettings, aggregator.metrics.METRICS),
+    "averages-consumer": (AveragesConsumerSettings, averages_consumer.metrics.METRICS),
 }
 
 
@@ -123,9 +123,9 @@ def buckets_table() -> str:
     return _table(("histogram", "unit", "buckets up to"), rows)
 
 
-def exporters() -> dict[Instrument, list[str]]:
+def exporters() -> dict[MetricSpec, list[str]]:
     """Every metric with the services that export it."""
-    services: dict[Instrument, list[str]] = {}
+    services: dict[MetricSpec, list[str]] = {}
     for service, (_, instruments) in SERVICES.items():
         for instrument in instruments:
             services.setdefault(instrument, []).append(service)
@@ -157,7 +157,7 @@ def rewritten(document: str) -> str:
         document, found = pattern.subn(lambda m, t=table: f"{m[1]}{t()}\n{m[2]}", document)
         made += found
     if not made:
-        raise Refused(f"the document has no markers of a table: add one of {', '.join(TABLES)}")
+        raise Conflict(f"the document has no markers of a table: add one of {', '.join(TABLES)}")
     return document
 
 
@@ -172,7 +172,7 @@ def reference(
         now = document.read_text(encoding="utf-8")
         made = rewritten(now)
         if check and made != now:
-            raise Refused(f"the tables in {document} are not current: run make docs")
+            raise Conflict(f"the tables in {document} are not current: run make docs")
         document.write_text(made, encoding="utf-8")
 
 

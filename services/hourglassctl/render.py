@@ -12,13 +12,13 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from hourglass.averages import HourRecord
-from hourglass.clock import Instant
-from hourglass.keys import HOUR_MS, HOURS, iso
-from hourglass.overview import Overview, PartitionView
-from hourglass.readings import degrees
-from hourglass.survey import hours_left, hours_left_line
-from hourglassctl.audit import Audit
+from hourglass.model.averages import HourRecord
+from hourglass.model.clock import Instant
+from hourglass.model.keys import HOUR_MS, HOURS, iso
+from hourglass.model.readings import degrees
+from hourglass.monitoring.pipeline_status import PartitionView, PipelineStatus
+from hourglass.monitoring.stream_stats import hours_left, hours_left_line
+from hourglassctl.audit.compare import Audit
 from hourglassctl.backfill import Backfilled
 
 #: One character per hour: sealed with readings, sealed without, in progress, no readings yet.
@@ -72,7 +72,7 @@ def _fits(console: Console, options: ConsoleOptions, table: Table) -> bool:
     return Measurement.get(console, unlimited, table).maximum <= options.max_width
 
 
-def screen(overview: Overview, *, title: str) -> Group:
+def screen(overview: PipelineStatus, *, title: str) -> Group:
     """A screen with the clock, the partitions and the averages."""
     shards = sorted({view.state.shard for view in overview.partitions})
     legend = ", ".join(f"#{number} {shard}" for number, shard in enumerate(shards, start=1))
@@ -105,7 +105,7 @@ def screen(overview: Overview, *, title: str) -> Group:
     )
 
 
-def _hours_left(overview: Overview) -> float | None:
+def _hours_left(overview: PipelineStatus) -> float | None:
     return hours_left(overview.instant, [view.state for view in overview.partitions])
 
 
@@ -115,7 +115,7 @@ def clock_line(instant: Instant) -> str:
     return f"pipeline clock {iso(instant.now_ms)} ({spec.mode}{speed})"
 
 
-def averages_line(overview: Overview) -> str:
+def averages_line(overview: PipelineStatus) -> str:
     if overview.last is None:
         return "no average is published"
     last = overview.last
@@ -128,7 +128,7 @@ def averages_line(overview: Overview) -> str:
     )
 
 
-def published_until(overview: Overview) -> str:
+def published_until(overview: PipelineStatus) -> str:
     """The end of the last published hour."""
     frontier_ms = overview.frontier_ms
     return "never" if frontier_ms is None else iso(frontier_ms + HOUR_MS)
@@ -155,7 +155,7 @@ def _mark(record: HourRecord | None) -> str:
     return _OPEN if record.count else _NONE
 
 
-def as_data(overview: Overview) -> dict[str, Any]:
+def as_data(overview: PipelineStatus) -> dict[str, Any]:
     """The status as data; times are in ISO 8601, an unknown value is null."""
     instant = overview.instant
     return {

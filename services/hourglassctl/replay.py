@@ -8,16 +8,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from hourglass.clock import ClockSpec, Mode, PipelineClock
-from hourglass.cluster import Cluster
-from hourglass.devices import device_names
-from hourglass.errors import Refused, Unreachable
-from hourglass.keys import DAY_MS, HOUR_MS
-from hourglass.partitions import Days
-from producer.flow import SENT_AHEAD
-from producer.layout import Layout, Packing
-from producer.publisher import Publisher
-from producer.sensor import Sensors
+from hourglass.cluster.client import Cluster
+from hourglass.cluster.partitions import Days
+from hourglass.errors import Conflict, Unreachable
+from hourglass.model.clock import ClockSpec, Mode, PipelineClock
+from hourglass.model.devices import device_names
+from hourglass.model.keys import DAY_MS, HOUR_MS
+from producer.entry_format import EntryFormat, Packing
+from producer.pipeline import SENT_AHEAD
+from producer.simulator import Sensors
+from producer.writer import BatchWriter
 
 #: The exercise begins on 1 January 2025 and lasts ten days.
 EXERCISE_START_MS = 1_735_689_600_000
@@ -49,21 +49,21 @@ class DataSet:
         names = device_names("device", self.devices)
         return Sensors(names, seed=self.seed, period_ms=self.period_ms)
 
-    def layout(self, batch_readings: int) -> Layout:
+    def layout(self, batch_readings: int) -> EntryFormat:
         """The devices, and how their readings are grouped into batches."""
         seed, period_ms = self.seed, self.period_ms
         if self.packing.packs(self.devices):
-            return Layout.packed("device", self.devices, seed=seed, period_ms=period_ms)
+            return EntryFormat.packed("device", self.devices, seed=seed, period_ms=period_ms)
         names = device_names("device", self.devices)
-        return Layout.plain(names, seed=seed, period_ms=period_ms, batch=batch_readings)
+        return EntryFormat.plain(names, seed=seed, period_ms=period_ms, batch=batch_readings)
 
 
 def refuse_what_is_there(cluster: Cluster) -> None:
-    """Raises Refused if the pipeline has readings or averages. The hours of a replay would mix with
-    them, or be before the last published hour and never be published."""
+    """Raises Conflict if the pipeline has readings or averages. The hours of a replay would mix
+    with them, or be before the last published hour and never be published."""
     keys = cluster.keyspace
     if cluster.call("EXISTS", keys.frontier) or cluster.call("ZCARD", keys.partitions):
-        raise Refused(
+        raise Conflict(
             "the pipeline already holds readings or averages: "
             "run hourglass reset first, or give --reset"
         )
@@ -86,7 +86,7 @@ def replay(
     _drive(clock, data.start_ms)
     days = Days(cluster, clock, lanes=lanes)
     incarnation = f"replay:{uuid.uuid4().hex[:12]}"
-    publisher = Publisher(cluster, clock, days=days, incarnation=incarnation)
+    publisher = BatchWriter(cluster, clock, days=days, incarnation=incarnation)
     layout = data.layout(batch_readings)
     cutter = layout.cutter(lambda day_ms: _patiently(lambda: days.shares(day_ms)))
     taken = 0
@@ -108,7 +108,7 @@ def replay(
 
 
 def _drive(clock: PipelineClock, at_ms: int) -> None:
-    clock.set(ClockSpec(mode=Mode.DRIVEN, origin_ms=at_ms))
+    clock.set(ClockSpec(mode=Mode.MANUAL, origin_ms=at_ms))
 
 
 def _patiently(step: Callable[[], T]) -> T:

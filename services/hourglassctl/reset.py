@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hourglass.cluster import Cluster
+from hourglass.cluster.client import Cluster
 
 
 def reset(cluster: Cluster) -> list[str]:

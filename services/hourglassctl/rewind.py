@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from hourglass.clock import Instant
-from hourglass.cluster import Cluster
-from hourglass.keys import HOUR_MS
-from hourglass.scripts import Script
+from hourglass.cluster.client import Cluster
+from hourglass.cluster.scripts import Script
+from hourglass.model.clock import Instant
+from hourglass.model.keys import HOUR_MS
 
 _REWIND = Script.load("hourglassctl", "rewind")
 
 
 def rewind(cluster: Cluster, instant: Instant) -> int:
     """How many averages of hours that are not over at `instant` were taken back. Raises
-    Unreachable, Damaged."""
+    Unreachable, CorruptKey."""
     keys = cluster.keyspace
     return cluster.run(
         _REWIND,

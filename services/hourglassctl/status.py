@@ -10,27 +10,27 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from aggregator.losses import Losses
-from aggregator.losses import look as look_for_losses
-from aggregator.progress import Progress
-from aggregator.progress import look as look_at_hour
+from aggregator.hour_progress import Progress
+from aggregator.hour_progress import look as look_at_hour
+from aggregator.lost_readings import Losses
+from aggregator.lost_readings import look as look_for_losses
 from averages_consumer.warehouse import Warehouse
 from averages_consumer.web.collector import late_and_loaded, survey
-from averages_consumer.web.documents import Trouble
+from averages_consumer.web.problems import troubles
+from averages_consumer.web.schemas import Trouble
 from averages_consumer.web.snapshot import Snapshot, Survey, hours_due
-from averages_consumer.web.troubles import troubles
-from hourglass.averages import HourlyAverage
-from hourglass.clock import PipelineClock
-from hourglass.cluster import Cluster
-from hourglass.keys import AVERAGES_GROUP, GROUP, HOUR_MS, iso
-from hourglass.partitions import Unlisted, left_out_line, unlisted
-from hourglass.readings import MILLI, degrees
-from hourglass.removals import counted_line, uncounted_line
-from hourglass.server_settings import clock_findings, findings, read
-from hourglassctl.printable import printable
+from hourglass.cluster.client import Cluster
+from hourglass.cluster.partitions import Unlisted, left_out_line, unlisted
+from hourglass.model.averages import HourlyAverage
+from hourglass.model.clock import PipelineClock
+from hourglass.model.keys import AVERAGES_GROUP, GROUP, HOUR_MS, iso
+from hourglass.model.readings import MILLI, degrees
+from hourglass.monitoring.removals import counted_line, uncounted_line
+from hourglass.monitoring.server_settings import clock_findings, findings, read
 from hourglassctl.render import Fitted, as_data, screen
-from hourglassctl.silence import Silence, silence_line, silent
-from hourglassctl.silence import look as look_for_silence
+from hourglassctl.sanitize import printable
+from hourglassctl.silent_devices import SilentDevices, silence_line, silent
+from hourglassctl.silent_devices import look as look_for_silence
 
 #: What these tell of is over, is the devices' own, or is a setting of Redis that harms nothing now:
 #: somebody should look, and the pipeline is well.
@@ -64,7 +64,7 @@ class Status:
     consumers: Sequence[Consumer]
     producers: Sequence[str]
     progress: Progress
-    silence: Silence
+    silence: SilentDevices
     averages: Sequence[HourlyAverage]
     troubles: Sequence[Trouble]
 
@@ -80,8 +80,8 @@ def gather(
     period_s: float,
     warehouse: Warehouse | None = None,
 ) -> Status:
-    """A few round trips, however many partitions live. Raises Unreachable, Damaged, Unsuitable,
-    WarehouseAway.
+    """A few round trips, however many partitions live. Raises Unreachable, CorruptKey,
+    UnsupportedServer, WarehouseAway.
 
     period_s: between two readings of a device; 0 if devices have none in common
     """

@@ -1,5 +1,5 @@
 """The producer: one or more devices, each of which sends one temperature reading per period."""
 
-from hourglass.early import heed_sigterm
+from hourglass.service.early_sigterm import handle_sigterm_early
 
-heed_sigterm()
+handle_sigterm_early()

@@ -8,22 +8,22 @@ import uuid
 from pathlib import Path
 from typing import Any, TextIO
 
-from hourglass.clock import PipelineClock
-from hourglass.devices import device_names
-from hourglass.errors import Misconfigured
-from hourglass.lanes import share_out
-from hourglass.partitions import Days
-from hourglass.runtime import Service
-from hourglass.settings import add_command, application, invoke
-from hourglass.telemetry import tracer
-from hourglass.times import parse_time
+from hourglass.cluster.partitions import Days
+from hourglass.errors import ConfigurationError
+from hourglass.model.clock import PipelineClock
+from hourglass.model.devices import device_names
+from hourglass.model.lanes import share_out
+from hourglass.model.times import parse_time
+from hourglass.service.config import add_command, application, invoke
+from hourglass.service.runtime import Service
+from hourglass.service.tracing import tracer
 from producer.buffer import Buffer
+from producer.config import ProducerSettings
 from producer.devices import Devices
-from producer.flow import Flow, Line
-from producer.instruments import Instruments
-from producer.layout import Layout
-from producer.publisher import Publisher
-from producer.settings import ProducerSettings
+from producer.entry_format import EntryFormat
+from producer.metrics import Metrics
+from producer.pipeline import Line, ProducerPipeline
+from producer.writer import BatchWriter
 
 #: Interval at which the lanes of each day in use are registered in Redis again.
 RENEW_S = 5.0
@@ -40,14 +40,14 @@ def produce(settings: ProducerSettings) -> None:
     cluster = service.connect()
     clock = PipelineClock(cluster)
     clock.refresh()
-    metrics = Instruments(service.registry)
+    metrics = Metrics(service.registry)
     metrics.devices(settings.devices)
     days = Days(cluster, clock, lanes=settings.lanes)
 
-    def line(name: str, layout: Layout) -> Line:
+    def line(name: str, layout: EntryFormat) -> Line:
         # The buffer capacity of this pipeline, in proportion to its devices.
         share = settings.buffer_readings * layout.source.device_count // settings.devices
-        publisher = Publisher(
+        publisher = BatchWriter(
             cluster,
             clock,
             days=days,
@@ -73,7 +73,7 @@ def produce(settings: ProducerSettings) -> None:
 
     service.every(1.0, "clock", clock.refresh)
     service.every(RENEW_S, "days", days.renew)
-    flow = Flow(service, clock, days, lines, metrics)
+    flow = ProducerPipeline(service, clock, days, lines, metrics)
     service.worker("sensors", lambda: flow.sense(settings.linger_ms / 1000))
     for each in lines:
         service.worker(each.name, lambda each=each: flow.send(each))
@@ -85,13 +85,13 @@ def produce(settings: ProducerSettings) -> None:
     sys.exit(status)
 
 
-def _layouts(name: str, settings: ProducerSettings) -> list[Layout]:
+def _layouts(name: str, settings: ProducerSettings) -> list[EntryFormat]:
     """One layout for all devices if they are packed; otherwise one for each lane with devices."""
     period_ms = round(settings.period_s * 1000)
     if settings.packed.packs(settings.devices):
-        return [Layout.packed(name, settings.devices, seed=settings.seed, period_ms=period_ms)]
+        return [EntryFormat.packed(name, settings.devices, seed=settings.seed, period_ms=period_ms)]
     return [
-        Layout.plain(
+        EntryFormat.plain(
             devices, seed=settings.seed, period_ms=period_ms, batch=settings.batch_readings
         )
         for devices in share_out(device_names(name, settings.devices), settings.lanes)
@@ -102,14 +102,14 @@ def files(path: str) -> list[TextIO]:
     """The tally file, opened for writing; empty if `path` is empty.
 
     The producer opens it at start-up, so that a wrong path is reported before any reading is sent.
-    Raises Misconfigured.
+    Raises ConfigurationError.
     """
     if not path:
         return []
     try:
         return [Path(path).open("w", encoding="utf-8")]
     except OSError as error:
-        raise Misconfigured(
+        raise ConfigurationError(
             f"cannot write {path}: {error.strerror}; set --tally-file to a writable file"
         ) from None
 

@@ -8,10 +8,10 @@ from functools import lru_cache
 from itertools import count, groupby
 from typing import TypeAlias
 
-from hourglass.keys import DAY_MS, HOUR_MS, Partition
-from hourglass.lanes import place
-from hourglass.readings import Reading, degrees
-from hourglass.scripts import packed
+from hourglass.cluster.scripts import packed
+from hourglass.model.keys import DAY_MS, HOUR_MS, Partition
+from hourglass.model.lanes import place
+from hourglass.model.readings import Reading, degrees
 
 #: Maps the start of a day (ms since the epoch) to the partitions that hold its readings.
 Shares: TypeAlias = Callable[[int], Sequence[Partition]]

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hourglass.clock import ClockSpec
-from hourglass.server_clocks import TOLERANCE_MS
+from hourglass.cluster.server_clocks import TOLERANCE_MS
+from hourglass.model.clock import ClockSpec
 from producer.batch import NO_MORE_MS
-from producer.layout import Source
-from producer.sensor import first_tick_ms
+from producer.entry_format import Source
+from producer.simulator import first_tick_ms
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,30 +12,30 @@ import typer
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-import aggregator.instruments
-import averages_consumer.instruments
-import producer.instruments
+import aggregator.metrics
+import averages_consumer.metrics
+import producer.metrics
 from hourglassctl.__main__ import application
 from hourglassctl.reference import exporters
 from tests.charts.dashboard import DASHBOARDS, board, panels, queries
 from tests.charts.helm import ROOT, SERVICES, Helm, kinds, one, workload
 
-INSTRUMENTS = {
-    "producer": producer.instruments.INSTRUMENTS,
-    "aggregator": aggregator.instruments.INSTRUMENTS,
-    "averages-consumer": averages_consumer.instruments.INSTRUMENTS,
+METRICS = {
+    "producer": producer.metrics.METRICS,
+    "aggregator": aggregator.metrics.METRICS,
+    "averages-consumer": averages_consumer.metrics.METRICS,
 }
 METRIC = re.compile(r"hourglass_\w+")
 RUNBOOKS = ROOT / "docs" / "runbooks"
 #: By pod each counts for itself.
-SUMMED = {"Failing workers": "hourglass_trouble"}
+SUMMED = {"Failing workers": "hourglass_worker_failing"}
 
 
 def exported(*charts: str) -> set[str]:
     """The names of the series that the services of these charts have."""
     names: set[str] = set()
     for chart in charts:
-        for each in INSTRUMENTS[chart]:
+        for each in METRICS[chart]:
             ends = ("_bucket", "_sum", "_count") if each.kind == "histogram" else ("",)
             names |= {each.name + end for end in ends}
     return names
@@ -196,10 +196,10 @@ def test_there_is_a_dashboard_for_the_whole_the_stream_and_each_service() -> Non
     # What tells of one process alone, or stands in a panel by its bare count, is for the curious.
     left_out = {each.name for each in exporters()} - {base_name(name) for name in shown}
     assert left_out == {
-        "hourglass_hours_sealed_total",
-        "hourglass_hours_too_late_total",
+        "hourglass_seals_total",
+        "hourglass_averages_too_late_total",
         "hourglass_partition_recounts_total",
-        "hourglass_partitions_remade_total",
+        "hourglass_partitions_recreated_total",
         "hourglass_stream_group_consumers",
         "hourglass_stream_group_lag_known",
     }

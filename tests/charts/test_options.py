@@ -7,11 +7,11 @@ from typing import Any, cast
 
 import pytest
 
-from aggregator.settings import AggregatorSettings
-from averages_consumer.settings import AveragesConsumerSettings
+from aggregator.config import AggregatorSettings
+from averages_consumer.config import AveragesConsumerSettings
 from charts.tools.services import DEFAULTS_IN_PODS, NOT_IN_CHARTS, SET_OTHERWISE, camel
-from hourglass.settings import env_name, option_fields
-from producer.settings import ProducerSettings
+from hourglass.service.config import env_name, option_fields
+from producer.config import ProducerSettings
 from tests.charts.helm import Helm, Manifest, containers, one, workload
 from tests.charts.scenarios import TLS
 

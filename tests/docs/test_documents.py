@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hourglass.settings import env_name, option_fields
+from hourglass.service.config import env_name, option_fields
 from hourglassctl.__main__ import application
 from hourglassctl.reference import SERVICES, exporters
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from hourglassctl.guard import Guard
+from hourglassctl.local.process_group import ProcessGroup
 from tests.support.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.extended
@@ -58,7 +58,7 @@ def is_said(said: str, by: str) -> bool:
 class Shell:
     """One bash, as a reader has it open."""
 
-    def __init__(self, guard: Guard, folder: Path) -> None:
+    def __init__(self, guard: ProcessGroup, folder: Path) -> None:
         self._process = subprocess.Popen(
             ["bash", "--norc", "--noprofile"],
             cwd=folder,
@@ -96,7 +96,7 @@ class Shell:
 
 @pytest.fixture
 def shell(tmp_path: Path) -> Generator[Shell]:
-    with Guard("hourglass-tutorial-") as guard:
+    with ProcessGroup("hourglass-tutorial-") as guard:
         shell = Shell(guard, tmp_path)
         yield shell
         shell.close()

@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError
 
-from hourglassctl import formation
+from hourglassctl.local import bootstrap
 from tests.images.engine import CONFINED, EngineError, container, docker, have
 from tests.images.test_contents import PACKAGES, SERVICES
 from tests.support.cluster import EmbeddedCluster
@@ -67,7 +67,7 @@ def test_a_command_can_be_stopped(images: Callable[[str], str], embedded: Embedd
 def keys(cluster: EmbeddedCluster) -> int:
     total = 0
     for port in cluster.ports:
-        with formation.client(port) as client:
+        with bootstrap.client(port) as client:
             total += int(cast(Any, client).dbsize())
     return total
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hourglassctl.guard import Guard
+from hourglassctl.local.process_group import ProcessGroup
 from tests.support.postgres import NoPostgres, Postgres, find_binaries
 
 
@@ -18,7 +18,7 @@ def postgres() -> Generator[Postgres]:
         find_binaries()
     except NoPostgres as reason:
         pytest.skip(str(reason))
-    with Guard("hourglass-postgres-") as guard:
+    with ProcessGroup("hourglass-postgres-") as guard:
         server = Postgres(guard)
         yield server
         server.stop()

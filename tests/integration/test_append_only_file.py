@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from redis import AuthenticationError, Redis, RedisError
 
-from hourglassctl.formation import free_ports
-from hourglassctl.guard import Guard
-from hourglassctl.redis_server import find_server
+from hourglassctl.local.bootstrap import free_ports
+from hourglassctl.local.process_group import ProcessGroup
+from hourglassctl.local.redis_server import find_server
 from tests.support.waiting import wait_until
 
 USERS = Path(__file__).parents[2] / "charts/redis-cluster-dev/files/auth.sh"
@@ -40,7 +40,7 @@ def server(config: Path) -> Generator[Redis]:
     """The server until it is told to stop, seen by its user."""
     port = int(config.read_text().split()[1])
     with (
-        Guard("hourglass-test-") as guard,
+        ProcessGroup("hourglass-test-") as guard,
         Redis("127.0.0.1", port, username="meter", password="secret") as client,
     ):
         process = subprocess.Popen(

@@ -25,15 +25,15 @@ from redis.cluster import RedisCluster
 
 from averages_consumer.consumer import GAPS_EVERY_S, Consumer
 from averages_consumer.gaps import Gaps
-from averages_consumer.instruments import Instruments
+from averages_consumer.metrics import Metrics
 from averages_consumer.report import line
 from averages_consumer.table import HourRow
 from averages_consumer.warehouse import Warehouse
-from hourglass.averages import HourlyAverage
-from hourglass.cluster import Cluster, Link
-from hourglass.connecting import connect
-from hourglass.errors import Severed, Unreachable
-from hourglass.keys import AVERAGES_GROUP, AVERAGES_KEPT, HOUR_MS
+from hourglass.cluster.client import Cluster, Link
+from hourglass.cluster.connect import connect
+from hourglass.errors import ConnectionLost, Unreachable
+from hourglass.model.averages import HourlyAverage
+from hourglass.model.keys import AVERAGES_GROUP, AVERAGES_KEPT, HOUR_MS
 from tests.support.fault_injection import install_load
 from tests.support.keyspace import KEYS
 from tests.support.losing_rows import lose_rows
@@ -245,7 +245,7 @@ class InProcess:
         self.out = StringIO()
         self.registry = CollectorRegistry()
         self._cluster = connect(redis_url, keyspace=KEYS)
-        metrics = Instruments(self.registry)
+        metrics = Metrics(self.registry)
         self._consumer = Consumer(
             host=self,
             cluster=self._cluster,
@@ -287,7 +287,7 @@ def test_an_average_whose_acknowledgement_got_lost_is_told_of_once(
     def losing(link: Link, *command: str | bytes | int) -> Any:
         if command[0] == "XACK" and len(lost) < 3:
             lost.append(command)
-            raise Severed("the connection to a shard broke: as the test wants it")
+            raise ConnectionLost("the connection to a shard broke: as the test wants it")
         return call(link, *command)
 
     monkeypatch.setattr(Link, "call", losing)
@@ -491,7 +491,7 @@ def test_hours_trimmed_before_they_were_loaded_are_reported(
     start(running, file_url)
 
     wait_until(lambda: loaded(file_url) == AVERAGES_KEPT)
-    wait_until(lambda: running.metric(NAME, "hourglass_warehouse_missing_hours") == 10)
+    wait_until(lambda: running.metric(NAME, "hourglass_warehouse_rows_missing") == 10)
     assert (
         "10 published hours were not in the warehouse: 2025-01-01T00:00:00Z to 2025-01-01T09:00:00Z"
     ) in running.said(NAME)
@@ -509,7 +509,7 @@ def test_hours_that_were_loaded_before_they_were_trimmed_are_not_reported(
     start(running, file_url)
 
     wait_until(lambda: loaded(file_url) == len(hours))
-    assert running.metric(NAME, "hourglass_warehouse_missing_hours") == 0
+    assert running.metric(NAME, "hourglass_warehouse_rows_missing") == 0
     assert "not in the warehouse" not in running.said(NAME)
 
 

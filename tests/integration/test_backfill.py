@@ -14,9 +14,9 @@ from redis.cluster import RedisCluster
 
 from averages_consumer.table import HourRow, row_of
 from averages_consumer.warehouse import Warehouse
-from hourglass.averages import HourlyAverage, HourRecord
-from hourglass.keys import HOUR_MS, iso
-from hourglass.publication import Result
+from hourglass.cluster.publish_state import Result
+from hourglass.model.averages import HourlyAverage, HourRecord
+from hourglass.model.keys import HOUR_MS, iso
 from hourglassctl.backfill import backfill, believed
 from tests.support.commands import run_hourglass
 from tests.support.keyspace import KEYS

@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hourglass.errors import Unreachable
-from hourglass.keys import HOUR_MS
-from hourglassctl import formation
+from hourglass.model.keys import HOUR_MS
+from hourglassctl.local import bootstrap
 from producer.batch import Batch, Batcher
-from producer.publisher import Outcome, Publisher
+from producer.writer import BatchWriter, Outcome
 from tests.support.cluster import EmbeddedCluster
 from tests.support.keyspace import KEYS
 from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at, reading
@@ -29,14 +29,14 @@ def batches(count: int, *, each: int = 2) -> list[Batch]:
     return list(Batcher(limit=each, partitions=KEYS.undivided).cut(readings))
 
 
-def sent_ahead(publisher: Publisher, batch: Batch) -> None:
+def sent_ahead(publisher: BatchWriter, batch: Batch) -> None:
     """Send `batch` without waiting for what becomes of it."""
     publisher.put(batch)
     for _ in publisher.settle(leave=ENOUGH):
         pass
 
 
-def outcomes(publisher: Publisher) -> list[Outcome]:
+def outcomes(publisher: BatchWriter) -> list[Outcome]:
     """Of all that is on its way; errors are tried again."""
     found: list[Outcome] = []
     while True:
@@ -64,11 +64,11 @@ def full(embedded: EmbeddedCluster) -> Generator[None]:
 
 
 def set_maxmemory(embedded: EmbeddedCluster, to: str) -> None:
-    with formation.client(embedded.ports[0]) as client:
+    with bootstrap.client(embedded.ports[0]) as client:
         client.config_set("maxmemory", to)
 
 
-def trusted(pipeline: Pipeline) -> tuple[Publisher, list[Batch]]:
+def trusted(pipeline: Pipeline) -> tuple[BatchWriter, list[Batch]]:
     """A publisher that has had an answer, so that it sends ahead, and the batches after that."""
     publisher = pipeline.publisher("porch:1")
     first, *rest = batches(5)
@@ -129,7 +129,7 @@ def test_batches_of_two_days_are_each_taken_by_their_own(pipeline: Pipeline) -> 
 
 def test_scripts_that_were_flushed_are_sent_again(pipeline: Pipeline) -> None:
     publisher, (second, third, *_) = trusted(pipeline)
-    with formation.client(pipeline.master_of(DAY.stream)) as client:
+    with bootstrap.client(pipeline.master_of(DAY.stream)) as client:
         cast(Any, client).script_flush()
     sent_ahead(publisher, second)
     sent_ahead(publisher, third)

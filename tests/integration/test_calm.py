@@ -8,8 +8,8 @@ import pytest
 
 from aggregator import sealer as sealer_module
 from aggregator.sealer import Sealer
-from hourglass.clock import ClockSpec, Mode
-from hourglass.cluster import Cluster
+from hourglass.cluster.client import Cluster
+from hourglass.model.clock import ClockSpec, Mode
 from tests.support.pipeline import NEXT_DAY, Pipeline, at, reading
 from tests.support.waiting import wait_until
 
@@ -89,7 +89,7 @@ def test_what_another_was_quicker_with_is_asked_for_again(
 def test_the_next_tick_comes_when_the_next_hour_is_over(pipeline: Pipeline) -> None:
     since_ms = pipeline.clock.look().real_ms - 60_000
     pipeline.clock.set(
-        ClockSpec(mode=Mode.RUNNING, origin_ms=at(1) - 61_000, origin_real_ms=since_ms)
+        ClockSpec(mode=Mode.SIMULATED, origin_ms=at(1) - 61_000, origin_real_ms=since_ms)
     )
     sealer = pipeline.sealer(lateness_ms=500)
     sealer.tick()

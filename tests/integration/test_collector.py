@@ -12,9 +12,9 @@ from typing import Any, cast
 import pytest
 
 from averages_consumer.warehouse import Warehouse
-from averages_consumer.web.board import Board, Documents
 from averages_consumer.web.collector import Collector, survey
-from hourglass.keys import DAY_MS, iso
+from averages_consumer.web.document_store import Documents, DocumentStore
+from hourglass.model.keys import DAY_MS, iso
 from hourglassctl.backfill import backfill
 from tests.support.pipeline import DAY, Pipeline, at, reading
 from tests.support.snapshots import average
@@ -31,8 +31,8 @@ class Bystander:
 
 
 @pytest.fixture
-def board(pipeline: Pipeline) -> Board:
-    return Board(
+def board(pipeline: Pipeline) -> DocumentStore:
+    return DocumentStore(
         pipeline.clock,
         begun=pipeline.clock.refresh(),
         name="me",
@@ -44,7 +44,7 @@ def board(pipeline: Pipeline) -> Board:
 
 
 @pytest.fixture
-def collector(pipeline: Pipeline, board: Board, tmp_path: Path) -> Generator[Collector]:
+def collector(pipeline: Pipeline, board: DocumentStore, tmp_path: Path) -> Generator[Collector]:
     with Warehouse(f"sqlite:///{tmp_path}/warehouse.db") as warehouse:
         warehouse.create()
         yield Collector(
@@ -75,7 +75,7 @@ def watching_the_warehouse(collector: Collector) -> Generator[None]:
 
 
 def test_an_hour_too_late_to_be_published_is_a_problem_until_the_warehouse_has_it(
-    collector: Collector, board: Board, pipeline: Pipeline
+    collector: Collector, board: DocumentStore, pipeline: Pipeline
 ) -> None:
     for hour in (5, 4):  # the second one after the first was published
         pipeline.produce(reading(at(hour)))
@@ -100,7 +100,7 @@ def hours(documents: Documents) -> list[str]:
 
 
 def test_an_average_is_shown_though_nobody_looks(
-    collector: Collector, board: Board, pipeline: Pipeline
+    collector: Collector, board: DocumentStore, pipeline: Pipeline
 ) -> None:
     """Nothing runs here but what follows the stream: no survey, and no clock that ticks."""
     told: list[Documents] = []
@@ -114,7 +114,7 @@ def test_an_average_is_shown_though_nobody_looks(
     assert len(told) == 4
 
 
-def test_what_did_not_change_is_not_made_again(board: Board) -> None:
+def test_what_did_not_change_is_not_made_again(board: DocumentStore) -> None:
     before = board.documents
     board.refresh()
 

@@ -8,13 +8,13 @@ from random import Random
 import pytest
 from redis.exceptions import ResponseError
 
-from aggregator.commit import Delivery
-from aggregator.reader import Found
-from hourglass.errors import Damaged, Severed, Unreachable
-from hourglass.groups import reap
-from hourglass.keys import GROUP
-from hourglass.scripts import Script, packed
-from hourglassctl import formation
+from aggregator.commit import BatchCommitter
+from aggregator.consumer import Found
+from hourglass.cluster.groups import reap
+from hourglass.cluster.scripts import Script, packed
+from hourglass.errors import ConnectionLost, CorruptKey, Unreachable
+from hourglass.model.keys import GROUP
+from hourglassctl.local import bootstrap
 from tests.support.cluster import EmbeddedCluster
 from tests.support.pipeline import DAY, Pipeline, at, reading
 
@@ -64,7 +64,7 @@ def test_an_entry_delivered_again_counts_once(pipeline: Pipeline) -> None:
     assert (pipeline.pending(), amount(pipeline)) == (0, (10, TEN_SUM))
 
 
-def take_over(entries: list[bytes], thief: Delivery) -> list[object]:
+def take_over(entries: list[bytes], thief: BatchCommitter) -> list[object]:
     """Claim these entries, as XAUTOCLAIM would once they are idle."""
     claimed: list[object] = thief.link.call(
         "XCLAIM", DAY.stream, GROUP, thief.consumer, 0, *entries
@@ -117,7 +117,7 @@ def test_entries_pushed_on_a_consumer_that_never_saw_them_end_its_connection(
     entries = owner.read(5, 1)
     take_over([entry[0] for entry in other.read(5, 1)], owner)
 
-    with pytest.raises(Severed, match="never given"):
+    with pytest.raises(ConnectionLost, match="never given"):
         pipeline.commit(owner, entries)
 
     assert (pipeline.pending(), amount(pipeline)) == (10, (0, 0))
@@ -132,7 +132,7 @@ def test_a_batch_is_dropped_when_the_connection_that_delivered_it_broke(
     connection = delivery.link.call("CLIENT", "ID")
     pipeline.delivery().link.call("CLIENT", "KILL", "ID", connection)
 
-    with pytest.raises(Severed):
+    with pytest.raises(ConnectionLost):
         pipeline.commit(delivery, entries)
 
     assert (pipeline.pending(), amount(pipeline)) == (10, (0, 0))
@@ -178,7 +178,7 @@ def test_a_companion_of_the_wrong_type_leaves_everything_as_it_was(
     pipeline.cluster.call("DEL", companion)
     pipeline.cluster.call("SET", companion, "in the way", "EX", 60)
 
-    with pytest.raises(Damaged, match=f"{companion} is a string, not a .*: rename or delete it"):
+    with pytest.raises(CorruptKey, match=f"{companion} is a string, not a .*: rename or delete it"):
         pipeline.commit(delivery, entries)
 
     assert pipeline.pending() == 3
@@ -239,7 +239,7 @@ def test_a_full_redis_refuses_readings_and_goes_on_counting_what_it_has(
         pipeline.produce(*TEN)
         pipeline.xadd(humidity=40)
         pipeline.drive(at(1))
-        with formation.client(embedded.ports[0]) as client:
+        with bootstrap.client(embedded.ports[0]) as client:
             client.config_set("maxmemory", "1")
 
         with pytest.raises(Unreachable, match="maxmemory"):
@@ -265,8 +265,8 @@ def test_sums_stay_exact_beyond_what_a_float_holds(pipeline: Pipeline, sign: int
     assert amount(pipeline) == (3, 3 * beyond)
 
 
-def commit_a_sum(delivery: Delivery, entry_id: bytes, sum_milli_f: int) -> None:
-    """Run the script as `Delivery` does, with a sum that no reading would give."""
+def commit_a_sum(delivery: BatchCommitter, entry_id: bytes, sum_milli_f: int) -> None:
+    """Run the script as `BatchCommitter` does, with a sum that no reading would give."""
     script = Script.load("aggregator", "commit", library="tally")
     far_ms = 1 << 42
     tally = [0, 1, str(sum_milli_f), 0, 0, [b"porch", b"\x01"]]

@@ -15,7 +15,7 @@ import pytest
 
 from averages_consumer.report import line
 from hourglass.errors import Unreachable
-from hourglass.keys import iso
+from hourglass.model.keys import iso
 from tests.support.cluster import EmbeddedCluster
 from tests.support.keyspace import KEYS
 from tests.support.pipeline import DAY, Pipeline

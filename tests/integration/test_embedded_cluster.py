@@ -16,9 +16,9 @@ import pytest
 import redis as redis_py
 from redis.cluster import RedisCluster
 
-from hourglassctl import formation
-from hourglassctl.formation import HOST, ClusterNotFormed
-from hourglassctl.guard import Guard
+from hourglassctl.local import bootstrap
+from hourglassctl.local.bootstrap import HOST, ClusterNotFormed
+from hourglassctl.local.process_group import ProcessGroup
 from tests.support.cluster import EmbeddedCluster
 from tests.support.waiting import PATIENCE_S, wait_until
 
@@ -29,7 +29,7 @@ def connect(cluster: EmbeddedCluster) -> Any:
 
 def answers(port: int) -> bool:
     try:
-        with formation.client(port) as client:
+        with bootstrap.client(port) as client:
             return bool(client.ping())
     except redis_py.RedisError:
         return False
@@ -46,7 +46,7 @@ def test_keys_land_on_every_master(embedded: EmbeddedCluster) -> None:
     assert sizes == 100
     assert embedded.node_at(owner).alive
     for node in embedded.nodes:
-        with formation.client(node.port) as shard:
+        with bootstrap.client(node.port) as shard:
             assert shard.dbsize() > 10
 
 
@@ -67,7 +67,7 @@ def test_stop_leaves_no_process_and_no_file() -> None:
 
 OWNER = """
 import time
-from hourglassctl.embedded import EmbeddedCluster
+from hourglassctl.local.embedded import EmbeddedCluster
 cluster = EmbeddedCluster().start()
 print(*cluster.ports, cluster.nodes[0].log, flush=True)
 time.sleep(60)
@@ -88,7 +88,7 @@ def test_a_killed_owner_takes_servers_and_files_with_it() -> None:
 
 
 def test_a_guard_that_is_told_to_end_takes_its_group_with_it() -> None:
-    with Guard("hourglass-test-") as guard:
+    with ProcessGroup("hourglass-test-") as guard:
         child = subprocess.Popen(["sleep", "1000"], process_group=guard.group)
         (guard.directory / "file").touch()
 
@@ -101,12 +101,12 @@ def test_a_guard_that_is_told_to_end_takes_its_group_with_it() -> None:
 def test_a_port_that_somebody_took_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server((HOST, 0)) as taken:
         port: int = taken.getsockname()[1]
-        draws = iter([[(port, port + 1)], formation.free_ports(1)])
+        draws = iter([[(port, port + 1)], bootstrap.free_ports(1)])
 
         def draw(_size: int) -> list[tuple[int, int]]:
             return next(draws)
 
-        monkeypatch.setattr(formation, "free_ports", draw)
+        monkeypatch.setattr(bootstrap, "free_ports", draw)
 
         with EmbeddedCluster(masters=1) as cluster:
             assert cluster.ports != [port]
@@ -119,7 +119,7 @@ def test_an_option_that_redis_refuses_is_told_with_redis_own_words() -> None:
 
 @pytest.mark.embedded(masters=1, options={"maxmemory": "32mb", "save": ""})
 def test_options_reach_the_server(embedded: EmbeddedCluster) -> None:
-    with formation.client(embedded.ports[0]) as client:
+    with bootstrap.client(embedded.ports[0]) as client:
         assert cast(Any, client).config_get("maxmemory") == {"maxmemory": str(32 << 20)}
 
 
@@ -127,7 +127,7 @@ def test_options_reach_the_server(embedded: EmbeddedCluster) -> None:
 def test_a_paused_node_is_silent_until_it_resumes(embedded: EmbeddedCluster) -> None:
     (node,) = embedded.nodes
     node.pause()
-    with formation.client(node.port, timeout_s=0.2) as client:
+    with bootstrap.client(node.port, timeout_s=0.2) as client:
         with pytest.raises(redis_py.TimeoutError):
             client.ping()
         assert node.alive
@@ -148,7 +148,7 @@ def test_a_restarted_node_with_persistence_has_its_keys_again(embedded: Embedded
     node.restart()
 
     assert node.pid != before
-    with formation.client(node.port) as client:
+    with bootstrap.client(node.port) as client:
         wait_until(lambda: state(client) == "ok", message="the node never serves again")
         assert client.get("kept") == b"1"
 
@@ -214,17 +214,17 @@ def test_a_shard_that_fails_leaves_the_others_serving_and_the_cluster_not_whole(
 ) -> None:
     failed, *others = embedded.nodes
     failed.kill()
-    with formation.client(others[0].port) as client:
+    with bootstrap.client(others[0].port) as client:
         info = cast(Any, client).execute_command
         wait_until(lambda: info("CLUSTER INFO")["cluster_slots_fail"] != "0")
         assert state(client) == "ok"
     with pytest.raises(ClusterNotFormed):
-        formation.await_whole([each.member for each in others], until=time.monotonic() + 0.1)
+        bootstrap.await_whole([each.member for each in others], until=time.monotonic() + 0.1)
 
 
 def test_no_port_is_one_that_an_outgoing_connection_may_get() -> None:
     # Linux begins there with them, other systems later.
-    assert max(port for pair in formation.free_ports(100) for port in pair) < 32_768
+    assert max(port for pair in bootstrap.free_ports(100) for port in pair) < 32_768
 
 
 def state(client: redis_py.Redis) -> str:

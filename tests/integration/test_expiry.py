@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from hourglass.clock import ClockSpec, Instant, Mode
-from hourglass.keys import RETENTION_MS
-from hourglass.partitions import enter
+from hourglass.cluster.partitions import enter
+from hourglass.model.clock import ClockSpec, Instant, Mode
+from hourglass.model.keys import RETENTION_MS
 from tests.support.keyspace import KEYS
 from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at, day_after, reading
 from tests.support.waiting import wait_until
@@ -17,9 +17,9 @@ TWO_DAYS_S = 2 * 86_400
 CLOCKS: dict[str, Callable[[Pipeline], Instant]] = {
     "wall": lambda pipeline: pipeline.use_wall_clock(),
     "running": lambda pipeline: pipeline.run_clock(at(12), 14_400.0),
-    "driven": lambda pipeline: pipeline.drive(at(12)),
+    "manual": lambda pipeline: pipeline.drive(at(12)),
 }
-LIVES_S = {"wall": TWO_DAYS_S, "running": TWO_DAYS_S / 14_400, "driven": TWO_DAYS_S}
+LIVES_S = {"wall": TWO_DAYS_S, "running": TWO_DAYS_S / 14_400, "manual": TWO_DAYS_S}
 every_clock = pytest.mark.parametrize("clock", CLOCKS)
 
 
@@ -74,7 +74,7 @@ def test_counting_leaves_it_as_the_write_had_set_it(pipeline: Pipeline, clock: s
 
     pipeline.count(partition)
 
-    # A driven clock stands still while real time, which a key expires by, goes on.
+    # A manual clock stands still while real time, which a key expires by, goes on.
     passed_ms = pipeline.clock.refresh().real_ms - instant.real_ms
     assert before <= expires_ms(pipeline, partition.stream) <= before + passed_ms
 
@@ -115,7 +115,7 @@ def test_the_index_lives_as_long_as_the_last_of_its_partitions_can(pipeline: Pip
 
 def test_the_index_forgets_partitions_that_have_expired(pipeline: Pipeline) -> None:
     instant = pipeline.clock.refresh()
-    over_in_a_moment = ClockSpec(mode=Mode.DRIVEN, origin_ms=DAY.end_ms + RETENTION_MS - 100)
+    over_in_a_moment = ClockSpec(mode=Mode.MANUAL, origin_ms=DAY.end_ms + RETENTION_MS - 100)
     enter(pipeline.cluster, [DAY], Instant(over_in_a_moment, instant.real_ms))
     enter(pipeline.cluster, [NEXT_DAY], instant)
     assert listed(pipeline) == {DAY.stream, NEXT_DAY.stream}

@@ -13,7 +13,7 @@ from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at, reading
 from tests.support.services import Services, services
 from tests.support.waiting import wait_until
 
-LEFT = "hourglass_uncounted_expire_in_hours"
+LEFT = "hourglass_uncounted_expiry_seconds"
 SAID = re.compile(r"^readings that are not counted yet expire in ([0-9.]+) hours$", re.MULTILINE)
 ALL_COUNTED = "every reading is counted"
 #: What somebody else holds stays with them.
@@ -28,6 +28,10 @@ def running(pipeline: Pipeline) -> Generator[Services]:
 
 def status(pipeline: Pipeline, *options: str) -> str:
     return run_hourglass("status", "--redis-url", pipeline.url, *options).stdout
+
+
+def in_hours(seconds: float | None) -> float | None:
+    return None if seconds is None else seconds / 3600
 
 
 def close_to(hours: float | None, wanted: float) -> bool:
@@ -50,7 +54,7 @@ def test_what_waits_is_said_with_the_hours_that_it_has_left(
     wait_until(lambda: pipeline.record(1, NEXT_DAY).count == 1, message="the rest is not counted")
     wait_until(lambda: SAID.search(running.get(name, "/readyz")[1]), message="it is not said")
 
-    assert close_to(running.metric(name, LEFT), waiting_h)
+    assert close_to(in_hours(running.metric(name, LEFT)), waiting_h)
     ready, said = running.get(name, "/readyz")
     assert ready == 200
     assert close_to(float(SAID.findall(said)[0]), round(waiting_h, 1))

@@ -21,11 +21,11 @@ from pyarrow import parquet
 
 from averages_consumer.table import HourRow
 from averages_consumer.warehouse import Warehouse
-from hourglass.errors import Misconfigured
-from hourglass.keys import HOUR_MS
+from hourglass.errors import ConfigurationError
+from hourglass.model.keys import HOUR_MS
 from hourglassctl.__main__ import export_averages
+from hourglassctl.config import ExportSettings
 from hourglassctl.export import Format, write
-from hourglassctl.settings import ExportSettings
 from tests.support.commands import run_bytes
 from tests.support.snapshots import DAY, average, row
 
@@ -196,7 +196,9 @@ def test_a_device_is_written_through(few: str) -> None:
 
 
 def test_a_full_device_is_one_line(few: str) -> None:
-    with pytest.raises(Misconfigured, match="/dev/full cannot be written: No space left on device"):
+    with pytest.raises(
+        ConfigurationError, match="/dev/full cannot be written: No space left on device"
+    ):
         export(few, "/dev/full")
 
 

@@ -6,9 +6,9 @@ from contextlib import closing
 
 import pytest
 
-from hourglass.connecting import connect
-from hourglass.errors import Severed, Unreachable
-from hourglass.keys import GROUP
+from hourglass.cluster.connect import connect
+from hourglass.errors import ConnectionLost, Unreachable
+from hourglass.model.keys import GROUP
 from tests.support.fault_injection import bind, install
 from tests.support.keyspace import KEYS
 from tests.support.pipeline import DAY, Pipeline, at, reading
@@ -23,7 +23,7 @@ def test_a_reply_lost_on_a_link_is_a_broken_connection_after_the_work_is_done(
     entries = delivery.read(10, 1)
     install(bind("commit.after:lose-reply"), monkeypatch.setattr)
 
-    with pytest.raises(Severed, match=r"lost at fault point commit\.after"):
+    with pytest.raises(ConnectionLost, match=r"lost at fault point commit\.after"):
         pipeline.commit(delivery, entries)
 
     assert pipeline.record(0).count == 1

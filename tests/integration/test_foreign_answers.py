@@ -11,13 +11,13 @@ import pytest
 from prometheus_client import CollectorRegistry
 from redis.exceptions import ResponseError
 
-from aggregator.losses import LossGauges
-from aggregator.progress import look as look_at_progress
+from aggregator.hour_progress import look as look_at_progress
+from aggregator.lost_readings import LostReadingsGauges
 from averages_consumer.hours import hours_of
 from averages_consumer.web.collector import survey
-from hourglass.errors import Damaged
-from hourglass.keys import GREATEST_ID, GROUP, HOURS, Partition
-from hourglass.obstacles import with_each
+from hourglass.cluster.partial_failures import with_each
+from hourglass.errors import CorruptKey
+from hourglass.model.keys import GREATEST_ID, GROUP, HOURS, Partition
 from hourglassctl.quarantine import quarantined
 from hourglassctl.status import gather
 from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at, batch_of, publish, reading
@@ -72,7 +72,9 @@ def test_a_foreign_command_is_the_failure_of_its_day_alone(
     command = FOREIGN[name]
     if command[0] in ("SET", "RPUSH"):
         pipeline.cluster.call("DEL", command[1])
-    with suppress(Damaged, ResponseError):  # refused where the key, or the group, is there already
+    with suppress(
+        CorruptKey, ResponseError
+    ):  # refused where the key, or the group, is there already
         pipeline.cluster.call(*command)
     pipeline.cluster.call("EXPIRE", command[1], 3600, "NX")
     pipeline.drive(at(1, day=NEXT_DAY))
@@ -87,10 +89,10 @@ def test_a_foreign_command_is_the_failure_of_its_day_alone(
         lambda: list(quarantined(cluster, clock.look())),
     ]
     for step in of_the_day:
-        with suppress(Damaged):
+        with suppress(CorruptKey):
             step()
     pipeline.count(DAY)
-    with suppress(Damaged):
+    with suppress(CorruptKey):
         pipeline.sealer().step()
 
     assert [each.start_ms for each in pipeline.averages()][:HOURS] == [
@@ -100,7 +102,7 @@ def test_a_foreign_command_is_the_failure_of_its_day_alone(
     found = survey(cluster, clock)
     assert DAY in [each.partition for each in found.overview.partitions]
     gather(cluster, clock, period_s=1.0)
-    LossGauges(CollectorRegistry()).look(cluster, clock.look())
+    LostReadingsGauges(CollectorRegistry()).look(cluster, clock.look())
     look_at_progress(cluster, clock.look(), settling_ms=0)
     assert at(0) in [record.start_ms for record in hours_of(cluster, [DAY, NEXT_DAY])]
     assert pipeline.audit().hours >= HOURS
@@ -116,7 +118,7 @@ def test_an_error_that_no_code_expects_is_the_failure_of_its_partition_alone(
             raise KeyError("id")
         done.append(partition)
 
-    with pytest.raises(Damaged, match=f"{DAY.stream}: KeyError: 'id'"):
+    with pytest.raises(CorruptKey, match=f"{DAY.stream}: KeyError: 'id'"):
         with_each(pipeline.cluster, [DAY, NEXT_DAY], act)
 
     assert done == [NEXT_DAY]
@@ -152,7 +154,7 @@ def test_an_entry_in_quarantine_that_no_aggregator_put_there_is_named_with_its_r
     foreign = pipeline.cluster.call("XADD", DAY.quarantine, "*", "a", "b")
     said = f"{DAY.quarantine} has the entry {foreign.decode()}"
 
-    with pytest.raises(Damaged, match=re.escape(said)):
+    with pytest.raises(CorruptKey, match=re.escape(said)):
         list(quarantined(pipeline.cluster, pipeline.clock.look()))
     assert [each.what[: len(said)] for each in pipeline.audit().differences] == [said]
 
@@ -169,11 +171,11 @@ def test_a_quarantine_without_room_costs_no_reading_its_hour(pipeline: Pipeline)
     pipeline.cluster.call("XADD", DAY.quarantine, MOST, "a", "b")
     pipeline.cluster.call("EXPIRE", DAY.quarantine, 3600)
 
-    with pytest.raises(Damaged, match=f"{DAY.quarantine} takes no more entries"):
+    with pytest.raises(CorruptKey, match=f"{DAY.quarantine} takes no more entries"):
         pipeline.commit(delivery, entries)
     assert pipeline.pending() == 2
     pipeline.cluster.call("XGROUP DESTROY", DAY.stream, GROUP)
-    with pytest.raises(Damaged, match=f"{DAY.quarantine} takes no more entries"):
+    with pytest.raises(CorruptKey, match=f"{DAY.quarantine} takes no more entries"):
         pipeline.open()
 
     pipeline.cluster.call("DEL", DAY.quarantine)

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from hourglass.keys import HOUR_MS, Partition
-from hourglass.readings import Rules
+from hourglass.model.keys import HOUR_MS, Partition
+from hourglass.model.readings import Rules
 from tests.support.keyspace import KEYS
 from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at, reading
 from tests.support.services import services

@@ -7,9 +7,9 @@ from typing import Any, cast
 import pytest
 
 from hourglass.errors import Unreachable
-from hourglassctl import formation
+from hourglassctl.local import bootstrap
 from producer.batch import Batch, Batcher
-from producer.publisher import Outcome, Publisher
+from producer.writer import BatchWriter, Outcome
 from tests.support.cluster import EmbeddedCluster, Node
 from tests.support.keyspace import KEYS
 from tests.support.pipeline import DAY, Pipeline, at, batch_of, publish, reading
@@ -94,7 +94,7 @@ def test_a_partition_past_its_retention_is_not_made(pipeline: Pipeline) -> None:
     assert pipeline.cluster.call("EXISTS", DAY.producers) == 0
 
 
-def waiting(pipeline: Pipeline, timeout_ms: int) -> Publisher:
+def waiting(pipeline: Pipeline, timeout_ms: int) -> BatchWriter:
     """The one producer of a test, with so much patience for its replica."""
     return pipeline.publisher("porch:1", wait_replicas=1, wait_timeout_ms=timeout_ms)
 
@@ -137,7 +137,7 @@ def test_a_retry_over_another_connection_waits_for_the_replica_too(
         assert length(pipeline) == 1
 
 
-def confirms(publisher: Publisher, batch: Batch) -> bool:
+def confirms(publisher: BatchWriter, batch: Batch) -> bool:
     try:
         return publish(publisher, batch) in (Outcome.TAKEN, Outcome.DUPLICATE)
     except Unreachable:
@@ -165,7 +165,7 @@ def test_a_batch_follows_its_partition_to_another_master(
             master.kill()
             with pytest.raises(Unreachable):
                 publish(publisher, second)
-        with formation.client(replica.port) as client:
+        with bootstrap.client(replica.port) as client:
             cast(Any, client).execute_command("CLUSTER FAILOVER", "TAKEOVER")
         if not old_master_dies:
             wait_until(lambda: replication(master)["role"] == "slave", message="no failover")
@@ -179,5 +179,5 @@ def test_a_batch_follows_its_partition_to_another_master(
 
 
 def replication(node: Node) -> dict[str, Any]:
-    with formation.client(node.port) as client:
+    with bootstrap.client(node.port) as client:
         return cast(Any, client).info("replication")

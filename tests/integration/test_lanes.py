@@ -9,20 +9,20 @@ import numpy as np
 import pytest
 from redis.cluster import RedisCluster
 
-from aggregator.progress import look as progress
+from aggregator.hour_progress import look as progress
 from averages_consumer.web.collector import survey
 from averages_consumer.web.snapshot import Snapshot
 from averages_consumer.web.view import open_hours
-from hourglass.errors import Damaged
-from hourglass.keys import Partition
-from hourglass.lanes import place
-from hourglass.overview import look
-from hourglass.partitions import decide, lanes_of, unlisted
-from hourglass.readings import Reading, Rules
+from hourglass.cluster.partitions import decide, lanes_of, unlisted
+from hourglass.errors import CorruptKey
+from hourglass.model.keys import Partition
+from hourglass.model.lanes import place
+from hourglass.model.readings import Reading, Rules
+from hourglass.monitoring.pipeline_status import look
 from hourglassctl.quarantine import quarantined, redrive
 from hourglassctl.replay import DataSet, replay
 from hourglassctl.reset import reset
-from producer.bank import Tick
+from producer.simulator_array import Tick
 from tests.support.keyspace import KEYS
 from tests.support.leftovers import keys_of
 from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, Writer, at, reading
@@ -152,11 +152,11 @@ def test_hours_overdue_are_those_that_any_lane_waits_for(pipeline: Pipeline) -> 
     pipeline.count(lanes(pipeline)[0])
 
     pipeline.seal()
-    assert pipeline.metric("hourglass_hours_overdue") == 3
+    assert pipeline.metric("hourglass_averages_overdue") == 3
 
     count_all(pipeline)
     pipeline.seal()
-    assert pipeline.metric("hourglass_hours_overdue") == 0
+    assert pipeline.metric("hourglass_averages_overdue") == 0
 
 
 def test_a_foreign_xadd_to_the_day_counts_beside_its_lanes(pipeline: Pipeline) -> None:
@@ -197,7 +197,7 @@ def test_what_a_silent_lane_gets_for_a_published_hour_is_late(
     found = pipeline.audit()
     assert found.differences == []
     assert (found.counted, found.late) == (len(speaking), 1)
-    assert pipeline.metric("hourglass_hours_revised_total") == 0
+    assert pipeline.metric("hourglass_averages_revised_total") == 0
 
 
 def test_a_day_that_has_not_begun_anywhere_gets_no_record(pipeline: Pipeline) -> None:
@@ -399,7 +399,7 @@ def test_averages_lost_are_published_again_from_all_lanes(pipeline: Pipeline) ->
     sealer.step()
 
     assert pipeline.averages() == before
-    assert pipeline.metric("hourglass_hours_revised_total") == 0
+    assert pipeline.metric("hourglass_averages_revised_total") == 0
 
 
 def test_audit_names_the_lane_that_does_not_add_up(pipeline: Pipeline) -> None:
@@ -535,9 +535,9 @@ def test_a_damaged_record_of_lanes_is_named_and_waited_for(
     lose_the_days_record(pipeline)
     damage(pipeline)
 
-    with pytest.raises(Damaged, match=DAY.lanes):
+    with pytest.raises(CorruptKey, match=DAY.lanes):
         writer.produce(*one_for_each_lane(at(0)))
-    with pytest.raises(Damaged, match=DAY.lanes):
+    with pytest.raises(CorruptKey, match=DAY.lanes):
         pipeline.seal()
     assert published(pipeline) == []
 

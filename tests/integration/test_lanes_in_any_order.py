@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.cluster import RedisCluster
 
-from aggregator.commit import Delivery
+from aggregator.commit import BatchCommitter
 from aggregator.sealer import Sealer
-from hourglass.keys import Partition, iso
-from hourglass.readings import Entry
+from hourglass.model.keys import Partition, iso
+from hourglass.model.readings import Entry
 from tests.support.keyspace import KEYS
 from tests.support.leftovers import delete_keys
 from tests.support.pipeline import DAY, Pipeline, Writer, at, reading
@@ -45,7 +45,7 @@ class Walk:
         self.pipeline = pipeline
         self.writers: list[Writer] = [pipeline.writer(f"porch:{n}", lanes=n) for n in WANTED]
         self.sealers: list[Sealer] = [pipeline.sealer("one"), pipeline.sealer("other")]
-        self.held: dict[Partition, tuple[Delivery, Sequence[Entry]]] = {}
+        self.held: dict[Partition, tuple[BatchCommitter, Sequence[Entry]]] = {}
         self.written: Counter[int] = Counter()
         self.hour = 0
         self.lost = False
@@ -125,7 +125,7 @@ class Walk:
         assert published == {
             at(hour): n for hour, n in sorted((+counted).items()) if at(hour) not in overtaken
         }
-        assert self.pipeline.metric("hourglass_hours_revised_total") == 0
+        assert self.pipeline.metric("hourglass_averages_revised_total") == 0
         found = self.pipeline.audit()
         assert {each.hour for each in found.differences} == {iso(start) for start in overtaken}
 

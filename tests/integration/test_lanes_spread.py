@@ -8,10 +8,10 @@ from typing import Any, cast
 
 import pytest
 
-from hourglass.keys import HOUR_MS
-from hourglass.lanes import place
-from hourglass.readings import Reading
-from hourglassctl import formation
+from hourglass.model.keys import HOUR_MS
+from hourglass.model.lanes import place
+from hourglass.model.readings import Reading
+from hourglassctl.local import bootstrap
 from tests.support.cluster import EmbeddedCluster
 from tests.support.pipeline import DAY, Pipeline, reading
 
@@ -23,7 +23,7 @@ def calls(embedded: EmbeddedCluster, command: str) -> list[int]:
     """How often each shard has executed `command` since the last look, in scripts or not."""
     numbers: list[int] = []
     for node in embedded.nodes:
-        with formation.client(node.port) as client:
+        with bootstrap.client(node.port) as client:
             statistics = cast(Any, client).info("commandstats")
             numbers.append(int(statistics.get(f"cmdstat_{command}", {}).get("calls", 0)))
             cast(Any, client).execute_command("CONFIG RESETSTAT")

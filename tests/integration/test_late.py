@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hourglass.keys import iso
+from hourglass.model.keys import iso
 from tests.support.pipeline import Pipeline, at, reading
 
 
@@ -41,7 +41,7 @@ def test_a_late_reading_changes_no_published_average(pipeline: Pipeline) -> None
     sealer.step()
 
     assert pipeline.averages() == before
-    assert pipeline.metric("hourglass_hours_revised_total") == 0
+    assert pipeline.metric("hourglass_averages_revised_total") == 0
 
 
 def test_audit_shows_late_readings_and_is_clean(pipeline: Pipeline) -> None:
@@ -89,7 +89,7 @@ def test_an_hour_without_readings_that_a_later_one_has_overtaken_has_none(
     record = pipeline.record(4)
     assert (record.count, record.late, record.sum_milli_f) == (1, 0, 60_000)
     assert [average.start_ms for average in pipeline.averages()] == [at(3), at(5)]
-    assert pipeline.metric("hourglass_hours_too_late_total") == 1
+    assert pipeline.metric("hourglass_averages_too_late_total") == 1
     found = pipeline.audit()
     assert [each.hour for each in found.differences] == [iso(at(4))]
     assert (found.counted, found.late, found.too_late) == (3, 0, 1)

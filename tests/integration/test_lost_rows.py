@@ -10,12 +10,12 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from averages_consumer.gaps import Gaps
-from averages_consumer.instruments import Instruments
+from averages_consumer.metrics import Metrics
 from averages_consumer.revisions import Revisions
 from averages_consumer.table import HourRow, row_of
 from averages_consumer.warehouse import Warehouse
-from hourglass.averages import HourlyAverage
-from hourglass.keys import AVERAGES_GROUP
+from hourglass.model.averages import HourlyAverage
+from hourglass.model.keys import AVERAGES_GROUP
 from tests.support.at_once import at_once
 from tests.support.keyspace import KEYS
 from tests.support.losing_rows import lose_rows
@@ -62,7 +62,7 @@ def deliver(pipeline: Pipeline, count: int, *, acknowledge: bool = True) -> None
 
 
 def gaps(pipeline: Pipeline, warehouse: Warehouse) -> Gaps:
-    return Gaps(pipeline.cluster, warehouse, Instruments(CollectorRegistry()))
+    return Gaps(pipeline.cluster, warehouse, Metrics(CollectorRegistry()))
 
 
 def rows(warehouse: Warehouse) -> list[HourRow]:
@@ -150,7 +150,7 @@ def test_what_was_revised_stays_and_a_lost_revision_is_made_again(
 def revise(pipeline: Pipeline, warehouse: Warehouse) -> None:
     def tell(_what: str, _hour_ms: int, _trace_id: str | None) -> None: ...
 
-    metrics = Instruments(CollectorRegistry())
+    metrics = Metrics(CollectorRegistry())
     revisions = Revisions(pipeline.cluster, pipeline.clock, warehouse, metrics, tell)
     revisions.step()
     revisions.step()

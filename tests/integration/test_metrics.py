@@ -15,13 +15,13 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as plain_text
 from redis.connection import AbstractConnection
 
-from aggregator import losses, progress
-from hourglass.address import Address
-from hourglass.clock import Instant
-from hourglass.instruments import Instrument
-from hourglass.keys import GROUP, Partition
-from hourglass.partitions import candidates
-from hourglass.survey import FIRST, oldest_waiting_ms, survey
+from aggregator import hour_progress, lost_readings
+from hourglass.cluster.partitions import candidates
+from hourglass.cluster.url import RedisUrl
+from hourglass.metrics import MetricSpec
+from hourglass.model.clock import Instant
+from hourglass.model.keys import GROUP, Partition
+from hourglass.monitoring.stream_stats import FIRST, oldest_waiting_ms, survey
 from hourglassctl.reference import SERVICES
 from tests.support.cluster import EmbeddedCluster
 from tests.support.pipeline import DAY, Pipeline, at, day_after, reading
@@ -35,7 +35,7 @@ MAY_BE_ABSENT = {
     "hourglass_current_hour_average_temp_f",
     "hourglass_current_hour_completeness_ratio",
     "hourglass_stream_group_oldest_pending_timestamp_seconds",
-    "hourglass_uncounted_expire_in_hours",
+    "hourglass_uncounted_expiry_seconds",
 }
 
 
@@ -60,7 +60,7 @@ def exported(running: Services, service: str) -> dict[str, Metric]:
     return {each.name: each for each in plain_text(running.get(service, "/metrics")[1])}
 
 
-def family_name(instrument: Instrument) -> str:
+def family_name(instrument: MetricSpec) -> str:
     """As a family of counters is called."""
     return instrument.name.removesuffix("_total")
 
@@ -120,7 +120,7 @@ def counted_trips() -> Generator[list[int]]:
 def commands(url: str) -> set[str]:
     """What has been called since the statistics were reset."""
     called: set[str] = set()
-    for host, port in Address.parse(url).nodes:
+    for host, port in RedisUrl.parse(url).nodes:
         with redis_py.Redis(host=host, port=port) as node:
             called |= {name.removeprefix("cmdstat_") for name in node.info("commandstats")}
     return called
@@ -137,8 +137,8 @@ def test_collecting_takes_as_many_round_trips_for_forty_partitions_as_for_four(
         states = survey(cluster, streams, GROUP)
         assert len(states) == alive
         assert oldest_waiting_ms(cluster, instant, states) == at(1)
-        progress.look(cluster, instant, settling_ms=0)
-        assert len(losses.look(cluster, instant).gone()) == alive
+        hour_progress.look(cluster, instant, settling_ms=0)
+        assert len(lost_readings.look(cluster, instant).gone()) == alive
 
     def cost(pipeline: Pipeline, instant: Instant, alive: int) -> int:
         collect(pipeline, instant, alive)  # whatever connections it takes are there
@@ -264,4 +264,4 @@ def test_the_series_of_a_partition_that_is_gone_and_the_count_of_a_consumer_go(
             return {line.partition("{")[0] for line in lines if f'"{DAY.stream}"' in line}
 
         # What its producers have lost with it is told for as long as they are remembered.
-        wait_until(lambda: shown() == {"hourglass_readings_gone"}, message="more is shown")
+        wait_until(lambda: shown() == {"hourglass_readings_lost"}, message="more is shown")

@@ -7,11 +7,11 @@ from contextlib import closing
 
 import pytest
 
-from hourglass.cluster import Cluster
-from hourglass.connecting import connect
+from hourglass.cluster.client import Cluster
+from hourglass.cluster.connect import connect
+from hourglass.cluster.scripts import Script
 from hourglass.errors import Unreachable
-from hourglass.scripts import Script
-from hourglassctl import formation
+from hourglassctl.local import bootstrap
 from tests.support.cluster import EmbeddedCluster
 from tests.support.keyspace import KEYS
 
@@ -35,7 +35,7 @@ def test_redis_is_away_whatever_it_is_asked(
     embedded: EmbeddedCluster, ask: Callable[[Cluster], object]
 ) -> None:
     with closing(connect(embedded.url, keyspace=KEYS)) as cluster:
-        with formation.client(embedded.ports[0]) as node:
+        with bootstrap.client(embedded.ports[0]) as node:
             node.execute_command("CLUSTER FLUSHSLOTS")
         for _ in range(2):  # the second time nothing is known of any master any more
             try:

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 from redis.exceptions import ResponseError
 
-from aggregator.reader import Found
-from hourglass.keys import GROUP
+from aggregator.consumer import Found
+from hourglass.model.keys import GROUP
 from tests.support.pipeline import DAY, Pipeline, at, reading
 from tests.support.services import services
 from tests.support.waiting import wait_until
@@ -336,7 +336,7 @@ def test_a_running_aggregator_says_that_a_partition_was_deleted_and_goes_on(
 
         wait_until(lambda: pipeline.record(0).count == 2)
         assert running.said("aggregator").count("was deleted and made anew") == 1
-        assert running.metric("aggregator", "hourglass_partitions_remade_total") == 1
+        assert running.metric("aggregator", "hourglass_partitions_recreated_total") == 1
         pipeline.drive(at(1))
         wait_until(lambda: len(pipeline.averages()) == 1)
         assert pipeline.averages()[0].sum_milli_f == 100_000

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from averages_consumer.web.collector import survey as look
-from hourglass.devices import BLOCK, device_names
-from hourglass.keys import GROUP, HOUR_MS, Partition
-from hourglass.readings import MILLI, MOST_PACKED, Reason, Rules
-from hourglass.survey import survey
+from hourglass.model.devices import BLOCK, device_names
+from hourglass.model.keys import GROUP, HOUR_MS, Partition
+from hourglass.model.readings import MILLI, MOST_PACKED, Reason, Rules
+from hourglass.monitoring.stream_stats import survey
 from hourglassctl.quarantine import quarantined, redrive
-from producer.bank import Tick
-from producer.packer import Packer
-from producer.publisher import Outcome
+from producer.packed_batches import Packer
+from producer.simulator_array import Tick
+from producer.writer import Outcome
 from tests.support.keyspace import KEYS
 from tests.support.pipeline import DAY, Pipeline, at, publish, reading, tick
 

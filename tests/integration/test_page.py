@@ -15,8 +15,8 @@ import pytest
 
 from averages_consumer.warehouse import Warehouse
 from averages_consumer.web.server import MOST_CONNECTIONS
-from averages_consumer.web.viewers import MOST_VIEWERS
-from hourglass.keys import HOUR_MS, iso
+from averages_consumer.web.subscribers import MOST_VIEWERS
+from hourglass.model.keys import HOUR_MS, iso
 from tests.support.browsing import ask, connection, looking_on
 from tests.support.cluster import EmbeddedCluster
 from tests.support.keyspace import KEYS

@@ -6,7 +6,7 @@ import re
 import time
 from pathlib import Path
 
-from hourglass.keys import DAY_MS, PIPELINE
+from hourglass.model.keys import DAY_MS, PIPELINE
 from tests.support.keyspace import KEYS
 from tests.support.pipeline import DAY, Pipeline, at, day_after, reading
 from tests.support.services import services

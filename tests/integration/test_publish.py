@@ -16,12 +16,19 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 import aggregator.sealer as sealer_module
 from aggregator.sealer import Sealer
-from hourglass.clock import Instant, PipelineClock
-from hourglass.cluster import Cluster
-from hourglass.connecting import connect
-from hourglass.errors import Damaged
-from hourglass.keys import AVERAGES_GROUP, AVERAGES_KEPT, HOUR_MS, PUBLISHED_KEPT, Partition, iso
-from hourglassctl import formation
+from hourglass.cluster.client import Cluster
+from hourglass.cluster.connect import connect
+from hourglass.errors import CorruptKey
+from hourglass.model.clock import Instant, PipelineClock
+from hourglass.model.keys import (
+    AVERAGES_GROUP,
+    AVERAGES_KEPT,
+    HOUR_MS,
+    PUBLISHED_KEPT,
+    Partition,
+    iso,
+)
+from hourglassctl.local import bootstrap
 from hourglassctl.replay import DataSet, replay
 from hourglassctl.rewind import rewind
 from hourglassctl.status import gather
@@ -143,7 +150,7 @@ def test_two_sealers_at_once_publish_each_hour_once(pipeline: Pipeline) -> None:
 
     assert published(pipeline) == [at(hour) for hour in range(24)]
     assert times_published(pipeline) == 24
-    assert pipeline.metric("hourglass_hours_published_total") == 24
+    assert pipeline.metric("hourglass_averages_published_total") == 24
 
 
 def test_the_stream_keeps_exactly_five_days_and_the_memory_ten(pipeline: Pipeline) -> None:
@@ -221,7 +228,7 @@ def test_a_failover_between_a_look_at_the_frontier_and_publishing_passes_over_no
     sealer.step()
 
     assert published(pipeline) == [at(hour) for hour in range(11)]
-    assert pipeline.metric("hourglass_hours_too_late_total") == 0
+    assert pipeline.metric("hourglass_averages_too_late_total") == 0
     assert pipeline.audit().differences == []
 
 
@@ -249,7 +256,7 @@ def test_a_published_hour_sealed_anew_with_the_same_result_is_no_news(pipeline: 
 
     assert pipeline.record(0).sealed
     assert times_published(pipeline) == 1
-    assert pipeline.metric("hourglass_hours_revised_total") == 0
+    assert pipeline.metric("hourglass_averages_revised_total") == 0
 
 
 def test_another_result_is_reported_once_and_never_published_over_the_first(
@@ -271,7 +278,7 @@ def test_another_result_is_reported_once_and_never_published_over_the_first(
 
     assert pipeline.record(0).count == 1
     assert pipeline.averages() == before
-    assert pipeline.metric("hourglass_hours_revised_total") == 1
+    assert pipeline.metric("hourglass_averages_revised_total") == 1
     assert pipeline.cluster.call("ZRANGE", KEYS.revisions, 0, -1) == [b"%d:1:50000" % at(0)]
     assert not pipeline.audit().clean
 
@@ -292,7 +299,7 @@ def test_an_hour_that_begins_after_a_later_one_was_published_is_too_late(
 
     assert published(pipeline) == [at(0, day=NEXT_DAY)]
     assert pipeline.record(23).count == 1
-    assert pipeline.metric("hourglass_hours_too_late_total") == 1
+    assert pipeline.metric("hourglass_averages_too_late_total") == 1
     assert pipeline.cluster.call("ZRANGE", KEYS.too_late, 0, -1) == [b"%d:1:73000" % at(23)]
     found = pipeline.audit()
     assert [each.hour for each in found.differences] == [iso(at(23))]
@@ -336,12 +343,12 @@ def test_a_frontier_that_is_lost_alone_is_restored_and_publishing_goes_on(
 
     assert published(pipeline) == [at(hour) for hour in range(5)]
     assert times_published(pipeline) == 5
-    assert pipeline.metric("hourglass_hours_too_late_total") == 0
+    assert pipeline.metric("hourglass_averages_too_late_total") == 0
 
 
 def remedy_named_by(step: Callable[[], None]) -> list[str]:
     """The Redis command that the refusal of `step` names."""
-    with pytest.raises(Damaged) as refused:
+    with pytest.raises(CorruptKey) as refused:
         step()
     found = re.search(r"(XDEL \S+ \S+)|rename or (delete) it", str(refused.value))
     assert found, f"no remedy in {refused.value}"
@@ -429,7 +436,7 @@ def test_the_remedy_for_hours_published_by_a_clock_that_was_ahead_works(
     pipeline.drive(at(4))
     sealer = pipeline.sealer()
     sealer.step()
-    assert pipeline.metric("hourglass_hours_too_late_total") == 1
+    assert pipeline.metric("hourglass_averages_too_late_total") == 1
 
     assert rewind(cluster, pipeline.clock.look()) == 1
     sealer.step()
@@ -476,7 +483,7 @@ def test_an_hour_that_is_taken_back_leaves_groups_what_they_have_pending(
 
 
 def a_reader_is_blocked(pipeline: Pipeline) -> bool:
-    with formation.client(pipeline.master_of(KEYS.averages)) as client:
+    with bootstrap.client(pipeline.master_of(KEYS.averages)) as client:
         clients = cast(Any, client).client_list()
     return any("b" in each["flags"] and each["cmd"] == "xreadgroup" for each in clients)
 

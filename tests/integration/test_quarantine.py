@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hourglass.readings import Reason, Rules
+from hourglass.model.readings import Reason, Rules
 from hourglassctl.quarantine import quarantined
 from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at, reading
 from tests.support.services import services

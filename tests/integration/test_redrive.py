@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from hourglass.cluster import Link
-from hourglass.keys import GROUP, Partition
-from hourglass.readings import MILLI, Reason, Rules
-from hourglass.settings import invoke
-from hourglass.survey import survey
-from hourglassctl import recount
+from hourglass.cluster.client import Link
+from hourglass.model.keys import GROUP, Partition
+from hourglass.model.readings import MILLI, Reason, Rules
+from hourglass.monitoring.stream_stats import survey
+from hourglass.service.config import invoke
 from hourglassctl.__main__ import application
+from hourglassctl.audit import recompute
 from hourglassctl.quarantine import READ_BACK, quarantined, redrive
 from tests.support.pipeline import DAY, Pipeline, at, reading
 
@@ -194,13 +194,13 @@ def test_an_audit_beside_a_redrive_finds_no_difference(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one_too_hot(pipeline)
-    rejected = getattr(recount, "_rejected")  # noqa: B009
+    rejected = getattr(recompute, "_rejected")  # noqa: B009
 
     def meanwhile(link: Link, partition: Partition) -> Any:
         redrive_all(pipeline)
         return rejected(link, partition)
 
-    monkeypatch.setattr(recount, "_rejected", meanwhile)
+    monkeypatch.setattr(recompute, "_rejected", meanwhile)
     found = pipeline.audit()
 
     assert (found.differences, found.counted, found.quarantined) == ([], 3, 0)

@@ -12,8 +12,8 @@ import pytest
 
 from averages_consumer.table import HourRow, row_of
 from averages_consumer.warehouse import Warehouse
-from hourglass.averages import HourlyAverage
-from hourglass.keys import AVERAGES_GROUP, AVERAGES_KEPT, HOUR_MS, HOURS, Partition
+from hourglass.model.averages import HourlyAverage
+from hourglass.model.keys import AVERAGES_GROUP, AVERAGES_KEPT, HOUR_MS, HOURS, Partition
 from hourglassctl.replay import DataSet, replay
 from tests.support.keyspace import KEYS
 from tests.support.pipeline import DAY, Pipeline, day_after
@@ -79,7 +79,7 @@ def test_the_rows_are_those_that_the_entries_would_have_given(
     assert "loaded 0 from the stream and 24 from hour records" in said
     for name in NAMES:
         running.await_ready(name)
-        missing = partial(running.metric, name, "hourglass_warehouse_missing_hours")
+        missing = partial(running.metric, name, "hourglass_warehouse_rows_missing")
         wait_until(lambda missing=missing: missing() == 0)
     wait_until(lambda: pending(pipeline) == 0)
     with Warehouse(url) as warehouse:
@@ -102,7 +102,7 @@ def test_hours_whose_records_are_gone_stay_missing_and_are_named(
 
     start(running, url, NAMES[0])
 
-    wait_until(lambda: running.metric(NAMES[0], "hourglass_warehouse_missing_hours") == 3)
+    wait_until(lambda: running.metric(NAMES[0], "hourglass_warehouse_rows_missing") == 3)
     wait_until(lambda: len(rows(url)) == len(entries) - 3, message="the others are not loaded")
     assert "2025-01-01T00:00:00Z to 2025-01-01T02:00:00Z; neither the stream" in running.said(
         NAMES[0]

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from averages_consumer.warehouse import Warehouse
-from hourglass.errors import Damaged
-from hourglass.keys import MOST_UNDECIDED_LANES
+from hourglass.errors import CorruptKey
+from hourglass.model.keys import MOST_UNDECIDED_LANES
 from hourglassctl.backfill import backfill
 from hourglassctl.status import gather
 from tests.support.commands import run_hourglass
@@ -20,7 +20,7 @@ from tests.support.pipeline import DAY, Pipeline, at, reading
 
 
 def refusal_of(step: Callable[[], object]) -> str:
-    with pytest.raises(Damaged) as refused:
+    with pytest.raises(CorruptKey) as refused:
         step()
     return str(refused.value)
 

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from aggregator.losses import look
-from aggregator.reader import Found
-from hourglass.keys import GROUP, Partition
-from hourglass.removals import Removals, removals
+from aggregator.consumer import Found
+from aggregator.lost_readings import look
+from hourglass.model.keys import GROUP, Partition
+from hourglass.monitoring.removals import Removals, removals
 from hourglassctl.status import gather
 from tests.support.keyspace import KEYS
 from tests.support.pipeline import DAY, Pipeline, at, reading, tick

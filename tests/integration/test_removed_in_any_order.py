@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.cluster import RedisCluster
 
-from aggregator.commit import Delivery
-from hourglass.keys import order_of
-from hourglass.readings import Entry
-from hourglass.removals import Removals, removals
+from aggregator.commit import BatchCommitter
+from hourglass.model.keys import order_of
+from hourglass.model.readings import Entry
+from hourglass.monitoring.removals import Removals, removals
 from tests.support.keyspace import KEYS
 from tests.support.leftovers import delete_keys
 from tests.support.pipeline import DAY, Pipeline, at, reading
@@ -43,7 +43,7 @@ class Walk:
         self.pipeline = pipeline
         self.given = 0
         self.delivered: set[bytes] = set()
-        self.held: list[tuple[Delivery, Sequence[Entry]] | None] = [None] * MEMBERS
+        self.held: list[tuple[BatchCommitter, Sequence[Entry]] | None] = [None] * MEMBERS
         self.seconds = count()
 
     def give(self, readings: int) -> None:

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from averages_consumer.instruments import Instruments
+from averages_consumer.metrics import Metrics
 from averages_consumer.revisions import Revisions
 from averages_consumer.table import HourRow
 from averages_consumer.warehouse import Warehouse
-from hourglass.keys import DAY_MS, GROUP
+from hourglass.model.keys import DAY_MS, GROUP
 from tests.support.at_once import at_once
 from tests.support.browsing import ask
 from tests.support.keyspace import KEYS
@@ -22,7 +22,7 @@ from tests.support.pipeline import DAY, Pipeline, at, reading
 from tests.support.services import services
 from tests.support.waiting import wait_until
 
-WORKER = 'hourglass_trouble{worker="revisions"}'
+WORKER = 'hourglass_worker_failing{worker="revisions"}'
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 
 
@@ -44,7 +44,7 @@ def revisions(pipeline: Pipeline, warehouse: Warehouse, told: list[str]) -> Revi
 
 
 def another(pipeline: Pipeline, warehouse: Warehouse, told: list[str]) -> Revisions:
-    metrics = Instruments(CollectorRegistry())
+    metrics = Metrics(CollectorRegistry())
 
     def tell(what: str, _hour_ms: int, _trace_id: str | None) -> None:
         told.append(what)

@@ -15,8 +15,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from averages_consumer.schema import VERSION_TABLE
 from averages_consumer.table import hourly_averages, metadata, row_of
 from averages_consumer.warehouse import Warehouse, WarehouseAway
-from hourglass.errors import Misconfigured
-from hourglass.keys import HOURS
+from hourglass.errors import ConfigurationError
+from hourglass.model.keys import HOURS
 from tests.support.at_once import at_once
 from tests.support.snapshots import DAY, average
 
@@ -146,7 +146,7 @@ def test_the_schema_of_a_newer_program_is_left_alone(
     start(warehouse_url)
     connection.exec_driver_sql(f"UPDATE {VERSION_TABLE} SET version_num = '99'")
 
-    with pytest.raises(Misconfigured, match=r"newer Hourglass \(version 99\)"):
+    with pytest.raises(ConfigurationError, match=r"newer Hourglass \(version 99\)"):
         start(warehouse_url)
     assert version(connection) == "99"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hourglass.keys import GROUP
+from hourglass.model.keys import GROUP
 from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at, reading
 
 
@@ -270,7 +270,7 @@ def test_they_are_known_no_longer_than_the_hour_after_takes(
     pipeline.seal()
 
     life_ms = pipeline.cluster.call("PEXPIRETIME", DAY.devices(hour)) - instant.real_ms
-    # A driven clock stands while the sealer's real time goes on.
+    # A manual clock stands while the sealer's real time goes on.
     assert life_ms == pytest.approx(40 * 60_000, abs=5_000)
 
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from hourglass.cluster import Cluster
-from hourglass.connecting import connect
-from hourglass.errors import HourglassError, Unreachable, Unsuitable
-from hourglass.settings import RedisSettings
-from hourglassctl import formation
+from hourglass.cluster.client import Cluster
+from hourglass.cluster.connect import connect
+from hourglass.errors import HourglassError, Unreachable, UnsupportedServer
+from hourglass.service.config import RedisSettings
+from hourglassctl.local import bootstrap
 from tests.support.cluster import EmbeddedCluster
 from tests.support.keyspace import KEYS
 from tests.support.plain_redis import plain_redis
@@ -37,7 +37,7 @@ def refusal(address: str, kind: type[HourglassError]) -> str:
 
 @contextmanager
 def node(address: str) -> Generator[Any]:
-    with formation.client(int(address.rpartition(":")[2])) as client:
+    with bootstrap.client(int(address.rpartition(":")[2])) as client:
         yield client
 
 
@@ -68,11 +68,11 @@ def test_a_cluster_that_announces_no_usable_address_says_what_to_set(
     address = f"127.0.0.1:{embedded.ports[0]}"
     with node(address) as client:
         client.config_set("cluster-preferred-endpoint-type", "unknown-endpoint")
-        message = refusal(address, Unsuitable)
+        message = refusal(address, UnsupportedServer)
         assert "set cluster-preferred-endpoint-type ip" in message
 
         client.config_set("cluster-preferred-endpoint-type", "hostname")
-        assert "set cluster-announce-hostname" in refusal(address, Unsuitable)
+        assert "set cluster-announce-hostname" in refusal(address, UnsupportedServer)
 
         client.config_set("cluster-announce-hostname", "no-host.invalid")
         message = refusal(address, Unreachable)
@@ -87,7 +87,7 @@ def test_several_shards_without_addresses_say_what_to_set(embedded: EmbeddedClus
         with node(address) as client:
             client.config_set("cluster-preferred-endpoint-type", "unknown-endpoint")
 
-    message = refusal(",".join(addresses), Unsuitable)
+    message = refusal(",".join(addresses), UnsupportedServer)
     assert "set cluster-preferred-endpoint-type ip" in message
 
 
@@ -153,7 +153,7 @@ def test_a_port_that_is_not_redis_is_named(first: bytes) -> None:
         server.daemon_threads = True
         Thread(target=server.serve_forever, daemon=True).start()
         address = f"127.0.0.1:{server.server_address[1]}"
-        assert f"the server at {address} is not Redis" in refusal(address, Unsuitable)
+        assert f"the server at {address} is not Redis" in refusal(address, UnsupportedServer)
         server.shutdown()
 
 
@@ -161,7 +161,7 @@ def test_a_sentinel_is_named(tmp_path: Path) -> None:
     configuration = tmp_path / "sentinel.conf"
     configuration.touch()
     with plain_redis(tmp_path, str(configuration), "--sentinel") as address:
-        assert f"{address} is a Sentinel" in refusal(address, Unsuitable)
+        assert f"{address} is a Sentinel" in refusal(address, UnsupportedServer)
 
 
 def test_refused_credentials_are_looked_for_where_they_came_from(tmp_path: Path) -> None:
@@ -179,5 +179,5 @@ def test_refused_credentials_are_looked_for_where_they_came_from(tmp_path: Path)
                 str(given),
             ),
         ):
-            with pytest.raises(Unsuitable, match=f"user name and password in .*{source}$"):
+            with pytest.raises(UnsupportedServer, match=f"user name and password in .*{source}$"):
                 settings.connect()

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from hourglass.clock import PipelineClock
-from hourglass.connecting import connect
-from hourglassctl import formation
+from hourglass.cluster.connect import connect
+from hourglass.model.clock import PipelineClock
+from hourglassctl.local import bootstrap
 from hourglassctl.status import gather
 from tests.integration.test_refusals import COMMANDS, SERVICES, refusal
 from tests.support.browsing import ask
@@ -105,7 +105,7 @@ def test_the_users_of_the_services_see_the_policy_and_ask_for_nothing_forbidden(
 
 def configure(cluster: EmbeddedCluster, name: str, value: str) -> None:
     for node in cluster.nodes:
-        with formation.client(node.port) as client:
+        with bootstrap.client(node.port) as client:
             client.config_set(name, value)
 
 

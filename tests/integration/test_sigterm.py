@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hourglass.keys import GROUP
+from hourglass.model.keys import GROUP
 from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at, day_after, reading
 from tests.support.services import services
 from tests.support.waiting import PATIENCE_S, wait_until

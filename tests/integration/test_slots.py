@@ -10,8 +10,8 @@ import pytest
 from redis.cluster import RedisCluster
 from redis.crc import key_slot
 
-from hourglass.cluster import Cluster, Link
-from hourglass.scripts import Script
+from hourglass.cluster.client import Cluster, Link
+from hourglass.cluster.scripts import Script
 from tests.support.every_script import SCRIPTS, use_every_script
 from tests.support.keyspace import KEYS
 from tests.support.pipeline import DAY, Pipeline, at, day_after, reading

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from redis.cluster import RedisCluster
 
-from averages_consumer.web import troubles
-from hourglass.keys import AVERAGES_GROUP, GROUP, HOUR_MS
-from hourglassctl import silence
-from hourglassctl.silence import Silence, silent
+from averages_consumer.web import problems
+from hourglass.model.keys import AVERAGES_GROUP, GROUP, HOUR_MS
+from hourglassctl import silent_devices
+from hourglassctl.silent_devices import SilentDevices, silent
 from hourglassctl.status import Consumer, gather, process_of, together
 from tests.support.commands import run_hourglass
 from tests.support.keyspace import KEYS
@@ -113,7 +113,7 @@ def test_an_aggregator_that_is_gone_reads_nothing(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its group knows it all the while."""
-    monkeypatch.setattr(troubles, "PATIENCE_MS", 2_000)
+    monkeypatch.setattr(problems, "PATIENCE_MS", 2_000)
     pipeline.run_clock(at(5), 1)
     pipeline.produce(reading(at(5)), reading(at(5, 0, 1)))
     gone = pipeline.delivery()
@@ -124,7 +124,7 @@ def test_an_aggregator_that_is_gone_reads_nothing(
     other = pipeline.delivery()
     assert other.read(1, 1)
     assert "nobody-reads" not in codes(pipeline)
-    monkeypatch.setattr(troubles, "STUCK_MS", 2_000)
+    monkeypatch.setattr(problems, "STUCK_MS", 2_000)
     assert "pending-stuck" in codes(pipeline)
 
 
@@ -140,7 +140,7 @@ def test_averages_that_nobody_loads_are_told(
     assert done.returncode == 1
     assert "1 average waits to be loaded" in done.stdout
 
-    monkeypatch.setattr(troubles, "PATIENCE_MS", 2_000)
+    monkeypatch.setattr(problems, "PATIENCE_MS", 2_000)
     call = pipeline.cluster.call
     call("XGROUP CREATE", KEYS.averages, AVERAGES_GROUP, "0")
     read = ("XREADGROUP", "GROUP", AVERAGES_GROUP, "loader-0a1b2c3d", "STREAMS", KEYS.averages, ">")
@@ -181,7 +181,7 @@ def pass_to(pipeline: Pipeline, now_ms: int) -> None:
     pipeline.seal()
 
 
-def told(pipeline: Pipeline, *, period_s: float = 1.0) -> Silence:
+def told(pipeline: Pipeline, *, period_s: float = 1.0) -> SilentDevices:
     status = gather(pipeline.cluster, pipeline.clock, period_s=period_s)
     assert bool(status.silence.count) == ("devices-silent" in [t.code for t in status.troubles])
     return status.silence
@@ -214,25 +214,25 @@ def test_who_has_fallen_silent_is_named_over_midnight_and_lanes(
             "unknown": None,
         }
         give(pipeline, at(0, 1, day=NEXT_DAY), "porch-4")
-        assert told(pipeline) == Silence(count=0)
+        assert told(pipeline) == SilentDevices(count=0)
 
 
 def test_who_was_silent_all_the_hour_before_is_not_told_again(pipeline: Pipeline) -> None:
     give(pipeline, at(0), *PORCHES)
     give(pipeline, at(1), *PORCHES[1:])
     pass_to(pipeline, at(1, 30))
-    assert told(pipeline) == Silence(count=1, names=("porch-0",))
+    assert told(pipeline) == SilentDevices(count=1, names=("porch-0",))
 
     give(pipeline, at(2), *PORCHES[1:])
     pass_to(pipeline, at(2, 30))
-    assert told(pipeline) == Silence(count=0)
+    assert told(pipeline) == SilentDevices(count=0)
 
 
 def test_of_many_only_the_first_are_named(pipeline: Pipeline) -> None:
     give(pipeline, at(0), "attic", *PORCHES, "\x1b[31mred")
     pass_to(pipeline, at(1, 30))
     found = told(pipeline)
-    assert found == Silence(count=10, names=("?[31mred", "attic", *PORCHES[:3]))
+    assert found == SilentDevices(count=10, names=("?[31mred", "attic", *PORCHES[:3]))
     (trouble,) = silent(found)
     assert "10 devices" in trouble.text
     assert "porch-2 and 5 more." in trouble.text
@@ -244,7 +244,7 @@ def test_nobody_is_called_silent_before_everybody_has_had_a_turn(
 ) -> None:
     give(pipeline, at(0), "porch")
     pass_to(pipeline, now_ms)
-    assert told(pipeline, period_s=period_s) == Silence(unknown="the hour has only begun")
+    assert told(pipeline, period_s=period_s) == SilentDevices(unknown="the hour has only begun")
 
     pass_to(pipeline, now_ms + 60_000)
     assert told(pipeline, period_s=period_s).names == ("porch",)
@@ -253,7 +253,7 @@ def test_nobody_is_called_silent_before_everybody_has_had_a_turn(
 def test_who_is_silent_is_unknown_while_counting_is_behind(
     pipeline: Pipeline, redis_url: str
 ) -> None:
-    behind = Silence(unknown="counting is behind")
+    behind = SilentDevices(unknown="counting is behind")
     give(pipeline, at(0), *PORCHES)
     pipeline.produce(*(reading(at(1), device=each) for each in PORCHES[1:]))
     pass_to(pipeline, at(1, 30))
@@ -276,7 +276,7 @@ def test_who_is_silent_is_unknown_while_counting_is_behind(
 def test_who_is_silent_is_unknown_before_the_hour_before_is_sealed(pipeline: Pipeline) -> None:
     give(pipeline, at(0), "porch")
     pipeline.drive(at(1, 30))
-    assert told(pipeline) == Silence(unknown="counting is behind")
+    assert told(pipeline) == SilentDevices(unknown="counting is behind")
 
 
 def test_who_is_silent_is_unknown_where_devices_have_no_period_in_common(
@@ -306,7 +306,7 @@ def test_a_fleet_of_too_many_names_is_not_compared(
     pass_to(pipeline, at(1, 30))
     assert told(pipeline).names == ("attic",)
 
-    monkeypatch.setattr(silence, "MOST_BLOCKS", 2)
+    monkeypatch.setattr(silent_devices, "MOST_BLOCKS", 2)
     assert told(pipeline).unknown == "there are too many names to compare"
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from aggregator.strays import StrayFinder
-from hourglass.errors import Damaged, Unreachable
-from hourglass.keys import RETENTION_MS, Keyspace
-from hourglass.strays import Reason, Strays, decode
+from hourglass.errors import CorruptKey, Unreachable
+from hourglass.model.keys import RETENTION_MS, Keyspace
+from hourglass.model.strays import Reason, Strays, decode
 from hourglassctl.reset import reset
 from hourglassctl.status import gather
 from tests.support.browsing import ask
@@ -270,9 +270,9 @@ def test_a_damaged_record_is_named(wall: Pipeline, damage: Iterable[str]) -> Non
     wall.cluster.call(command, KEYS.strays, *value)
     wall.cluster.call("EXPIRE", KEYS.strays, 3600)
 
-    with pytest.raises(Damaged, match="strays"):
+    with pytest.raises(CorruptKey, match="strays"):
         look(wall)
-    with pytest.raises(Damaged, match="strays"):
+    with pytest.raises(CorruptKey, match="strays"):
         gather(wall.cluster, wall.clock, period_s=1)
 
 

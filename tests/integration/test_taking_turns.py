@@ -7,19 +7,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.exceptions import ResponseError
 
-from aggregator.hands import Hands
-from hourglass.keys import GROUP
-from hourglass.readings import Rules
+from aggregator.prefetch import Prefetch
+from hourglass.model.keys import GROUP
+from hourglass.model.readings import Rules
 from tests.support.pipeline import DAY, Pipeline, at, reading
 
 
-def hands(pipeline: Pipeline, name: str = "porch") -> Hands:
+def hands(pipeline: Pipeline, name: str = "porch") -> Prefetch:
     """On a link of their own."""
     delivery = pipeline.delivery(name=name)
-    return Hands.over(delivery.link, DAY, delivery.incarnation, name, delivery.metrics)
+    return Prefetch.over(delivery.link, DAY, delivery.incarnation, name, delivery.metrics)
 
 
-def work_off(pipeline: Pipeline, pair: Hands, size: int) -> int:
+def work_off(pipeline: Pipeline, pair: Prefetch, size: int) -> int:
     """Turn until nothing is there; how many batches that took."""
     batches = 0
     entries = pair.read(size, None)

@@ -11,8 +11,8 @@ from datetime import timedelta
 import pytest
 from redis.connection import SSLConnection
 
-from hourglass.address import Tls
-from hourglass.connecting import connect
+from hourglass.cluster.connect import connect
+from hourglass.cluster.url import Tls
 from tests.support.commands import run_hourglass
 from tests.support.keyspace import KEYS
 from tests.support.services import services

@@ -12,8 +12,8 @@ import pytest
 from redis.cluster import RedisCluster
 
 from averages_consumer.warehouse import Warehouse
-from hourglass.keys import HOURS
-from hourglass.settings import invoke
+from hourglass.model.keys import HOURS
+from hourglass.service.config import invoke
 from hourglassctl.__main__ import application
 from hourglassctl.backfill import backfill
 from hourglassctl.replay import DataSet, replay

@@ -7,8 +7,8 @@ from collections.abc import Generator
 import pytest
 from redis.cluster import RedisCluster
 
-from hourglass.keys import HOURS, Partition, iso
-from hourglass.partitions import decide, enter, unlisted
+from hourglass.cluster.partitions import decide, enter, unlisted
+from hourglass.model.keys import HOURS, Partition, iso
 from tests.support.keyspace import KEYS
 from tests.support.pipeline import DAY, Pipeline, at, reading
 from tests.support.replica import Copy

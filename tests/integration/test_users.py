@@ -16,9 +16,9 @@ from redis import Redis
 from redis.exceptions import NoPermissionError, ResponseError
 
 import hourglass
-from hourglass.connecting import connect
-from hourglass.errors import Unsuitable
-from hourglass.keys import HOUR_MS, HOURS
+from hourglass.cluster.connect import connect
+from hourglass.errors import UnsupportedServer
+from hourglass.model.keys import HOUR_MS, HOURS
 from hourglassctl.replay import DataSet, replay
 from tests.support.cluster import EmbeddedCluster, Node
 from tests.support.commands import run, run_hourglass
@@ -324,7 +324,7 @@ def test_what_is_refused_among_many_commands_is_told_of(shard: Node) -> None:
         connect(url, username="hourglass-averages-consumer", password=PASSWORD, keyspace=KEYS)
     ) as one:
         assert one.pipeline([("HGETALL", DAY.hours)])
-        with pytest.raises(Unsuitable, match=r"deploy/redis/users\.acl"):
+        with pytest.raises(UnsupportedServer, match=r"deploy/redis/users\.acl"):
             one.pipeline([("HGETALL", DAY.hours), ("XRANGE", DAY.stream, "-", "+")])
 
 
@@ -338,7 +338,7 @@ def test_nobody_can_log_in_with_the_file_as_it_is_shipped(
     options = {"aclfile": str(acl_file(tmp_path, state="off"))}
     with EmbeddedCluster(masters=1, binary=redis_binary, options=options) as cluster:
         for name in names():
-            with pytest.raises(Unsuitable, match="user name and password"):
+            with pytest.raises(UnsupportedServer, match="user name and password"):
                 connect(cluster.url, username=name, password=PASSWORD, keyspace=KEYS)
 
 
@@ -385,7 +385,7 @@ def test_passwords_come_from_files_and_whoever_has_none_stays_out(tmp_path: Path
     with EmbeddedCluster(masters=1, options=options) as cluster:
         connect(cluster.url, username="hourglass-auditor", password=PASSWORD, keyspace=KEYS).close()
         for user, password in (("hourglass-auditor", "wrong"), ("hourglass-operator", PASSWORD)):
-            with pytest.raises(Unsuitable, match="user name and password"):
+            with pytest.raises(UnsupportedServer, match="user name and password"):
                 connect(cluster.url, username=user, password=password, keyspace=KEYS)
 
 

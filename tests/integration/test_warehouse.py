@@ -16,10 +16,10 @@ from sqlalchemy import event
 
 from averages_consumer.table import HourRow
 from averages_consumer.warehouse import PATIENCE_MS, Warehouse, WarehouseAway
-from hourglass.averages import HourlyAverage
-from hourglass.errors import Misconfigured
-from hourglass.keys import HOUR_MS
-from hourglass.runtime import DRAIN_S, STUCK_S
+from hourglass.errors import ConfigurationError
+from hourglass.model.averages import HourlyAverage
+from hourglass.model.keys import HOUR_MS
+from hourglass.service.runtime import DRAIN_S, STUCK_S
 from tests.support.at_once import at_once
 from tests.support.postgres import Postgres
 from tests.support.proxy import Proxy
@@ -190,7 +190,7 @@ def test_replicas_that_load_the_same_hours_in_any_order_do_not_fight(
     ],
 )
 def test_a_url_that_cannot_work_is_refused_without_showing_its_password(url: str) -> None:
-    with pytest.raises(Misconfigured, match="HOURGLASS_WAREHOUSE_URL") as refused:
+    with pytest.raises(ConfigurationError, match="HOURGLASS_WAREHOUSE_URL") as refused:
         Warehouse(url)
     assert "sesame" not in str(refused.value)
 
@@ -205,7 +205,7 @@ def test_a_url_that_cannot_work_is_refused_without_showing_its_password(url: str
     ],
 )
 def test_a_password_that_is_not_escaped_is_refused_and_nothing_of_it_is_shown(url: str) -> None:
-    with pytest.raises(Misconfigured, match=r"escape the password \(%40 is @") as refused:
+    with pytest.raises(ConfigurationError, match=r"escape the password \(%40 is @") as refused:
         Warehouse(url)
     for part in ("ses", "a#me", "host", "db"):
         assert part not in str(refused.value).replace("HOURGLASS", "").replace("warehouse", "")
@@ -222,19 +222,19 @@ def test_an_at_sign_in_the_path_of_a_file_is_no_credential(tmp_path: Path) -> No
     "query", ["prepare_threshold=often", "port=x", "row_factory=tuple", "autocommit=1"]
 )
 def test_an_option_that_cannot_be_is_one_line(query: str) -> None:
-    with pytest.raises(Misconfigured, match="the warehouse's URL"):
+    with pytest.raises(ConfigurationError, match="the warehouse's URL"):
         Warehouse(f"postgresql://me@host/database?{query}")
 
 
 @pytest.mark.parametrize("query", ["no_such_option=1", "timeout=soon"])
 def test_an_option_that_cannot_be_of_a_file_is_one_line(tmp_path: Path, query: str) -> None:
-    with pytest.raises(Misconfigured, match="the warehouse's URL"):
+    with pytest.raises(ConfigurationError, match="the warehouse's URL"):
         Warehouse(f"sqlite:///{tmp_path}/warehouse.db?{query}")
 
 
 def test_a_missing_driver_is_named_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
-    with pytest.raises(Misconfigured, match=r"pip install 'psycopg\[binary\]'"):
+    with pytest.raises(ConfigurationError, match=r"pip install 'psycopg\[binary\]'"):
         Warehouse("postgresql://somebody:sesame@host/database")
 
 
@@ -260,7 +260,7 @@ def test_a_file_that_is_there_keeps_its_permissions(tmp_path: Path) -> None:
 def test_a_file_in_a_folder_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     with (
         Warehouse(f"sqlite:///{tmp_path}/nowhere/warehouse.db") as warehouse,
-        pytest.raises(Misconfigured, match="its folder must exist and be writable"),
+        pytest.raises(ConfigurationError, match="its folder must exist and be writable"),
     ):
         warehouse.create()
 
@@ -270,7 +270,7 @@ def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(tmp_path: Path)
     letter.write_text("Dear Grandmother,\n" * 100)
     with (
         Warehouse(f"sqlite:///{letter}") as warehouse,
-        pytest.raises(Misconfigured, match="file is not a database"),
+        pytest.raises(ConfigurationError, match="file is not a database"),
     ):
         warehouse.create()
     assert letter.read_text().startswith("Dear Grandmother,")
@@ -283,7 +283,7 @@ def test_a_file_that_may_only_be_read_is_refused(tmp_path: Path) -> None:
     # Not by permissions, which do not bind root.
     with (
         Warehouse(f"sqlite:///file:{file}?mode=ro&uri=true") as warehouse,
-        pytest.raises(Misconfigured, match="attempt to write a readonly database"),
+        pytest.raises(ConfigurationError, match="attempt to write a readonly database"),
     ):
         warehouse.create()
 
@@ -408,7 +408,7 @@ def test_a_role_that_may_not_make_tables_can_use_the_one_that_is_there(postgres:
 def test_a_refused_password_is_not_shown(postgres: Postgres) -> None:
     with (
         Warehouse(postgres.url(credentials="postgres:friend")) as warehouse,
-        pytest.raises(Misconfigured, match="password authentication failed") as refused,
+        pytest.raises(ConfigurationError, match="password authentication failed") as refused,
     ):
         warehouse.create()
     assert "friend" not in str(refused.value)
@@ -514,7 +514,7 @@ def test_a_full_disk_is_away_until_there_is_room_again(tmp_path: Path) -> None:
 
 
 def test_an_unknown_connection_option_is_refused(postgres: Postgres) -> None:
-    with pytest.raises(Misconfigured, match="no_such_option"):
+    with pytest.raises(ConfigurationError, match="no_such_option"):
         Warehouse(f"{postgres.url()}&no_such_option=1")
 
 

@@ -15,11 +15,11 @@ import pytest
 import sqlalchemy as sa
 
 from averages_consumer.warehouse import LoginRefused, Warehouse, WarehouseAway, WarehouseUnusable
-from hourglass.averages import HourlyAverage
-from hourglass.errors import Misconfigured
-from hourglass.keys import HOUR_MS
-from hourglassctl.formation import free_ports
-from hourglassctl.guard import Guard
+from hourglass.errors import ConfigurationError
+from hourglass.model.averages import HourlyAverage
+from hourglass.model.keys import HOUR_MS
+from hourglassctl.local.bootstrap import free_ports
+from hourglassctl.local.process_group import ProcessGroup
 from tests.support.postgres import Postgres, unprivileged
 from tests.support.waiting import wait_until
 
@@ -51,7 +51,7 @@ def role(postgres: Postgres) -> str:
 
 
 def refusal(url: str) -> str:
-    with Warehouse(url) as warehouse, pytest.raises(Misconfigured) as refused:
+    with Warehouse(url) as warehouse, pytest.raises(ConfigurationError) as refused:
         warehouse.create()
     assert "\n" not in str(refused.value)
     assert "does not answer" not in str(refused.value)
@@ -143,7 +143,7 @@ def pooler(postgres: Postgres, database: str) -> Generator[str]:
     if program is None:
         pytest.skip("no PgBouncer: install pgbouncer")
     port, _ = free_ports(1)[0]
-    with Guard("hourglass-pgbouncer-") as guard:
+    with ProcessGroup("hourglass-pgbouncer-") as guard:
         guard.directory.chmod(0o755)
         configuration = guard.directory / "pgbouncer.ini"
         configuration.write_text(

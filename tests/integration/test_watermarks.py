@@ -14,9 +14,9 @@ from itertools import count
 import pytest
 from redis.cluster import RedisCluster
 
-from hourglass.keys import DAY_MS, HOUR_MS, HOURS, Partition
-from hourglass.lanes import place
-from hourglass.scripts import Script
+from hourglass.cluster.scripts import Script
+from hourglass.model.keys import DAY_MS, HOUR_MS, HOURS, Partition
+from hourglass.model.lanes import place
 from producer.batch import NO_MORE_MS
 from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at, reading, tick
 from tests.support.services import services
@@ -34,7 +34,7 @@ Produce = Callable[..., None]
 @pytest.fixture(autouse=True)
 def no_gap_but_by_outage(monkeypatch: pytest.MonkeyPatch) -> None:
     """However slow the machine is, a partition counts as called without a gap."""
-    for module, attribute in (("aggregator.sealer", "_SEAL"), ("producer.publisher", "_INGEST")):
+    for module, attribute in (("aggregator.sealer", "_SEAL"), ("producer.writer", "_INGEST")):
         script: Script = getattr(import_module(module), attribute)
         source = script.source.replace("GAP_MS = 5000", f"GAP_MS = {GAP_MS}")
         assert source != script.source

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple, cast
 import msgpack
 import pytest
 
-from hourglass.cluster import Cluster, Link
-from hourglass.errors import Damaged, Unreachable
-from hourglass.scripts import Script, packed
+from hourglass.cluster.client import Cluster, Link
+from hourglass.cluster.scripts import Script, packed
+from hourglass.errors import CorruptKey, Unreachable
 from tests.support.every_script import SCRIPTS, use_every_script
 from tests.support.pipeline import Pipeline
 
@@ -196,7 +196,7 @@ def refuses(cluster: Cluster, script: Script, call: Call) -> None:
             reply = link.call(
                 script.eval, script.source, len(call.keys), *call.keys, *call.arguments
             )
-        except Damaged:
+        except CorruptKey:
             reply = None
     assert reply is None, f"{script.name} takes it that {call.wrong}"
     assert everything(cluster) == before, f"{script.name} has changed something though {call.wrong}"

@@ -309,11 +309,11 @@ def _asking(body: str) -> str:
     """A program for a pod of the project's, that prints what `body` makes of `cluster`."""
     return f"""
 import json, sys
-from hourglass.averages import HourlyAverage
-from hourglass.clock import PipelineClock
-from hourglass.keys import AVERAGES_GROUP, GROUP
-from hourglass.partitions import candidates
-from hourglass.settings import RedisSettings, add_command, application, invoke
+from hourglass.model.averages import HourlyAverage
+from hourglass.model.clock import PipelineClock
+from hourglass.model.keys import AVERAGES_GROUP, GROUP
+from hourglass.cluster.partitions import candidates
+from hourglass.service.config import RedisSettings, add_command, application, invoke
 
 def ask(settings: RedisSettings) -> None:
     cluster = settings.connect()
@@ -352,7 +352,7 @@ _CONSUMERS = {
 _ROWS = """
 import json, os
 from averages_consumer.warehouse import Warehouse
-from hourglass.keys import iso
+from hourglass.model.keys import iso
 with Warehouse(os.environ["HOURGLASS_WAREHOUSE_URL"]) as warehouse:
     rows = warehouse.rows(0, 1 << 43)
     print(json.dumps({iso(row.start_ms): [row.observations, row.sum_milli_f] for row in rows}))

@@ -99,7 +99,7 @@ def test_hours_that_were_not_published_came_late(
     missing = set(each_hour(first_hour, hours[-1])) - set(hours)
     assert audit["differences"] == []
     assert missing <= audit["late_by_hour"].keys()
-    assert installation.total("aggregator", "hourglass_hours_revised_total") == 0
+    assert installation.total("aggregator", "hourglass_averages_revised_total") == 0
 
 
 def test_nothing_was_lost_and_nothing_doubled(installation: Installation) -> None:

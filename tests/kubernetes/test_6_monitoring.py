@@ -14,8 +14,8 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from hourglass.instruments import Instrument
-from hourglass.readings import Reason
+from hourglass.metrics import MetricSpec
+from hourglass.model.readings import Reason
 from hourglassctl.reference import SERVICES as DECLARED
 from tests.charts.dashboard import DASHBOARDS, as_grafana_asks, board, queries
 from tests.kubernetes.installation import SERVICES, START, Installation, await_on_cluster
@@ -49,15 +49,15 @@ GAUGES: Mapping[str, tuple[float, float]] = {
     "hourglass_current_hour_completeness_ratio": (0, 1),
     "hourglass_current_hour_readings": (0, 10_000_000),
     # Of every day whose records are kept: today, 14 before it, and one that is about to expire.
-    "hourglass_hours_due": (1, 16 * 24),
-    "hourglass_hours_overdue": (0, 24),
+    "hourglass_averages_due": (1, 16 * 24),
+    "hourglass_averages_overdue": (0, 24),
     "hourglass_last_average_hour_timestamp_seconds": (START_S, START_S + 100 * DAY_S),
     "hourglass_last_average_temp_f": (-150, 250),
     "hourglass_partition_expiry_timestamp_seconds": (NOW_S, NOW_S + 3 * DAY_S),
     "hourglass_producer_devices": (1, 1),
     "hourglass_published_ahead_seconds": (0, 0),
     "hourglass_readings_buffered": (0, 10_000),
-    "hourglass_readings_gone": (0, 0),
+    "hourglass_readings_lost": (0, 0),
     "hourglass_redis_clock_deviation_seconds": (-2, 2),
     "hourglass_redis_eviction_possible": (0, 0),
     "hourglass_redis_shard_up": (1, 1),
@@ -73,16 +73,16 @@ GAUGES: Mapping[str, tuple[float, float]] = {
     "hourglass_stream_memory_bytes": (1, 10_000_000_000),
     "hourglass_stream_partitions": (1, 10),
     "hourglass_stream_shard_info": (1, 1),
-    "hourglass_trouble": (0, 0),
-    "hourglass_uncounted_expire_in_hours": (0, 72),
-    "hourglass_warehouse_missing_hours": (0, 0),
+    "hourglass_worker_failing": (0, 0),
+    "hourglass_uncounted_expiry_seconds": (0, 72 * 3600),
+    "hourglass_warehouse_rows_missing": (0, 0),
 }
 #: Absent while there is nothing to tell of.
 FLEETING = {
     "hourglass_current_hour_average_temp_f",
     "hourglass_current_hour_completeness_ratio",
     "hourglass_stream_group_oldest_pending_timestamp_seconds",
-    "hourglass_uncounted_expire_in_hours",
+    "hourglass_uncounted_expiry_seconds",
 }
 UNUSABLE, LATE = "hourglass_readings_quarantined_total", "hourglass_readings_late_total"
 
@@ -152,19 +152,19 @@ def test_a_metric_is_there_as_declared(name: str, known: Known, prometheus: Prom
     SANE[declared.kind](declared, known)
 
 
-def of_a_counter(counter: Instrument, known: Known) -> None:
+def of_a_counter(counter: MetricSpec, known: Known) -> None:
     for series in known[counter.name]:
         assert series.value >= 0
         assert series.value.is_integer()
 
 
-def of_a_gauge(gauge: Instrument, known: Known) -> None:
+def of_a_gauge(gauge: MetricSpec, known: Known) -> None:
     least, most = GAUGES[gauge.name]
     for series in known[gauge.name]:
         assert least <= series.value <= most, series
 
 
-def of_a_histogram(histogram: Instrument, known: Known) -> None:
+def of_a_histogram(histogram: MetricSpec, known: Known) -> None:
     total = 0.0
     for count in known[f"{histogram.name}_count"]:
         (summed,) = of_pod(known[f"{histogram.name}_sum"], count)

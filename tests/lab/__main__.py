@@ -11,8 +11,8 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
-from hourglass.errors import Misconfigured
-from hourglass.settings import add_command, application, invoke
+from hourglass.errors import ConfigurationError
+from hourglass.service.config import add_command, application, invoke
 from tests.lab import alert_drill
 from tests.lab.bench import report, suite
 from tests.lab.bench.figures import Curve, Finding, NotMeasured
@@ -44,7 +44,7 @@ def run_bench(settings: BenchSettings) -> None:
     """Measure the pipeline beside its limits, everything in one run."""
     names = suite.chosen(settings.only)
     if settings.write and settings.only:
-        raise Misconfigured("--write takes the whole run: leave --only out")
+        raise ConfigurationError("--write takes the whole run: leave --only out")
     tell = partial(print, file=sys.stderr if settings.json else sys.stdout, flush=True)
     scale = QUICK if settings.quick else Scale(repeats=settings.repeats)
     machine = report.machine()

@@ -21,8 +21,8 @@ from multiprocessing import active_children, get_context
 from pathlib import Path
 from threading import Event, Thread
 
-from hourglass.errors import HourglassError, Misconfigured
-from hourglass.keys import HOUR_MS
+from hourglass.errors import ConfigurationError, HourglassError
+from hourglass.model.keys import HOUR_MS
 from hourglassctl.interrupts import interruptible
 from hourglassctl.replay import EXERCISE_START_MS
 from tests.lab.drill.catalogue import FAULTS
@@ -210,12 +210,12 @@ def observe_all(faults: Sequence[Fault], at_once: int, document: Path) -> bool:
 
 
 def run(faults: Sequence[Fault], *, at_once: int, document: Path) -> bool:
-    """Whether it is known of each. Raises Misconfigured before anything runs."""
+    """Whether it is known of each. Raises ConfigurationError before anything runs."""
     if binary() is None:
-        raise Misconfigured("there is no prometheus on PATH: install it (Debian: prometheus)")
+        raise ConfigurationError("there is no prometheus on PATH: install it (Debian: prometheus)")
     try:
         rewritten(document.read_text("utf-8"), {}, FAULTS)
     except (OSError, NoPlace) as error:
-        raise Misconfigured(f"{document}: {error}: --write") from None
+        raise ConfigurationError(f"{document}: {error}: --write") from None
     with interruptible():
         return observe_all(faults, at_once, document)

@@ -6,8 +6,8 @@ import os
 from dataclasses import dataclass
 from functools import partial
 
-from hourglass.keys import MOST_LANES
-from hourglass.settings import option
+from hourglass.model.keys import MOST_LANES
+from hourglass.service.config import option
 
 flag = partial(option, env=False)
 

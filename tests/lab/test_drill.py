@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
-from hourglass.keys import DAY_MS, GROUP
+from hourglass.model.keys import DAY_MS, GROUP
 from tests.lab.drill.fault import Fault
 from tests.lab.drill.report import Happened
 from tests.lab.drill.run import perform

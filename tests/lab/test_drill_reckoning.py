@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hourglass.errors import Misconfigured
-from hourglass.keys import HOUR_MS
-from hourglassctl.audit import Audit, Difference, Result
+from hourglass.errors import ConfigurationError
+from hourglass.model.keys import HOUR_MS
+from hourglassctl.audit.compare import Audit, Difference, Result
 from tests.lab.drill.catalogue import FAULTS, chosen
 from tests.lab.drill.reckoning import Evidence, Ledger, Reckoning, added, reckon
 from tests.lab.drill.report import (
@@ -225,7 +225,7 @@ def test_faults_are_chosen_by_name_and_all_if_none_is_named() -> None:
 
 
 def test_an_unknown_fault_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(Misconfigured, match=r"no fault earthquake; there are kill-producer, "):
+    with pytest.raises(ConfigurationError, match=r"no fault earthquake; there are kill-producer, "):
         chosen(["earthquake"])
 
 

@@ -19,16 +19,16 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from redis.cluster import RedisCluster
 from redis.exceptions import ResponseError
 
-from aggregator.commit import Delivery
-from aggregator.reader import open_partition
-from hourglass.averages import HourRecord
-from hourglass.errors import Severed, Unreachable
-from hourglass.groups import group_is_gone, reap
-from hourglass.keys import GROUP, HOUR_MS, Partition
-from hourglass.partitions import candidates
-from hourglass.readings import Reading
+from aggregator.commit import BatchCommitter
+from aggregator.consumer import open_partition
+from hourglass.cluster.groups import group_is_gone, reap
+from hourglass.cluster.partitions import candidates
+from hourglass.errors import ConnectionLost, Unreachable
+from hourglass.model.averages import HourRecord
+from hourglass.model.keys import GROUP, HOUR_MS, Partition
+from hourglass.model.readings import Reading
 from producer.batch import Batch, Batcher
-from producer.publisher import Outcome, Publisher
+from producer.writer import BatchWriter, Outcome
 from tests.protocol.reference_model import (
     IMPLAUSIBLE_F,
     Day,
@@ -59,7 +59,7 @@ def crash(_point: str) -> None:
 
 def lose_request(_point: str) -> None:
     """As a connection does that breaks before the script is sent."""
-    raise Severed("the connection broke before the script was sent")
+    raise ConnectionLost("the connection broke before the script was sent")
 
 
 def lose_reply(_point: str) -> None:
@@ -82,7 +82,7 @@ class Worker:
     """An aggregator's work on one partition, and what it has in its hands."""
 
     partition: Partition
-    delivery: Delivery | None = None
+    delivery: BatchCommitter | None = None
     incarnation: int = 0
     entries: list[Any] = field(default_factory=list[Any])
     given_up: Sequence[bytes] = ()
@@ -95,7 +95,7 @@ class Worker:
 
 @dataclass(slots=True)
 class Producer:
-    publisher: Publisher
+    publisher: BatchWriter
     batcher: Batcher = field(default_factory=lambda: Batcher(limit=1000, partitions=KEYS.undivided))
 
 
@@ -274,7 +274,7 @@ class Machine(RuleBasedStateMachine):
                 ids,
                 worker.given_up,
             )
-        with suppress(Crash, Severed), self._at("commit", fate):
+        with suppress(Crash, ConnectionLost), self._at("commit", fate):
             done = self._done(
                 worker,
                 lambda each: self.pipeline.commit(each, worker.entries, given_up=worker.given_up),
@@ -487,7 +487,7 @@ class Machine(RuleBasedStateMachine):
             return None
         return True if answer is None else answer
 
-    def _done(self, worker: Worker, step: Callable[[Delivery], Any]) -> Any:
+    def _done(self, worker: Worker, step: Callable[[BatchCommitter], Any]) -> Any:
         """What the pipeline answers; None where the group is gone."""
         assert worker.delivery
         try:

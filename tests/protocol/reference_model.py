@@ -9,8 +9,8 @@ from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from hourglass.keys import HOUR_MS, HOURS, Partition
-from hourglass.readings import Reading
+from hourglass.model.keys import HOUR_MS, HOURS, Partition
+from hourglass.model.readings import Reading
 from tests.support.keyspace import KEYS
 
 #: A temperature that no thermometer shows.

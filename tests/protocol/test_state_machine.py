@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 from redis.cluster import RedisCluster
 
+from hourglass.cluster.scripts import Script
 from hourglass.errors import HourglassError
-from hourglass.scripts import Script
 from tests.protocol.machine import DAYS, FATES, FaultPoints, Machine
 from tests.support.fault_injection import install
 
@@ -95,7 +95,7 @@ class Bug:
 
 BUGS = {
     "a batch that was taken is taken again": Bug(
-        "producer.publisher",
+        "producer.writer",
         "_INGEST",
         "if before and sequence <= tonumber(last)",
         "if false",

@@ -11,10 +11,10 @@ import pytest
 from redis.cluster import RedisCluster
 
 from averages_consumer.warehouse import HourRow, Warehouse
-from hourglass.averages import HourlyAverage
-from hourglass.cluster import Cluster
-from hourglass.connecting import connect
-from hourglass.keys import HOUR_MS
+from hourglass.cluster.client import Cluster
+from hourglass.cluster.connect import connect
+from hourglass.model.averages import HourlyAverage
+from hourglass.model.keys import HOUR_MS
 from tests.support.keyspace import KEYS
 from tests.support.services import Services, services
 from tests.support.waiting import wait_until

@@ -14,9 +14,9 @@ from typing import Any, cast
 import pytest
 from redis.cluster import RedisCluster
 
-from hourglass.clock import PipelineClock
-from hourglass.keys import DAY_MS, HOUR_MS, RETENTION_MS
-from hourglassctl.inspection import audit
+from hourglass.model.clock import PipelineClock
+from hourglass.model.keys import DAY_MS, HOUR_MS, RETENTION_MS
+from hourglassctl.audit.collect import audit
 from hourglassctl.replay import EXERCISE_START_MS, DataSet, replay
 from tests.story.conftest import Running
 from tests.support.keyspace import KEYS

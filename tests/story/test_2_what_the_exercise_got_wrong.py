@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from hourglass.clock import ClockSpec, Mode, PipelineClock
-from hourglass.keys import DAY_MS, HOUR_MS
-from hourglass.readings import Reading
+from hourglass.model.clock import ClockSpec, Mode, PipelineClock
+from hourglass.model.keys import DAY_MS, HOUR_MS
+from hourglass.model.readings import Reading
 from hourglassctl.replay import EXERCISE_START_MS as START_MS
 from producer.batch import Batcher
-from producer.publisher import Outcome, Publisher
+from producer.writer import BatchWriter, Outcome
 from tests.story.conftest import Running
 from tests.support.keyspace import KEYS
 
@@ -23,11 +23,11 @@ class Writer:
     def __init__(self, running: Running) -> None:
         self._clock = PipelineClock(running.cluster)
         self.move_clock(START_MS)
-        self._publisher = Publisher(running.cluster, self._clock, incarnation="writer")
+        self._publisher = BatchWriter(running.cluster, self._clock, incarnation="writer")
         self._batcher = Batcher(limit=1000, partitions=KEYS.undivided)
 
     def move_clock(self, at_ms: int) -> None:
-        self._clock.set(ClockSpec(mode=Mode.DRIVEN, origin_ms=at_ms))
+        self._clock.set(ClockSpec(mode=Mode.MANUAL, origin_ms=at_ms))
 
     def write(self, times: Iterable[int], temp_f: int) -> None:
         readings = [Reading(b"porch", ts_ms, temp_f * 1000) for ts_ms in times]

@@ -10,9 +10,9 @@ from typing import Any, ClassVar, cast
 
 from redis.crc import key_slot
 
-from hourglassctl import embedded, formation
-from hourglassctl.embedded import START_TIMEOUT_S
-from hourglassctl.formation import HOST
+from hourglassctl.local import bootstrap, embedded
+from hourglassctl.local.bootstrap import HOST
+from hourglassctl.local.embedded import START_TIMEOUT_S
 
 #: Keys of a slot that move in one step.
 _KEYS_AT_ONCE = 100
@@ -78,7 +78,7 @@ class EmbeddedCluster(embedded.EmbeddedCluster):
         """The living nodes that follow it now."""
         found: list[Node] = []
         for node in self._living:
-            with formation.client(node.port) as client:
+            with bootstrap.client(node.port) as client:
                 role = cast(Any, client).execute_command("ROLE")
             if role[0] == b"slave" and role[2] == master.port:
                 found.append(node)
@@ -110,7 +110,7 @@ class EmbeddedCluster(embedded.EmbeddedCluster):
         Raises ClusterNotFormed.
         """
         members = [node.member for node in self.nodes]
-        formation.await_whole(members, until=time.monotonic() + START_TIMEOUT_S)
+        bootstrap.await_whole(members, until=time.monotonic() + START_TIMEOUT_S)
 
     @property
     def _living(self) -> list[Node]:
@@ -118,7 +118,7 @@ class EmbeddedCluster(embedded.EmbeddedCluster):
 
     def _holders(self) -> dict[int, int]:
         """The port of the master of each slot, as the first living node sees it."""
-        with formation.client(self._living[0].port) as client:
+        with bootstrap.client(self._living[0].port) as client:
             ranges = cast(Any, client).execute_command("CLUSTER SLOTS")
         return {
             slot: holders[0][1]
@@ -135,7 +135,7 @@ def _move_slot(slot: int, source: int, target: int, masters: Sequence[int]) -> N
     """
     with ExitStack() as stack:
         clients = {
-            port: stack.enter_context(cast(Any, formation.client(port, timeout_s=_MOVE_S)))
+            port: stack.enter_context(cast(Any, bootstrap.client(port, timeout_s=_MOVE_S)))
             for port in masters
         }
         ids = {

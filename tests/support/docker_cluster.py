@@ -12,8 +12,8 @@ import redis
 from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
 
-from hourglassctl import formation
-from hourglassctl.formation import HOST, Member
+from hourglassctl.local import bootstrap
+from hourglassctl.local.bootstrap import HOST, Member
 
 START_TIMEOUT_S = 60.0
 LIFE_S = 3600
@@ -26,7 +26,7 @@ def docker_cluster(image: str) -> Generator[str]:
     Each port is the same inside and outside and is announced with loopback's address, so the
     clients outside and the nodes inside take the same way.
     """
-    masters = formation.plan(formation.free_ports(3), masters=3)
+    masters = bootstrap.plan(bootstrap.free_ports(3), masters=3)
     # The container ends by itself if whoever started it cannot: testcontainers' own reaper is an
     # image more to be fetched, and where it cannot be had, nothing would start at all.
     testcontainers_config.ryuk_disabled = True
@@ -39,21 +39,21 @@ def docker_cluster(image: str) -> Generator[str]:
     with container:
         until = time.monotonic() + START_TIMEOUT_S
         for member in masters:
-            formation.poll(
+            bootstrap.poll(
                 lambda port=member.port: _answers(port),
                 until=until,
                 message=f"no answer from port {member.port} of a container of {image}",
             )
-        formation.take_slots(masters, until=until)
-        formation.await_whole(masters, until=until)
+        bootstrap.take_slots(masters, until=until)
+        bootstrap.await_whole(masters, until=until)
         yield "redis://" + ",".join(f"{HOST}:{member.port}" for member in masters)
 
 
 def _start(member: Member, members: tuple[Member, ...]) -> str:
     """The shell lines that write one server's files and start it."""
-    options = formation.server_options(member, node_timeout_ms=2000)
+    options = bootstrap.server_options(member, node_timeout_ms=2000)
     options |= {"protected-mode": "no", "cluster-announce-ip": HOST}
-    nodes, conf = formation.nodes_conf(members, member), formation.redis_conf(options)
+    nodes, conf = bootstrap.nodes_conf(members, member), bootstrap.redis_conf(options)
     return "\n".join(
         [
             'cd "$(mktemp -d)"',
@@ -66,7 +66,7 @@ def _start(member: Member, members: tuple[Member, ...]) -> str:
 
 def _answers(port: int) -> bool:
     try:
-        with formation.client(port) as client:
+        with bootstrap.client(port) as client:
             return bool(client.ping())
     except redis.RedisError:
         return False

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import hourglass
-from hourglass.groups import reap
-from hourglass.keys import GROUP
-from hourglass.readings import Rules
-from hourglass.survey import FIRST
+from hourglass.cluster.groups import reap
+from hourglass.model.keys import GROUP
+from hourglass.model.readings import Rules
+from hourglass.monitoring.stream_stats import FIRST
 from hourglassctl.quarantine import FIELDS, quarantined, redrive
 from hourglassctl.rewind import rewind
 from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at, reading

@@ -31,9 +31,9 @@ from weakref import WeakKeyDictionary
 
 import redis
 
-from hourglass.cluster import Cluster, Link
-from hourglass.errors import Misconfigured
-from hourglass.scripts import Script
+from hourglass.cluster.client import Cluster, Link
+from hourglass.cluster.scripts import Script
+from hourglass.errors import ConfigurationError
 
 log = logging.getLogger(__name__)
 
@@ -83,29 +83,31 @@ ACTIONS: Mapping[str, Callable[[str], None]] = {
 
 
 def parse(text: str) -> dict[str, list[Fault]]:
-    """The faults in `POINT:ACTION[@PASSAGE][,…]`, by point. Raises Misconfigured."""
+    """The faults in `POINT:ACTION[@PASSAGE][,…]`, by point. Raises ConfigurationError."""
     faults: dict[str, list[Fault]] = defaultdict(list)
     for each in filter(None, text.split(",")):
         point, _, rest = each.strip().partition(":")
         action, _, passage = rest.partition("@")
         if point not in POINTS:
-            raise Misconfigured(f"{VARIABLE}: no fault point {point!r}; there are {_list(POINTS)}")
+            raise ConfigurationError(
+                f"{VARIABLE}: no fault point {point!r}; there are {_list(POINTS)}"
+            )
         if action not in ACTIONS:
-            raise Misconfigured(
+            raise ConfigurationError(
                 f"{VARIABLE}: {point} cannot {action!r}; give one of {_list(ACTIONS)}"
             )
         if action == "lose-reply" and (point in LOAD or not point.endswith(".after")):
-            raise Misconfigured(
+            raise ConfigurationError(
                 f"{VARIABLE}: no reply can be lost at {point}: give the point after a script"
             )
         if passage and not (passage.isascii() and passage.isdigit() and int(passage)):
-            raise Misconfigured(f"{VARIABLE}: {passage!r} is no passage: give 1 for the first")
+            raise ConfigurationError(f"{VARIABLE}: {passage!r} is no passage: give 1 for the first")
         faults[point].append(Fault(action, int(passage or 1)))
     return faults
 
 
 def bind(text: str) -> Reach:
-    """What makes the faults in `text` happen. Raises Misconfigured."""
+    """What makes the faults in `text` happen. Raises ConfigurationError."""
     faults = parse(text)
     passages: Mapping[str, Iterator[int]] = {point: count(1) for point in faults}
 
@@ -191,7 +193,7 @@ def main() -> None:
     service, *arguments = sys.argv[1:]
     try:
         reach = bind(os.environ.get(VARIABLE, ""))
-    except Misconfigured as error:
+    except ConfigurationError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)
     install(reach)

@@ -11,7 +11,7 @@ import os
 from binascii import crc_hqx
 from itertools import count
 
-from hourglass.keys import PIPELINE, Keyspace
+from hourglass.model.keys import PIPELINE, Keyspace
 
 
 def beside(prefix: str) -> Keyspace:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Self, cast
 
-from hourglassctl import embedded
+from hourglassctl.local import embedded
 from tests.support import cluster
 
 _SOURCE = Path(__file__).with_suffix(".c")

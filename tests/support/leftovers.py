@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from redis.cluster import RedisCluster
 
-from hourglass.keys import Keyspace
+from hourglass.model.keys import Keyspace
 
 
 def keys_kept_for_ever(client: RedisCluster, keyspace: Keyspace) -> list[str]:

@@ -13,28 +13,28 @@ import numpy as np
 from opentelemetry.trace import NoOpTracerProvider
 from prometheus_client import CollectorRegistry
 
-from aggregator.commit import Delivery
-from aggregator.instruments import Instruments
-from aggregator.reader import Found, open_partition
+from aggregator.commit import BatchCommitter
+from aggregator.consumer import Found, open_partition
+from aggregator.metrics import Metrics
 from aggregator.sealer import Sealer
 from averages_consumer.warehouse import Warehouse
-from hourglass.arrays import MISSING, readings_in
-from hourglass.averages import HourlyAverage, HourRecord, joined_hours
-from hourglass.clock import ClockSpec, Instant, Mode, PipelineClock
-from hourglass.cluster import Cluster
-from hourglass.connecting import connect
+from hourglass.cluster.client import Cluster
+from hourglass.cluster.connect import connect
+from hourglass.cluster.partitions import Days, recorded
 from hourglass.errors import Unreachable
-from hourglass.keys import DAY_MS, GROUP, HOUR_MS, RECORDS_KEPT_MS, Keyspace, Partition
-from hourglass.partitions import Days, recorded
-from hourglass.readings import MILLI, Entry, Reading, Rules
-from hourglass.records import decode_hours
-from hourglassctl.audit import Audit
-from hourglassctl.inspection import audit
+from hourglass.model.averages import HourlyAverage, HourRecord, joined_hours
+from hourglass.model.clock import ClockSpec, Instant, Mode, PipelineClock
+from hourglass.model.hour_records import decode_hours
+from hourglass.model.keys import DAY_MS, GROUP, HOUR_MS, RECORDS_KEPT_MS, Keyspace, Partition
+from hourglass.model.packed_codec import MISSING, readings_in
+from hourglass.model.readings import MILLI, Entry, Reading, Rules
+from hourglassctl.audit.collect import audit
+from hourglassctl.audit.compare import Audit
 from hourglassctl.replay import EXERCISE_START_MS
-from producer.bank import Tick
 from producer.batch import Batch, Batcher
-from producer.packer import Packer
-from producer.publisher import Outcome, Publisher
+from producer.packed_batches import Packer
+from producer.simulator_array import Tick
+from producer.writer import BatchWriter, Outcome
 from tests.support.keyspace import KEYS
 
 DAY = KEYS.partition(EXERCISE_START_MS)
@@ -66,7 +66,7 @@ def batch_of(*readings: Reading) -> Batch:
     return batch
 
 
-def publish(publisher: Publisher, batch: Batch) -> Outcome:
+def publish(publisher: BatchWriter, batch: Batch) -> Outcome:
     """Try `batch` once; after Unreachable it may be tried again, as a producer would."""
     publisher.put(batch)
     try:
@@ -82,7 +82,7 @@ class Writer:
     """A producer's steps: days shared out to lanes, batches, and who sends them."""
 
     days: Days
-    publisher: Publisher
+    publisher: BatchWriter
     batcher: Batcher
 
     def produce(self, *readings: Reading, next_ms: int | None = None) -> None:
@@ -93,7 +93,7 @@ class Writer:
 
 @dataclass(slots=True)
 class Pipeline:
-    """One of each service's steps; the clock is driven and stands at the start of DAY.
+    """One of each service's steps; the clock is manual and stands at the start of DAY.
 
     lanes: how many a day gets that `produce` is the first to write to
     keyspace: the pipeline's; where a day is not named, it is of KEYS
@@ -105,10 +105,10 @@ class Pipeline:
     cluster: Cluster = field(init=False)
     clock: PipelineClock = field(init=False)
     _registry: CollectorRegistry = field(default_factory=CollectorRegistry)
-    _metrics: Instruments = field(init=False)
+    _metrics: Metrics = field(init=False)
     _writer: Writer = field(init=False)
-    _packers: dict[str, tuple[Publisher, Packer]] = field(
-        default_factory=dict[str, tuple[Publisher, Packer]]
+    _packers: dict[str, tuple[BatchWriter, Packer]] = field(
+        default_factory=dict[str, tuple[BatchWriter, Packer]]
     )
     _names: count[int] = field(default_factory=count)
     _resources: ExitStack = field(default_factory=ExitStack)
@@ -119,7 +119,7 @@ class Pipeline:
         )
         self.clock = PipelineClock(self.cluster)
         self.drive(DAY.day_ms)
-        self._metrics = Instruments(self._registry)
+        self._metrics = Metrics(self._registry)
         self._writer = self.writer("producer", lanes=self.lanes)
         return self
 
@@ -132,15 +132,15 @@ class Pipeline:
         self._resources.close()
 
     def drive(self, at_ms: int) -> Instant:
-        """Move the driven clock."""
-        self.clock.set(ClockSpec(mode=Mode.DRIVEN, origin_ms=at_ms))
+        """Move the manual clock."""
+        self.clock.set(ClockSpec(mode=Mode.MANUAL, origin_ms=at_ms))
         return self.clock.look()
 
     def run_clock(self, from_ms: int, speed: float) -> Instant:
         """Let the clock run from here and now on."""
         real_ms = self.clock.refresh().real_ms
         self.clock.set(
-            ClockSpec(mode=Mode.RUNNING, origin_ms=from_ms, origin_real_ms=real_ms, speed=speed)
+            ClockSpec(mode=Mode.SIMULATED, origin_ms=from_ms, origin_real_ms=real_ms, speed=speed)
         )
         return self.clock.look()
 
@@ -148,8 +148,8 @@ class Pipeline:
         self.clock.set(ClockSpec())
         return self.clock.look()
 
-    def publisher(self, incarnation: str, **options: Any) -> Publisher:
-        publisher = Publisher(self.cluster, self.clock, incarnation=incarnation, **options)
+    def publisher(self, incarnation: str, **options: Any) -> BatchWriter:
+        publisher = BatchWriter(self.cluster, self.clock, incarnation=incarnation, **options)
         self._resources.callback(publisher.close)
         return publisher
 
@@ -180,17 +180,17 @@ class Pipeline:
     def open(self, partition: Partition = DAY) -> Found:
         return open_partition(self.cluster, partition, self.clock.look()).found
 
-    def delivery(self, partition: Partition = DAY, *, name: str = "") -> Delivery:
+    def delivery(self, partition: Partition = DAY, *, name: str = "") -> BatchCommitter:
         """A new consumer of `partition` over a connection of its own."""
         opened = open_partition(self.cluster, partition, self.clock.look())
         link = self.cluster.link(partition.stream)
         self._resources.callback(link.close)
         consumer = name or f"consumer-{next(self._names)}"
-        return Delivery(link, partition, opened.incarnation, consumer, self._metrics)
+        return BatchCommitter(link, partition, opened.incarnation, consumer, self._metrics)
 
     @staticmethod
     def claim(
-        delivery: Delivery, idle_ms: int, *, limit: int
+        delivery: BatchCommitter, idle_ms: int, *, limit: int
     ) -> tuple[Sequence[Entry], Sequence[bytes]]:
         """What others have held for so long; or the ids of what is to be given up unread."""
         claimed = delivery.claims.take(idle_ms, limit=limit)
@@ -198,13 +198,14 @@ class Pipeline:
 
     def commit(
         self,
-        delivery: Delivery,
+        delivery: BatchCommitter,
         entries: Sequence[Any],
         *,
         rules: Rules | None = None,
         given_up: Sequence[bytes] = (),
     ) -> bool:
-        """Count or quarantine `entries`, or give those up, and know it; as `Delivery.settle`."""
+        """Count or quarantine `entries`, or give those up, and know it; as
+        `BatchCommitter.settle`."""
         instant = self.clock.look()
         if given_up:
             delivery.give_up(given_up, instant)

@@ -8,8 +8,8 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hourglassctl.formation import free_ports
-from hourglassctl.redis_server import find_server
+from hourglassctl.local.bootstrap import free_ports
+from hourglassctl.local.redis_server import find_server
 from tests.support.waiting import wait_until
 
 

@@ -17,7 +17,7 @@ from urllib.parse import quote
 import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError
 
-from hourglassctl.guard import Guard
+from hourglassctl.local.process_group import ProcessGroup
 
 _START_TIMEOUT_S = 30.0
 
@@ -45,7 +45,7 @@ def find_binaries() -> Path:
 class Postgres:
     """One server on a socket of its own. It does not run as root, whoever runs the tests."""
 
-    def __init__(self, guard: Guard) -> None:
+    def __init__(self, guard: ProcessGroup) -> None:
         #: The superuser's.
         self.password = f"sesame/{secrets.token_hex(8)}"
         self._guard = guard

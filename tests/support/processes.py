@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-from hourglassctl.processes import Processes
+from hourglassctl.local.processes import Processes
 from tests.support import fault_injection
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -15,8 +15,8 @@ from urllib.error import URLError
 from urllib.parse import urlencode
 from urllib.request import urlopen
 
-from hourglassctl import formation
-from hourglassctl.guard import Guard
+from hourglassctl.local import bootstrap
+from hourglassctl.local.process_group import ProcessGroup
 
 #: host:port of a process, and its labels.
 Target = tuple[str, Mapping[str, str]]
@@ -76,7 +76,7 @@ def binary() -> str | None:
 def prometheus(rules: Path, *features: str, interval_s: int = 1) -> Generator[Prometheus]:
     """One that scrapes, and evaluates the rules of that file, as often as that. It scrapes nothing
     before it is told what."""
-    with Guard("hourglass-prometheus-") as guard:
+    with ProcessGroup("hourglass-prometheus-") as guard:
         directory = guard.directory
         every = f"{interval_s}s"
         config = {
@@ -93,7 +93,7 @@ def prometheus(rules: Path, *features: str, interval_s: int = 1) -> Generator[Pr
         }
         # Which is YAML, too.
         (directory / "prometheus.yaml").write_text(json.dumps(config), encoding="utf-8")
-        ((port, _),) = formation.free_ports(1)
+        ((port, _),) = bootstrap.free_ports(1)
         command = [
             binary() or "prometheus",
             f"--config.file={directory}/prometheus.yaml",
@@ -105,7 +105,7 @@ def prometheus(rules: Path, *features: str, interval_s: int = 1) -> Generator[Pr
             process = subprocess.Popen(command, stdout=log, stderr=log, process_group=guard.group)
         found = Prometheus(f"http://127.0.0.1:{port}", directory / "targets.json")
         try:
-            formation.poll(
+            bootstrap.poll(
                 found.ready, until=time.monotonic() + _START_S, message="Prometheus is not ready"
             )
             yield found

@@ -8,7 +8,7 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
-from hourglassctl.guard import Guard
+from hourglassctl.local.process_group import ProcessGroup
 from tests.support.fork_server import FORKED, SERVICES, fork_server
 from tests.support.keyspace import KEYS
 from tests.support.processes import ObservedProcesses
@@ -122,7 +122,7 @@ def total(metrics: str, family: str) -> float:
 @contextmanager
 def services(url: str, **environment: str) -> Generator[Services]:
     """`environment` is for each of them, beside what tests want of all services."""
-    with Guard("hourglass-test-") as guard:
+    with ProcessGroup("hourglass-test-") as guard:
         running = Services(guard, {**ENVIRONMENT, "HOURGLASS_REDIS_URL": url, **environment})
         try:
             yield running

@@ -7,11 +7,11 @@ from typing import Any
 
 from averages_consumer.table import HourRow, moment, row_of
 from averages_consumer.web.snapshot import Snapshot, Survey
-from hourglass.averages import HourlyAverage, HourRecord
-from hourglass.clock import ClockSpec, Instant, Mode
-from hourglass.keys import AVERAGES_GROUP, GROUP, HOUR_MS, Keyspace, Partition
-from hourglass.overview import Overview, PartitionView
-from hourglass.survey import StreamState
+from hourglass.model.averages import HourlyAverage, HourRecord
+from hourglass.model.clock import ClockSpec, Instant, Mode
+from hourglass.model.keys import AVERAGES_GROUP, GROUP, HOUR_MS, Keyspace, Partition
+from hourglass.monitoring.pipeline_status import PartitionView, PipelineStatus
+from hourglass.monitoring.stream_stats import StreamState
 
 DAY = Keyspace().partition(1_735_689_600_000)
 #: Half past nine: hour 8 is published, hour 9 is in progress.
@@ -85,7 +85,7 @@ def survey(
 ) -> Survey:
     hours = [*map(record, range(9)), record(9, sealed=False, count=3600)]
     return Survey(
-        overview=Overview(
+        overview=PipelineStatus(
             instant=at or instant(),
             partitions=[
                 PartitionView(DAY, partition or state(), hours if records is None else records)

@@ -14,9 +14,9 @@ from typing import Any, cast
 import redis
 import trustme
 
-from hourglassctl import formation
-from hourglassctl.guard import Guard
-from hourglassctl.redis_server import NoRedisServer, inspect_server
+from hourglassctl.local import bootstrap
+from hourglassctl.local.process_group import ProcessGroup
+from hourglassctl.local.redis_server import NoRedisServer, inspect_server
 
 START_TIMEOUT_S = 30.0
 SHARDS = 3
@@ -113,12 +113,12 @@ def tls_cluster(folder: Path) -> Generator[TlsCluster]:
     binary = tls_server()
     authority = Authority(folder)
     server_file = authority.certificate("localhost", "127.0.0.1")
-    pairs = formation.free_ports(SHARDS)
+    pairs = bootstrap.free_ports(SHARDS)
     cluster = TlsCluster(
         tuple(port for port, _ in pairs), authority, server_file, authority.certificate("meter")
     )
     with ExitStack() as running:
-        guard = running.enter_context(Guard("hourglass-tls-"))
+        guard = running.enter_context(ProcessGroup("hourglass-tls-"))
         for port, bus_port in pairs:
             home = guard.directory / str(port)
             home.mkdir()
@@ -146,13 +146,13 @@ def _form(cluster: TlsCluster, pairs: list[tuple[int, int]]) -> None:
     until = time.monotonic() + START_TIMEOUT_S
     with cluster.nodes() as nodes:
         for index, node in enumerate(nodes):
-            formation.poll(lambda node=node: _answers(node), until=until, message="no answer")
-            first, last = (formation.SLOTS * at // SHARDS for at in (index, index + 1))
+            bootstrap.poll(lambda node=node: _answers(node), until=until, message="no answer")
+            first, last = (bootstrap.SLOTS * at // SHARDS for at in (index, index + 1))
             node.execute_command("CLUSTER ADDSLOTSRANGE", first, last - 1)
         for port, bus_port in pairs[1:]:
             nodes[0].execute_command("CLUSTER MEET", "127.0.0.1", port, bus_port)
         for node in nodes:
-            formation.poll(
+            bootstrap.poll(
                 lambda node=node: node.cluster("info")["cluster_state"] == "ok",
                 until=until,
                 message="the cluster does not come up",

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from hourglass.keys import PIPELINE
-from hourglassctl import formation
+from hourglass.model.keys import PIPELINE
+from hourglassctl.local import bootstrap
 from tests.support.cluster import Node
 from tests.support.keyspace import KEYS
 
@@ -48,7 +48,7 @@ def denials(nodes: Iterable[Node]) -> set[tuple[str, str, str]]:
     """Who was refused what, and why, on nodes that answer."""
     found: set[tuple[str, str, str]] = set()
     for node in nodes:
-        with formation.client(node.port) as client:
+        with bootstrap.client(node.port) as client:
             entries: list[dict[str, Any]] = cast(Any, client).acl_log()
         found |= {(each["username"], each["object"], each["reason"]) for each in entries}
     return found

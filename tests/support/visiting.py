@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect
 
-from hourglass.averages import HourlyAverage
+from hourglass.model.averages import HourlyAverage
 from tests.support.services import Services
 from tests.support.snapshots import average
 

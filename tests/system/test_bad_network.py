@@ -8,8 +8,8 @@ from collections.abc import Generator
 
 import pytest
 
-from hourglass.scripts import Script
-from hourglassctl import formation
+from hourglass.cluster.scripts import Script
+from hourglassctl.local import bootstrap
 from tests.support.cluster import EmbeddedCluster
 from tests.support.pipeline import DAY, Pipeline, at
 from tests.support.proxy import Proxy
@@ -27,7 +27,7 @@ PORCH = ("porch", "--devices=5")
 def network(embedded: EmbeddedCluster) -> Generator[Proxy]:
     """What lies between the services and their only shard, which announces no other address."""
     with Proxy(embedded.ports[0]) as proxy:
-        with formation.client(embedded.ports[0]) as client:
+        with bootstrap.client(embedded.ports[0]) as client:
             client.config_set("cluster-announce-port", str(proxy.port))
         yield proxy
 

@@ -10,7 +10,7 @@ import pytest
 
 import aggregator.sealer as sealer_module
 from hourglass.errors import Unreachable
-from hourglass.keys import Partition
+from hourglass.model.keys import Partition
 from tests.support.cluster import EmbeddedCluster, Node
 from tests.support.keyspace import KEYS
 from tests.support.pipeline import DAY, Pipeline, at, day_after, reading
@@ -19,7 +19,7 @@ from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.system
 
-OVERDUE = "hourglass_hours_overdue"
+OVERDUE = "hourglass_averages_overdue"
 
 
 def alone(pipeline: Pipeline) -> Partition:

@@ -10,11 +10,11 @@ from typing import Any, cast
 import pytest
 from prometheus_client import CollectorRegistry
 
-from hourglass.averages import HourlyAverage
-from hourglass.errors import Severed
-from hourglass.keys import HOUR_MS, Partition
-from hourglass.shards import ShardGauges
-from hourglassctl import formation
+from hourglass.errors import ConnectionLost
+from hourglass.model.averages import HourlyAverage
+from hourglass.model.keys import HOUR_MS, Partition
+from hourglass.monitoring.shards import ShardGauges
+from hourglassctl.local import bootstrap
 from tests.support.cluster import EmbeddedCluster, Node
 from tests.support.keyspace import KEYS
 from tests.support.pipeline import DAY, Pipeline, at, day_after
@@ -119,7 +119,7 @@ def cut_off(embedded: EmbeddedCluster, master: Node) -> None:
 
 
 def tell(node: Node, *command: str) -> Any:
-    with formation.client(node.port, timeout_s=30) as client:
+    with bootstrap.client(node.port, timeout_s=30) as client:
         return cast(Any, client).execute_command(*command)
 
 
@@ -202,7 +202,7 @@ def test_a_master_that_became_a_replica_confirms_nothing(
         demoted = threads.submit(demote)
         if not meanwhile:
             demoted.result()
-        with pytest.raises(Severed, match="a replica was promoted"):
+        with pytest.raises(ConnectionLost, match="a replica was promoted"):
             publisher.await_replicas(link)
         demoted.result()
 

@@ -12,7 +12,7 @@ import pytest
 from redis.cluster import RedisCluster
 
 from averages_consumer.warehouse import Warehouse
-from hourglass.keys import AVERAGES_GROUP, HOUR_MS
+from hourglass.model.keys import AVERAGES_GROUP, HOUR_MS
 from tests.support.fault_injection import LOAD, POINTS
 from tests.support.keyspace import KEYS
 from tests.support.pipeline import Pipeline, at, reading, tick

@@ -10,8 +10,8 @@ import pytest
 from redis.cluster import RedisCluster
 
 from averages_consumer.warehouse import Warehouse
-from hourglass.keys import Partition
-from hourglassctl import formation
+from hourglass.model.keys import Partition
+from hourglassctl.local import bootstrap
 from tests.support.keyspace import KEYS
 from tests.support.pipeline import DAY, Pipeline, at, day_after
 from tests.support.services import Services
@@ -33,7 +33,7 @@ def day(pipeline: Pipeline) -> Partition:
 
 
 def flush(pipeline: Pipeline, key: str) -> None:
-    with formation.client(pipeline.master_of(key)) as shard:
+    with bootstrap.client(pipeline.master_of(key)) as shard:
         shard.flushall()
 
 

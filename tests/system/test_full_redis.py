@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from averages_consumer.warehouse import Warehouse
-from hourglassctl import formation
+from hourglassctl.local import bootstrap
 from tests.support.cluster import EmbeddedCluster
 from tests.support.pipeline import DAY, Pipeline, at
 from tests.support.services import services
@@ -21,7 +21,7 @@ BUFFERED = "hourglass_readings_buffered"
 
 def fill(embedded: EmbeddedCluster, maxmemory: str) -> None:
     for port in embedded.ports:
-        with formation.client(port) as client:
+        with bootstrap.client(port) as client:
             client.config_set("maxmemory", maxmemory)
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hourglass.keys import LANE_NUMBERS, MOST_UNDECIDED_LANES, Partition
-from hourglass.partitions import decide
+from hourglass.cluster.partitions import decide
+from hourglass.model.keys import LANE_NUMBERS, MOST_UNDECIDED_LANES, Partition
 from tests.support.commands import run_hourglass
 from tests.support.keyspace import KEYS
 from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at

@@ -8,10 +8,10 @@ from typing import Self
 
 import pytest
 
-from hourglass.keys import HOUR_MS
-from hourglass.publication import Result
-from hourglassctl.verdict import expected_hours
-from producer.sensor import Sensors
+from hourglass.cluster.publish_state import Result
+from hourglass.model.keys import HOUR_MS
+from hourglassctl.demo.result import expected_hours
+from producer.simulator import Sensors
 from tests.support.keyspace import KEYS
 from tests.support.pipeline import DAY, Pipeline
 from tests.support.services import services

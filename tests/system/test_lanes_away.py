@@ -7,8 +7,8 @@ from typing import Any, cast
 
 import pytest
 
-from hourglass.keys import Partition
-from hourglassctl import formation
+from hourglass.model.keys import Partition
+from hourglassctl.local import bootstrap
 from tests.support.cluster import EmbeddedCluster
 from tests.support.pipeline import Pipeline, at
 from tests.support.services import Services, services
@@ -34,7 +34,7 @@ def taken(running: Services) -> float:
 def counted_out(embedded: EmbeddedCluster) -> int:
     """How many slots a node that answers takes for failed."""
     node = next(each for each in embedded.nodes if each.responds)
-    with formation.client(node.port) as client:
+    with bootstrap.client(node.port) as client:
         return int(cast(Any, client).execute_command("CLUSTER INFO")["cluster_slots_fail"])
 
 

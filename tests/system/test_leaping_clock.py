@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from hourglass.cluster.server_clocks import STEADY_MS
 from hourglass.errors import Unreachable
-from hourglass.keys import HOUR_MS
-from hourglass.server_clocks import STEADY_MS
+from hourglass.model.keys import HOUR_MS
 from tests.support.keyspace import KEYS
 from tests.support.leaping_clock import LeapingCluster
 from tests.support.pipeline import DAY, Pipeline, at, day_after, reading

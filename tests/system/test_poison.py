@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from aggregator.window import MOST_BYTES, MOST_FIELDS
-from hourglass.readings import Reason
+from hourglass.model.readings import Reason
 from hourglassctl.quarantine import quarantined
 from tests.support.pipeline import DAY, Pipeline, at, reading
 from tests.support.services import Services

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hourglass.keys import HOUR_MS
+from hourglass.model.keys import HOUR_MS
 from tests.support.cluster import EmbeddedCluster, Node
 from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at, reading
 from tests.support.services import Services, services
@@ -186,7 +186,7 @@ def counted(pipeline: Pipeline) -> int:
 
 #: A process that begins with this takes a worker for stuck sooner than usual: after longer than it
 #: takes to notice that a master is silent.
-IMPATIENT = "import hourglass.runtime; hourglass.runtime.STUCK_S = 20.0"
+IMPATIENT = "import hourglass.service.runtime; hourglass.service.runtime.STUCK_S = 20.0"
 
 
 @pytest.mark.extended

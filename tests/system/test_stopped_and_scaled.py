@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hourglass.keys import GROUP
+from hourglass.model.keys import GROUP
 from tests.support.pipeline import DAY, Pipeline, at, reading
 from tests.support.services import Services
 from tests.support.waiting import wait_until

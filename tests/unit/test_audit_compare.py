@@ -6,18 +6,18 @@ from dataclasses import replace
 
 import pytest
 
-from hourglass.averages import HourRecord
-from hourglass.keys import HOUR_MS, Keyspace
-from hourglass.publication import Result
-from hourglassctl.audit import Audit, Publication, compare
-from hourglassctl.recount import RawHour, Recount
+from hourglass.cluster.publish_state import Result
+from hourglass.model.averages import HourRecord
+from hourglass.model.keys import HOUR_MS, Keyspace
+from hourglassctl.audit.compare import Audit, Publication, compare
+from hourglassctl.audit.recompute import RawHour, Recomputed
 
 DAY = Keyspace().partition(1_735_689_600_000)
 FIRST, SECOND = DAY.day_ms, DAY.day_ms + HOUR_MS
 SEALED = HourRecord(start_ms=FIRST, count=3, sum_milli_f=150_000, late=1, late_sum_milli_f=50_000,
                     sealed=True)  # fmt: skip
 OPEN = HourRecord(start_ms=SECOND, count=2, sum_milli_f=100_000)
-GOOD = Recount(
+GOOD = Recomputed(
     partition=DAY,
     records=(SEALED, OPEN),
     raw={FIRST: RawHour(4, 200_000), SECOND: RawHour(2, 100_000)},
@@ -31,7 +31,7 @@ PUBLISHED = Publication(
 )
 
 
-def differences(recount: Recount = GOOD, publication: Publication = PUBLISHED) -> list[str]:
+def differences(recount: Recomputed = GOOD, publication: Publication = PUBLISHED) -> list[str]:
     return [each.what for each in compare([recount], publication).differences]
 
 
@@ -152,10 +152,10 @@ def test_the_data_says_whether_it_is_clean() -> None:
 LANES = [Keyspace().partition(DAY.day_ms, number) for number in (0, 3)]
 
 
-def of_lanes(*counts: int) -> list[Recount]:
+def of_lanes(*counts: int) -> list[Recomputed]:
     """The first hour of DAY, shared out so; its plain partition has no reading."""
     return [
-        Recount(
+        Recomputed(
             partition=partition,
             records=(HourRecord(start_ms=FIRST, count=n, sum_milli_f=n * 50_000, sealed=True),),
             raw={FIRST: RawHour(n, n * 50_000)} if n else None,

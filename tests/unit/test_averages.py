@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from hourglass.averages import HourlyAverage, HourRecord, joined_hours, mean_milli_f
-from hourglass.keys import HOUR_MS
+from hourglass.model.averages import HourlyAverage, HourRecord, joined_hours, mean_milli_f
+from hourglass.model.keys import HOUR_MS
 
 sums = st.integers(-(2**62), 2**62)
 counts = st.integers(1, 2**40)

@@ -10,9 +10,9 @@ import msgpack
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hourglass.keys import DAY_MS, HOUR_MS, Keyspace, Partition
-from hourglass.lanes import place
-from hourglass.readings import Reading, milli_f
+from hourglass.model.keys import DAY_MS, HOUR_MS, Keyspace, Partition
+from hourglass.model.lanes import place
+from hourglass.model.readings import Reading, milli_f
 from producer.batch import NO_MORE_MS, Batch, Batcher
 
 undivided = Keyspace().undivided

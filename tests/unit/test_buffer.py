@@ -8,7 +8,7 @@ from threading import Thread
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hourglass.readings import Reading
+from hourglass.model.readings import Reading
 from producer.batch import NO_MORE_MS
 from producer.buffer import Buffer
 

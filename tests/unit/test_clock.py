@@ -9,32 +9,32 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from hourglass.clock import ClockSpec, Expiring, Instant, Mode, PipelineClock
-from hourglass.errors import Damaged
-from hourglass.keys import HOUR_MS, Keyspace
+from hourglass.errors import CorruptKey
+from hourglass.model.clock import ClockSpec, Expiring, Instant, Mode, PipelineClock
+from hourglass.model.keys import HOUR_MS, Keyspace
 
 #: 2000 to 2100, which no clock will leave.
 times_ms = st.integers(946_684_800_000, 4_102_444_800_000)
-#: How far a running clock is looked at from its origin, in real time.
+#: How far a simulated clock is looked at from its origin, in real time.
 spans_ms = st.integers(0, 30 * 24 * HOUR_MS)
 speeds = st.one_of(st.sampled_from([1.0, 60.0, 3_600.0, 14_400.0]), st.floats(0.01, 100_000))
 
 wall = st.just(ClockSpec())
 running = st.builds(
     ClockSpec,
-    mode=st.just(Mode.RUNNING),
+    mode=st.just(Mode.SIMULATED),
     origin_ms=times_ms,
     origin_real_ms=times_ms,
     speed=speeds,
 )
-driven = st.builds(
-    ClockSpec, mode=st.just(Mode.DRIVEN), origin_ms=times_ms, origin_real_ms=times_ms
+manual = st.builds(
+    ClockSpec, mode=st.just(Mode.MANUAL), origin_ms=times_ms, origin_real_ms=times_ms
 )
-specs = st.one_of(wall, running, driven)
+specs = st.one_of(wall, running, manual)
 
 KEY = Keyspace().clock
 
-AT_DEMO_SPEED = ClockSpec(mode=Mode.RUNNING, origin_ms=1_735_689_600_000, speed=14_400.0)
+AT_DEMO_SPEED = ClockSpec(mode=Mode.SIMULATED, origin_ms=1_735_689_600_000, speed=14_400.0)
 
 
 class Kept:
@@ -131,8 +131,8 @@ def test_it_is_known_when_something_comes_due(
     assert not spec.is_due(at_ms, lateness_ms=lateness_ms, real_now_ms=due_ms - slack_ms)
 
 
-@given(spec=driven, at_ms=times_ms)
-def test_a_driven_clock_does_not_know_when_it_is_moved(spec: ClockSpec, at_ms: int) -> None:
+@given(spec=manual, at_ms=times_ms)
+def test_a_manual_clock_does_not_know_when_it_is_moved(spec: ClockSpec, at_ms: int) -> None:
     assert spec.due_ms(at_ms) is None
 
 
@@ -150,15 +150,15 @@ def test_now_undoes_real_within_one_tick(spec: ClockSpec, ahead_ms: int) -> None
     assert abs(spec.now(spec.real(at_ms, 0)) - at_ms) <= 1 + spec.speed
 
 
-@given(spec=driven, real_ms=times_ms, later_ms=times_ms)
-def test_a_driven_clock_stands_whatever_the_real_time(
+@given(spec=manual, real_ms=times_ms, later_ms=times_ms)
+def test_a_manual_clock_stands_whatever_the_real_time(
     spec: ClockSpec, real_ms: int, later_ms: int
 ) -> None:
     assert spec.now(real_ms) == spec.now(later_ms) == spec.origin_ms
 
 
-@given(spec=driven, ahead_ms=st.integers(-HOUR_MS, 1000 * HOUR_MS), real_ms=times_ms)
-def test_a_driven_clock_counts_at_speed_one_from_here(
+@given(spec=manual, ahead_ms=st.integers(-HOUR_MS, 1000 * HOUR_MS), real_ms=times_ms)
+def test_a_manual_clock_counts_at_speed_one_from_here(
     spec: ClockSpec, ahead_ms: int, real_ms: int
 ) -> None:
     assert spec.real(spec.origin_ms + ahead_ms, real_ms) == real_ms + ahead_ms
@@ -189,8 +189,8 @@ def test_the_lateness_is_real_time_at_any_speed(
     assert spec.is_due(at_ms, lateness_ms=lateness_ms, real_now_ms=late_ms)
 
 
-@given(spec=driven, lateness_ms=st.integers(0, 60_000), real_ms=times_ms)
-def test_under_a_driven_clock_the_lateness_is_nil(
+@given(spec=manual, lateness_ms=st.integers(0, 60_000), real_ms=times_ms)
+def test_under_a_manual_clock_the_lateness_is_nil(
     spec: ClockSpec, lateness_ms: int, real_ms: int
 ) -> None:
     at_ms = spec.origin_ms
@@ -204,8 +204,8 @@ def test_a_clock_that_did_not_change_goes_on(spec: ClockSpec) -> None:
     assert spec.continues(spec)
 
 
-@given(spec=driven, moved_ms=st.integers(1, 1000 * HOUR_MS))
-def test_a_driven_clock_goes_on_when_moved_forward_and_not_when_set_back(
+@given(spec=manual, moved_ms=st.integers(1, 1000 * HOUR_MS))
+def test_a_manual_clock_goes_on_when_moved_forward_and_not_when_set_back(
     spec: ClockSpec, moved_ms: int
 ) -> None:
     moved = replace(spec, origin_ms=spec.origin_ms + moved_ms)
@@ -219,7 +219,7 @@ def test_a_clock_of_another_kind_or_origin_is_set_anew(spec: ClockSpec, moved_ms
     assert not spec.continues(ClockSpec())
     assert not ClockSpec().continues(spec)
     assert not replace(spec, origin_ms=spec.origin_ms + moved_ms).continues(spec)
-    assert not replace(spec, mode=Mode.DRIVEN).continues(spec)
+    assert not replace(spec, mode=Mode.MANUAL).continues(spec)
 
 
 @given(spec=st.one_of(wall, running), span_ms=spans_ms, tolerance_ms=st.integers(0, 600_000))
@@ -233,8 +233,8 @@ def test_the_tolerance_for_the_future_is_real_time(
     assert latest_ms - spec.now(real_ms + tolerance_ms) == pytest.approx(0, abs=2)
 
 
-@given(spec=driven, real_ms=times_ms, tolerance_ms=st.integers(0, 600_000))
-def test_under_a_driven_clock_no_time_is_too_far_ahead(
+@given(spec=manual, real_ms=times_ms, tolerance_ms=st.integers(0, 600_000))
+def test_under_a_manual_clock_no_time_is_too_far_ahead(
     spec: ClockSpec, real_ms: int, tolerance_ms: int
 ) -> None:
     assert spec.latest_plausible(real_ms, tolerance_ms) is None
@@ -286,7 +286,7 @@ def test_a_clock_set_by_one_process_is_the_clock_of_another(spec: ClockSpec) -> 
 
 def test_setting_the_wall_clock_leaves_nothing_stored() -> None:
     kept = Kept(real_ms=1_750_000_000_000)
-    PipelineClock(kept).set(ClockSpec(mode=Mode.DRIVEN, origin_ms=5))
+    PipelineClock(kept).set(ClockSpec(mode=Mode.MANUAL, origin_ms=5))
     PipelineClock(kept).set(ClockSpec())
 
     assert kept.fields == {}
@@ -295,7 +295,7 @@ def test_setting_the_wall_clock_leaves_nothing_stored() -> None:
 def test_whoever_sets_the_clock_sees_it_at_once() -> None:
     clock = PipelineClock(Kept(real_ms=1_750_000_000_000))
     clock.refresh()
-    clock.set(ClockSpec(mode=Mode.DRIVEN, origin_ms=5))
+    clock.set(ClockSpec(mode=Mode.MANUAL, origin_ms=5))
 
     assert clock.look().now_ms == 5
 
@@ -331,7 +331,7 @@ def test_a_clock_set_anew_by_somebody_else_is_told_of_once(
 ) -> None:
     kept = Kept(real_ms=1_750_000_000_000)
     clock = PipelineClock(kept)
-    clock.set(ClockSpec(mode=Mode.DRIVEN, origin_ms=5))
+    clock.set(ClockSpec(mode=Mode.MANUAL, origin_ms=5))
     other = PipelineClock(kept)
     other.refresh()
     assert caplog.messages == []
@@ -345,11 +345,11 @@ def test_a_clock_set_anew_by_somebody_else_is_told_of_once(
     assert caplog.messages == [told, told]
 
 
-def test_a_driven_clock_that_moves_on_is_no_news(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_manual_clock_that_moves_on_is_no_news(caplog: pytest.LogCaptureFixture) -> None:
     kept = Kept(real_ms=1_750_000_000_000)
     driver, clock = PipelineClock(kept), PipelineClock(kept)
     for origin_ms in (5, 6, 7):
-        driver.set(ClockSpec(mode=Mode.DRIVEN, origin_ms=origin_ms))
+        driver.set(ClockSpec(mode=Mode.MANUAL, origin_ms=origin_ms))
         clock.refresh()
 
     assert caplog.messages == []
@@ -368,12 +368,12 @@ def test_a_driven_clock_that_moves_on_is_no_news(caplog: pytest.LogCaptureFixtur
     ],
 )
 def test_what_is_no_clock_is_refused_with_the_remedy(damage: dict[bytes, bytes]) -> None:
-    good = {b"mode": b"running", b"origin_ms": b"5", b"origin_real_ms": b"7", b"speed": b"2.0"}
+    good = {b"mode": b"simulated", b"origin_ms": b"5", b"origin_real_ms": b"7", b"speed": b"2.0"}
     assert ClockSpec.decode(good, key=KEY).speed == 2.0
 
-    with pytest.raises(Damaged, match="temps:clock holds no clock: set it with hourglass clock"):
+    with pytest.raises(CorruptKey, match="temps:clock holds no clock: set it with hourglass clock"):
         ClockSpec.decode({**good, **damage}, key=KEY)
-    with pytest.raises(Damaged):
+    with pytest.raises(CorruptKey):
         ClockSpec.decode({name: good[name] for name in good if name not in damage}, key=KEY)
 
 

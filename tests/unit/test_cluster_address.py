@@ -8,45 +8,50 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hourglass.address import Address
-from hourglass.errors import Misconfigured
+from hourglass.cluster.url import RedisUrl
+from hourglass.errors import ConfigurationError
 
 
 def test_one_host_is_enough() -> None:
-    assert Address.parse("redis://redis.example:7000") == Address(nodes=(("redis.example", 7000),))
+    assert RedisUrl.parse("redis://redis.example:7000") == RedisUrl(
+        nodes=(("redis.example", 7000),)
+    )
 
 
 def test_a_port_that_is_not_given_is_redis_own() -> None:
-    assert Address.parse("redis://redis.example").nodes == (("redis.example", 6379),)
+    assert RedisUrl.parse("redis://redis.example").nodes == (("redis.example", 6379),)
 
 
 def test_several_hosts_are_kept_in_their_order() -> None:
-    address = Address.parse("redis://b:7001,a, c:7003")
+    address = RedisUrl.parse("redis://b:7001,a, c:7003")
 
     assert address.nodes == (("b", 7001), ("a", 6379), ("c", 7003))
 
 
 def test_an_ipv6_address_stands_in_brackets() -> None:
-    assert Address.parse("redis://[::1]:7000,[fe80::1]").nodes == (("::1", 7000), ("fe80::1", 6379))
+    assert RedisUrl.parse("redis://[::1]:7000,[fe80::1]").nodes == (
+        ("::1", 7000),
+        ("fe80::1", 6379),
+    )
 
 
 def test_the_scheme_decides_about_tls() -> None:
-    assert not Address.parse("redis://localhost").tls
-    assert Address.parse("rediss://localhost").tls
+    assert not RedisUrl.parse("redis://localhost").tls
+    assert RedisUrl.parse("rediss://localhost").tls
 
 
 @given(username=st.text(min_size=1), password=st.text(min_size=1))
 def test_quoted_credentials_are_read_back_whatever_they_contain(
     username: str, password: str
 ) -> None:
-    address = Address.parse(f"redis://{quote(username, safe='')}:{quote(password, safe='')}@a,b:7")
+    address = RedisUrl.parse(f"redis://{quote(username, safe='')}:{quote(password, safe='')}@a,b:7")
 
     assert (address.username, address.password) == (username, password)
     assert address.nodes == (("a", 6379), ("b", 7))
 
 
 def test_a_password_may_contain_what_separates_the_parts() -> None:
-    assert Address.parse("redis://user:p@s/s:?#@host").password == "p@s/s:?#"
+    assert RedisUrl.parse("redis://user:p@s/s:?#@host").password == "p@s/s:?#"
 
 
 @pytest.mark.parametrize(
@@ -56,14 +61,14 @@ def test_a_password_may_contain_what_separates_the_parts() -> None:
 def test_credentials_may_be_given_in_part(
     credentials: str, username: str | None, password: str | None
 ) -> None:
-    address = Address.parse(f"redis://{credentials}host")
+    address = RedisUrl.parse(f"redis://{credentials}host")
 
     assert (address.username, address.password) == (username, password)
 
 
 @pytest.mark.parametrize("path", ["", "/", "/0"])
 def test_a_cluster_has_database_0(path: str) -> None:
-    assert Address.parse(f"redis://host:7000{path}").nodes == (("host", 7000),)
+    assert RedisUrl.parse(f"redis://host:7000{path}").nodes == (("host", 7000),)
 
 
 @pytest.mark.parametrize(
@@ -87,8 +92,8 @@ def test_a_cluster_has_database_0(path: str) -> None:
     ],
 )
 def test_a_url_that_cannot_be_used_names_cause_and_remedy(url: str, cause: str) -> None:
-    with pytest.raises(Misconfigured) as refusal:
-        Address.parse(url)
+    with pytest.raises(ConfigurationError) as refusal:
+        RedisUrl.parse(url)
 
     message = str(refusal.value)
     assert cause in message
@@ -100,8 +105,8 @@ def test_a_url_that_cannot_be_used_names_cause_and_remedy(url: str, cause: str) 
 def test_any_text_is_an_address_or_misconfigured(text: str) -> None:
     for url in (text, f"redis://{text}", f"rediss://user:pass@{text}"):
         try:
-            address = Address.parse(url)
-        except Misconfigured:
+            address = RedisUrl.parse(url)
+        except ConfigurationError:
             continue
         assert address.nodes
         assert all(host and 0 <= port < 65536 for host, port in address.nodes)
@@ -111,16 +116,16 @@ def test_any_text_is_an_address_or_misconfigured(text: str) -> None:
 def test_the_password_is_never_shown(hosts: str) -> None:
     url = f"redis://user:s3cr3t@{hosts}"
     try:
-        shown = Address.parse(url).shown
-    except Misconfigured as refusal:
+        shown = RedisUrl.parse(url).shown
+    except ConfigurationError as refusal:
         shown = str(refusal)
 
     assert "s3cr3t" not in shown
 
 
 def test_the_nodes_are_shown_as_they_are_written() -> None:
-    assert Address.parse("rediss://user:pass@a:7000,b").shown == "a:7000,b:6379"
+    assert RedisUrl.parse("rediss://user:pass@a:7000,b").shown == "a:7000,b:6379"
 
 
 def test_an_ipv6_address_is_shown_in_brackets() -> None:
-    assert Address.parse("redis://[::1]:7000").shown == "[::1]:7000"
+    assert RedisUrl.parse("redis://[::1]:7000").shown == "[::1]:7000"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hourglass.devices import (
+from hourglass.model.devices import (
     BLOCK,
     MOST_NUMBERS,
     blocks_of,

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hourglass.clock import ClockSpec, Mode
-from hourglass.readings import Reading
+from hourglass.model.clock import ClockSpec, Mode
+from hourglass.model.readings import Reading
 from producer.batch import NO_MORE_MS
 from producer.devices import Devices
-from producer.sensor import Sensors
+from producer.simulator import Sensors
 
 WALL = ClockSpec()
 NO_LIMIT = 10**9
@@ -115,7 +115,7 @@ def test_what_is_skipped_is_the_oldest_and_is_counted(
 def test_when_the_clock_is_set_anew_they_go_on_from_the_new_time(
     before: int, after: int, later: int
 ) -> None:
-    running = ClockSpec(mode=Mode.RUNNING, origin_ms=after)
+    running = ClockSpec(mode=Mode.SIMULATED, origin_ms=after)
     followed = devices(period_ms=10)
     followed.due(WALL, before)
 
@@ -128,26 +128,26 @@ def test_when_the_clock_is_set_anew_they_go_on_from_the_new_time(
 
 
 @given(moves=st.lists(st.integers(0, 500), min_size=1).map(sorted))
-def test_a_clock_driven_forward_leaves_no_gap(moves: list[int]) -> None:
+def test_a_manual_clock_moved_forward_leaves_no_gap(moves: list[int]) -> None:
     followed = devices(period_ms=10)
     given_ticks: list[int] = []
     for now in moves:
-        spec = ClockSpec(mode=Mode.DRIVEN, origin_ms=now)
+        spec = ClockSpec(mode=Mode.MANUAL, origin_ms=now)
         given_ticks += ticks(followed.due(spec, now).items)
 
     assert given_ticks == multiples(10, moves[0], moves[-1])
 
 
-def test_a_driven_clock_set_back_gives_its_ticks_anew() -> None:
+def test_a_manual_clock_set_back_gives_its_ticks_anew() -> None:
     followed = devices(period_ms=10)
-    followed.due(ClockSpec(mode=Mode.DRIVEN, origin_ms=1_000), 1_000)
+    followed.due(ClockSpec(mode=Mode.MANUAL, origin_ms=1_000), 1_000)
 
-    assert ticks(followed.due(ClockSpec(mode=Mode.DRIVEN, origin_ms=20), 20).items) == [20]
+    assert ticks(followed.due(ClockSpec(mode=Mode.MANUAL, origin_ms=20), 20).items) == [20]
 
 
 @given(back_ms=st.integers(2_011, 10**6), speed=st.sampled_from([1.0, 60.0]))
 def test_when_the_clock_goes_back_they_go_on_from_the_new_time(back_ms: int, speed: float) -> None:
-    spec = ClockSpec(mode=Mode.RUNNING, speed=speed)
+    spec = ClockSpec(mode=Mode.SIMULATED, speed=speed)
     followed = devices(period_ms=10)
     at_ms = 10**9
     back_ms = round(back_ms * speed)

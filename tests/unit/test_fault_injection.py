@@ -8,7 +8,7 @@ import pytest
 import redis
 
 import hourglass
-from hourglass.errors import Misconfigured
+from hourglass.errors import ConfigurationError
 from tests.support.commands import run
 from tests.support.fault_injection import MODULE, SCRIPTS, VARIABLE, Fault, bind, parse
 
@@ -36,7 +36,7 @@ def test_a_fault_is_a_point_an_action_and_a_passage() -> None:
     ],
 )
 def test_a_wrong_one_is_refused_with_the_remedy(text: str, names: str) -> None:
-    with pytest.raises(Misconfigured, match=names):
+    with pytest.raises(ConfigurationError, match=names):
         bind(text)
 
 

@@ -9,8 +9,8 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from redis.crc import key_slot
 
-from hourglass.errors import Misconfigured
-from hourglass.keys import (
+from hourglass.errors import ConfigurationError
+from hourglass.model.keys import (
     DAY_MS,
     HOUR_MS,
     LANE_NUMBERS,
@@ -202,7 +202,7 @@ def test_the_averages_share_a_slot_with_what_is_kept_of_publishing_them(name: st
     "name", ["", "a b", "a:b", "{a}", "a*", "a?", "[a]", "a\\b", "a\n", "é", "a" * 65]
 )
 def test_a_name_that_no_key_could_safely_begin_with_is_refused_with_the_remedy(name: str) -> None:
-    with pytest.raises(Misconfigured, match="HOURGLASS_PIPELINE") as refusal:
+    with pytest.raises(ConfigurationError, match="HOURGLASS_PIPELINE") as refusal:
         Keyspace(name)
 
     assert "\n" not in str(refusal.value)

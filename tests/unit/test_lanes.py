@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.crc import key_slot
 
-from hourglass.keys import DAY_MS, LANE_NUMBERS, MOST_LANES, Keyspace, Partition
-from hourglass.lanes import encode, place, share_out, shares, spread, written_to
+from hourglass.model.keys import DAY_MS, LANE_NUMBERS, MOST_LANES, Keyspace, Partition
+from hourglass.model.lanes import encode, place, share_out, shares, spread, written_to
 
 SLOTS = 16_384
 DAY = Keyspace().containing(1_735_689_600_000)  # 1 January 2025

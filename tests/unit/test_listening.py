@@ -7,8 +7,8 @@ from contextlib import closing
 
 import pytest
 
-from hourglass.errors import Misconfigured
-from hourglass.listening import listen
+from hourglass.errors import ConfigurationError
+from hourglass.service.listening import listen
 
 OPTION = "--http-port"
 only_with_ipv6 = pytest.mark.skipif(
@@ -53,7 +53,7 @@ def test_an_address_is_itself_alone() -> None:
     ["[::]", "no-host.invalid", "127.0.0.1:8080", "192.0.2.1", "2001:db8::1", "a" * 64, "a..b"],
 )
 def test_an_address_that_cannot_be_listened_on_is_named_and_not_the_port(host: str) -> None:
-    with pytest.raises(Misconfigured) as refused:
+    with pytest.raises(ConfigurationError) as refused:
         listen(host, 0, port_option=OPTION)
 
     assert repr(host) in str(refused.value)
@@ -65,5 +65,5 @@ def test_a_port_in_use_is_named_with_the_option_that_changes_it() -> None:
     with listen("127.0.0.1", 0, port_option=OPTION) as listener:
         port = listener.getsockname()[1]
 
-        with pytest.raises(Misconfigured, match=rf"127\.0\.0\.1:{port} .*another {OPTION}"):
+        with pytest.raises(ConfigurationError, match=rf"127\.0\.0\.1:{port} .*another {OPTION}"):
             listen("127.0.0.1", port, port_option=OPTION)

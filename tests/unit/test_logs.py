@@ -8,8 +8,8 @@ from collections.abc import Generator
 
 import pytest
 
-from hourglass.logs import BURST, PERIOD_S, Repeats, set_up_logging
-from hourglass.settings import LogFormat
+from hourglass.service.config import LogFormat
+from hourglass.service.logs import BURST, PERIOD_S, Repeats, set_up_logging
 
 log = logging.getLogger("hourglass.test")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hourglass.errors import Unreachable
-from hourglass.gauges import FRESH_S, Latest
+from hourglass.monitoring.collectors import FRESH_S, Latest
 
 
 class Clock:

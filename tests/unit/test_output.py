@@ -11,7 +11,7 @@ import pytest
 
 PROGRAM = """
 import sys
-from hourglass.settings import RedisSettings, add_command, application, invoke
+from hourglass.service.config import RedisSettings, add_command, application, invoke
 
 def run(settings: RedisSettings) -> None:
     "Print."

@@ -11,11 +11,11 @@ from typing import NamedTuple
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aggregator.window import Fold, fold
-from hourglass.arrays import masked
-from hourglass.devices import blocks_of
-from hourglass.keys import DAY_MS, HOUR_MS, Keyspace
-from hourglass.readings import Entry, Reason, Reject, Rules
+from aggregator.window import BatchAggregate, aggregate_entries
+from hourglass.model.devices import blocks_of
+from hourglass.model.keys import DAY_MS, HOUR_MS, Keyspace
+from hourglass.model.packed_codec import masked
+from hourglass.model.readings import Entry, Reason, Reject, Rules
 
 DAY = Keyspace().containing(1_735_689_600_000)  # 1 January 2025
 
@@ -74,7 +74,7 @@ def fault_of(one: One, rules: Rules) -> Reason | None:
     return None
 
 
-def check(result: Fold, entries: Sequence[Entry], expected: Expected) -> None:
+def check(result: BatchAggregate, entries: Sequence[Entry], expected: Expected) -> None:
     assert {hour: tally.count for hour, tally in result.tallies.items()} == {
         hour: len(ones) for hour, ones in expected.hours.items()
     }
@@ -200,7 +200,7 @@ rules = st.builds(
 def test_any_mix_folds_into_what_the_readings_one_by_one_would(
     batch: list[Entry], rules: Rules
 ) -> None:
-    check(fold(DAY, batch, rules), batch, model(batch, rules))
+    check(aggregate_entries(DAY, batch, rules), batch, model(batch, rules))
 
 
 @given(batch=batches, rules=rules, data=st.data())
@@ -209,14 +209,17 @@ def test_the_order_of_delivery_changes_no_tally(
 ) -> None:
     shuffled = data.draw(st.permutations(batch))
 
-    assert fold(DAY, shuffled, rules).tallies == fold(DAY, batch, rules).tallies
+    assert (
+        aggregate_entries(DAY, shuffled, rules).tallies
+        == aggregate_entries(DAY, batch, rules).tallies
+    )
 
 
 @given(batch=batches, rules=rules)
 def test_what_is_rejected_folds_again_into_just_that(batch: list[Entry], rules: Rules) -> None:
     """So that it can be counted from quarantine."""
-    for reject in fold(DAY, batch, rules).rejects:
-        again = fold(DAY, [(reject.id, rejected(reject, batch))], rules)
+    for reject in aggregate_entries(DAY, batch, rules).rejects:
+        again = aggregate_entries(DAY, [(reject.id, rejected(reject, batch))], rules)
 
         assert again.tallies == {}
         (found,) = again.rejects
@@ -226,14 +229,14 @@ def test_what_is_rejected_folds_again_into_just_that(batch: list[Entry], rules: 
 @given(batch=batches, rules=rules)
 def test_without_what_is_rejected_the_rest_is_the_same(batch: list[Entry], rules: Rules) -> None:
     """So that it can be left out of a recount."""
-    folded = fold(DAY, batch, rules)
+    folded = aggregate_entries(DAY, batch, rules)
     whole = {reject.id for reject in folded.rejects if not reject.at}
     rest = {entry_id: fields for entry_id, fields in batch if entry_id not in whole}
     for reject in folded.rejects:
         if reject.at:
             rest[reject.id] = masked(rest[reject.id], reject.at, only=False)
 
-    again = fold(DAY, list(rest.items()), rules)
+    again = aggregate_entries(DAY, list(rest.items()), rules)
 
     assert again.tallies == folded.tallies
     assert again.rejects == []
@@ -243,7 +246,7 @@ def test_an_entry_no_reading_of_which_can_be_used_is_rejected_as_a_whole() -> No
     fields = [b"device", b"a", b"ts", b"%d" % DAY.end_ms, b"encoding", b"i16/10", b"temps_f"]
     array = struct.pack("<4h", 700, -(2**15), 710, 720)
 
-    (reject,) = fold(DAY, [(b"1-0", [*fields, array])], Rules()).rejects
+    (reject,) = aggregate_entries(DAY, [(b"1-0", [*fields, array])], Rules()).rejects
 
     assert reject == Reject(b"1-0", Reason.WRONG_DAY, (), 3)
 
@@ -253,7 +256,7 @@ def test_a_bad_reading_is_rejected_alone() -> None:
     array = struct.pack("<4h", 700, -(2**15), 9_999, 720)
     fields = [b"device", b"a", b"ts", ts, b"encoding", b"i16/10", b"temps_f", array]
 
-    folded = fold(DAY, [(b"1-0", fields)], Rules())
+    folded = aggregate_entries(DAY, [(b"1-0", fields)], Rules())
 
     assert folded.rejects == [Reject(b"1-0", Reason.IMPLAUSIBLE, (), 1, b"\x04")]
     assert (folded.tallies[0].count, folded.tallies[0].blocks) == (2, {b"a-0": 0b1001})
@@ -265,7 +268,7 @@ def test_what_a_sensor_gives_in_place_of_a_reading_is_rejected_alone() -> None:
     fields = [b"device", b"a", b"ts", ts, b"encoding", b"i16/10", b"temps_f", array]
     rules = Rules(no_reading_milli_f=frozenset([85_000, 85_001, -127_000]))
 
-    folded = fold(DAY, [(b"1-0", fields)], rules)
+    folded = aggregate_entries(DAY, [(b"1-0", fields)], rules)
 
     assert folded.rejects == [
         Reject(b"1-0", Reason.NO_READING, (), 1, b"\x02"),
@@ -279,7 +282,7 @@ def test_ticks_too_far_in_the_future_are_rejected_and_those_before_them_count() 
     fields = [b"device", b"a", b"ts", ts, b"devices", b"1", b"period_ms", b"1000"]
     entry = (b"1-0", [*fields, b"encoding", b"i16/10", b"temps_f", array])
 
-    folded = fold(DAY, [entry], Rules(latest_ms=DAY.day_ms + 2_000))
+    folded = aggregate_entries(DAY, [entry], Rules(latest_ms=DAY.day_ms + 2_000))
 
     assert folded.rejects == [Reject(b"1-0", Reason.FAR_FUTURE, (), 1, b"\x08")]
     assert (folded.tallies[0].count, folded.latest_ms) == (3, DAY.day_ms + 2_000)
@@ -289,4 +292,6 @@ def test_an_entry_without_any_reading_is_acknowledged_and_counts_nothing() -> No
     array = struct.pack("<2h", -(2**15), -(2**15))
     fields = [b"ts", b"%d" % DAY.day_ms, b"encoding", b"i16/10", b"temps_f", array]
 
-    assert fold(DAY, [(b"1-0", fields)], Rules()) == Fold([b"1-0"], {}, [], DAY.day_ms)
+    assert aggregate_entries(DAY, [(b"1-0", fields)], Rules()) == BatchAggregate(
+        [b"1-0"], {}, [], DAY.day_ms
+    )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from averages_consumer.web import assets
-from hourglass.errors import Misconfigured
+from hourglass.errors import ConfigurationError
 
 FILES = assets.load()
 INDEX = FILES["index.html"].body.decode()
@@ -49,14 +49,14 @@ def test_another_uplot_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     path, _ = assets.UPLOT["uplot.js"]
     monkeypatch.setattr(assets, "UPLOT", {"uplot.js": (path, assets.integrity_of(b"another"))})
 
-    with pytest.raises(Misconfigured, match="install the locked version of youplot"):
+    with pytest.raises(ConfigurationError, match="install the locked version of youplot"):
         assets.load()
 
 
 def test_a_missing_uplot_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(assets, "_CARRIER", "no-such-package")
 
-    with pytest.raises(Misconfigured, match="which draws the page's charts"):
+    with pytest.raises(ConfigurationError, match="which draws the page's charts"):
         assets.load()
 
 

@@ -11,7 +11,7 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
 from averages_consumer.web import openapi, view
-from averages_consumer.web.board import NAMES
+from averages_consumer.web.document_store import NAMES
 from tests.support.snapshots import PERIOD_S, snapshot, state, survey
 
 DESCRIPTION: dict[str, Any] = json.loads(openapi.ENCODED)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from averages_consumer.web.history import DEFAULT_LIMIT, MOST_HOURS, BadRequest, Query
 from averages_consumer.web.view import WINDOW_MS
-from hourglass.keys import HOUR_MS, iso
+from hourglass.model.keys import HOUR_MS, iso
 
 NOW_MS = 1_735_723_800_000
 NEXT_HOUR_MS = 1_735_725_600_000

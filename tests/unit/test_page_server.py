@@ -18,7 +18,7 @@ from starlette.routing import Route
 
 from averages_consumer.web import server as module
 from averages_consumer.web.server import PageServer
-from hourglass.errors import Misconfigured
+from hourglass.errors import ConfigurationError
 from tests.support.browsing import ask
 from tests.support.waiting import wait_until
 
@@ -182,6 +182,6 @@ def test_it_does_not_stay_for_a_client_that_takes_nothing(
 def test_a_port_that_is_taken_is_refused(server: PageServer) -> None:
     port = urlsplit(server.url).port or 0
     with pytest.raises(
-        Misconfigured, match=rf"127.0.0.1:{port} \(Address already in use\): choose"
+        ConfigurationError, match=rf"127.0.0.1:{port} \(Address already in use\): choose"
     ):
         PageServer("127.0.0.1", port, Starlette(), Event(), on_stop=lambda: None)

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from averages_consumer.table import moment
 from averages_consumer.web import view
-from averages_consumer.web.documents import Averages, Partitions, Status
+from averages_consumer.web.schemas import Averages, Partitions, Status
 from averages_consumer.web.snapshot import REDIS_STALE_MS, WAREHOUSE_STALE_MS
-from hourglass.averages import HourRecord
-from hourglass.clock import Mode
-from hourglass.keys import DAY_MS, HOUR_MS, Keyspace
+from hourglass.model.averages import HourRecord
+from hourglass.model.clock import Mode
+from hourglass.model.keys import DAY_MS, HOUR_MS, Keyspace
 from tests.support.snapshots import (
     DAY,
     NOW_MS,

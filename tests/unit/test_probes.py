@@ -17,9 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter
 
-from hourglass.errors import Misconfigured
-from hourglass.probes import CLOSE_WITHIN_S, CONNECTIONS, Probes
-from hourglass.runtime import DRAIN_S
+from hourglass.errors import ConfigurationError
+from hourglass.service.probes import CLOSE_WITHIN_S, CONNECTIONS, Probes
+from hourglass.service.runtime import DRAIN_S
 from tests.support.waiting import PATIENCE_S, wait_until
 
 HOST = "127.0.0.1"
@@ -142,7 +142,7 @@ def test_port_0_takes_a_free_one(patient: Patient, port: int) -> None:
 def test_a_port_in_use_is_named_with_the_option_that_changes_it(
     patient: Patient, port: int
 ) -> None:
-    with pytest.raises(Misconfigured, match=rf"cannot listen on {HOST}:{port} .*--http-port"):
+    with pytest.raises(ConfigurationError, match=rf"cannot listen on {HOST}:{port} .*--http-port"):
         patient.probes(port)
 
 
@@ -264,7 +264,7 @@ def clients(port: int, count: int) -> Generator[list[socket.socket]]:
 def test_a_thousand_idle_clients_keep_nobody_waiting(
     port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hourglass.probes.EXCHANGE_S", 600)
+    monkeypatch.setattr("hourglass.service.probes.EXCHANGE_S", 600)
     threads = threading.active_count()
     with clients(port, 1000) as idle:
         assert ask(port, "/livez").status == 200
@@ -286,7 +286,7 @@ def is_closed(client: socket.socket) -> bool:
 
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hourglass.probes.EXCHANGE_S", 0.5)
+    monkeypatch.setattr("hourglass.service.probes.EXCHANGE_S", 0.5)
 
 
 @pytest.mark.usefixtures("hurried")

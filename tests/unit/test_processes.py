@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hourglassctl.guard import Guard
-from hourglassctl.processes import Processes
+from hourglassctl.local.process_group import ProcessGroup
+from hourglassctl.local.processes import Processes
 from tests.support.waiting import wait_until
 
 SAYS = "import os; print(sorted(n for n in os.environ if n.startswith(('HOURGLASS_', 'OTEL_'))))"
@@ -20,7 +20,7 @@ def test_what_the_callers_own_services_are_told_is_not_for_these(
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setenv("HOURGLASS_WAREHOUSE_URL_FILE", "/secrets/the-real-one")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector")
-    with Guard("hourglass-test-") as guard:
+    with ProcessGroup("hourglass-test-") as guard:
         processes = Processes(guard, {"HOURGLASS_WAREHOUSE_URL": "sqlite://"})
         processes.start("it", "says_what_it_is_told")
         wait_until(lambda: not processes.running("it"))
@@ -34,7 +34,7 @@ def test_one_that_ended_by_itself_is_named_with_its_last_words(
     (tmp_path / "ends_badly.py").write_text("import sys; sys.exit('begins\\nport 8081 is in use')")
     (tmp_path / "ends_well.py").write_text("")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with Guard("hourglass-test-") as guard:
+    with ProcessGroup("hourglass-test-") as guard:
         processes = Processes(guard, {})
         processes.start("well", "ends_well")
         wait_until(lambda: not processes.running("well"))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hourglass.errors import Damaged
-from hourglass.publication import Result, decode_frontier, results
+from hourglass.cluster.publish_state import Result, decode_frontier, results
+from hourglass.errors import CorruptKey
 
 
 def test_the_published_set_says_what_each_hour_was_published_with() -> None:
@@ -20,7 +20,7 @@ def test_the_published_set_says_what_each_hour_was_published_with() -> None:
 def test_the_frontier_is_a_time_or_not_there_yet() -> None:
     assert decode_frontier(None, key="frontier") is None
     assert decode_frontier(b"1735689600000", key="frontier") == 1735689600000
-    with pytest.raises(Damaged, match="frontier holds no time: rename or delete it"):
+    with pytest.raises(CorruptKey, match="frontier holds no time: rename or delete it"):
         decode_frontier(b"yesterday", key="frontier")
 
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from hourglass.keys import DAY_MS, Keyspace
-from hourglass.readings import (
+from hourglass.model.keys import DAY_MS, Keyspace
+from hourglass.model.readings import (
     TIME_OF_DAY,
     Entry,
     Reading,

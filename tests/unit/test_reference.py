@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hourglass.errors import Refused
+from hourglass.errors import Conflict
 from hourglassctl.reference import commands_table, configuration_table, metrics_table, rewritten
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -42,5 +42,5 @@ def test_the_stream_metrics_carry_the_names_of_redis_exporter() -> None:
 
 
 def test_a_document_without_a_place_for_a_table_is_refused() -> None:
-    with pytest.raises(Refused, match="no markers"):
+    with pytest.raises(Conflict, match="no markers"):
         rewritten("no tables here")

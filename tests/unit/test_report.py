@@ -14,9 +14,9 @@ from averages_consumer.report import (
     missing_hours,
     refilled,
 )
-from hourglass.averages import HourlyAverage, HourRecord
-from hourglass.keys import HOUR_MS
-from hourglass.publication import Result
+from hourglass.cluster.publish_state import Result
+from hourglass.model.averages import HourlyAverage, HourRecord
+from hourglass.model.keys import HOUR_MS
 
 NEW_YEAR_MS = 1_735_689_600_000
 

@@ -21,13 +21,13 @@ from types import FrameType
 import pytest
 
 import hourglass
-from hourglass import runtime
-from hourglass.cluster import Cluster
-from hourglass.errors import Damaged, Unforeseen, Unreachable, Unsuitable
-from hourglass.runtime import Service
-from hourglass.settings import ServiceSettings, add_command, application, invoke
-from hourglass.shards import ShardGauges
-from hourglass.traffic import Traffic
+from hourglass.cluster.client import Cluster
+from hourglass.cluster.client_metrics import ClientMetrics
+from hourglass.errors import CorruptKey, Unforeseen, Unreachable, UnsupportedServer
+from hourglass.monitoring.shards import ShardGauges
+from hourglass.service import runtime
+from hourglass.service.config import ServiceSettings, add_command, application, invoke
+from hourglass.service.runtime import Service
 from tests.support.waiting import PATIENCE_S, wait_until
 
 HOST = "127.0.0.1"
@@ -118,7 +118,7 @@ def cannot_be_served() -> int:
     service = a_service()
 
     def refuse() -> None:
-        raise Unsuitable("this Redis is too old: upgrade it")
+        raise UnsupportedServer("this Redis is too old: upgrade it")
 
     service.worker("reader", lambda: waits_for_its_batch(service))
     service.worker("sealer", refuse)
@@ -419,7 +419,7 @@ def test_who_waits_long_for_redis_says_why_in_the_log_once(
 ) -> None:
     tries = list[str]()
 
-    def in_vain(_settings: ServiceSettings, _traffic: Traffic) -> Cluster:
+    def in_vain(_settings: ServiceSettings, _traffic: ClientMetrics) -> Cluster:
         tries.append("one more")
         raise Unreachable("nobody at home")
 
@@ -508,7 +508,7 @@ def test_a_damage_is_logged_again_when_it_changes_and_an_unforeseen_one_with_its
     service: Service, caplog: pytest.LogCaptureFixture
 ) -> None:
     for what in ("one key", "one key", "another key"):
-        service.trouble("sealer", Damaged(what))
+        service.trouble("sealer", CorruptKey(what))
     for _ in range(2):
         service.trouble("sealer", Unforeseen.of(KeyError("id"), about="a day"))
     for shard in ("a", "b"):
@@ -567,7 +567,7 @@ def test_a_worker_that_is_done_is_missed_by_nobody(
     ("error", "what"),
     [
         (Unreachable, "as the test wants it"),
-        (Damaged, "as the test wants it"),
+        (CorruptKey, "as the test wants it"),
         (ValueError, "ValueError: as the test wants it"),
     ],
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hourglass.server_clocks import STEADY_MS, TOLERANCE_MS, Offset, ServerClocks
+from hourglass.cluster.server_clocks import STEADY_MS, TOLERANCE_MS, Offset, ServerClocks
 
 LEAP_MS = 7_300_000
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hourglass.server_settings import ServerSettings, findings
+from hourglass.monitoring.server_settings import ServerSettings, findings
 
 MB = 1 << 20
 

@@ -10,14 +10,20 @@ from typing import Any
 import pytest
 import typer
 
-from aggregator.settings import AggregatorSettings
-from averages_consumer.settings import AveragesConsumerSettings
-from hourglass.build import version
-from hourglass.devices import device_names
-from hourglass.errors import HourglassError, Misconfigured, Refused, Unreachable, Unsuitable
-from hourglass.keys import HOUR_MS, as_name
-from hourglass.readings import Rules, decode
-from hourglass.settings import (
+from aggregator.config import AggregatorSettings
+from averages_consumer.config import AveragesConsumerSettings
+from hourglass.errors import (
+    ConfigurationError,
+    Conflict,
+    HourglassError,
+    Unreachable,
+    UnsupportedServer,
+)
+from hourglass.model.devices import device_names
+from hourglass.model.keys import HOUR_MS, as_name
+from hourglass.model.readings import Rules, decode
+from hourglass.service.build import version
+from hourglass.service.config import (
     LogFormat,
     RedisSettings,
     ServiceSettings,
@@ -30,7 +36,7 @@ from hourglass.settings import (
     option_fields,
     secret,
 )
-from producer.settings import ProducerSettings
+from producer.config import ProducerSettings
 from tests.support.pipeline import DAY
 
 SERVICES = [ProducerSettings, AggregatorSettings, AveragesConsumerSettings]
@@ -200,7 +206,8 @@ def test_a_wrong_environment_variable_is_named(
 
 
 @pytest.mark.parametrize(
-    ("kind", "expected"), [(Misconfigured, 2), (Unsuitable, 1), (Refused, 1), (Unreachable, 1)]
+    ("kind", "expected"),
+    [(ConfigurationError, 2), (UnsupportedServer, 1), (Conflict, 1), (Unreachable, 1)],
 )
 def test_an_error_on_purpose_is_one_line_and_a_status(
     kitchen: Kitchen, kind: type[HourglassError], expected: int
@@ -302,7 +309,7 @@ def test_what_may_hold_a_password_is_secret(settings: type[ServiceSettings]) -> 
 def test_a_password_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     settings = RedisSettings(redis_password_file=str(tmp_path / "missing"))
 
-    with pytest.raises(Misconfigured, match=r"missing cannot be read .*--redis-password-file"):
+    with pytest.raises(ConfigurationError, match=r"missing cannot be read .*--redis-password-file"):
         settings.connect()
 
 
@@ -335,7 +342,7 @@ LONGEST = "a" * 64
 def test_a_name_that_no_process_can_have_is_refused(
     settings: type[ServiceSettings], name: str
 ) -> None:
-    with pytest.raises(Misconfigured, match="set HOURGLASS_NAME") as refused:
+    with pytest.raises(ConfigurationError, match="set HOURGLASS_NAME") as refused:
         settings(name=name)
     assert repr(name) in str(refused.value)
 

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from hourglass.clock import ClockSpec, Instant, Mode
-from hourglass.errors import Damaged
-from hourglass.keys import DAY_MS, LANE_NUMBERS, RETENTION_MS, Keyspace, Partition
-from hourglass.strays import Reason, Strays, decode, encode, expires, line, reason_of, shown
+from hourglass.errors import CorruptKey
+from hourglass.model.clock import ClockSpec, Instant, Mode
+from hourglass.model.keys import DAY_MS, LANE_NUMBERS, RETENTION_MS, Keyspace, Partition
+from hourglass.model.strays import Reason, Strays, decode, encode, expires, line, reason_of, shown
 from tests.unit.test_keys import at, names
 
 NOW_MS = at("2025-06-15T13:00:00Z")
@@ -106,7 +106,7 @@ def test_what_the_index_has_is_read_whatever_its_day(days: int) -> None:
 
 
 def test_no_day_is_too_far_ahead_of_a_manual_clock() -> None:
-    manual = Instant(ClockSpec(mode=Mode.DRIVEN, origin_ms=NOW_MS), 0)
+    manual = Instant(ClockSpec(mode=Mode.MANUAL, origin_ms=NOW_MS), 0)
 
     assert reason(on(100).stream, now=manual) is None
     assert reason(on(-100).stream, now=manual) is Reason.OVER
@@ -152,5 +152,5 @@ def test_nothing_recorded_is_nothing_found() -> None:
 
 @pytest.mark.parametrize("text", [b"x", b"name x temps:x", b"other 1 temps:x", b"\xff 1 x"])
 def test_what_no_aggregator_recorded_is_refused_with_the_key(text: bytes) -> None:
-    with pytest.raises(Damaged, match="the-key holds no stray streams"):
+    with pytest.raises(CorruptKey, match="the-key holds no stray streams"):
         decode(text, key="the-key")

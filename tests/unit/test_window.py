@@ -11,9 +11,9 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aggregator.window import MOST_BYTES, MOST_FIELDS, Fold, fold, kept
-from hourglass.keys import DAY_MS, HOUR_MS, Keyspace
-from hourglass.readings import ARRAY, TIME_OF_DAY, Reason, Reject, Rules
+from aggregator.window import MOST_BYTES, MOST_FIELDS, BatchAggregate, aggregate_entries, kept
+from hourglass.model.keys import DAY_MS, HOUR_MS, Keyspace
+from hourglass.model.readings import ARRAY, TIME_OF_DAY, Reason, Reject, Rules
 
 DAY = Keyspace().containing(1_735_689_600_000)  # 1 January 2025
 RULES = Rules()
@@ -77,8 +77,8 @@ def batches(draw: st.DrawFn) -> list[Sent]:
     return [draw(st.one_of(usable(number), unusable(number))) for number in range(size)]
 
 
-def folded(batch: Sequence[Sent]) -> Fold:
-    return fold(DAY, [sent.entry for sent in batch], RULES)
+def folded(batch: Sequence[Sent]) -> BatchAggregate:
+    return aggregate_entries(DAY, [sent.entry for sent in batch], RULES)
 
 
 def by_hour(batch: Sequence[Sent]) -> dict[int, list[Sent]]:
@@ -138,7 +138,7 @@ def test_an_entry_above_the_limit_is_rejected_with_its_size_and_the_rest_counts(
     fits = (b"1735689600000-1", [b"temp_f", b"73", b"note", note])
     larger = (b"1735689600000-2", [b"temp_f", b"73", b"note", note + b"n"])
 
-    result = fold(DAY, [fits, larger, fits], RULES)
+    result = aggregate_entries(DAY, [fits, larger, fits], RULES)
 
     assert result.tallies[0].count == 2
     (reject,) = result.rejects
@@ -168,7 +168,7 @@ def test_the_latest_time_is_that_of_the_usable_readings(batch: list[Sent]) -> No
 def test_nothing_is_lost_whatever_the_entries_hold(
     entries: list[tuple[bytes, list[bytes]]],
 ) -> None:
-    result = fold(DAY, entries, RULES)
+    result = aggregate_entries(DAY, entries, RULES)
 
     counted = sum(tally.count for tally in result.tallies.values())
     assert counted + len(result.rejects) == len(result.ids) == len(entries)
@@ -176,7 +176,7 @@ def test_nothing_is_lost_whatever_the_entries_hold(
 
 
 def test_no_entries_fold_into_nothing() -> None:
-    assert fold(DAY, [], RULES) == Fold([], {}, [], DAY.day_ms)
+    assert aggregate_entries(DAY, [], RULES) == BatchAggregate([], {}, [], DAY.day_ms)
 
 
 @given(

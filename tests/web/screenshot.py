@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 from playwright.sync_api import sync_playwright
 
-from hourglass.keys import HOUR_MS, PIPELINE, Keyspace
+from hourglass.model.keys import HOUR_MS, PIPELINE, Keyspace
 from hourglassctl.replay import DataSet
 from tests.support.cluster import EmbeddedCluster
 from tests.support.pipeline import Pipeline

@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect
 
 from averages_consumer.table import HourRow, revised
 from averages_consumer.warehouse import Warehouse
-from hourglass.keys import DAY_MS, HOUR_MS, iso
+from hourglass.model.keys import DAY_MS, HOUR_MS, iso
 from tests.support.browsing import ask
 from tests.support.pipeline import DAY, Pipeline, at, reading
 from tests.support.services import Services

@@ -53,7 +53,7 @@ def test_an_empty_page_bars_nobody_either(
 
 def test_the_keyboard_reaches_whatever_can_be_used(page: Page) -> None:
     reached: list[str] = []
-    while not reached or (reached[-1] != "A description" and len(reached) < 20):
+    while not reached or (reached[-1] != "A API description" and len(reached) < 20):
         page.keyboard.press("Tab")
         reached.append(page.evaluate(FOCUSED))
 

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import expect
 
 from averages_consumer.web.snapshot import REDIS_STALE_MS
-from hourglassctl.formation import free_ports
+from hourglassctl.local.bootstrap import free_ports
 from tests.support.browsing import ask
 from tests.support.cluster import EmbeddedCluster
 from tests.support.keyspace import KEYS

@@ -15,12 +15,12 @@ BOARD = Board(
             (
                 one(
                     "Due",
-                    "max(hourglass_hours_dueHERE)",
+                    "max(hourglass_averages_dueHERE)",
                     "Hours of live partitions that are over.",
                 ),
                 one(
                     "Overdue",
-                    "max(hourglass_hours_overdueHERE)",
+                    "max(hourglass_averages_overdueHERE)",
                     "Hours that are due and not published.",
                     runbook="HourglassHourOverdue",
                     warning=1,
@@ -35,21 +35,21 @@ BOARD = Board(
                 ),
                 one(
                     "Published in the last day",
-                    "sum(increase(hourglass_hours_published_totalHERE[1d]))",
+                    "sum(increase(hourglass_averages_published_totalHERE[1d]))",
                     "Hours published by the running pods.",
                 ),
                 one(
                     "Revised in the last day",
-                    "sum(increase(hourglass_hours_revised_totalHERE[1d]))",
+                    "sum(increase(hourglass_averages_revised_totalHERE[1d]))",
                     "Published hours that were sealed again with another result after a failover.",
                     runbook="HourglassHourRevised",
                     warning=1,
                 ),
                 one(
                     "Lost readings",
-                    "sum(max by (stream) (hourglass_readings_goneHERE))",
+                    "sum(max by (stream) (hourglass_readings_lostHERE))",
                     "Readings of the live partitions that Redis had acknowledged and lost.",
-                    runbook="HourglassReadingsGone",
+                    runbook="HourglassReadingsLost",
                     critical=1,
                 ),
                 one(
@@ -155,6 +155,6 @@ BOARD = Board(
                 ),
             ),
         ),
-        redis_row("hourglass_hours_due"),
+        redis_row("hourglass_averages_due"),
     ),
 )

@@ -35,7 +35,7 @@ BOARD = Board(
                 ),
                 one(
                     "Missing hours",
-                    "max(hourglass_warehouse_missing_hoursHERE)",
+                    "max(hourglass_warehouse_rows_missingHERE)",
                     "Hours that were trimmed before they were loaded and cannot be restored.",
                     runbook="HourglassHoursMissing",
                     critical=1,
@@ -87,11 +87,11 @@ BOARD = Board(
                     title="Failed writes",
                     about="Writes that the warehouse did not answer, in five minutes.",
                     queries=[("sum(increase(hourglass_warehouse_errors_totalHERE[5m]))", "failed")],
-                    runbook="HourglassWarehouseAway",
+                    runbook="HourglassWarehouseUnreachable",
                     warning=1,
                 ),
             ),
         ),
-        redis_row("hourglass_warehouse_missing_hours"),
+        redis_row("hourglass_warehouse_rows_missing"),
     ),
 )

@@ -10,9 +10,9 @@ LATEST_AVERAGE = (
     "and on(pod) topk(1, hourglass_last_average_hour_timestamp_secondsHERE))"
 )
 #: Where every reading is counted, the time until any partition expires.
-HOURS_LEFT = (
-    "min(hourglass_uncounted_expire_in_hoursHERE) "
-    "or (min(hourglass_partition_expiry_timestamp_secondsHERE) - time()) / 3600"
+UNCOUNTED_EXPIRY = (
+    "min(hourglass_uncounted_expiry_secondsHERE) "
+    "or (min(hourglass_partition_expiry_timestamp_secondsHERE) - time())"
 )
 
 BOARD = Board(
@@ -32,7 +32,7 @@ BOARD = Board(
                 ),
                 one(
                     "Hours overdue",
-                    "max(hourglass_hours_overdueHERE)",
+                    "max(hourglass_averages_overdueHERE)",
                     "Hours that are due and not published.",
                     runbook="HourglassHourOverdue",
                     warning=1,
@@ -58,12 +58,12 @@ BOARD = Board(
                 ),
                 one(
                     "Time until readings expire",
-                    HOURS_LEFT,
+                    UNCOUNTED_EXPIRY,
                     "Until the first partition expires: one with uncounted readings, if any.",
-                    unit="h",
+                    unit="s",
                     runbook="HourglassReadingsAtRisk",
-                    warning=24,
-                    critical=6,
+                    warning=24 * 3600,
+                    critical=6 * 3600,
                 ),
                 one(
                     "Redis reachable",
@@ -102,7 +102,7 @@ BOARD = Board(
                 ),
                 one(
                     "Missing hours",
-                    "max(hourglass_warehouse_missing_hoursHERE)",
+                    "max(hourglass_warehouse_rows_missingHERE)",
                     "Hours that were trimmed from the stream before they were loaded.",
                     runbook="HourglassHoursMissing",
                     critical=1,
@@ -161,7 +161,7 @@ BOARD = Board(
                 Panel(
                     title="Failing workers",
                     about="Workers that fail, by pod; /readyz of the pod gives the reason.",
-                    queries=[("sum by (pod) (hourglass_troubleHERE)", "{{pod}}")],
+                    queries=[("sum by (pod) (hourglass_worker_failingHERE)", "{{pod}}")],
                     warning=1,
                 ),
                 Panel(

@@ -21,10 +21,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from averages_consumer.warehouse import Warehouse, WarehouseAway
 from averages_consumer.web import history, openapi
 from averages_consumer.web.assets import Asset
-from averages_consumer.web.board import Board, etag_of
-from averages_consumer.web.documents import Problem
+from averages_consumer.web.document_store import DocumentStore, etag_of
 from averages_consumer.web.history import BadRequest, Query
-from averages_consumer.web.viewers import Viewers
+from averages_consumer.web.schemas import Problem
+from averages_consumer.web.subscribers import Subscribers
 
 #: Maximum requests that read the warehouse at the same time; further ones wait.
 MOST_READERS = 4
@@ -47,11 +47,11 @@ _STREAM = {
 
 
 @dataclass(slots=True, kw_only=True)
-class Site:
+class PageApp:
     """The request handlers and their data sources."""
 
-    board: Board
-    viewers: Viewers
+    board: DocumentStore
+    viewers: Subscribers
     warehouse: Warehouse
     assets: Mapping[str, Asset]
     period_s: float
@@ -127,7 +127,7 @@ class Site:
 class _Stream(StreamingResponse):
     """The event stream of one client, which counts as a viewer until the stream ends."""
 
-    def __init__(self, viewers: Viewers) -> None:
+    def __init__(self, viewers: Subscribers) -> None:
         super().__init__(viewers.events(), media_type="text/event-stream", headers=_STREAM)
         self._viewers = viewers
 

@@ -14,8 +14,8 @@ from hashlib import sha384
 from importlib import metadata, resources
 from pathlib import Path
 
-from averages_consumer.web.board import etag_of
-from hourglass.errors import Misconfigured
+from averages_consumer.web.document_store import etag_of
+from hourglass.errors import ConfigurationError
 
 #: Path and integrity (https://www.w3.org/TR/sri-2/) of each file, from dist/ of
 #: https://www.npmjs.com/package/uplot/v/1.6.31
@@ -48,7 +48,7 @@ class Asset:
 
 
 def load() -> Mapping[str, Asset]:
-    """The files, by their names in the page's URLs. Raises Misconfigured."""
+    """The files, by their names in the page's URLs. Raises ConfigurationError."""
     files = {
         each.name: each.read_bytes()
         for each in resources.files("averages_consumer.web").joinpath("static").iterdir()
@@ -70,7 +70,7 @@ def _carried(path: str, integrity: str) -> bytes:
     except (metadata.PackageNotFoundError, OSError):
         body = b""
     if integrity_of(body) != integrity:
-        raise Misconfigured(
+        raise ConfigurationError(
             f"{path}, which draws the page's charts, is missing or modified: install the locked "
             f"version of {_CARRIER}, or set HOURGLASS_WEB=false to turn the page off"
         )

@@ -13,18 +13,18 @@ from threading import Event
 from typing import Protocol
 
 from averages_consumer.warehouse import Warehouse, WarehouseAway
-from averages_consumer.web.board import Board
+from averages_consumer.web.document_store import DocumentStore
 from averages_consumer.web.snapshot import Survey
 from averages_consumer.web.view import window
-from hourglass.clock import PipelineClock
-from hourglass.cluster import Cluster, ResponseError
-from hourglass.errors import Damaged, Unreachable, Unsuitable
-from hourglass.feed import Feed
-from hourglass.keys import RECORDS_KEPT_MS
-from hourglass.overview import look
-from hourglass.partitions import recorded
-from hourglass.publication import results
-from hourglass.strays import decode
+from hourglass.cluster.client import Cluster, ResponseError
+from hourglass.cluster.partitions import recorded
+from hourglass.cluster.publish_state import results
+from hourglass.errors import CorruptKey, Unreachable, UnsupportedServer
+from hourglass.model.clock import PipelineClock
+from hourglass.model.keys import RECORDS_KEPT_MS
+from hourglass.model.strays import decode
+from hourglass.monitoring.pipeline_status import look
+from hourglass.monitoring.tail import Tail
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ _REMEDY = "is not what the pipeline put there: rename or delete it"
 
 
 class Host(Protocol):
-    """The part of hourglass.runtime.Service that a collector uses."""
+    """The part of hourglass.service.runtime.Service that a collector uses."""
 
     stop: Event
 
@@ -53,7 +53,7 @@ class Collector:
     cluster: Cluster
     warehouse: Warehouse
     clock: PipelineClock
-    board: Board
+    board: DocumentStore
     _logged: str = ""
 
     def follow(self) -> None:
@@ -62,13 +62,13 @@ class Collector:
         while not self.host.stop.is_set():
             try:
                 with closing(self.cluster.link(stream)) as link:
-                    feed = Feed(link, stream)
+                    feed = Tail(link, stream)
                     while not self.host.stop.is_set():
                         self.host.beat("page-averages")
                         self.board.heard(feed.next(BLOCK_MS))
             except Unreachable:
                 pass
-            except (Damaged, Unsuitable, ResponseError) as error:
+            except (CorruptKey, UnsupportedServer, ResponseError) as error:
                 self.board.unreadable("averages", self._shown(error))
             self.host.beat("page-averages")
             self.host.stop.wait(RETRY_S)
@@ -103,7 +103,7 @@ class Collector:
     def _shown(self, error: Exception) -> str:
         """The error as the page shows it: the message about a corrupt key. Other errors may contain
         host and user names, so they are logged, once per change, and not shown."""
-        if isinstance(error, Damaged):
+        if isinstance(error, CorruptKey):
             return str(error)
         if str(error) != self._logged:
             self._logged = str(error)
@@ -129,7 +129,7 @@ def survey(cluster: Cluster, clock: PipelineClock) -> Survey:
     """Read the state of the pipeline, in a number of round trips that does not depend on the number
     of partitions.
 
-    Raises Unreachable, Unsuitable; Damaged if a key that belongs to no partition is corrupt.
+    Raises Unreachable, UnsupportedServer; Damaged if a key that belongs to no partition is corrupt.
     """
     keys = cluster.keyspace
     instant = clock.refresh()
@@ -152,7 +152,7 @@ def survey(cluster: Cluster, clock: PipelineClock) -> Survey:
     of_publishing = (keys.revisions, keys.too_late, keys.strays)
     for key, reply in zip(of_publishing, replies[len(kept) :], strict=True):
         if isinstance(reply, Exception):
-            raise Damaged(f"{key} {_REMEDY}")
+            raise CorruptKey(f"{key} {_REMEDY}")
     revised, too_late, strays = replies[len(kept) :]
     return Survey(
         overview=replace(overview, damaged=damaged),

@@ -11,11 +11,11 @@ from urllib.parse import urlencode
 
 from averages_consumer.table import HourRow, moment
 from averages_consumer.warehouse import Warehouse
-from averages_consumer.web.documents import Averages
+from averages_consumer.web.schemas import Averages
 from averages_consumer.web.view import WINDOW_MS, hour_of_row
-from hourglass.errors import HourglassError, Misconfigured
-from hourglass.keys import HOUR_MS, iso
-from hourglass.times import parse_time
+from hourglass.errors import ConfigurationError, HourglassError
+from hourglass.model.keys import HOUR_MS, iso
+from hourglass.model.times import parse_time
 
 DEFAULT_LIMIT = 120
 MOST_HOURS = 1000
@@ -78,7 +78,7 @@ def _time(parameters: Mapping[str, str], name: str, default_ms: int) -> int:
         return default_ms
     try:
         at_ms = parse_time(parameters[name], option=name)
-    except Misconfigured as error:
+    except ConfigurationError as error:
         raise BadRequest(str(error)) from None
     if at_ms > _LATEST_MS:
         raise BadRequest(f"{name} is {parameters[name]!r}: give a time of the years 1970 to 9999")

@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from averages_consumer.web.documents import Averages, Partitions, Problem, Status
 from averages_consumer.web.history import DEFAULT_LIMIT, MOST_HOURS
+from averages_consumer.web.schemas import Averages, Partitions, Problem, Status
 
 _REFERENCE = "#/components/schemas/{name}"
 _, _SCHEMAS = msgspec.json.schema_components(

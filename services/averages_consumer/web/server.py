@@ -11,7 +11,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from hourglass.listening import listen
+from hourglass.service.listening import listen
 
 #: Maximum connections. Above it the server drops the oldest connection that waits for its client;
 #: if it is answering all of them, it drops the new one.
@@ -45,7 +45,7 @@ class PageServer(uvicorn.Server):
     def __init__(
         self, host: str, port: int, app: ASGIApp, stop: Event, *, on_stop: Callable[[], None]
     ) -> None:
-        """Raises Misconfigured if the port cannot be opened.
+        """Raises ConfigurationError if the port cannot be opened.
 
         on_stop: called in the server's event loop
         """

@@ -9,12 +9,12 @@ from itertools import groupby
 from typing import Literal, TypeAlias
 
 from averages_consumer.table import HourRow
-from hourglass.averages import HourlyAverage, HourRecord, joined_hours
-from hourglass.clock import Instant
-from hourglass.keys import HOUR_MS
-from hourglass.overview import Overview
-from hourglass.server_settings import Finding
-from hourglass.strays import Reason, Strays
+from hourglass.model.averages import HourlyAverage, HourRecord, joined_hours
+from hourglass.model.clock import Instant
+from hourglass.model.keys import HOUR_MS
+from hourglass.model.strays import Reason, Strays
+from hourglass.monitoring.pipeline_status import PipelineStatus
+from hourglass.monitoring.server_settings import Finding
 
 #: Age from which data is shown as stale. Redis is polled every second, the warehouse every two.
 REDIS_STALE_MS = 5_000
@@ -34,7 +34,7 @@ class Survey:
     strays: stray streams, as the aggregators recorded them
     """
 
-    overview: Overview
+    overview: PipelineStatus
     quarantined: Mapping[str, int]
     revised: int = 0
     too_late: AbstractSet[int] = frozenset()
@@ -102,7 +102,7 @@ class Snapshot:
         return self.instant.real_ms - self.rows_at_ms <= WAREHOUSE_STALE_MS
 
 
-def hours_due(overview: Overview) -> list[int]:
+def hours_due(overview: PipelineStatus) -> list[int]:
     """The hours that are over and have readings, but are not published."""
     published_ms = -1 if overview.frontier_ms is None else overview.frontier_ms
     return [
@@ -115,7 +115,7 @@ def hours_due(overview: Overview) -> list[int]:
     ]
 
 
-def still_due(before: Mapping[int, int], overview: Overview) -> Mapping[int, int]:
+def still_due(before: Mapping[int, int], overview: PipelineStatus) -> Mapping[int, int]:
     """The time at which each due hour became due: as in `before`, or now for a new one. Hours that
     are no longer due are left out."""
     now_ms = overview.instant.real_ms

@@ -8,7 +8,8 @@ from math import floor
 from typing import Literal, cast
 
 from averages_consumer.table import HourRow, moment, trace_id_of
-from averages_consumer.web.documents import (
+from averages_consumer.web.problems import troubles
+from averages_consumer.web.schemas import (
     Averages,
     Clock,
     Hour,
@@ -20,12 +21,11 @@ from averages_consumer.web.documents import (
     Status,
 )
 from averages_consumer.web.snapshot import Snapshot
-from averages_consumer.web.troubles import troubles
-from hourglass.averages import HourlyAverage, HourRecord, mean_milli_f
-from hourglass.keys import AVERAGES_KEPT, HOUR_MS
-from hourglass.overview import PartitionView
-from hourglass.publication import Result
-from hourglass.readings import MILLI
+from hourglass.cluster.publish_state import Result
+from hourglass.model.averages import HourlyAverage, HourRecord, mean_milli_f
+from hourglass.model.keys import AVERAGES_KEPT, HOUR_MS
+from hourglass.model.readings import MILLI
+from hourglass.monitoring.pipeline_status import PartitionView
 
 WINDOW_MS = AVERAGES_KEPT * HOUR_MS
 
@@ -199,7 +199,7 @@ def status(snapshot: Snapshot, period_s: float, served_by: str) -> Status:
         real_time=moment(instant.real_ms),
         clock=Clock(
             time=moment(instant.now_ms),
-            mode=cast(Literal["wall", "running", "driven"], str(instant.spec.mode)),
+            mode=cast(Literal["wall", "simulated", "manual"], str(instant.spec.mode)),
             speed=instant.spec.speed,
         ),
         redis=RedisSource(

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain
 
-from hourglass.keys import DAY_MS, HOUR_MS, HOURS, Partition
-from hourglass.readings import Reading
+from hourglass.model.keys import DAY_MS, HOUR_MS, HOURS, Partition
+from hourglass.model.readings import Reading
 from tests.lab.bench.figures import Curve, Samples
 from tests.lab.bench.rig import DAY, Rig, Shards, await_ready, rate, readings, wait_for
 

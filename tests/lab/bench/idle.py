@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from hourglass.clock import ClockSpec
+from hourglass.model.clock import ClockSpec
 from tests.lab.bench.figures import Figure, Target
 from tests.lab.bench.rig import Rig, await_ready, readings
 
@@ -24,7 +24,7 @@ def idle(rig: Rig) -> Iterator[Figure]:
         shares: list[float] = []
         resident: list[float] = []
         with rig.shards() as shards:
-            shards.clock.set(ClockSpec())  # as in life; a driven one would stand
+            shards.clock.set(ClockSpec())  # as in life; a manual one would stand
             today = shards.cluster.keyspace.containing(shards.clock.look().now_ms)
             shards.publish(readings(10, from_ms=today.day_ms))
             for repeat in range(max(1, rig.scale.repeats // 2)):

@@ -9,12 +9,12 @@ from itertools import islice
 from statistics import median
 from typing import Any
 
-from hourglass.averages import HourlyAverage, HourRecord
-from hourglass.clock import ClockSpec
-from hourglass.keys import HOUR_MS, iso
-from hourglass.readings import Reading
-from hourglass.records import decode_hours
-from hourglassctl.recount import recount
+from hourglass.model.averages import HourlyAverage, HourRecord
+from hourglass.model.clock import ClockSpec
+from hourglass.model.hour_records import decode_hours
+from hourglass.model.keys import HOUR_MS, iso
+from hourglass.model.readings import Reading
+from hourglassctl.audit.recompute import recount
 from tests.lab.bench.figures import Figure, Target, percentile
 from tests.lab.bench.rig import (
     DAY,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from hourglass.readings import Reading, degrees
+from hourglass.model.readings import Reading, degrees
 from tests.lab.bench.figures import Figure, Finding, Table, Target
 from tests.lab.bench.rig import BATCH, DAY, Rig, Shards, readings
 

@@ -9,9 +9,9 @@ from itertools import islice
 
 import numpy as np
 
-from hourglass.devices import device_names
-from producer.bank import SensorBank, Tick
-from producer.packer import BATCH_READINGS, Packer
+from hourglass.model.devices import device_names
+from producer.packed_batches import BATCH_READINGS, Packer
+from producer.simulator_array import SensorArray, Tick
 from tests.lab.bench.figures import Curve, Figure, Finding, NotMeasured, Samples, Target
 from tests.lab.bench.flatness import cost
 from tests.lab.bench.memory import used_memory
@@ -109,7 +109,7 @@ def _memory(rig: Rig) -> Iterator[Figure]:
 
 def ticks(count: int, devices: int = DEVICES, *, finer: int = 0) -> Iterator[Tick]:
     """`count` simulated readings of so many devices, `finer` thousandths warmer than in tenths."""
-    bank = SensorBank(device_names("device", devices), seed=1, period_ms=1000)
+    bank = SensorArray(device_names("device", devices), seed=1, period_ms=1000)
     for tick in islice(bank.read(DAY.day_ms, DAY.end_ms), -(-count // devices)):
         yield Tick(tick.ts_ms, tick.milli_f + np.int32(finer)) if finer else tick
 

@@ -16,9 +16,9 @@ from typing import Any, cast
 import hiredis
 from redis.exceptions import ResponseError
 
-from hourglass.keys import HOUR_MS
-from hourglass.readings import degrees
-from hourglassctl.formation import HOST
+from hourglass.model.keys import HOUR_MS
+from hourglass.model.readings import degrees
+from hourglassctl.local.bootstrap import HOST
 from tests.lab.bench.figures import Figure, Finding, NotMeasured, Target
 from tests.lab.bench.rig import BATCH, DAY, Amiss, Missing, Rig, Shards, rate, readings
 

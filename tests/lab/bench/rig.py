@@ -16,25 +16,25 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 from prometheus_client import CollectorRegistry
 
-from aggregator.hands import Hands
-from aggregator.instruments import Instruments
-from aggregator.reader import open_partition
-from hourglass.clock import ClockSpec, Mode, PipelineClock
-from hourglass.cluster import Cluster, Link
-from hourglass.connecting import connect
-from hourglass.devices import device_names
+from aggregator.consumer import open_partition
+from aggregator.metrics import Metrics
+from aggregator.prefetch import Prefetch
+from hourglass.cluster.client import Cluster, Link
+from hourglass.cluster.connect import connect
+from hourglass.cluster.partitions import Days
 from hourglass.errors import HourglassError
-from hourglass.keys import DAY_MS, GROUP, Keyspace, Partition
-from hourglass.partitions import Days
-from hourglass.readings import Reading, Rules
-from hourglass.records import decode_hours
-from hourglassctl.formation import client
-from hourglassctl.guard import Guard
+from hourglass.model.clock import ClockSpec, Mode, PipelineClock
+from hourglass.model.devices import device_names
+from hourglass.model.hour_records import decode_hours
+from hourglass.model.keys import DAY_MS, GROUP, Keyspace, Partition
+from hourglass.model.readings import Reading, Rules
+from hourglassctl.local.bootstrap import client
+from hourglassctl.local.process_group import ProcessGroup
 from hourglassctl.replay import EXERCISE_START_MS
 from producer.batch import Batch, Batcher
-from producer.flow import SENT_AHEAD
-from producer.publisher import Publisher
-from producer.sensor import Sensors
+from producer.pipeline import SENT_AHEAD
+from producer.simulator import Sensors
+from producer.writer import BatchWriter
 from tests.support.cluster import EmbeddedCluster
 from tests.support.processes import ObservedProcesses
 
@@ -102,12 +102,12 @@ QUICK = Scale(
 
 @dataclass(slots=True, kw_only=True)
 class Shards:
-    """A cluster of the benchmark's own; the clock is driven and stands at the start of DAY."""
+    """A cluster of the benchmark's own; the clock is manual and stands at the start of DAY."""
 
     embedded: EmbeddedCluster
     cluster: Cluster
     clock: PipelineClock
-    metrics: Instruments = field(default_factory=lambda: Instruments(CollectorRegistry()))
+    metrics: Metrics = field(default_factory=lambda: Metrics(CollectorRegistry()))
 
     @property
     def port(self) -> int:
@@ -124,7 +124,7 @@ class Shards:
             with self.admin(node.port) as admin:
                 if admin.execute_command("ROLE")[0] == b"master":
                     admin.flushall()
-        self.clock.set(ClockSpec(mode=Mode.DRIVEN, origin_ms=DAY.day_ms))
+        self.clock.set(ClockSpec(mode=Mode.MANUAL, origin_ms=DAY.day_ms))
 
     def cpu_s(self, port: int | None = None) -> float:
         """Processor time the node has used so far."""
@@ -135,7 +135,9 @@ class Shards:
     def run_clock(self, *, speed: float, in_s: float = 0.0) -> ClockSpec:
         """Let the clock run from noon of DAY on, once that much time has passed."""
         real_ms = self.clock.refresh().real_ms + round(in_s * 1000)
-        spec = ClockSpec(mode=Mode.RUNNING, origin_ms=NOON_MS, origin_real_ms=real_ms, speed=speed)
+        spec = ClockSpec(
+            mode=Mode.SIMULATED, origin_ms=NOON_MS, origin_real_ms=real_ms, speed=speed
+        )
         self.clock.set(spec)
         return spec
 
@@ -146,7 +148,7 @@ class Shards:
     @contextmanager
     def processes(self, **environment: str) -> Generator[ObservedProcesses]:
         """The services as processes on this cluster; none outlives the block."""
-        with Guard("hourglass-bench-") as guard:
+        with ProcessGroup("hourglass-bench-") as guard:
             running = ObservedProcesses(
                 guard,
                 {
@@ -185,7 +187,7 @@ class Shards:
     ) -> int:
         """Batches → partitions, as a producer process does it; readings taken."""
         incarnation = f"{name}:{time.monotonic_ns()}"
-        publisher = Publisher(self.cluster, self.clock, incarnation=incarnation, days=days)
+        publisher = BatchWriter(self.cluster, self.clock, incarnation=incarnation, days=days)
         taken = 0
         with closing(publisher):
             for each in batches:
@@ -199,7 +201,7 @@ class Shards:
         instant = self.clock.look()
         opened = open_partition(self.cluster, partition, instant)
         with closing(self.cluster.link(partition.stream)) as link:
-            hands = Hands.over(link, partition, opened.incarnation, name, self.metrics)
+            hands = Prefetch.over(link, partition, opened.incarnation, name, self.metrics)
             entries = hands.read(batch, None)
             while entries:
                 ahead = batch if len(entries) == batch else 0

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
-from hourglass.errors import Misconfigured
-from hourglass.runtime import collect_seldom
+from hourglass.errors import ConfigurationError
+from hourglass.service.runtime import collect_seldom
 from tests.lab.bench import (
     flatness,
     idle,
@@ -46,11 +46,11 @@ WORKS: Mapping[str, Work] = {
 
 
 def chosen(only: str) -> Sequence[str]:
-    """The names in `only`, separated by commas; all if it is empty. Raises Misconfigured."""
+    """The names in `only`, separated by commas; all if it is empty. Raises ConfigurationError."""
     names = [name.strip() for name in only.split(",") if name.strip()]
     for name in names:
         if name not in WORKS:
-            raise Misconfigured(f"--only: no benchmark {name!r}; there are {', '.join(WORKS)}")
+            raise ConfigurationError(f"--only: no benchmark {name!r}; there are {', '.join(WORKS)}")
     return names or list(WORKS)
 
 

@@ -6,12 +6,12 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 
-from aggregator.commit import Delivery
-from aggregator.reader import open_partition
-from hourglass.cluster import Link
-from hourglass.keys import GROUP
-from hourglass.readings import Rules
-from hourglassctl.recount import recount
+from aggregator.commit import BatchCommitter
+from aggregator.consumer import open_partition
+from hourglass.cluster.client import Link
+from hourglass.model.keys import GROUP
+from hourglass.model.readings import Rules
+from hourglassctl.audit.recompute import recount
 from tests.lab.bench.figures import Figure, Target
 from tests.lab.bench.rig import (
     BATCH,
@@ -111,7 +111,7 @@ def recovery(rig: Rig) -> Iterator[Figure]:
 def _recover(shards: Shards, incarnation: bytes) -> int:
     with closing(shards.cluster.link(DAY.stream)) as link:
         instant = shards.clock.look()
-        heir = Delivery(link, DAY, incarnation, "heir", shards.metrics)
+        heir = BatchCommitter(link, DAY, incarnation, "heir", shards.metrics)
         while heir.recover(Rules(), instant, idle_ms=1, limit=_TRIES):
             pass
         return shards.counted(DAY)

@@ -16,14 +16,14 @@ from prometheus_client import CollectorRegistry
 
 from averages_consumer.consumer import Consumer
 from averages_consumer.gaps import Gaps
-from averages_consumer.instruments import LOADED, Instruments
+from averages_consumer.metrics import LOADED, Metrics
 from averages_consumer.table import hourly_averages, row_of
 from averages_consumer.warehouse import Warehouse
-from hourglass.averages import HourlyAverage
-from hourglass.keys import AVERAGES_GROUP, HOUR_MS
-from hourglass.telemetry import NO_TRACER
+from hourglass.model.averages import HourlyAverage
+from hourglass.model.keys import AVERAGES_GROUP, HOUR_MS
+from hourglass.service.tracing import NO_TRACER
 from hourglassctl.backfill import backfill
-from hourglassctl.guard import Guard
+from hourglassctl.local.process_group import ProcessGroup
 from tests.lab.bench.figures import Figure, Target
 from tests.lab.bench.rig import DAY, Missing, Rig, Shards, wait_for
 from tests.support.postgres import NoPostgres, Postgres
@@ -40,7 +40,7 @@ def warehouse(rig: Rig) -> Iterator[Figure]:
     averages = [_average(number) for number in range(count)]
     rates: dict[str, list[float]] = {"consumer": [], "backfill": []}
     copies: list[float] = []
-    with Guard("hourglass-bench-postgres-") as guard, rig.shards() as shards:
+    with ProcessGroup("hourglass-bench-postgres-") as guard, rig.shards() as shards:
         server = _postgres(guard)
         _publish(shards, averages)
         for _ in range(rig.scale.repeats):
@@ -68,7 +68,7 @@ def warehouse(rig: Rig) -> Iterator[Figure]:
         )  # fmt: skip
 
 
-def _postgres(guard: Guard) -> Postgres:
+def _postgres(guard: ProcessGroup) -> Postgres:
     try:
         return Postgres(guard)
     except NoPostgres as reason:
@@ -148,7 +148,7 @@ def _consume(shards: Shards, into: Warehouse, count: int) -> float:
     stream = shards.cluster.keyspace.averages
     shards.cluster.call("XGROUP", "DESTROY", stream, AVERAGES_GROUP)
     registry = CollectorRegistry()
-    metrics = Instruments(registry)
+    metrics = Metrics(registry)
     host = _Host()
     consumer = Consumer(
         host=host,

@@ -7,18 +7,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import groupby
 
-from hourglass.arrays import readings_in
-from hourglass.averages import joined_hours
-from hourglass.devices import device_names
-from hourglass.keys import DAY_MS, HOUR_MS, RETENTION_MS, Partition, iso
-from hourglass.partitions import recorded
-from hourglass.readings import Reading, Rules, Unusable
-from hourglass.records import decode_hours
-from hourglassctl.audit import Audit, Result
-from hourglassctl.inspection import audit
+from hourglass.cluster.partitions import recorded
+from hourglass.model.averages import joined_hours
+from hourglass.model.devices import device_names
+from hourglass.model.hour_records import decode_hours
+from hourglass.model.keys import DAY_MS, HOUR_MS, RETENTION_MS, Partition, iso
+from hourglass.model.packed_codec import readings_in
+from hourglass.model.readings import Reading, Rules, Unusable
+from hourglassctl.audit.collect import audit
+from hourglassctl.audit.compare import Audit, Result
+from hourglassctl.demo.result import expected_hours
 from hourglassctl.replay import EXERCISE_START_MS
-from hourglassctl.verdict import expected_hours
-from producer.sensor import Sensors
+from producer.simulator import Sensors
 from tests.lab.drill.reckoning import Evidence, Hours
 from tests.lab.drill.stage import PERIOD_MS, SEED, DrillFailed, Stage
 

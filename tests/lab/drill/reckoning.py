@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from hourglassctl.audit import Result
+from hourglassctl.audit.compare import Result
 
 Hours = Mapping[int, Result]
 

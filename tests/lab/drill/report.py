@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Any, Protocol
 
-from hourglass.keys import iso
-from hourglassctl.audit import Audit
+from hourglass.model.keys import iso
+from hourglassctl.audit.compare import Audit
 from tests.lab.drill.reckoning import Reckoning
 
 

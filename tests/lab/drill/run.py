@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from hourglass.errors import HourglassError, Misconfigured
+from hourglass.errors import ConfigurationError, HourglassError
 from hourglassctl.interrupts import interruptible
 from tests.lab.drill.evidence import gather
 from tests.lab.drill.fault import Fault
@@ -38,11 +38,13 @@ AFTER_S = 2.0
 def drill(faults: Sequence[Fault], settings: DrillSettings, console: Console) -> bool:
     """Run them, and show what came of it; whether every promise was kept.
 
-    Raises Misconfigured, before anything runs, if the document has no place for the table.
+    Raises ConfigurationError, before anything runs, if the document has no place for the table.
     """
     document = Path(settings.write) if settings.write else None
     if document and (not document.exists() or rewritten(document.read_text("utf-8"), "") is None):
-        raise Misconfigured(f"{document} has no place between drill:begin and drill:end: --write")
+        raise ConfigurationError(
+            f"{document} has no place between drill:begin and drill:end: --write"
+        )
     outcomes: list[Outcome] = []
     with interruptible() as check:
         for fault in faults:

@@ -16,17 +16,17 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from averages_consumer.warehouse import Warehouse, WarehouseAway
-from hourglass.clock import ClockSpec, Mode, PipelineClock
-from hourglass.cluster import Cluster
-from hourglass.connecting import connect
+from hourglass.cluster.client import Cluster
+from hourglass.cluster.connect import connect
+from hourglass.cluster.partitions import candidates, lanes_of
+from hourglass.cluster.publish_state import frontier_ms
 from hourglass.errors import HourglassError, Unreachable
-from hourglass.keys import AVERAGES_GROUP, GROUP, HOUR_MS, Keyspace, Partition, iso
-from hourglass.partitions import candidates, lanes_of
-from hourglass.publication import frontier_ms
-from hourglass.records import decode_hours
-from hourglass.survey import StreamState, survey
-from hourglassctl.audit import Result
-from hourglassctl.guard import Guard
+from hourglass.model.clock import ClockSpec, Mode, PipelineClock
+from hourglass.model.hour_records import decode_hours
+from hourglass.model.keys import AVERAGES_GROUP, GROUP, HOUR_MS, Keyspace, Partition, iso
+from hourglass.monitoring.stream_stats import StreamState, survey
+from hourglassctl.audit.compare import Result
+from hourglassctl.local.process_group import ProcessGroup
 from hourglassctl.replay import EXERCISE_START_MS
 from tests.lab.drill.reckoning import Ledger
 from tests.support.cluster import EmbeddedCluster, Node
@@ -202,7 +202,7 @@ class Stage:
         self.redis: Cluster = connect(self.nodes.url, keyspace=Keyspace())
         self._resources.callback(self.redis.close)
         self.clock = PipelineClock(self.redis)
-        guard = enter(Guard("hourglass-drill-"))
+        guard = enter(ProcessGroup("hourglass-drill-"))
         self.postgres = self._postgres()
         url = (
             self.postgres.new_database()
@@ -247,7 +247,7 @@ class Stage:
             if self.setting.database:
                 raise
             return None
-        server = Postgres(self._resources.enter_context(Guard("hourglass-drill-postgres-")))
+        server = Postgres(self._resources.enter_context(ProcessGroup("hourglass-drill-postgres-")))
         self._resources.callback(server.stop)
         return server
 
@@ -288,7 +288,7 @@ class Stage:
         """The clock shows `at_ms` at `real_ms` of Redis' time, and runs on."""
         self.clock.set(
             ClockSpec(
-                mode=Mode.RUNNING,
+                mode=Mode.SIMULATED,
                 origin_ms=at_ms,
                 origin_real_ms=real_ms,
                 speed=self.speed,

@@ -76,7 +76,7 @@ export function showPartitions({ partitions }, { real_time, clock }) {
 
 export function showStatus(status) {
   const { clock } = status;
-  const pace = clock.mode === "running" && clock.speed !== 1 ? `, ${count(clock.speed)} times as fast` : "";
+  const pace = clock.mode === "simulated" && clock.speed !== 1 ? `, ${count(clock.speed)} times as fast` : "";
   put(of("clock"), `Pipeline clock ${exact(clock.time)}${clock.mode === "wall" ? "" : ` (${clock.mode}${pace})`}`);
   showTroubles(status.troubles);
   showOpenHour(status.open_hours);

@@ -6,9 +6,9 @@ import time
 from pathlib import Path
 from typing import Any, cast
 
-from hourglass.keys import GROUP, HOUR_MS, iso
-from hourglassctl import formation
-from hourglassctl.audit import Result
+from hourglass.model.keys import GROUP, HOUR_MS, iso
+from hourglassctl.audit.compare import Result
+from hourglassctl.local import bootstrap
 from tests.lab.drill.fault import Fault
 from tests.lab.drill.report import Happened, MayLose, Promise
 from tests.lab.drill.stage import AGGREGATORS, PRODUCERS, SPEED, Setting, Stage, wait
@@ -50,7 +50,7 @@ def flush_all(stage: Stage) -> Happened:
     holder = stage.nodes.master_of(clock)
     flat = [part for pair in spec.fields().items() for part in pair]
     for node in stage.masters():
-        with formation.client(node.port, timeout_s=30) as client:
+        with bootstrap.client(node.port, timeout_s=30) as client:
             pipeline: Any = cast(Any, client).pipeline(transaction=True)
             pipeline.execute_command("FLUSHALL")
             if node is holder:
@@ -217,7 +217,7 @@ FAULTS = (
         what="a companion key of another type",
         act=wrong_type,
         rests_on="scripts look before they change anything: `hourglass/scripts/prelude.lua`",
-        proof="tests/system/test_damaged_keys.py::"
+        proof="tests/system/test_corrupt_keys.py::"
         "test_yesterday_is_published_and_today_follows_when_its_key_is_gone",
     ),
     Fault(
@@ -234,7 +234,7 @@ FAULTS = (
         what="writers two hours ahead and two hours behind",
         act=wrong_times,
         rests_on="late readings are recorded, those of the future quarantined: "
-        "`hourglass/readings.py`",
+        "`hourglass/model/readings.py`",
         proof="tests/system/test_clocks.py::"
         "test_a_writer_two_hours_ahead_is_quarantined_and_one_two_hours_behind_is_late",
     ),
@@ -242,7 +242,7 @@ FAULTS = (
         name="wrong-pod-clocks",
         what="pods whose clocks are two hours ahead, two behind, and jumping",
         act=wrong_pods,
-        rests_on="time is Redis' TIME through the pipeline clock: `hourglass/clock.py`",
+        rests_on="time is Redis' TIME through the pipeline clock: `hourglass/model/clock.py`",
         proof="tests/system/test_clocks.py::"
         "test_a_pod_whose_clock_leaps_does_its_work_like_any_other",
     ),

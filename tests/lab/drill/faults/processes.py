@@ -8,8 +8,8 @@ import time
 from random import Random
 from typing import Any
 
-from hourglass.keys import AVERAGES_GROUP, GROUP
-from hourglass.partitions import candidates
+from hourglass.cluster.partitions import candidates
+from hourglass.model.keys import AVERAGES_GROUP, GROUP
 from tests.lab.drill.fault import Fault
 from tests.lab.drill.report import Happened
 from tests.lab.drill.stage import CLAIM_IDLE_S, Setting, Stage, wait
@@ -227,7 +227,7 @@ FAULTS = (
         what="a pending list of 100,000 entries that nobody works on",
         act=deep_pending,
         setting=Setting(takes_hours=True),
-        rests_on="the place in the pending list is kept from call to call: `aggregator/claims.py`",
+        rests_on="the place in the pending list is kept from call to call: `aggregator/reclaim.py`",
         proof="tests/system/test_stopped_and_scaled.py::"
         "test_what_a_dead_one_left_is_recovered_however_much_it_is",
     ),

@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 from typing import Any, cast
 
-from hourglassctl import formation
+from hourglassctl.local import bootstrap
 from tests.lab.drill.fault import Fault
 from tests.lab.drill.report import Happened, MayLose, Promise
 from tests.lab.drill.stage import Setting, Stage, wait
@@ -108,7 +108,7 @@ def lose_replies(stage: Stage) -> Happened:
 
 
 def _tell(node: Node, *command: str | int) -> Any:
-    with formation.client(node.port, timeout_s=10) as client:
+    with bootstrap.client(node.port, timeout_s=10) as client:
         return cast(Any, client).execute_command(*command)
 
 
@@ -124,7 +124,7 @@ FAULTS = (
             may_say="readings that producers were told were taken are gone",
         ),
         rests_on="a partition and its companions share a shard and fail over together: "
-        "`hourglass/keys.py`; what producers were told stands beside what is stored: "
+        "`hourglass/model/keys.py`; what producers were told stands beside what is stored: "
         "`producer/scripts/ingest.lua`",
         proof="tests/system/test_failover.py::"
         "test_without_wait_audit_says_exactly_what_a_failover_lost",
@@ -134,7 +134,7 @@ FAULTS = (
         what="the same, and producers wait for one replica",
         act=kill_master,
         setting=replace(WITH_WAIT, packed=True),
-        rests_on="a batch counts as taken once a replica has it: `producer/publisher.py`",
+        rests_on="a batch counts as taken once a replica has it: `producer/writer.py`",
         proof="tests/system/test_failover.py::"
         "test_with_wait_nothing_that_was_taken_is_lost_when_a_master_is_killed",
     ),
@@ -154,7 +154,7 @@ FAULTS = (
         what="SIGKILL of all nodes at once, with appendfsync always",
         act=restart_all,
         setting=Setting(redis={"appendfsync": "always"}, packed=True),
-        rests_on="Redis' append-only file; nothing is kept in a service: `hourglass/clock.py`",
+        rests_on="Redis' append-only file; services keep nothing: `hourglass/model/clock.py`",
         proof="tests/system/test_failover.py::"
         "test_all_nodes_are_restarted_at_once_and_have_what_they_had",
     ),
@@ -162,7 +162,7 @@ FAULTS = (
         name="move-slot",
         what="today's partition moves to another shard while it is in use",
         act=move_slot,
-        rests_on="a redirected batch is dropped and delivered again: `hourglass/cluster.py`",
+        rests_on="a redirected batch is dropped and delivered again: `hourglass/cluster/client.py`",
         proof="tests/system/test_failover.py::"
         "test_a_slot_moves_to_another_shard_and_back_while_it_is_in_use",
     ),
@@ -186,7 +186,7 @@ FAULTS = (
         what="every connection is cut, again and again",
         act=cut_connections,
         rests_on="a link never reconnects: what it delivered comes back by redelivery: "
-        "`hourglass/cluster.py`",
+        "`hourglass/cluster/client.py`",
         proof="tests/system/test_bad_network.py::test_connections_are_cut_in_the_middle_of_replies",
     ),
     Fault(

@@ -1,0 +1,185 @@
+"""The store of the current documents. It updates them every second and with each average, and
+encodes them once for all clients.
+
+The collector's threads pass new data to the board. The board calls its listeners with the new
+documents, in the thread that updated them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
+from functools import cached_property
+from hashlib import blake2b
+from threading import Lock
+from typing import Any
+
+import msgspec
+
+from averages_consumer.table import HourRow
+from averages_consumer.web import view
+from averages_consumer.web.snapshot import Look, Snapshot, Survey, still_due
+from hourglass.errors import CorruptKey, Unreachable
+from hourglass.model.averages import HourlyAverage
+from hourglass.model.clock import Instant, PipelineClock
+from hourglass.model.keys import AVERAGES_KEPT
+from hourglass.monitoring.server_settings import Finding
+from hourglass.monitoring.tail import News
+
+#: The names of the documents in the API and on the event stream, in the order they are sent.
+NAMES = ("averages", "status", "partitions")
+
+
+def etag_of(body: bytes) -> str:
+    """A weak entity tag: the compressed and the plain response share it."""
+    return f'W/"{blake2b(body, digest_size=12).hexdigest()}"'
+
+
+@dataclass(frozen=True)
+class Document:
+    """One document, encoded."""
+
+    name: str
+    body: bytes
+
+    @cached_property
+    def etag(self) -> str:
+        return etag_of(self.body)
+
+    @cached_property
+    def event(self) -> bytes:
+        """The document as a server-sent event (https://html.spec.whatwg.org/#server-sent-events).
+        The body is one line, because the JSON encoder emits no line breaks."""
+        return b"event: %b\ndata: %b\n\n" % (self.name.encode(), self.body)
+
+
+Documents = Mapping[str, Document]
+
+
+class DocumentStore:
+    """The current documents and the state they are made from. Thread-safe."""
+
+    def __init__(
+        self,
+        clock: PipelineClock,
+        *,
+        begun: Instant,
+        name: str,
+        period_s: float,
+        not_ready: Callable[[], Sequence[str]],
+        missing_hours: Callable[[], int],
+        server_findings: Callable[[], Sequence[Finding]],
+    ) -> None:
+        """Starts with documents that show an unknown state.
+
+        begun: the current time, used until `clock` has been read
+        not_ready, missing_hours, server_findings: called for each update of the documents
+        """
+        self._clock = clock
+        self._name = name
+        self._period_s = period_s
+        self._not_ready = not_ready
+        self._missing_hours = missing_hours
+        self._server_findings = server_findings
+        self._lock = Lock()
+        #: The last reading of the clock.
+        self.instant = begun
+        self._listeners: list[Callable[[Documents], None]] = []
+        self._begun = begun
+        self._begun_s = time.monotonic()
+        self._snapshot = Snapshot(
+            instant=begun,
+            begun_ms=begun.real_ms,
+            averages_at_ms=begun.real_ms,
+            rows_at_ms=begun.real_ms,
+        )
+        self.documents: Documents = {}
+        self.refresh()
+
+    def listen(self, listener: Callable[[Documents], None]) -> None:
+        self._listeners.append(listener)
+
+    @property
+    def averages(self) -> Sequence[HourlyAverage]:
+        """The averages on the stream, in order."""
+        return self._snapshot.averages
+
+    def heard(self, news: News) -> None:
+        """Record the result of a read of the averages' stream, also an empty one. New averages
+        update the documents at once."""
+        changed = bool(news.averages) or news.anew
+        known = self._snapshot.averages
+        averages = news.added_to(known, AVERAGES_KEPT) if changed else known
+        self._know(averages=averages, averages_at_ms=self._now().real_ms)
+        self._found("averages", {})
+        if changed:
+            self.refresh()
+
+    def surveyed(self, survey: Survey) -> None:
+        due_since = still_due(self._snapshot.due_since, survey.overview)
+        self._know(survey=survey, due_since=due_since)
+        self._found("survey", {})
+
+    def unreadable(self, look: Look, why: str) -> None:
+        """Record that Redis answered this poll with data that cannot be read, and why."""
+        self._know(unreadable_at_ms=self._now().real_ms)
+        self._found(look, {look: why})
+
+    @property
+    def too_late(self) -> AbstractSet[int]:
+        """Hours that were too late to be published."""
+        return self._snapshot.survey.too_late if self._snapshot.survey else frozenset()
+
+    def loaded(self, rows: Sequence[HourRow], late_and_loaded: AbstractSet[int]) -> None:
+        self._know(rows=rows, late_and_loaded=late_and_loaded, rows_at_ms=self._now().real_ms)
+
+    def refresh(self) -> None:
+        """Update the documents and call the listeners."""
+        with self._lock:
+            now = replace(
+                self._snapshot,
+                instant=self._now(),
+                not_ready=self._not_ready(),
+                missing_hours=self._missing_hours(),
+                server_findings=self._server_findings(),
+            )
+            self.documents = self._encoded(now)
+            for listener in self._listeners:
+                listener(self.documents)
+
+    def _now(self) -> Instant:
+        try:
+            self.instant = self._clock.look()
+        except (Unreachable, CorruptKey):  # never read: add the time elapsed since the start
+            passed_ms = round(1000 * (time.monotonic() - self._begun_s))
+            self.instant = replace(self._begun, real_ms=self._begun.real_ms + passed_ms)
+        return self.instant
+
+    def _found(self, look: Look, unreadable: Mapping[Look, str]) -> None:
+        """Replace the read errors of this poll."""
+        with self._lock:
+            before = self._snapshot.unreadable
+            others = {each: before[each] for each in before if each != look}
+            self._snapshot = replace(self._snapshot, unreadable={**others, **unreadable})
+
+    def _know(self, **changes: Any) -> None:
+        with self._lock:
+            self._snapshot = replace(self._snapshot, **changes)
+
+    def _encoded(self, snapshot: Snapshot) -> Documents:
+        made = (
+            view.averages(snapshot, self._period_s),
+            view.status(snapshot, self._period_s, self._name),
+            view.partitions(snapshot),
+        )
+        return {
+            name: self._kept_if_same(Document(name, msgspec.json.encode(each)))
+            for name, each in zip(NAMES, made, strict=True)
+        }
+
+    def _kept_if_same(self, fresh: Document) -> Document:
+        """The previous object if the body did not change: it caches its entity tag and event."""
+        before = self.documents.get(fresh.name)
+        return before if before is not None and before.body == fresh.body else fresh

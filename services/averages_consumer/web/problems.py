@@ -1,0 +1,237 @@
+"""The current problems, by severity: one line each, with the remedy if there is one. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from averages_consumer.web.schemas import Trouble
+from averages_consumer.web.snapshot import Snapshot, Survey
+from hourglass.cluster.publish_state import AHEAD_MS, ahead_ms, published_ahead
+from hourglass.model.clock import Mode
+from hourglass.model.keys import HOUR_MS, iso
+from hourglass.model.strays import line
+from hourglass.monitoring.pipeline_status import PipelineStatus
+from hourglass.monitoring.stream_stats import StreamState, hours_left
+
+#: Real time after which a delay is reported. An hour is normally published some seconds after it is
+#: due, and a device sends a reading every second.
+PATIENCE_MS = 60_000
+
+#: Real time after which a pending entry counts as stuck. Other consumers claim abandoned entries
+#: well before that; a stuck entry delays the hours behind it.
+STUCK_MS = 300_000
+#: Uncounted readings that expire sooner than this are at risk; the alert has the same threshold.
+AT_RISK_H = 6.0
+
+_ORDER = {"error": 0, "warning": 1, "info": 2}
+
+
+def troubles(snapshot: Snapshot) -> list[Trouble]:
+    found = [*_sources(snapshot), *_of_this_process(snapshot)]
+    found += [
+        Trouble(code=each.code, severity=each.severity, text=f"{each.text}.")
+        for each in snapshot.server_findings
+    ]
+    if snapshot.survey is not None:
+        overview = snapshot.survey.overview
+        found += [*_hours(snapshot, snapshot.survey), *_readings(snapshot.survey)]
+        found += [*_at_risk(overview), *_averages(snapshot, overview), *_damaged(overview)]
+        found += _strays(snapshot.survey)
+        for partition in overview.partitions:
+            found += _partition(partition.state)
+    return sorted(found, key=lambda trouble: _ORDER[trouble.severity])
+
+
+def _error(code: str, text: str) -> Trouble:
+    return Trouble(code=code, severity="error", text=text)
+
+
+def _warning(code: str, text: str, about: str = "") -> Trouble:
+    return Trouble(code=code, severity="warning", text=text, about=about)
+
+
+def _info(code: str, text: str) -> Trouble:
+    return Trouble(code=code, severity="info", text=text)
+
+
+def _sources(snapshot: Snapshot) -> Iterator[Trouble]:
+    if not snapshot.redis_answers:
+        yield _error(
+            "redis-away",
+            f"Redis has not answered since {iso(snapshot.redis_at_ms)}: "
+            "the page shows partitions and averages as of that time.",
+        )
+    elif snapshot.unreadable:
+        yield _error(
+            "redis-unreadable",
+            "Redis answers, but this page cannot read its data: "
+            f"{'; '.join(sorted(set(snapshot.unreadable.values())))}",
+        )
+    elif snapshot.redis_readable is None:
+        yield _info("looking", "The first poll of Redis is in progress: the state is unknown.")
+    if not snapshot.warehouse_answers:
+        yield _error(
+            "warehouse-away",
+            f"The warehouse has not answered since {iso(snapshot.rows_at_ms)}: "
+            "averages wait in the stream, which keeps five days of them.",
+        )
+
+
+def _of_this_process(snapshot: Snapshot) -> Iterator[Trouble]:
+    if snapshot.not_ready:
+        # Their text may contain hosts, users and databases, which the page must not show.
+        workers = sorted({each.partition(":")[0] for each in snapshot.not_ready})
+        yield _error(
+            "not-ready",
+            f"This replica is not ready ({', '.join(workers)}): see its log and its /readyz.",
+        )
+    if snapshot.missing_hours:
+        yield _error(
+            "missing-hours",
+            f"{_count(snapshot.missing_hours, 'published hour')} can no longer be loaded into the "
+            "warehouse: the log of the averages consumer names them.",
+        )
+
+
+def _hours(snapshot: Snapshot, survey: Survey) -> Iterator[Trouble]:
+    now_ms = snapshot.instant.real_ms
+    overdue = [
+        hour for hour, since_ms in snapshot.due_since.items() if now_ms - since_ms > PATIENCE_MS
+    ]
+    if overdue:
+        yield _error(
+            "hours-overdue",
+            f"{_count(len(overdue), 'hour')} should have been published by now, the first is "
+            f"{iso(min(overdue))}: check that the aggregators run and keep up.",
+        )
+    frontier_ms = survey.overview.frontier_ms
+    if frontier_ms is not None and ahead_ms(frontier_ms, survey.overview.instant) > AHEAD_MS:
+        yield _error("published-ahead", f"{published_ahead(frontier_ms)}.")
+    counted = [record.start_ms for record in survey.records() if record.count]
+    if not survey.overview.partitions:
+        yield _info(
+            "no-readings", "There is no partition: no reading arrived in the last two days."
+        )
+    elif counted and _fell_silent(snapshot, max(counted) + HOUR_MS):
+        yield _warning(
+            "silence",
+            f"No reading has been counted for any hour after {iso(max(counted))}: "
+            "check that the producers run.",
+        )
+    if survey.revised:
+        yield _warning(
+            "hours-revised",
+            f"{_count(survey.revised, 'published hour')} had another result when sealed again "
+            "after a failover: hourglass audit compares them.",
+        )
+    if too_late := len(survey.too_late - snapshot.late_and_loaded):
+        yield _warning(
+            "hours-too-late",
+            f"{_count(too_late, 'hour')} got the first reading after a later hour was "
+            "published, so the stream has no average of it: hourglass audit names it, hourglass "
+            "averages backfill loads it into the warehouse, which ends this on the page and in "
+            "hourglass status --warehouse-url.",
+        )
+
+
+def _fell_silent(snapshot: Snapshot, at_ms: int) -> bool:
+    """Whether `at_ms` passed more than PATIENCE_MS ago; False for a manual clock, which stands
+    still between replays."""
+    instant = snapshot.instant
+    return instant.spec.mode is not Mode.MANUAL and instant.is_due(at_ms, PATIENCE_MS)
+
+
+def _readings(survey: Survey) -> Iterator[Trouble]:
+    quarantined = sum(survey.quarantined.values())
+    if quarantined:
+        yield _warning(
+            "quarantine",
+            f"{_count(quarantined, 'reading')} cannot be used: hourglass quarantine list "
+            "shows the reason, hourglass quarantine redrive counts them after a fix.",
+        )
+    late = sum(record.late for record in survey.records())
+    if late > 0:
+        yield _info(
+            "late",
+            f"{_count(late, 'reading')} arrived after their hour was sealed: "
+            "they are recorded, but not in the published averages.",
+        )
+
+
+def _strays(survey: Survey) -> Iterator[Trouble]:
+    for reason, strays in survey.strays.items():
+        yield _warning("stray-streams", f"{line(reason, strays)}.", strays.first)
+
+
+def _damaged(overview: PipelineStatus) -> Iterator[Trouble]:
+    for partition, what in sorted(overview.damaged.items()):
+        yield Trouble(
+            code="partition-damaged",
+            severity="error",
+            text=f"{partition.stream} cannot be processed: {what}.",
+            about=partition.stream,
+        )
+
+
+def _at_risk(overview: PipelineStatus) -> Iterator[Trouble]:
+    left = hours_left(overview.instant, [each.state for each in overview.partitions])
+    if left is not None and left < AT_RISK_H:
+        yield _error(
+            "readings-at-risk",
+            f"Uncounted readings expire in {left:.1f} hours and are then lost: "
+            "check that the aggregators run.",
+        )
+
+
+def _averages(snapshot: Snapshot, overview: PipelineStatus) -> Iterator[Trouble]:
+    """A problem if averages have waited for longer than PATIENCE_MS to be loaded."""
+    state, frontier_ms = overview.averages, overview.frontier_ms
+    if state is None or frontier_ms is None or not state.waits:
+        return
+    is_old = snapshot.instant.is_due(frontier_ms + HOUR_MS, PATIENCE_MS)
+    if is_old and (_deserted(state) or (state.held_ms or 0) > PATIENCE_MS):
+        yield _error(
+            "averages-not-loaded",
+            f"{_to_load(state)} to be loaded: check that an averages consumer runs and reaches "
+            "the warehouse.",
+        )
+
+
+def _to_load(state: StreamState) -> str:
+    if state.lag is None:
+        return "Averages wait"
+    waiting = state.lag + state.pending
+    return f"{_count(waiting, 'average')} wait{'s' if waiting == 1 else ''}"
+
+
+def _deserted(state: StreamState) -> bool:
+    """Whether every consumer has been idle for more than PATIENCE_MS."""
+    return state.idle_ms is None or state.idle_ms > PATIENCE_MS
+
+
+def _partition(state: StreamState) -> Iterator[Trouble]:
+    if state.lag is None:
+        yield _warning(
+            "lag-unknown",
+            f"Redis does not know the lag of {state.stream}: it is unknown, not zero.",
+            state.stream,
+        )
+    if state.waits and _deserted(state):
+        yield _warning(
+            "nobody-reads",
+            f"No consumer reads {state.stream}: check that the aggregators run.",
+            state.stream,
+        )
+    elif state.held_ms is not None and state.held_ms > STUCK_MS:
+        yield _warning(
+            "pending-stuck",
+            f"An entry of {state.stream} has been pending for {state.held_ms // 60_000} minutes "
+            "and is not counted: see /readyz of the aggregators.",
+            state.stream,
+        )
+    if state.expires_ms is None:
+        yield _warning("never-expires", f"{state.stream} has no expiry time.", state.stream)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

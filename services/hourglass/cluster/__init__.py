@@ -1,0 +1,1 @@
+"""The way to Redis: the client, the scripts, the index of partitions."""

@@ -1,0 +1,65 @@
+"""The hour records of a partition, as they stand in its hash."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from hourglass.errors import CorruptKey
+from hourglass.model.averages import HourRecord
+from hourglass.model.keys import HOURS, Partition
+
+#: In the order in which the seal script reports them, after the hour itself.
+REPORTED = (
+    "count", "sum", "min", "max", "devices",
+    "late", "late_sum", "late_min", "late_max", "sealed_by", "trace",
+)  # fmt: skip
+
+
+def decode_hours(partition: Partition, fields: Mapping[bytes, bytes]) -> list[HourRecord]:
+    """A record for each hour that has been counted, sealed or come late to, in order. Raises
+    CorruptKey."""
+    records: list[HourRecord] = []
+    for hour in range(HOURS):
+        values = [fields.get(f"{hour:02d}:{name}".encode()) for name in REPORTED]
+        sealed = f"{hour:02d}:sealed".encode() in fields
+        if sealed or any(value is not None for value in values):
+            records.append(_record(partition, hour, values, sealed=sealed))
+    return records
+
+
+def decode_reported(partition: Partition, row: Sequence[int | bytes | None]) -> HourRecord:
+    """A record from one row of the seal script's reply. Raises CorruptKey."""
+    hour, *values = row
+    texts = [value if isinstance(value, bytes) else None for value in values]
+    return _record(partition, int(hour or 0), texts, sealed=True)
+
+
+def _record(
+    partition: Partition, hour: int, values: Sequence[bytes | None], *, sealed: bool
+) -> HourRecord:
+    *texts, sealed_by, trace = values
+    numbers: list[int | None] = []
+    for name, text in zip(REPORTED, texts, strict=False):
+        try:
+            numbers.append(None if text is None else int(text))
+        except ValueError:
+            raise CorruptKey(
+                f"{partition.hours} holds no number in {hour:02d}:{name}: put one there, "
+                "or delete the key to have the partition counted anew"
+            ) from None
+    count, total, least, most, devices, late, late_sum, late_min, late_max = numbers
+    return HourRecord(
+        start_ms=partition.hour_start_ms(hour),
+        count=count or 0,
+        sum_milli_f=total or 0,
+        min_milli_f=least or 0,
+        max_milli_f=most or 0,
+        devices=devices or 0,
+        late=late or 0,
+        late_sum_milli_f=late_sum or 0,
+        late_min_milli_f=late_min,
+        late_max_milli_f=late_max,
+        sealed=sealed,
+        sealed_by=(sealed_by or b"").decode(errors="replace"),
+        trace=(trace or b"").decode(errors="replace"),
+    )

@@ -1,0 +1,193 @@
+"""What the streams look like from outside: lengths, lags, time to live. Never a scan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from hourglass.cluster.client import Cluster
+from hourglass.cluster.scripts import Script
+from hourglass.model.clock import Instant
+from hourglass.model.keys import HOUR_MS, Partition
+from hourglass.model.readings import Rules, Unusable, event_time
+
+FIRST = Script.load("hourglass", "first")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamState:
+    """One stream and one consumer group on it.
+
+    lag: entries not yet delivered to the group; None if Redis cannot tell, which is not zero
+    lag_readings: readings in a partition that are not counted yet, pending ones included; None
+                  where lag is, and for streams of something else
+    pending: entries delivered and not acknowledged
+    expires_ms: real time at which the stream expires; None if it has no TTL
+    memory_bytes: what the stream takes in Redis, estimated from samples
+    last_delivered: the id of the last entry that the group was given; None without a group
+    oldest_pending: the id of the first entry that is pending; None if none is
+    deliveries: how often that one was delivered; 0 if none is pending
+    held_ms: how long ago that one was last delivered; None if none is pending
+    idle_ms: since one of the group's consumers gave a sign of life; None if there is no consumer
+    """
+
+    stream: str
+    group: str
+    shard: str
+    length: int
+    lag: int | None
+    pending: int
+    consumers: int
+    expires_ms: int | None
+    lag_readings: int | None = None
+    memory_bytes: int | None = None
+    last_delivered: bytes | None = None
+    oldest_pending: bytes | None = None
+    deliveries: int = 0
+    held_ms: int | None = None
+    idle_ms: int | None = None
+
+    @property
+    def waits(self) -> bool:
+        """Whether there are entries that nobody has worked off, as far as can be told."""
+        return bool(self.lag is None or self.lag or self.pending)
+
+
+def survey(cluster: Cluster, streams: Sequence[str], group: str) -> list[StreamState]:
+    """The state of each of `streams` that exists, in one round trip to each shard."""
+    commands: list[tuple[str | int, ...]] = []
+    named = {stream: cluster.keyspace.named(stream) for stream in streams}
+    for stream, partition in named.items():
+        commands += [
+            ("XLEN", stream),
+            ("XINFO GROUPS", stream),
+            ("PEXPIRETIME", stream),
+            ("XPENDING", stream, group, "-", "+", 1),
+            ("XINFO CONSUMERS", stream, group),
+            ("MEMORY USAGE", stream),
+        ]
+        if partition:
+            commands.append(("HMGET", partition.producers, ":entries", ":readings"))
+            commands.append(("HMGET", partition.hours, "acknowledged"))
+    replies = iter(cluster.pipeline(commands))
+    states: list[StreamState] = []
+    for stream, partition in named.items():
+        length, groups, expires, pending, consumers, memory = islice(replies, 6)
+        books = [*islice(replies, 2)] if partition else []
+        if isinstance(groups, Exception) or isinstance(length, Exception) or expires == -2:
+            continue
+        info = _group(groups, group)
+        # Of no group there are none.
+        first = next(iter([] if isinstance(pending, Exception) else pending), None)
+        idle = [] if isinstance(consumers, Exception) else [each["idle"] for each in consumers]
+        states.append(
+            StreamState(
+                stream=stream,
+                group=group,
+                shard=cluster.shard_of(stream),
+                length=length,
+                lag=length if info is None else info["lag"],
+                pending=0 if info is None else info["pending"],
+                consumers=0 if info is None else info["consumers"],
+                expires_ms=expires if expires >= 0 else None,
+                lag_readings=_lag_readings(length, info, books),
+                memory_bytes=None if isinstance(memory, Exception) else memory,
+                last_delivered=None if info is None else info["last-delivered-id"],
+                oldest_pending=None if first is None else first["message_id"],
+                deliveries=0 if first is None else first["times_delivered"],
+                held_ms=None if first is None else first["time_since_delivered"],
+                idle_ms=min(idle, default=None),
+            )
+        )
+    return states
+
+
+def _lag_readings(length: int, info: Mapping[str, Any] | None, books: Sequence[Any]) -> int | None:
+    """Readings that wait, by what producers wrote and what was acknowledged since the stream began.
+
+    An entry that no producer of this project wrote is taken for one reading: of a foreign writer's
+    packed entries, no more than that is known until they are read.
+
+    info: of the group, if there is one
+    books: entries and readings that came from producers; readings acknowledged
+    """
+    lag, pending, read = length, 0, 0
+    if info is not None:
+        lag, pending, read = info["lag"], info["pending"], info["entries-read"] or 0
+    if lag is None or not books or any(isinstance(book, Exception) for book in books):
+        return None
+    try:
+        written, readings, acknowledged = (int(number or 0) for book in books for number in book)
+    except ValueError:  # the aggregators say so
+        return None
+    foreign = max(0, read + lag - written)
+    waiting = lag + pending
+    return max(waiting, readings + foreign - acknowledged) if waiting else 0
+
+
+def _group(groups: Sequence[Mapping[str, Any]], name: str) -> Mapping[str, Any] | None:
+    return next((info for info in groups if info["name"] == name.encode()), None)
+
+
+def oldest_waiting_ms(
+    cluster: Cluster, instant: Instant, states: Sequence[StreamState]
+) -> int | None:
+    """The event time of the oldest reading that waits to be counted in one of these partitions;
+    None if none does. One round trip to each shard.
+
+    An entry may be larger than what this process may allocate, so a script reads its time alone.
+    One that was delivered again is not even read by Redis: it is taken to be as old as its id.
+    """
+    calls: dict[str, Sequence[bytes]] = {}
+    found: list[int] = []
+    for state in states:
+        if not state.waits:
+            continue
+        undelivered = b"-" if state.last_delivered is None else b"(" + state.last_delivered
+        calls[state.stream] = [undelivered, b"+"]
+        oldest = state.oldest_pending
+        if oldest is not None and state.deliveries > 1:
+            found.append(_arrival_ms(instant, oldest))
+        elif oldest is not None:
+            calls[state.stream] = [undelivered, b"+", oldest, oldest]
+    replies = cluster.read_each(FIRST, (((stream,), ranges) for stream, ranges in calls.items()))
+    for stream, reply in zip(calls, replies, strict=True):
+        partition = cluster.keyspace.named(stream)
+        if partition is not None and not isinstance(reply, Exception):
+            found += [_event_ms(instant, partition, *entry) for entry in reply]
+    return min(found, default=None)
+
+
+def hours_left(instant: Instant, states: Sequence[StreamState]) -> float | None:
+    """Hours of event time until the first partition expires that has readings nobody has counted,
+    so that no hour could be sealed with them; None if every reading is counted."""
+    expiries = [each.expires_ms for each in states if each.waits and each.expires_ms is not None]
+    if not expiries:
+        return None
+    return max(0.0, (min(expiries) - instant.real_ms) * instant.spec.speed / HOUR_MS)
+
+
+def hours_left_line(hours: float | None) -> str:
+    """For people."""
+    if hours is None:
+        return "every reading is counted"
+    return f"readings that are not counted yet expire in {hours:.1f} hours"
+
+
+def _event_ms(
+    instant: Instant, partition: Partition, entry_id: bytes, times: Sequence[bytes]
+) -> int:
+    """When it was measured; of what cannot be read, when it arrived."""
+    with suppress(Unusable):
+        fields = dict(zip(times[::2], times[1::2], strict=True))
+        at_ms = event_time(partition, entry_id, fields, Rules())
+        if partition.day_ms <= at_ms < partition.end_ms:
+            return at_ms
+    return _arrival_ms(instant, entry_id)
+
+
+def _arrival_ms(instant: Instant, entry_id: bytes) -> int:
+    return instant.spec.now(int(entry_id.partition(b"-")[0]))

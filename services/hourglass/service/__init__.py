@@ -1,0 +1,1 @@
+"""How a service runs: options, workers, probes, logs, traces."""

@@ -1,0 +1,148 @@
+"""The options of each subcommand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+from hourglass.model.keys import MOST_LANES
+from hourglass.service.config import RedisSettings, option
+from hourglassctl.export import Format
+from producer.entry_format import PACKED_FROM, Packing
+
+#: An option without environment variable, because it applies to one call only.
+flag = partial(option, env=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusSettings(RedisSettings):
+    warehouse_url: str = option(
+        "",
+        "The warehouse, as an SQLAlchemy URL: an hour too late to be published that it has is no "
+        "problem any more; empty leaves it out.",
+        secret=True,
+    )
+    warehouse_url_file: str | None = option(
+        None, "File with the warehouse's URL, first line; it wins over the URL."
+    )
+    json: bool = flag(False, "Print JSON instead of a screen.")
+    watch: bool = flag(False, "Update every two seconds until Ctrl-C.")
+    period_s: float = option(
+        1.0,
+        "Time between two readings of a device, used to compute the completeness of an hour; 0 if "
+        "the devices have no common period.",
+        unit="s",
+        minimum=0,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditSettings(RedisSettings):
+    warehouse_url: str = option(
+        "", "The warehouse to compare with, as an SQLAlchemy URL; empty omits it.", secret=True
+    )
+    warehouse_url_file: str | None = option(
+        None, "File with the warehouse's URL in its first line; overrides the URL."
+    )
+    json: bool = flag(False, "Print JSON instead of text.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResetSettings(RedisSettings):
+    yes: bool = flag(False, "Do not ask for confirmation.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WallClockSettings(RedisSettings):
+    rewind: bool = flag(False, "Unpublish the averages of hours that are not over at the new time.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunClockSettings(WallClockSettings):
+    from_: str = flag("", "Pipeline time to start from (ISO 8601, UTC).")
+    speed: float = flag(
+        1.0, "Seconds of pipeline time per second.", minimum=0.001, maximum=1_000_000
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplaySettings(RedisSettings):
+    devices: int = flag(1, "Number of devices, each with one reading per period.", minimum=1)
+    days: int = flag(10, "Number of days to write.", unit="days", minimum=1)
+    start: str = flag("2025-01-01", "The first day (ISO 8601, UTC).")
+    period_s: float = flag(1.0, "Time between two readings of a device.", unit="s", minimum=0.001)
+    seed: int = flag(0, "Seed of the simulated temperatures.")
+    lanes: int = flag(
+        1, "Number of lanes that each day is spread over.", minimum=1, maximum=MOST_LANES
+    )
+    packed: Packing = option(
+        Packing.AUTO,
+        "Whether to pack the readings of many devices into one entry; "
+        f"auto packs from {PACKED_FROM} devices on.",
+        env=False,
+    )
+    reset: bool = flag(False, "Delete all data of the pipeline first, as the exercise does.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShowAveragesSettings(RedisSettings):
+    follow: bool = flag(False, "Show new averages as they are published, until Ctrl-C.")
+    json: bool = flag(False, "Print JSON lines instead of text.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HoursSettings:
+    """A range of hours in a warehouse. No slots: Python cannot combine two base classes with
+    slots."""
+
+    warehouse_url: str = option(
+        "sqlite:///hourglass.db", "The warehouse, as an SQLAlchemy URL.", secret=True
+    )
+    warehouse_url_file: str | None = option(
+        None, "File with the warehouse's URL in its first line; overrides the URL."
+    )
+    from_: str = flag("", "Start of the range, inclusive (ISO 8601, UTC); empty is no limit.")
+    to: str = flag("", "End of the range, exclusive (ISO 8601, UTC); empty is no limit.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportSettings(HoursSettings):
+    format: Format = option(Format.CSV, "Output format; json is one object per line.", env=False)
+    output: str = flag("", "File to write; empty or - is standard output.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackfillSettings(HoursSettings, RedisSettings):
+    json: bool = flag(False, "Print JSON instead of text.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuarantineSettings(RedisSettings):
+    json: bool = flag(False, "Print JSON lines instead of text.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedriveSettings(RedisSettings):
+    id: str = flag("", "Only the reading with this id in its partition; empty is all readings.")
+    min_temp_f: float = flag(-150.0, "Lowest plausible temperature.", unit="°F")
+    max_temp_f: float = flag(250.0, "Highest plausible temperature.", unit="°F")
+    future_tolerance_s: float = flag(
+        60.0,
+        "Maximum time that an event time may be ahead of the clock, in real time.",
+        unit="s",
+        minimum=0,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedisClusterSettings:
+    masters: int = flag(1, "Number of masters that share the slots.", minimum=1, maximum=16)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoSettings:
+    days: int = flag(10, "Number of simulated days.", unit="days", minimum=1, maximum=60)
+    lanes: int = flag(
+        1, "Number of lanes that each day is spread over.", minimum=1, maximum=MOST_LANES
+    )
+    keep: bool = flag(False, "Keep the pipeline running afterwards, and print its URLs.")

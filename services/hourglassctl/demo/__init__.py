@@ -1,0 +1,1 @@
+"""`hourglass demo`: the whole pipeline on this machine, then an audit."""

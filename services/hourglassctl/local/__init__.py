@@ -1,0 +1,1 @@
+"""What a command runs on this machine: Redis servers, a Redis Cluster, the services."""

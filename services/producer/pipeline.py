@@ -1,0 +1,214 @@
+"""Devices → buffer → batches → partition: the producer's loops.
+
+One loop generates readings at the devices' rate, whether Redis is reachable or not. One loop for
+each lane sends batches until Redis has stored each of them once. Buffers decouple the loops.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hourglass.cluster.partitions import Days
+from hourglass.errors import CorruptKey, HourglassError, Unforeseen, UnsupportedServer
+from hourglass.model.clock import Instant, PipelineClock
+from hourglass.model.keys import Partition, iso
+from hourglass.service.runtime import Service
+from producer.batch import NO_MORE_MS, Batch
+from producer.buffer import Buffer
+from producer.devices import Devices
+from producer.entry_format import EntryFormat
+from producer.metrics import Loss, Metrics
+from producer.writer import BatchWriter, Outcome
+
+log = logging.getLogger(__name__)
+
+RETRY_S = 0.1
+#: Back-off after a corrupt key: the first pause, doubled after each failure up to the second value.
+DAMAGE_S = 0.5
+MOST_DAMAGE_S = 8.0
+#: Batches in flight while the next one is made.
+SENT_AHEAD = 1
+#: Longest interval between two batches to a partition. Batches without readings keep a producer
+#: with a long period registered as alive.
+HEARTBEAT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """The path of the devices of one lane to Redis. Each lane has its own, so that an unreachable
+    shard delays only the lanes it holds."""
+
+    name: str
+    layout: EntryFormat
+    devices: Devices
+    buffer: Buffer[Any]
+    publisher: BatchWriter
+
+
+class ProducerPipeline:
+    """The producer's loops. They stop the service after the last reading is sent or dropped."""
+
+    def __init__(
+        self,
+        service: Service,
+        clock: PipelineClock,
+        days: Days,
+        lines: Sequence[Line],
+        metrics: Metrics,
+    ) -> None:
+        self._service = service
+        self._clock = clock
+        self._days = days
+        self._lines = lines
+        self._metrics = metrics
+        #: The last pause before a retry on a corrupt key, by the name of the line.
+        self._pauses_s: dict[str, float] = {}
+
+    def sense(self, linger_s: float) -> None:
+        """Devices → buffers."""
+        while not all(line.devices.finished for line in self._lines):
+            self._service.beat("sensors")
+            instant = self._clock.look()
+            for line in self._lines:
+                self._sense(line, instant)
+            self._show_buffered()
+            if self._service.stop.wait(linger_s):
+                break
+        self._service.silence("sensors")
+        for line in self._lines:
+            line.buffer.close()
+
+    def _sense(self, line: Line, instant: Instant) -> None:
+        due = line.devices.due(instant.spec, instant.now_ms)
+        # Skipped readings count as produced: at the end, produced = taken + dropped.
+        self._metrics.produced(len(due.items) * line.layout.readings + due.skipped)
+        if due.back_ms:
+            log.warning("the clock went back: readings continue from %s", iso(instant.now_ms))
+        if due.skipped:
+            self._metrics.dropped(due.skipped, Loss.SKIPPED)
+            log.warning("the clock jumped forward: %d readings skipped", due.skipped)
+        if lost := line.buffer.put(due.items, next_ms=line.devices.next_ms) * line.layout.readings:
+            self._metrics.dropped(lost, Loss.BUFFER_FULL)
+            log.warning("the buffer of the %s is full: %d readings dropped", line.name, lost)
+
+    def send(self, line: Line) -> None:
+        """Buffer → batches → partition; makes the next batch while Redis processes the last one."""
+        cutter = line.layout.cutter(
+            lambda day_ms: self._partitions(line, self._days.beginning_at(day_ms))
+        )
+        sent_s = time.monotonic()
+        while not line.buffer.drained:
+            self._service.beat(line.name)
+            items = line.buffer.take(line.layout.together, 1.0)
+            is_silent = time.monotonic() >= sent_s + HEARTBEAT_S
+            for batch in cutter.cut(items, next_ms=line.buffer.next_ms, to_all=is_silent):
+                line.publisher.put(batch)
+                sent_s = time.monotonic()
+            self._settle(line, leave=SENT_AHEAD if len(line.buffer) else 0)
+            self._show_buffered()
+        # The final watermark lets aggregators seal hours without waiting for this producer.
+        for batch in cutter.cut((), next_ms=NO_MORE_MS):
+            line.publisher.put(batch)
+        self._settle(line, leave=0)
+        self._service.silence(line.name)
+        if all(line.buffer.drained for line in self._lines):
+            self._service.stop.set()
+
+    def give_up_the_rest(self) -> None:
+        """Count the readings that are still buffered or in flight at exit as dropped, and log the
+        number of readings dropped because of the stop."""
+        self._metrics.give_up_the_rest()
+        if stopped := self._metrics.stopped:
+            log.warning("stopped before Redis stored all readings: %d readings dropped", stopped)
+
+    def _show_buffered(self) -> None:
+        self._metrics.buffered(
+            sum(
+                len(line.buffer) * line.layout.readings + line.publisher.held
+                for line in self._lines
+            )
+        )
+
+    def _partitions(self, line: Line, day: Partition) -> Sequence[Partition]:
+        """The partitions of `day`. Retries until Redis answers; returns the plain partition once
+        batches of that day would be given up, so that they are counted as dropped."""
+        while True:
+            self._service.beat(line.name)
+            try:
+                return self._days.partitions(day)
+            except UnsupportedServer:
+                raise
+            except Exception as error:
+                log.debug("%s", line.name, exc_info=True)
+                if self._give_up(line, day, error):
+                    return (day,)
+
+    def _settle(self, line: Line, *, leave: int) -> None:
+        """Send until at most `leave` batches are in flight; give up those that cannot be sent."""
+        publisher = line.publisher
+        while True:
+            self._service.beat(line.name)
+            try:
+                for batch, outcome in publisher.settle(leave=leave):
+                    self._service.well(line.name)
+                    if batch.count:
+                        self._account(batch, outcome)
+            except UnsupportedServer:
+                raise
+            except Exception as error:
+                log.debug("%s", line.name, exc_info=True)
+                match self._give_up(line, publisher.first.partition, error):
+                    case Loss.REFUSED:
+                        stream = publisher.first.partition.stream
+                        if refused := publisher.give_up_first():
+                            self._metrics.dropped(refused, Loss.REFUSED)
+                            log.warning(
+                                "%s was corrupt until its day ended: %d readings dropped",
+                                stream,
+                                refused,
+                                extra={"partition": stream},
+                            )
+                    case Loss.STOPPED:
+                        self._metrics.dropped(publisher.give_up(), Loss.STOPPED)
+                        return
+                    case _:
+                        pass
+            else:
+                return
+
+    def _account(self, batch: Batch, outcome: Outcome) -> None:
+        if outcome is not Outcome.EXPIRED:
+            duplicate = outcome is Outcome.DUPLICATE
+            self._metrics.taken(batch.count, batch.entries, duplicate=duplicate)
+            return
+        self._metrics.dropped(batch.count, Loss.EXPIRED)
+        log.warning(
+            "%d readings of %s are older than the retention time: dropped",
+            batch.count,
+            batch.partition.stream,
+            extra={"partition": batch.partition.stream},
+        )
+
+    def _give_up(self, line: Line, partition: Partition, failure: Exception) -> Loss | None:
+        """The reason to give up, or None after a pause, to try again.
+
+        STOPPED: the service stops while Redis is unreachable. REFUSED: the partition was corrupt
+        until its day ended, and readings of the next day wait behind it. An unexpected error counts
+        as an error of the partition, so that its readings are kept.
+        """
+        error = failure if isinstance(failure, HourglassError) else Unforeseen.of(failure)
+        begins = self._service.trouble(line.name, error)
+        pause_s = RETRY_S
+        if isinstance(error, CorruptKey):
+            if self._clock.look().now_ms >= partition.end_ms:
+                return Loss.REFUSED
+            before_s = 0.0 if begins else self._pauses_s.get(line.name, 0.0)
+            pause_s = min(MOST_DAMAGE_S, max(DAMAGE_S, 2 * before_s))
+            self._pauses_s[line.name] = pause_s
+        else:
+            self._metrics.retried()
+        return Loss.STOPPED if self._service.stop.wait(pause_s) else None

@@ -1,0 +1,67 @@
+"""The board, as long as nothing is known of Redis."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, cast
+
+import pytest
+
+from averages_consumer.web import document_store as module
+from averages_consumer.web.document_store import DocumentStore
+from averages_consumer.web.snapshot import REDIS_STALE_MS
+from hourglass.errors import Unreachable
+from hourglass.model.clock import Instant
+from tests.support.snapshots import instant, survey
+
+
+class NoClock:
+    """Redis went before it was read."""
+
+    def look(self) -> Instant:
+        raise Unreachable("it does not answer")
+
+
+@pytest.fixture
+def board() -> DocumentStore:
+    return DocumentStore(
+        cast(Any, NoClock()),
+        begun=instant(),
+        name="me",
+        period_s=1.0,
+        not_ready=list,
+        missing_hours=lambda: 0,
+        server_findings=list,
+    )
+
+
+def said(board: DocumentStore) -> tuple[bool, bool | None, list[str]]:
+    status = json.loads(board.documents["status"].body)
+    codes = [trouble["code"] for trouble in status["troubles"]]
+    return status["redis"]["answers"], status["redis"]["readable"], codes
+
+
+def test_before_the_first_look_it_is_looking_and_nothing_is_well(board: DocumentStore) -> None:
+    assert said(board) == (True, None, ["looking"])
+
+
+def test_if_no_look_ever_succeeds_redis_is_away(
+    board: DocumentStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later_s = module.time.monotonic() + REDIS_STALE_MS / 1000 + 1
+    monkeypatch.setattr(module.time, "monotonic", lambda: later_s)
+
+    board.refresh()
+
+    assert said(board) == (False, None, ["redis-away"])
+
+
+def test_what_one_look_cannot_read_another_does_not_make_good(board: DocumentStore) -> None:
+    board.unreadable("averages", "WRONGTYPE")
+    board.surveyed(survey())
+    board.refresh()
+    assert said(board) == (True, False, ["redis-unreadable"])
+
+    board.heard(module.News())
+    board.refresh()
+    assert said(board) == (True, True, [])
