@@ -103,7 +103,7 @@ class PartitionConsumer:
                     break
                 self._read(partition, worker, opened.incarnation)
             except Unreachable as error:
-                self.service.trouble(worker, error)
+                self.service.mark_failing(worker, error)
                 self.service.stop.wait(RETRY_S)
                 self._refresh_topology()
             except UnsupportedServer:
@@ -112,10 +112,10 @@ class PartitionConsumer:
                 log.debug("%s", worker, exc_info=True)
                 # Whatever the keys of one partition answer is the failure of this one alone.
                 damage = error if isinstance(error, CorruptKey) else Unforeseen.of(error)
-                begins = self.service.trouble(worker, damage)
+                begins = self.service.mark_failing(worker, damage)
                 pause_s = DAMAGE_S if begins else min(MOST_DAMAGE_S, 2 * pause_s)
                 self.service.stop.wait(pause_s)
-        self.service.silence(worker)
+        self.service.retire(worker)
 
     def _tell(self, partition: Partition, found: Found, instant: Instant) -> None:
         stream = partition.stream
@@ -179,7 +179,7 @@ class PartitionConsumer:
                     instant,
                     ahead=count if more and not stop.is_set() else 0,
                 )
-                self.service.well(worker)
+                self.service.mark_recovered(worker)
                 if 0 < taken < count and recovered:
                     # The next batch fills meanwhile: however many aggregators there are for the
                     # same entries, none of them is woken for each.

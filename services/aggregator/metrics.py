@@ -11,7 +11,7 @@ from aggregator.lost_readings import GONE
 from aggregator.strays import STRAY
 from hourglass.metrics import MetricSpec
 from hourglass.model.readings import Reason
-from hourglass.monitoring.collectors import PARTITION_INSTRUMENTS, STREAM_INSTRUMENTS
+from hourglass.monitoring.collectors import PARTITION_METRICS, STREAM_METRICS
 from hourglass.service.runtime import COMMON
 
 COUNTED = MetricSpec(
@@ -149,8 +149,8 @@ METRICS = (
     GONE,
     STRAY,
     *PROGRESS_METRICS,
-    *STREAM_INSTRUMENTS,
-    *PARTITION_INSTRUMENTS,
+    *STREAM_METRICS,
+    *PARTITION_METRICS,
     *COMMON,
 )
 

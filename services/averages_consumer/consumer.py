@@ -48,8 +48,8 @@ class Host(Protocol):
     stop: Event
 
     def beat(self, worker: str) -> None: ...
-    def trouble(self, worker: str, what: str) -> object: ...
-    def well(self, worker: str) -> None: ...
+    def mark_failing(self, worker: str, what: str) -> object: ...
+    def mark_recovered(self, worker: str) -> None: ...
 
 
 class Entry(NamedTuple):
@@ -102,7 +102,7 @@ class Consumer:
             except _GroupGone as gone:
                 log.warning("%s: creating the consumer group again", gone)
             except (Unreachable, CorruptKey) as error:
-                self.host.trouble("redis", str(error))
+                self.host.mark_failing("redis", str(error))
                 self.host.stop.wait(RECONNECT_S)
                 self._refresh_topology()
             except ResponseError as error:
@@ -114,7 +114,7 @@ class Consumer:
     def _follow(self, link: Link) -> None:
         """Consume over one connection, under a consumer name unique to it."""
         self._make_group(link)
-        self.host.well("redis")
+        self.host.mark_recovered("redis")
         self.begun.set()
         consumer = f"{self.host.name}-{uuid.uuid4().hex[:8]}"
         while not self.host.stop.is_set():
@@ -223,9 +223,9 @@ class Consumer:
                 raise
             except WarehouseAway as error:
                 self.metrics.warehouse_failed()
-                self.host.trouble("warehouse", str(error))
+                self.host.mark_failing("warehouse", str(error))
             else:
-                self.host.well("warehouse")
+                self.host.mark_recovered("warehouse")
                 return True
             if self.host.stop.wait(retry_s):
                 return False
@@ -272,10 +272,10 @@ class Consumer:
                 raise
             except WarehouseAway as error:
                 self.metrics.warehouse_failed()
-                self.host.trouble("warehouse", str(error))
+                self.host.mark_failing("warehouse", str(error))
                 self._next_gaps = time.monotonic() + LAST_RETRY_S
                 return
-            self.host.well("warehouse")
+            self.host.mark_recovered("warehouse")
             for average in averages:
                 self._report_loaded(average)
 

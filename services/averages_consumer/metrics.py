@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from hourglass.metrics import MetricSpec
 from hourglass.model.averages import HourlyAverage
-from hourglass.monitoring.collectors import STREAM_INSTRUMENTS
+from hourglass.monitoring.collectors import STREAM_METRICS
 from hourglass.service.runtime import COMMON
 
 LOADED = MetricSpec(
@@ -90,7 +90,7 @@ METRICS = (
     MISSING_HOURS,
     LAST_AVERAGE,
     LAST_HOUR,
-    *STREAM_INSTRUMENTS,
+    *STREAM_METRICS,
     *COMMON,
 )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from aggregator.hour_progress import Progress
-from averages_consumer.web.schemas import Trouble
+from averages_consumer.web.schemas import Problem
 from hourglass.cluster.client import Cluster
 from hourglass.model.averages import HourRecord
 from hourglass.model.devices import Blocks, names_in, unseen
@@ -122,12 +122,12 @@ def silence_line(silence: SilentDevices) -> str:
     return f"devices of the previous hour that are silent in it: {count}"
 
 
-def silent(silence: SilentDevices) -> Iterable[Trouble]:
+def silent(silence: SilentDevices) -> Iterable[Problem]:
     if silence.count:
         devices = "device" if silence.count == 1 else "devices"
         more = silence.count - len(silence.names)
         named = ", ".join(silence.names) + (f" and {more:,} more" if more else "")
-        yield Trouble(
+        yield Problem(
             code="devices-silent",
             severity="warning",
             text=f"{silence.count:,} {devices} of the previous hour sent no reading in this one "

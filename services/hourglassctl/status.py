@@ -16,8 +16,8 @@ from aggregator.lost_readings import Losses
 from aggregator.lost_readings import look as look_for_losses
 from averages_consumer.warehouse import Warehouse
 from averages_consumer.web.collector import late_and_loaded, survey
-from averages_consumer.web.problems import troubles
-from averages_consumer.web.schemas import Trouble
+from averages_consumer.web.problems import problems
+from averages_consumer.web.schemas import Problem
 from averages_consumer.web.snapshot import Snapshot, Survey, hours_due
 from hourglass.cluster.client import Cluster
 from hourglass.cluster.partitions import Unlisted, left_out_line, unlisted
@@ -66,11 +66,11 @@ class Status:
     progress: Progress
     silence: SilentDevices
     averages: Sequence[HourlyAverage]
-    troubles: Sequence[Trouble]
+    problems: Sequence[Problem]
 
     @property
     def healthy(self) -> bool:
-        return all(each.code in NO_FAULT_OF_ITS for each in self.troubles)
+        return all(each.code in NO_FAULT_OF_ITS for each in self.problems)
 
 
 def gather(
@@ -100,8 +100,8 @@ def gather(
         progress=progress,
         silence=silence,
         averages=list(_averages(newest)),
-        troubles=[
-            *troubles(
+        problems=[
+            *problems(
                 Snapshot(
                     instant=instant,
                     survey=found,
@@ -126,22 +126,22 @@ def gather(
     )
 
 
-def _left_out(lanes: Unlisted) -> Iterable[Trouble]:
+def _left_out(lanes: Unlisted) -> Iterable[Problem]:
     if lanes.left_out:
-        yield Trouble(
+        yield Problem(
             code="lanes-not-read", severity="error", text=f"{left_out_line(lanes.left_out)}."
         )
 
 
-def _losses(losses: Losses) -> Iterable[Trouble]:
+def _losses(losses: Losses) -> Iterable[Problem]:
     for stream, removed in losses.removals.items():
         if text := uncounted_line(stream, removed):
-            yield Trouble(code="readings-gone", severity="warning", text=f"{text}.")
+            yield Problem(code="readings-gone", severity="warning", text=f"{text}.")
         if text := counted_line(stream, removed):
-            yield Trouble(code="entries-removed", severity="info", text=f"{text}.")
+            yield Problem(code="entries-removed", severity="info", text=f"{text}.")
     for stream, readings in losses.taken.items():
         if readings:
-            yield Trouble(
+            yield Problem(
                 code="readings-gone",
                 severity="warning",
                 text=f"{readings:,} readings of {stream} that producers were told were taken are "
@@ -211,7 +211,7 @@ def as_screen(status: Status, period_s: float) -> Group:
         Text(producers_line(status)),
     ]
     parts += [_people(status), _last(status)]
-    if status.troubles:
+    if status.problems:
         lines = [
             Text.assemble(
                 (f"{each.severity:8}", {"error": "bold red", "warning": "yellow"}.get(
@@ -219,7 +219,7 @@ def as_screen(status: Status, period_s: float) -> Group:
                 )),
                 each.text,
             )
-            for each in status.troubles
+            for each in status.problems
         ]  # fmt: skip
         parts += [Text("\nwhat is wrong, and what to do", style="bold"), *lines]
     parts.append(Text("\nhealthy" if status.healthy else "\nNOT HEALTHY"))
@@ -271,9 +271,9 @@ def as_document(status: Status, period_s: float) -> dict[str, Any]:
     return {
         **as_data(status.survey.overview),
         "healthy": status.healthy,
-        "troubles": [
+        "problems": [
             {"code": each.code, "severity": each.severity, "text": each.text}
-            for each in status.troubles
+            for each in status.problems
         ],
         "hour_in_progress": {
             "readings": progress.count,

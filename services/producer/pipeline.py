@@ -78,7 +78,7 @@ class ProducerPipeline:
             self._show_buffered()
             if self._service.stop.wait(linger_s):
                 break
-        self._service.silence("sensors")
+        self._service.retire("sensors")
         for line in self._lines:
             line.buffer.close()
 
@@ -114,7 +114,7 @@ class ProducerPipeline:
         for batch in cutter.cut((), next_ms=NO_MORE_MS):
             line.publisher.put(batch)
         self._settle(line, leave=0)
-        self._service.silence(line.name)
+        self._service.retire(line.name)
         if all(line.buffer.drained for line in self._lines):
             self._service.stop.set()
 
@@ -154,7 +154,7 @@ class ProducerPipeline:
             self._service.beat(line.name)
             try:
                 for batch, outcome in publisher.settle(leave=leave):
-                    self._service.well(line.name)
+                    self._service.mark_recovered(line.name)
                     if batch.count:
                         self._account(batch, outcome)
             except UnsupportedServer:
@@ -201,7 +201,7 @@ class ProducerPipeline:
         as an error of the partition, so that its readings are kept.
         """
         error = failure if isinstance(failure, HourglassError) else Unforeseen.of(failure)
-        begins = self._service.trouble(line.name, error)
+        begins = self._service.mark_failing(line.name, error)
         pause_s = RETRY_S
         if isinstance(error, CorruptKey):
             if self._clock.look().now_ms >= partition.end_ms:

@@ -271,10 +271,10 @@ class InProcess:
     def beat(self, worker: str) -> None:
         self.beats.append(worker)
 
-    def trouble(self, worker: str, what: str) -> None:  # noqa: ARG002
+    def mark_failing(self, worker: str, what: str) -> None:  # noqa: ARG002
         self.failing.add(worker)
 
-    def well(self, worker: str) -> None:
+    def mark_recovered(self, worker: str) -> None:
         self.failing.discard(worker)
 
 

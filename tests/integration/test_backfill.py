@@ -166,7 +166,7 @@ def problems(redis_url: str, warehouse_url: str) -> list[str]:
     options = ("--json", "--redis-url", redis_url, "--warehouse-url", warehouse_url)
     done = run_hourglass("status", *options)
     assert done.stdout, done.stderr
-    return [each["code"] for each in json.loads(done.stdout)["troubles"]]
+    return [each["code"] for each in json.loads(done.stdout)["problems"]]
 
 
 def test_a_row_that_differs_from_the_record_of_an_hour_too_late_is_a_difference(

@@ -86,7 +86,7 @@ def test_an_hour_too_late_to_be_published_is_a_problem_until_the_warehouse_has_i
     def is_a_problem() -> bool:
         board.surveyed(survey(pipeline.cluster, pipeline.clock))
         board.refresh()
-        problems = json.loads(board.documents["status"].body)["troubles"]
+        problems = json.loads(board.documents["status"].body)["problems"]
         return "hours-too-late" in [each["code"] for each in problems]
 
     with watching_the_warehouse(collector):

@@ -204,7 +204,7 @@ def status(page: str) -> Any:
 
 def codes(page: str) -> list[str]:
     """Besides what is so of the shared cluster."""
-    found = [trouble["code"] for trouble in status(page)["troubles"]]
+    found = [problem["code"] for problem in status(page)["problems"]]
     return [code for code in found if code != "no-append-only-file"]
 
 
@@ -230,7 +230,7 @@ def test_after_a_reset_the_page_shows_what_comes_then(page: str, pipeline: Pipel
     wait_until(lambda: iso(average(3).start_ms) in shown(page))
 
 
-def test_what_the_publisher_noted_is_a_trouble(page: str, pipeline: Pipeline) -> None:
+def test_what_the_publisher_noted_is_a_problem(page: str, pipeline: Pipeline) -> None:
     pipeline.cluster.call("ZADD", KEYS.revisions, 1, "a", 2, "b")
 
     wait_until(lambda: "hours-revised" in codes(page))

@@ -420,7 +420,7 @@ def test_hours_published_by_a_clock_that_was_ahead_are_a_problem(pipeline: Pipel
     (difference,) = pipeline.audit().differences
     assert difference.hour == "2025-01-01T05:00:00Z"
     status = gather(pipeline.cluster, pipeline.clock, period_s=1.0)
-    (problem,) = [each for each in status.troubles if each.code == "published-ahead"]
+    (problem,) = [each for each in status.problems if each.code == "published-ahead"]
     assert difference.what in problem.text
     assert not status.healthy
 

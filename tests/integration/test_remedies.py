@@ -35,7 +35,7 @@ def an_hour_published(pipeline: Pipeline) -> None:
 def problems(pipeline: Pipeline) -> dict[str, str]:
     """The text of each by its code, as status names them."""
     status = gather(pipeline.cluster, pipeline.clock, period_s=0)
-    return {each.code: each.text for each in status.troubles}
+    return {each.code: each.text for each in status.problems}
 
 
 @pytest.mark.parametrize("key", [KEYS.published, KEYS.too_late, KEYS.revisions])

@@ -272,7 +272,7 @@ def test_status_tells_what_was_removed(pipeline: Pipeline) -> None:
     pipeline.count()
     trim(pipeline, 4)
     status = gather(pipeline.cluster, pipeline.clock, period_s=0)
-    texts = {each.code: each.text for each in status.troubles}
+    texts = {each.code: each.text for each in status.problems}
     assert "removed 6 entries after they had been counted" in texts["entries-removed"]
     assert "readings-gone" not in texts
 
@@ -280,6 +280,6 @@ def test_status_tells_what_was_removed(pipeline: Pipeline) -> None:
     trim(pipeline, 2)
     pipeline.count()
     status = gather(pipeline.cluster, pipeline.clock, period_s=0)
-    texts = {each.code: each.text for each in status.troubles}
+    texts = {each.code: each.text for each in status.problems}
     assert "3 entries that had not been counted" in texts["readings-gone"]
     assert "removed 10 entries after" in texts["entries-removed"]

@@ -146,7 +146,7 @@ def test_the_schema_of_a_newer_program_is_left_alone(
     start(warehouse_url)
     connection.exec_driver_sql(f"UPDATE {VERSION_TABLE} SET version_num = '99'")
 
-    with pytest.raises(ConfigurationError, match=r"newer Hourglass \(version 99\)"):
+    with pytest.raises(ConfigurationError, match="schema version 99 of a newer Hourglass"):
         start(warehouse_url)
     assert version(connection) == "99"
 

@@ -116,10 +116,10 @@ def evicting(running: Services, name: str, cluster: EmbeddedCluster) -> float | 
 
 
 def on_page(page: str) -> Sequence[str]:
-    return [each["code"] for each in ask(page, "api/status").json()["troubles"]]
+    return [each["code"] for each in ask(page, "api/status").json()["problems"]]
 
 
 def by_status(url: str, *, username: str = "", password: str = "") -> Sequence[str]:
     """What `hourglass status` names of an empty pipeline."""
     with closing(connect(url, keyspace=KEYS, username=username, password=password)) as cluster:
-        return [each.code for each in gather(cluster, PipelineClock(cluster), period_s=1).troubles]
+        return [each.code for each in gather(cluster, PipelineClock(cluster), period_s=1).problems]

@@ -73,7 +73,7 @@ def test_what_is_wrong_is_said_and_the_exit_status_with_it(
     assert done.stdout.rstrip().endswith("NOT HEALTHY")
     found = document(redis_url)
     # The shared cluster may have no append-only file.
-    assert {each["code"] for each in found["troubles"]} - {"no-append-only-file"} == {
+    assert {each["code"] for each in found["problems"]} - {"no-append-only-file"} == {
         "nobody-reads"
     }
 
@@ -84,7 +84,7 @@ def test_what_is_over_does_not_make_it_ill(pipeline: Pipeline, redis_url: str) -
     pipeline.count()
     pipeline.cluster.call("XGROUP", "CREATECONSUMER", DAY.stream, GROUP, "somebody-0a1b2c3d-1")
     found = document(redis_url)
-    assert "quarantine" in [each["code"] for each in found["troubles"]]
+    assert "quarantine" in [each["code"] for each in found["problems"]]
     assert found["healthy"] is True
 
 
@@ -98,7 +98,7 @@ def test_readings_that_redis_lost_are_told_and_are_of_the_past(
     pipeline.count()
     pipeline.cluster.call("XGROUP", "CREATECONSUMER", DAY.stream, GROUP, "somebody-0a1b2c3d-1")
     found = document(redis_url)
-    told = [each["text"] for each in found["troubles"] if each["code"] == "readings-gone"]
+    told = [each["text"] for each in found["problems"] if each["code"] == "readings-gone"]
     assert [text.partition(" that ")[0] for text in told] == [f"2 readings of {DAY.stream}"]
     assert found["healthy"] is True
 
@@ -106,7 +106,7 @@ def test_readings_that_redis_lost_are_told_and_are_of_the_past(
 def codes(pipeline: Pipeline) -> list[str]:
     """Besides what is so of the shared cluster."""
     status = gather(pipeline.cluster, pipeline.clock, period_s=1)
-    return [each.code for each in status.troubles if each.code != "no-append-only-file"]
+    return [each.code for each in status.problems if each.code != "no-append-only-file"]
 
 
 def test_an_aggregator_that_is_gone_reads_nothing(
@@ -183,7 +183,7 @@ def pass_to(pipeline: Pipeline, now_ms: int) -> None:
 
 def told(pipeline: Pipeline, *, period_s: float = 1.0) -> SilentDevices:
     status = gather(pipeline.cluster, pipeline.clock, period_s=period_s)
-    assert bool(status.silence.count) == ("devices-silent" in [t.code for t in status.troubles])
+    assert bool(status.silence.count) == ("devices-silent" in [t.code for t in status.problems])
     return status.silence
 
 
@@ -233,9 +233,9 @@ def test_of_many_only_the_first_are_named(pipeline: Pipeline) -> None:
     pass_to(pipeline, at(1, 30))
     found = told(pipeline)
     assert found == SilentDevices(count=10, names=("?[31mred", "attic", *PORCHES[:3]))
-    (trouble,) = silent(found)
-    assert "10 devices" in trouble.text
-    assert "porch-2 and 5 more." in trouble.text
+    (problem,) = silent(found)
+    assert "10 devices" in problem.text
+    assert "porch-2 and 5 more." in problem.text
 
 
 @pytest.mark.parametrize(("now_ms", "period_s"), [(at(1, 1), 1.0), (at(1, 5), 300.0)])

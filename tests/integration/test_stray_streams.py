@@ -247,7 +247,7 @@ def test_status_reports_it_with_the_remedy_and_is_not_healthy(wall: Pipeline) ->
 
     status = gather(wall.cluster, wall.clock, period_s=1)
 
-    (text,) = [each.text for each in status.troubles if each.code == "stray-streams"]
+    (text,) = [each.text for each in status.problems if each.code == "stray-streams"]
     assert MALFORMED in text
     assert f"{KEYS.pipeline}:YYYYMMDD of today" in text
     assert not status.healthy
@@ -316,8 +316,8 @@ def test_an_aggregator_exports_it_and_the_page_shows_it_until_it_is_gone(
         page = running.page("consumer")
 
         def shown() -> list[str]:
-            troubles = ask(page, "api/status").json()["troubles"]
-            return [each["about"] for each in troubles if each["code"] == "stray-streams"]
+            problems = ask(page, "api/status").json()["problems"]
+            return [each["about"] for each in problems if each["code"] == "stray-streams"]
 
         def found(reason: Reason) -> float | None:
             return running.metric("aggregator", f'hourglass_stray_streams{{reason="{reason}"}}')

@@ -1,4 +1,4 @@
-"""A key that holds what the pipeline did not put there troubles its partition alone: it is said
+"""A key that holds what the pipeline did not put there stops its partition alone: it is said
 once, the others go on, and what waited for it comes when it is gone."""
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def repair(pipeline: Pipeline, key: str) -> None:
     assert pipeline.cluster.call("DEL", key) == 1
 
 
-def troubled(running: Services, name: str, key: str) -> bool:
+def reported(running: Services, name: str, key: str) -> bool:
     status, said = running.get(name, "/readyz")
     return status == 503 and key in said and REMEDY in said
 
@@ -53,7 +53,7 @@ def test_yesterday_is_published_and_today_follows_when_its_key_is_gone(
 
     name = running.aggregator()
     wait_until(lambda: len(pipeline.averages()) == HOURS, message="yesterday is never published")
-    wait_until(lambda: troubled(running, name, key), message=f"{key} is not mentioned")
+    wait_until(lambda: reported(running, name, key), message=f"{key} is not mentioned")
     assert running.metric(name, f'hourglass_worker_failing{{worker="{NEXT_DAY.stream}"}}') == 1
     assert running.get(name, "/livez")[0] == 200
     said = running.said(name)
@@ -120,7 +120,7 @@ def test_a_stream_in_whose_place_something_else_stands_seals_what_was_counted(
     wait_until(lambda: pipeline.record(0).count == len(MINUTES))
 
     damage(pipeline, DAY.stream)
-    wait_until(lambda: troubled(running, name, DAY.stream), message="it is not mentioned")
+    wait_until(lambda: reported(running, name, DAY.stream), message="it is not mentioned")
     pipeline.drive(at(1))
 
     wait_until(lambda: len(pipeline.averages()) == 1, message="the hour is never published")
@@ -144,7 +144,7 @@ def test_whatever_it_is_the_aggregator_outlasts_it(
         damage(pipeline, key)
     if key != KEYS.clock:
         pipeline.drive(at(1))
-    wait_until(lambda: troubled(running, name, key), message=f"{key} is not mentioned")
+    wait_until(lambda: reported(running, name, key), message=f"{key} is not mentioned")
     assert running.get(name, "/livez")[0] == 200
 
     repair(pipeline, key)
@@ -178,7 +178,7 @@ def test_a_producer_keeps_its_readings_until_the_key_is_gone(
     pipeline.run_clock(at(0), SPEED)
     damage(pipeline, DAY.stream)
     name = running.producer("porch", "--devices=3")
-    wait_until(lambda: troubled(running, name, DAY.stream), message="it is not mentioned")
+    wait_until(lambda: reported(running, name, DAY.stream), message="it is not mentioned")
     wait_until(lambda: (running.metric(name, "hourglass_readings_buffered") or 0) > 1_000)
 
     repair(pipeline, DAY.stream)
@@ -197,7 +197,7 @@ def test_a_producer_gives_up_a_day_whose_key_is_damaged_to_its_end(
     damage(pipeline, DAY.stream)
     pipeline.run_clock(at(23), 1.0)
     name = running.producer("porch")
-    wait_until(lambda: troubled(running, name, DAY.stream), message="it is not mentioned")
+    wait_until(lambda: reported(running, name, DAY.stream), message="it is not mentioned")
 
     pipeline.run_clock(at(23, 50), SPEED)
 
@@ -234,7 +234,7 @@ def test_a_stream_with_the_greatest_id_ends_no_process(
     pipeline.cluster.call("XADD", DAY.stream, GREATEST_ID, "temp_f", "70")
     running.start("late", "producer", "--devices=1", room)
     for name in (producer, "late"):
-        wait_until(lambda name=name: troubled(running, name, DAY.stream), message="it is not said")
+        wait_until(lambda name=name: reported(running, name, DAY.stream), message="it is not said")
     wait_until(lambda: (running.metric(producer, "hourglass_readings_buffered") or 0) > 1_000)
     wait_until(lambda: accounted(running, producer), message="a reading is not accounted for")
     # What is there is still counted and sealed, and every command says what is wrong.

@@ -70,14 +70,14 @@ def test_readable_lines_tell_the_facts_that_the_message_does_not(
     assert second.endswith(f" info    published it [hour={hour} trace_id=ab]")
 
 
-def test_the_troubles_of_one_worker_do_not_silence_those_of_another() -> None:
+def test_the_failures_of_one_worker_do_not_silence_those_of_another() -> None:
     repeats = Repeats(Clock())
 
-    def trouble(worker: str) -> bool:
+    def failure(worker: str) -> bool:
         args = (worker, "Redis does not answer")
         record = log.makeRecord(log.name, logging.WARNING, "", 0, "%s: %s", args, None)
         record.worker = worker
         return repeats.filter(record)
 
-    assert [trouble("sealer") for _ in range(BURST + 1)][-1] is False
-    assert trouble("temps:20250101")
+    assert [failure("sealer") for _ in range(BURST + 1)][-1] is False
+    assert failure("temps:20250101")

@@ -37,7 +37,7 @@ def board() -> DocumentStore:
 
 def said(board: DocumentStore) -> tuple[bool, bool | None, list[str]]:
     status = json.loads(board.documents["status"].body)
-    codes = [trouble["code"] for trouble in status["troubles"]]
+    codes = [problem["code"] for problem in status["problems"]]
     return status["redis"]["answers"], status["redis"]["readable"], codes
 
 

@@ -1,4 +1,4 @@
-"""What is wrong now: each trouble is told when it is there, and only then."""
+"""What is wrong now: each problem is told when it is there, and only then."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from averages_consumer.web.problems import PATIENCE_MS, STUCK_MS, troubles
+from averages_consumer.web.problems import PATIENCE_MS, STUCK_MS, problems
 from averages_consumer.web.snapshot import (
     REDIS_STALE_MS,
     WAREHOUSE_STALE_MS,
@@ -66,13 +66,13 @@ def test_hours_too_late_that_the_warehouse_has_are_no_problem() -> None:
     first, second = DAY.hour_start_ms(3), DAY.hour_start_ms(4)
     seen = snapshot(survey=survey(too_late={first, second}), late_and_loaded={first})
 
-    (trouble,) = troubles(seen)
-    assert trouble.text.startswith("1 hour got")
+    (problem,) = problems(seen)
+    assert problem.text.startswith("1 hour got")
     assert codes(replace(seen, late_and_loaded={first, second})) == []
 
 
 def codes(seen: Snapshot) -> list[str]:
-    return [trouble.code for trouble in troubles(seen)]
+    return [problem.code for problem in problems(seen)]
 
 
 def test_nothing_is_wrong_with_a_pipeline_that_is_well() -> None:
@@ -81,11 +81,11 @@ def test_nothing_is_wrong_with_a_pipeline_that_is_well() -> None:
 
 @pytest.mark.parametrize("code", WRONG)
 def test_what_is_wrong_is_told_in_one_line_and_nothing_else_is(code: str) -> None:
-    (trouble,) = troubles(snapshot(**WRONG[code]))
+    (problem,) = problems(snapshot(**WRONG[code]))
 
-    assert trouble.code == code
-    assert "\n" not in trouble.text
-    assert trouble.text[0].isupper() or trouble.text.startswith(("temps:", "1 ", "2 ", "3 "))
+    assert problem.code == code
+    assert "\n" not in problem.text
+    assert problem.text[0].isupper() or problem.text.startswith(("temps:", "1 ", "2 ", "3 "))
 
 
 def test_the_worst_comes_first() -> None:
@@ -182,11 +182,11 @@ def test_a_pipeline_without_readings_is_told_of_and_is_no_error() -> None:
         instant=seen.overview.instant, partitions=[], averages=None, last=None, frontier_ms=None
     )
 
-    (trouble,) = troubles(
+    (problem,) = problems(
         snapshot(survey=type(seen)(overview=nothing, quarantined={}), averages=[])
     )
 
-    assert (trouble.code, trouble.severity) == ("no-readings", "info")
+    assert (problem.code, problem.severity) == ("no-readings", "info")
 
 
 def test_why_a_replica_is_not_ready_is_for_its_log_and_not_for_the_page() -> None:
@@ -194,9 +194,9 @@ def test_why_a_replica_is_not_ready_is_for_its_log_and_not_for_the_page() -> Non
         "warehouse: the warehouse postgresql://me:***@db.internal/averages does not answer",
         "redis: Error 111 connecting to 10.0.0.7:6379",
     ]
-    (trouble,) = troubles(snapshot(not_ready=reasons))
+    (problem,) = problems(snapshot(not_ready=reasons))
 
-    assert "(redis, warehouse)" in trouble.text
+    assert "(redis, warehouse)" in problem.text
     assert not [
-        each for each in ("db.internal", "me:", "averages", "10.0.0.7") if each in trouble.text
+        each for each in ("db.internal", "me:", "averages", "10.0.0.7") if each in problem.text
     ]

@@ -66,7 +66,7 @@ def port(patient: Patient) -> Generator[int]:
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz"])
-def test_a_service_without_troubles_is_well(port: int, path: str) -> None:
+def test_a_service_without_failures_is_ready(port: int, path: str) -> None:
     answer = ask(port, path)
 
     assert (answer.status, answer.text) == (200, "ok\n")
@@ -86,13 +86,13 @@ def test_a_service_that_is_stuck_is_not_live(patient: Patient, port: int) -> Non
     assert ask(port, "/readyz").status == 200
 
 
-def test_every_trouble_is_named_on_a_line(patient: Patient, port: int) -> None:
+def test_every_failure_is_named_on_a_line(patient: Patient, port: int) -> None:
     patient.ready += ["publisher: Redis does not answer", "start: starting"]
 
     assert ask(port, "/readyz").text == "publisher: Redis does not answer\nstart: starting\n"
 
 
-def test_a_trouble_that_has_passed_is_forgotten(patient: Patient, port: int) -> None:
+def test_a_failure_that_has_passed_is_forgotten(patient: Patient, port: int) -> None:
     patient.ready.append("redis: away")
     assert ask(port, "/readyz").status == 503
     patient.ready.clear()

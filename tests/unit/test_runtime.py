@@ -50,7 +50,7 @@ class Stop(threading.Event):
         self._service = service
 
     def set(self) -> None:
-        say(f"stop is set while {self._service.ready_troubles()}")
+        say(f"stop is set while {self._service.unready_reasons()}")
         super().set()
 
 
@@ -63,7 +63,7 @@ def a_service() -> Service:
 
 
 def has_started(service: Service) -> bool:
-    return "start: starting" not in service.ready_troubles()
+    return "start: starting" not in service.unready_reasons()
 
 
 def says_that_it_works(service: Service) -> None:
@@ -470,33 +470,33 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Generator[Service]:
 
 
 def test_a_service_is_unready_until_it_runs(service: Service) -> None:
-    assert service.ready_troubles() == ["start: starting"]
+    assert service.unready_reasons() == ["start: starting"]
 
 
-def test_a_trouble_makes_it_unready_until_it_has_passed(service: Service) -> None:
-    service.well("start")
-    service.trouble("publisher", "Redis does not answer")
-    assert service.ready_troubles() == ["publisher: Redis does not answer"]
+def test_a_failure_makes_it_unready_until_it_has_passed(service: Service) -> None:
+    service.mark_recovered("start")
+    service.mark_failing("publisher", "Redis does not answer")
+    assert service.unready_reasons() == ["publisher: Redis does not answer"]
 
-    service.well("publisher")
-    assert service.ready_troubles() == []
+    service.mark_recovered("publisher")
+    assert service.unready_reasons() == []
 
 
-def test_a_trouble_never_makes_it_dead(service: Service) -> None:
+def test_a_failure_never_makes_it_dead(service: Service) -> None:
     service.beat("publisher")
-    service.trouble("publisher", "Redis does not answer")
+    service.mark_failing("publisher", "Redis does not answer")
 
-    assert service.live_troubles() == []
+    assert service.dead_reasons() == []
 
 
-def test_a_trouble_is_logged_when_it_begins_and_when_it_has_passed(
+def test_a_failure_is_logged_when_it_begins_and_when_it_has_passed(
     service: Service, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     for _ in range(3):
-        service.trouble("publisher", "Redis does not answer")
-    service.well("publisher")
-    service.well("publisher")
+        service.mark_failing("publisher", "Redis does not answer")
+    service.mark_recovered("publisher")
+    service.mark_recovered("publisher")
 
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
         ("WARNING", "publisher: Redis does not answer"),
@@ -508,11 +508,11 @@ def test_a_damage_is_logged_again_when_it_changes_and_an_unforeseen_one_with_its
     service: Service, caplog: pytest.LogCaptureFixture
 ) -> None:
     for what in ("one key", "one key", "another key"):
-        service.trouble("sealer", CorruptKey(what))
+        service.mark_failing("sealer", CorruptKey(what))
     for _ in range(2):
-        service.trouble("sealer", Unforeseen.of(KeyError("id"), about="a day"))
+        service.mark_failing("sealer", Unforeseen.of(KeyError("id"), about="a day"))
     for shard in ("a", "b"):
-        service.trouble("sealer", Unreachable(shard))
+        service.mark_failing("sealer", Unreachable(shard))
 
     assert [(each.getMessage(), bool(each.exc_info)) for each in caplog.records] == [
         ("sealer: one key", False),
@@ -525,10 +525,10 @@ def test_a_worker_without_signs_of_life_is_named_dead(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service.beat("reader")
-    assert service.live_troubles() == []
+    assert service.dead_reasons() == []
 
     monkeypatch.setattr(runtime, "STUCK_S", -1.0)
-    assert [trouble.partition(" ")[0] for trouble in service.live_troubles()] == ["reader"]
+    assert [reason.partition(" ")[0] for reason in service.dead_reasons()] == ["reader"]
 
 
 def test_who_waits_for_a_redis_that_is_silent_is_not_stuck(
@@ -538,7 +538,7 @@ def test_who_waits_for_a_redis_that_is_silent_is_not_stuck(
     service.beat("reader")
     monkeypatch.setattr(ShardGauges, "one_is_silent", True)
 
-    assert service.live_troubles() == []
+    assert service.dead_reasons() == []
 
 
 def test_a_worker_that_rests_is_not_stuck(
@@ -547,20 +547,20 @@ def test_a_worker_that_rests_is_not_stuck(
     monkeypatch.setattr(runtime, "STUCK_S", -1.0)
     service.beat("reaper", rest_s=3600)
 
-    assert service.live_troubles() == []
+    assert service.dead_reasons() == []
 
 
 def test_a_worker_that_is_done_is_missed_by_nobody(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    service.well("start")
+    service.mark_recovered("start")
     service.beat("temps:20250101")
-    service.trouble("temps:20250101", "Redis does not answer")
-    service.silence("temps:20250101")
+    service.mark_failing("temps:20250101", "Redis does not answer")
+    service.retire("temps:20250101")
     monkeypatch.setattr(runtime, "STUCK_S", -1.0)
 
-    assert service.live_troubles() == []
-    assert service.ready_troubles() == []
+    assert service.dead_reasons() == []
+    assert service.unready_reasons() == []
 
 
 @pytest.mark.parametrize(
@@ -574,11 +574,11 @@ def test_a_worker_that_is_done_is_missed_by_nobody(
 def test_a_step_that_fails_is_taken_again_whatever_it_meets(
     service: Service, error: type[Exception], what: str
 ) -> None:
-    service.well("start")
+    service.mark_recovered("start")
     unready: list[list[str]] = []
 
     def step() -> None:
-        unready.append([*service.ready_troubles()])
+        unready.append([*service.unready_reasons()])
         if len(unready) == 1:
             raise error("as the test wants it")
 
@@ -586,25 +586,25 @@ def test_a_step_that_fails_is_taken_again_whatever_it_meets(
     wait_until(lambda: len(unready) > 4)
 
     assert unready[:3] == [[], [f"sealer: {what}"], []]
-    assert service.ready_troubles() == []
+    assert service.unready_reasons() == []
     assert not service.stop.is_set()
 
 
-def test_each_worker_is_a_series_that_says_whether_it_is_in_trouble(service: Service) -> None:
-    def troubles() -> dict[str, float]:
+def test_each_worker_is_a_series_that_says_whether_it_is_failing(service: Service) -> None:
+    def failing() -> dict[str, float]:
         samples = next(iter(service.registry.collect())).samples
         return {sample.labels["worker"]: sample.value for sample in samples}
 
-    assert troubles() == {"start": 1}
-    service.well("start")
+    assert failing() == {"start": 1}
+    service.mark_recovered("start")
     service.beat("reader")
-    service.trouble("sealer", "Redis does not answer")
-    assert troubles() == {"reader": 0, "sealer": 1}
+    service.mark_failing("sealer", "Redis does not answer")
+    assert failing() == {"reader": 0, "sealer": 1}
     service.beat("sealer")
-    service.well("sealer")
-    assert troubles() == {"reader": 0, "sealer": 0}
-    service.silence("reader")
-    assert troubles() == {"sealer": 0}
+    service.mark_recovered("sealer")
+    assert failing() == {"reader": 0, "sealer": 0}
+    service.retire("reader")
+    assert failing() == {"sealer": 0}
 
 
 def test_steps_end_when_the_service_stops(service: Service) -> None:

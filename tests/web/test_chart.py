@@ -288,7 +288,7 @@ def test_partitions_are_shown_with_length_lag_and_time_to_live(
 
     expect(row.locator("td").nth(1)).to_have_text("unknown")
     expect(page.locator("#lag")).to_have_text("unknown")
-    expect(page.locator("#troubles")).to_contain_text("unknown, not zero")
+    expect(page.locator("#problems")).to_contain_text("unknown, not zero")
 
 
 def test_a_page_that_is_empty_says_what_it_waits_for(
@@ -299,7 +299,7 @@ def test_a_page_that_is_empty_says_what_it_waits_for(
 
     expect(page.locator("#latest-about")).to_have_text("No hour has been published yet.")
     expect(page.locator("#open")).to_have_text("no reading yet")
-    expect(page.locator("#troubles")).to_contain_text("There is no partition")
+    expect(page.locator("#problems")).to_contain_text("There is no partition")
 
 
 def test_hours_older_than_five_days_are_left_out(

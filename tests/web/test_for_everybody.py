@@ -37,7 +37,7 @@ def test_nothing_bars_anybody(
     pipeline.xadd(temp_f="warm", ts=at(9))
     pipeline.count()
     page = settled(visitor.open(url, color_scheme=scheme, **device))
-    expect(page.locator("#troubles")).to_contain_text("cannot be used")
+    expect(page.locator("#problems")).to_contain_text("cannot be used")
 
     assert violations(page) == []
 
@@ -205,14 +205,14 @@ def test_a_screen_reader_is_not_told_the_same_again(page: Page, pipeline: Pipeli
     page.evaluate("window.changes = 0")
     pipeline.xadd(temp_f="warm", ts=at(9))
     pipeline.count()
-    expect(page.locator("#troubles")).to_contain_text("2 readings cannot be used")
+    expect(page.locator("#problems")).to_contain_text("2 readings cannot be used")
     assert page.evaluate("window.changes") == 0
 
     pipeline.cluster.call("PERSIST", DAY.stream)
     expect(news).to_have_text(f"Warning {DAY.stream} has no expiry time.")
     pipeline.cluster.call("EXPIRE", DAY.stream, 100_000)
     expect(news).to_have_text(f"Resolved: {DAY.stream} has no expiry time.")
-    expect(page.locator("#troubles")).not_to_contain_text("no expiry time")
+    expect(page.locator("#problems")).not_to_contain_text("no expiry time")
 
 
 #: The contrast of two colours of the page's, by https://www.w3.org/TR/WCAG22/#dfn-contrast-ratio

@@ -42,7 +42,7 @@ def test_when_redis_goes_what_was_known_stays_and_is_called_stale(
         page.wait_for_selector("[data-state=stale]")
         expect(page.get_by_role("alert")).to_contain_text("Stale: Redis does not answer.")
         expect(page.get_by_role("status")).to_have_text("Redis is unreachable")
-        expect(page.locator("#troubles")).to_contain_text("Redis has not answered since")
+        expect(page.locator("#problems")).to_contain_text("Redis has not answered since")
         expect(page.locator("#hours tbody tr")).to_have_count(3)
         expect(page).to_have_title(re.compile("^Stale"))
         mark = "getComputedStyle(document.getElementById('averages-title'), '::after').content"
@@ -74,7 +74,7 @@ def test_when_redis_answers_what_cannot_be_read_the_page_says_that_and_not_that_
     page.wait_for_selector("[data-state=unreadable]")
     expect(page.get_by_role("status")).to_have_text("Redis cannot be read")
     expect(page.get_by_role("alert")).to_contain_text("this page cannot read the data in Redis")
-    expect(page.locator("#troubles")).not_to_contain_text("has not answered")
+    expect(page.locator("#problems")).not_to_contain_text("has not answered")
     expect(page.locator("#partitions tbody tr")).to_have_count(1)
     page.wait_for_timeout(REDIS_STALE_MS + 2_000)
     expect(page.get_by_role("status")).to_have_text("Redis cannot be read")
@@ -93,7 +93,7 @@ def test_before_the_first_look_at_redis_the_page_says_that_nothing_is_known(
     url = serve(running, warehouse_url)
     page = visitor.open(url, blocked="page.js", state="")
     status = ask(url, "api/status").json()
-    first = {**status, "troubles": [LOOKING], "redis": {**status["redis"], "readable": None}}
+    first = {**status, "problems": [LOOKING], "redis": {**status["redis"], "readable": None}}
     first |= {"open_hours": [], "pending": None, "late": None, "quarantined": None, "lag": None}
 
     page.evaluate(
@@ -104,7 +104,7 @@ def test_before_the_first_look_at_redis_the_page_says_that_nothing_is_known(
     )
 
     expect(page.get_by_role("status")).to_have_text("Loading")
-    expect(page.locator("#troubles")).to_have_text("Note The first poll of Redis")
+    expect(page.locator("#problems")).to_have_text("Note The first poll of Redis")
     for each in ("late", "quarantined"):
         expect(page.locator(f"#{each}")).to_have_text("unknown")
     expect(page.locator("#open-about")).to_be_empty()

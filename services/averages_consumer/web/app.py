@@ -23,7 +23,7 @@ from averages_consumer.web import history, openapi
 from averages_consumer.web.assets import Asset
 from averages_consumer.web.document_store import DocumentStore, etag_of
 from averages_consumer.web.history import BadRequest, Query
-from averages_consumer.web.schemas import Problem
+from averages_consumer.web.schemas import ErrorResponse
 from averages_consumer.web.subscribers import Subscribers
 
 #: Maximum requests that read the warehouse at the same time; further ones wait.
@@ -173,13 +173,15 @@ def _has(if_none_match: str, etag: str) -> bool:
 async def _refuse(_request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
         headers = {"Retry-After": str(RETRY_AFTER_S)} if error.status_code == 503 else {}
-        return _problem(error.status_code, error.detail, {**headers, **(error.headers or {})})
-    return _problem(400, str(error))
+        return _error_response(
+            error.status_code, error.detail, {**headers, **(error.headers or {})}
+        )
+    return _error_response(400, str(error))
 
 
 async def _away(_request: Request, error: Exception) -> Response:
     del error  # it may contain host names; the log has it
-    return _problem(
+    return _error_response(
         503,
         "the warehouse does not answer; /api/averages without parameters has the last five days",
         {"Retry-After": str(RETRY_AFTER_S)},
@@ -194,7 +196,7 @@ _TITLES = {
 }
 
 
-def _problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+def _error_response(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
     title = _TITLES.get(status, "Error")
-    body = msgspec.json.encode(Problem(title=title, status=status, detail=detail))
+    body = msgspec.json.encode(ErrorResponse(title=title, status=status, detail=detail))
     return Response(body, status, dict(headers or {}), "application/problem+json")

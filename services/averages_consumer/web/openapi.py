@@ -8,11 +8,11 @@ from typing import Any
 import msgspec
 
 from averages_consumer.web.history import DEFAULT_LIMIT, MOST_HOURS
-from averages_consumer.web.schemas import Averages, Partitions, Problem, Status
+from averages_consumer.web.schemas import Averages, ErrorResponse, Partitions, Status
 
 _REFERENCE = "#/components/schemas/{name}"
 _, _SCHEMAS = msgspec.json.schema_components(
-    (Averages, Partitions, Status, Problem), ref_template=_REFERENCE
+    (Averages, Partitions, Status, ErrorResponse), ref_template=_REFERENCE
 )
 
 
@@ -20,8 +20,11 @@ def _content(name: str, media_type: str = "application/json") -> dict[str, Any]:
     return {media_type: {"schema": {"$ref": _REFERENCE.format(name=name)}}}
 
 
-def _problem(description: str) -> dict[str, Any]:
-    return {"description": description, "content": _content("Problem", "application/problem+json")}
+def _error_response(description: str) -> dict[str, Any]:
+    return {
+        "description": description,
+        "content": _content("ErrorResponse", "application/problem+json"),
+    }
 
 
 _ETAG = {"ETag": {"description": "For If-None-Match.", "schema": {"type": "string"}}}
@@ -33,7 +36,7 @@ def _document(name: str, summary: str, **more: Any) -> dict[str, Any]:
     responses = {
         "200": {"description": summary, "headers": headers, "content": _content(name)},
         "304": _UNCHANGED,
-        "400": _problem("A parameter is not valid."),
+        "400": _error_response("A parameter is not valid."),
         **more.pop("responses", {}),
     }
     return {
@@ -92,7 +95,7 @@ DESCRIPTION: Mapping[str, Any] = {
                 ),
             ],
             headers=_LINK,
-            responses={"503": _problem("The warehouse does not answer.")},
+            responses={"503": _error_response("The warehouse does not answer.")},
         ),
         "/api/partitions": _document("Partitions", "The live partitions."),
         "/api/status": _document("Status", "The state of the pipeline and its current problems."),
@@ -108,7 +111,7 @@ DESCRIPTION: Mapping[str, Any] = {
                         "description": "The stream.",
                         "content": {"text/event-stream": {"schema": {"type": "string"}}},
                     },
-                    "503": _problem("Too many clients are connected."),
+                    "503": _error_response("Too many clients are connected."),
                 },
             }
         },

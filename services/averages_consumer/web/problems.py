@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from averages_consumer.web.schemas import Trouble
+from averages_consumer.web.schemas import Problem
 from averages_consumer.web.snapshot import Snapshot, Survey
 from hourglass.cluster.publish_state import AHEAD_MS, ahead_ms, published_ahead
 from hourglass.model.clock import Mode
@@ -26,10 +26,10 @@ AT_RISK_H = 6.0
 _ORDER = {"error": 0, "warning": 1, "info": 2}
 
 
-def troubles(snapshot: Snapshot) -> list[Trouble]:
+def problems(snapshot: Snapshot) -> list[Problem]:
     found = [*_sources(snapshot), *_of_this_process(snapshot)]
     found += [
-        Trouble(code=each.code, severity=each.severity, text=f"{each.text}.")
+        Problem(code=each.code, severity=each.severity, text=f"{each.text}.")
         for each in snapshot.server_findings
     ]
     if snapshot.survey is not None:
@@ -39,22 +39,22 @@ def troubles(snapshot: Snapshot) -> list[Trouble]:
         found += _strays(snapshot.survey)
         for partition in overview.partitions:
             found += _partition(partition.state)
-    return sorted(found, key=lambda trouble: _ORDER[trouble.severity])
+    return sorted(found, key=lambda problem: _ORDER[problem.severity])
 
 
-def _error(code: str, text: str) -> Trouble:
-    return Trouble(code=code, severity="error", text=text)
+def _error(code: str, text: str) -> Problem:
+    return Problem(code=code, severity="error", text=text)
 
 
-def _warning(code: str, text: str, about: str = "") -> Trouble:
-    return Trouble(code=code, severity="warning", text=text, about=about)
+def _warning(code: str, text: str, about: str = "") -> Problem:
+    return Problem(code=code, severity="warning", text=text, about=about)
 
 
-def _info(code: str, text: str) -> Trouble:
-    return Trouble(code=code, severity="info", text=text)
+def _info(code: str, text: str) -> Problem:
+    return Problem(code=code, severity="info", text=text)
 
 
-def _sources(snapshot: Snapshot) -> Iterator[Trouble]:
+def _sources(snapshot: Snapshot) -> Iterator[Problem]:
     if not snapshot.redis_answers:
         yield _error(
             "redis-away",
@@ -77,7 +77,7 @@ def _sources(snapshot: Snapshot) -> Iterator[Trouble]:
         )
 
 
-def _of_this_process(snapshot: Snapshot) -> Iterator[Trouble]:
+def _of_this_process(snapshot: Snapshot) -> Iterator[Problem]:
     if snapshot.not_ready:
         # Their text may contain hosts, users and databases, which the page must not show.
         workers = sorted({each.partition(":")[0] for each in snapshot.not_ready})
@@ -93,7 +93,7 @@ def _of_this_process(snapshot: Snapshot) -> Iterator[Trouble]:
         )
 
 
-def _hours(snapshot: Snapshot, survey: Survey) -> Iterator[Trouble]:
+def _hours(snapshot: Snapshot, survey: Survey) -> Iterator[Problem]:
     now_ms = snapshot.instant.real_ms
     overdue = [
         hour for hour, since_ms in snapshot.due_since.items() if now_ms - since_ms > PATIENCE_MS
@@ -141,7 +141,7 @@ def _fell_silent(snapshot: Snapshot, at_ms: int) -> bool:
     return instant.spec.mode is not Mode.MANUAL and instant.is_due(at_ms, PATIENCE_MS)
 
 
-def _readings(survey: Survey) -> Iterator[Trouble]:
+def _readings(survey: Survey) -> Iterator[Problem]:
     quarantined = sum(survey.quarantined.values())
     if quarantined:
         yield _warning(
@@ -158,14 +158,14 @@ def _readings(survey: Survey) -> Iterator[Trouble]:
         )
 
 
-def _strays(survey: Survey) -> Iterator[Trouble]:
+def _strays(survey: Survey) -> Iterator[Problem]:
     for reason, strays in survey.strays.items():
         yield _warning("stray-streams", f"{line(reason, strays)}.", strays.first)
 
 
-def _damaged(overview: PipelineStatus) -> Iterator[Trouble]:
+def _damaged(overview: PipelineStatus) -> Iterator[Problem]:
     for partition, what in sorted(overview.damaged.items()):
-        yield Trouble(
+        yield Problem(
             code="partition-damaged",
             severity="error",
             text=f"{partition.stream} cannot be processed: {what}.",
@@ -173,7 +173,7 @@ def _damaged(overview: PipelineStatus) -> Iterator[Trouble]:
         )
 
 
-def _at_risk(overview: PipelineStatus) -> Iterator[Trouble]:
+def _at_risk(overview: PipelineStatus) -> Iterator[Problem]:
     left = hours_left(overview.instant, [each.state for each in overview.partitions])
     if left is not None and left < AT_RISK_H:
         yield _error(
@@ -183,7 +183,7 @@ def _at_risk(overview: PipelineStatus) -> Iterator[Trouble]:
         )
 
 
-def _averages(snapshot: Snapshot, overview: PipelineStatus) -> Iterator[Trouble]:
+def _averages(snapshot: Snapshot, overview: PipelineStatus) -> Iterator[Problem]:
     """A problem if averages have waited for longer than PATIENCE_MS to be loaded."""
     state, frontier_ms = overview.averages, overview.frontier_ms
     if state is None or frontier_ms is None or not state.waits:
@@ -209,7 +209,7 @@ def _deserted(state: StreamState) -> bool:
     return state.idle_ms is None or state.idle_ms > PATIENCE_MS
 
 
-def _partition(state: StreamState) -> Iterator[Trouble]:
+def _partition(state: StreamState) -> Iterator[Problem]:
     if state.lag is None:
         yield _warning(
             "lag-unknown",

@@ -158,7 +158,7 @@ class RedisSource(Source, frozen=True, kw_only=True):
     ]
 
 
-class Trouble(Struct, frozen=True, kw_only=True):
+class Problem(Struct, frozen=True, kw_only=True):
     """One current problem, in one line. `code` and `about` together identify it."""
 
     code: str
@@ -202,10 +202,10 @@ class Status(Struct, frozen=True, kw_only=True):
         int | None,
         Meta(description="Readings in quarantine, over all days kept; null if unknown."),
     ]
-    troubles: list[Trouble]
+    problems: list[Problem]
 
 
-class Problem(Struct, frozen=True, kw_only=True):
+class ErrorResponse(Struct, frozen=True, kw_only=True):
     """An error response (RFC 9457)."""
 
     title: str

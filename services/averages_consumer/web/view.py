@@ -8,7 +8,7 @@ from math import floor
 from typing import Literal, cast
 
 from averages_consumer.table import HourRow, moment, trace_id_of
-from averages_consumer.web.problems import troubles
+from averages_consumer.web.problems import problems
 from averages_consumer.web.schemas import (
     Averages,
     Clock,
@@ -218,7 +218,7 @@ def status(snapshot: Snapshot, period_s: float, served_by: str) -> Status:
         to_load=None if stream is None else sum_known([stream.lag, stream.pending]),
         late=sum(record.late for record in survey.records()) if survey else None,
         quarantined=sum(survey.quarantined.values()) if survey else None,
-        troubles=troubles(snapshot),
+        problems=problems(snapshot),
     )
 
 

@@ -35,7 +35,7 @@ def serve_page(
         begun=Instant(ClockSpec(), real_ms),
         name=service.name,
         period_s=settings.period_s,
-        not_ready=service.ready_troubles,
+        not_ready=service.unready_reasons,
         missing_hours=lambda: int(service.registry.get_sample_value(MISSING_HOURS.name) or 0),
         server_findings=lambda: [replace(each, masters="") for each in service.server_findings()],
     )

@@ -65,7 +65,7 @@ CONNECTIONS = MetricSpec(
     "partition.",
     unit="connections",
 )
-TRAFFIC_INSTRUMENTS = (ERRORS, REDIRECTIONS, CONNECTIONS)
+TRAFFIC_METRICS = (ERRORS, REDIRECTIONS, CONNECTIONS)
 
 #: Failures by exception class; the first match counts.
 _CLASSES: tuple[tuple[type[Exception], Failure | Redirection], ...] = (

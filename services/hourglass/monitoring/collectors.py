@@ -79,7 +79,7 @@ CONSUMERS = MetricSpec(
     labels=("stream", "group"),
     across="max",
 )
-STREAM_INSTRUMENTS = (
+STREAM_METRICS = (
     LENGTH,
     MEMORY,
     SHARD,
@@ -145,7 +145,7 @@ AGGREGATE_LAG_READINGS = MetricSpec(
     unit="readings",
     across="max",
 )
-PARTITION_INSTRUMENTS = (
+PARTITION_METRICS = (
     PARTITIONS,
     EXPIRY,
     LAG_READINGS,
@@ -228,7 +228,7 @@ class StreamGauges(Collector):
             states, behind_s, left = self._states, self._behind_s, self._hours_left
             if self._monotonic() >= self._fresh_until:
                 return []
-        families = {each: each.family() for each in STREAM_INSTRUMENTS}
+        families = {each: each.family() for each in STREAM_METRICS}
         for state in states:
             for instrument, labels, value in _of_stream(state):
                 if value is not None:
@@ -258,7 +258,7 @@ def _of_stream(
 def _of_partitions(
     states: Sequence[StreamState], behind_s: float, hours_left: float | None
 ) -> list[GaugeMetricFamily]:
-    families = [each.family() for each in PARTITION_INSTRUMENTS]
+    families = [each.family() for each in PARTITION_METRICS]
     partitions, expiry, of_readings, aggregate, in_readings, seconds, left = families
     partitions.add_metric((), len(states))
     seconds.add_metric((), behind_s)

@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 
 from hourglass.metrics import MetricSpec
 
-TROUBLE = MetricSpec(
+FAILING = MetricSpec(
     name="hourglass_worker_failing",
     kind="gauge",
     help="1 for a part of the process that cannot do its job now, 0 for one that can: a loop, or "
@@ -22,21 +22,21 @@ TROUBLE = MetricSpec(
 
 
 class FailingGauge(Collector):
-    """Shows the workers that gave a sign of life or are in trouble, which are as many as the loops
+    """Shows the workers that gave a sign of life or are failing, which are as many as the loops
     and the partitions that live."""
 
     def __init__(
         self,
         registry: CollectorRegistry,
         beats: Mapping[str, float],
-        troubles: Mapping[str, str],
+        failures: Mapping[str, str],
     ) -> None:
-        self._beats, self._troubles = beats, troubles
+        self._beats, self._failures = beats, failures
         registry.register(self)
 
     def collect(self) -> list[GaugeMetricFamily]:
-        family = TROUBLE.family()
-        troubled = dict(self._troubles)
-        for worker in sorted({**self._beats, **troubled}):
-            family.add_metric((worker,), float(worker in troubled))
+        family = FAILING.family()
+        failing = dict(self._failures)
+        for worker in sorted({**self._beats, **failing}):
+            family.add_metric((worker,), float(worker in failing))
         return [family]

@@ -42,7 +42,7 @@ CLOCK_DEVIATION = MetricSpec(
     labels=("shard",),
     across="max",
 )
-SHARD_INSTRUMENTS = (UP, SHARD_UP, CLOCK_DEVIATION)
+SHARD_METRICS = (UP, SHARD_UP, CLOCK_DEVIATION)
 
 log = logging.getLogger(__name__)
 

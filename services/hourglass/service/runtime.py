@@ -23,16 +23,16 @@ from types import FrameType
 from prometheus_client import CollectorRegistry
 
 from hourglass.cluster.client import Cluster
-from hourglass.cluster.client_metrics import TRAFFIC_INSTRUMENTS, ClientMetrics
+from hourglass.cluster.client_metrics import TRAFFIC_METRICS, ClientMetrics
 from hourglass.errors import CorruptKey, HourglassError, Unforeseen, Unreachable
-from hourglass.monitoring.failing import TROUBLE, FailingGauge
+from hourglass.monitoring.failing import FAILING, FailingGauge
 from hourglass.monitoring.server_settings import (
     EVICTION_POSSIBLE,
     Finding,
     ServerSettingsWatch,
     clock_findings,
 )
-from hourglass.monitoring.shards import SHARD_INSTRUMENTS, ShardGauges
+from hourglass.monitoring.shards import SHARD_METRICS, ShardGauges
 from hourglass.service.build import BUILD, show_build
 from hourglass.service.config import ServiceSettings
 from hourglass.service.logs import set_up_logging
@@ -56,7 +56,7 @@ SERVER_SETTINGS_S = 10.0
 TOLD_AFTER_S = 5.0
 
 #: The metrics that every service exports.
-COMMON = (TROUBLE, *SHARD_INSTRUMENTS, EVICTION_POSSIBLE, *TRAFFIC_INSTRUMENTS, BUILD)
+COMMON = (FAILING, *SHARD_METRICS, EVICTION_POSSIBLE, *TRAFFIC_METRICS, BUILD)
 
 
 class Service:
@@ -71,12 +71,12 @@ class Service:
         self._settings = settings
         self._workers: list[threading.Thread] = []
         self._beats: dict[str, float] = {}
-        self._troubles: dict[str, str] = {"start": "starting"}
+        self._failures: dict[str, str] = {"start": "starting"}
         self._notes: dict[str, str] = {}
         self._failure: BaseException | None = None
         self._heeds_signals = False
         self._port: int | None = None
-        FailingGauge(self.registry, self._beats, self._troubles)
+        FailingGauge(self.registry, self._beats, self._failures)
         show_build(self.registry, kind, settings.pipeline)
         self._traffic = ClientMetrics(self.registry)
         self._shards = ShardGauges(self.registry)
@@ -108,7 +108,7 @@ class Service:
                 )
                 return cluster
             except Unreachable as error:
-                self._troubles["start"] = f"starting: {error}"
+                self._failures["start"] = f"starting: {error}"
                 if not logged and time.monotonic() - began >= TOLD_AFTER_S:
                     logged = True
                     log.warning("waiting for Redis: %s", error, extra={"worker": "start"})
@@ -158,14 +158,14 @@ class Service:
                 self.beat(name)
                 try:
                     step()
-                    self.well(name)
+                    self.mark_recovered(name)
                 except (Unreachable, CorruptKey) as error:
-                    self.trouble(name, error)
+                    self.mark_failing(name, error)
                 except HourglassError:
                     raise
                 except Exception as error:
                     log.debug("%s", name, exc_info=True)
-                    self.trouble(name, Unforeseen.of(error))
+                    self.mark_failing(name, Unforeseen.of(error))
                 rest_s = seconds() if callable(seconds) else seconds
                 self.beat(name, rest_s=rest_s)
                 if self.stop.wait(rest_s):
@@ -181,37 +181,37 @@ class Service:
         """
         self._beats[worker] = time.monotonic() + rest_s
 
-    def silence(self, worker: str) -> None:
+    def retire(self, worker: str) -> None:
         """Retire `worker`: expect no heartbeat from it, and clear its failure."""
         self._beats.pop(worker, None)
-        self._troubles.pop(worker, None)
+        self._failures.pop(worker, None)
 
-    def trouble(self, worker: str, what: str | HourglassError) -> bool:
+    def mark_failing(self, worker: str, what: str | HourglassError) -> bool:
         """Mark `worker` as failing; whether it was not failing before.
 
         Logs the first failure, and each corrupt key with another message than the last failure.
         """
         # A Redis client that fails to connect leaves garbage cycles with megabytes of buffers.
         gc.collect(0)
-        before = self._troubles.get(worker)
-        self._troubles[worker] = str(what)
+        before = self._failures.get(worker)
+        self._failures[worker] = str(what)
         if before is None or (isinstance(what, CorruptKey) and before != str(what)):
             cause = what.__cause__ if isinstance(what, Unforeseen) else None
             log.warning("%s: %s", worker, what, extra={"worker": worker}, exc_info=cause)
         return before is None
 
-    def well(self, worker: str) -> None:
-        if self._troubles.pop(worker, None) is not None and worker != "start":
+    def mark_recovered(self, worker: str) -> None:
+        if self._failures.pop(worker, None) is not None and worker != "start":
             log.info("%s: recovered", worker, extra={"worker": worker})
 
     def note(self, worker: str, what: str) -> None:
         """Set the status note of `worker`, which /readyz shows whether ready or not."""
         self._notes[worker] = what
 
-    def ready_troubles(self) -> Sequence[str]:
-        return [f"{worker}: {what}" for worker, what in sorted(self._troubles.copy().items())]
+    def unready_reasons(self) -> Sequence[str]:
+        return [f"{worker}: {what}" for worker, what in sorted(self._failures.copy().items())]
 
-    def live_troubles(self) -> Sequence[str]:
+    def dead_reasons(self) -> Sequence[str]:
         # While Redis is unreachable, workers wait for it, and for a lock during topology refreshes,
         # for longer than any limit; a restart would not help.
         if self._shards.one_is_silent:
@@ -230,8 +230,8 @@ class Service:
             self._settings.http_host,
             self._settings.http_port,
             self.registry,
-            live=self.live_troubles,
-            ready=self.ready_troubles,
+            live=self.dead_reasons,
+            ready=self.unready_reasons,
             notes=lambda: [note for _, note in sorted(self._notes.copy().items())],
         )
         self.resources.callback(probes.close)
@@ -245,11 +245,11 @@ class Service:
         """
         self._heed_signals()
         collect_seldom()
-        self.well("start")
+        self.mark_recovered("start")
         if self._port is not None:
             log.info("%s %s listens on port %d", self.kind, self.name, self._port)
         self.stop.wait()
-        self._troubles["stop"] = "stopping"
+        self._failures["stop"] = "stopping"
         deadline = time.monotonic() + DRAIN_S
         for thread in self._workers:
             thread.join(max(0.0, deadline - time.monotonic()))
@@ -284,7 +284,7 @@ class Service:
         number = next((byte for byte in reader.recv(1)), None)
         if number is None:
             return
-        self._troubles["stop"] = "stopping"
+        self._failures["stop"] = "stopping"
         log.info("%s: stopping", signal.Signals(number).name)
         self.stop.set()
 

@@ -78,7 +78,7 @@ export function showStatus(status) {
   const { clock } = status;
   const pace = clock.mode === "simulated" && clock.speed !== 1 ? `, ${count(clock.speed)} times as fast` : "";
   put(of("clock"), `Pipeline clock ${exact(clock.time)}${clock.mode === "wall" ? "" : ` (${clock.mode}${pace})`}`);
-  showTroubles(status.troubles);
+  showProblems(status.problems);
   showOpenHour(status.open_hours);
   put(of("lag"), count(status.lag_readings), status.lag_readings === null ? "figure odd" : "figure");
   put(of("lag-about"), `readings to be counted, ${entries(status.pending)} pending`);
@@ -97,15 +97,15 @@ const WORDS = { error: "Error", warning: "Warning", info: "Note" };
 const NOTHING = { code: "", about: "", severity: "nothing", text: "None: every hour that is due is published." };
 
 /** A problem keeps its list item as long as it lasts; only the text of the item changes. */
-function showTroubles(troubles) {
-  const list = of("troubles");
-  const before = new Map([...list.children].map((item) => [item.dataset.trouble, item]));
-  const shown = new Map((troubles.length ? troubles : [NOTHING]).map((each) => [`${each.code} ${each.about}`, each]));
+function showProblems(problems) {
+  const list = of("problems");
+  const before = new Map([...list.children].map((item) => [item.dataset.problem, item]));
+  const shown = new Map((problems.length ? problems : [NOTHING]).map((each) => [`${each.code} ${each.about}`, each]));
   const gone = [...before].filter(([name]) => !shown.has(name)).map(([, item]) => item);
   const come = [];
   gone.forEach((item) => item.remove());
   [...shown].forEach(([name, { severity, text }], at) => {
-    const item = before.get(name) ?? newTrouble(name, severity);
+    const item = before.get(name) ?? newProblem(name, severity);
     if (!before.has(name)) come.push(item);
     put(item.lastChild, text);
     if (list.children[at] !== item) list.insertBefore(item, list.children[at] ?? null);
@@ -113,9 +113,9 @@ function showTroubles(troubles) {
   announce(come, gone);
 }
 
-function newTrouble(name, severity) {
+function newProblem(name, severity) {
   const item = document.createElement("li");
-  item.dataset.trouble = name;
+  item.dataset.problem = name;
   item.className = severity;
   if (WORDS[severity]) {
     const word = document.createElement("b");
@@ -128,8 +128,8 @@ function newTrouble(name, severity) {
 
 /** Announces new and resolved problems to a screen reader, but not their numbers, which change each second. */
 function announce(come, gone) {
-  const isTrouble = (item) => item.className !== NOTHING.severity;
-  const over = gone.filter(isTrouble).map((item) => `Resolved: ${item.lastChild.textContent}`);
+  const isProblem = (item) => item.className !== NOTHING.severity;
+  const over = gone.filter(isProblem).map((item) => `Resolved: ${item.lastChild.textContent}`);
   const messages = [...come.map((item) => item.textContent), ...over];
   if (!messages.length) return;
   of("news").replaceChildren(

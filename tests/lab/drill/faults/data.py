@@ -65,7 +65,7 @@ def wrong_type(stage: Stage) -> Happened:
     key = partition.devices(partition_hour(stage) + 1)
     stage.redis.call("SET", key, "not a hash", "PX", HOUR_MS)
     for name in AGGREGATORS:
-        wait(lambda name=name: key in troubles(stage, name), f"{name} names the key")
+        wait(lambda name=name: key in unready_reasons(stage, name), f"{name} names the key")
     stage.hold()
     stage.redis.call("DEL", key)
     return Happened(text=f"{key} was a string until every aggregator had named it")
@@ -76,7 +76,7 @@ def partition_hour(stage: Stage) -> int:
     return (now_ms - stage.today().day_ms) // HOUR_MS
 
 
-def troubles(stage: Stage, name: str) -> str:
+def unready_reasons(stage: Stage, name: str) -> str:
     return stage.services.get(name, "/readyz")[1]
 
 

@@ -14,7 +14,7 @@ from tests.support.cluster import Node
 
 FAILS_OVER = Setting(node_timeout_ms=1000)
 WITH_WAIT = replace(FAILS_OVER, environment={"HOURGLASS_WAIT_REPLICAS": "1"})
-#: How long a lasting trouble lasts.
+#: How long a lasting fault lasts.
 WHILE_S = 4.0
 
 
