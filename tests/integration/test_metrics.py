@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,6 +65,17 @@ def exported(running: Services, service: str) -> dict[str, Metric]:
 def family_name(instrument: MetricSpec) -> str:
     """As a family of counters is called."""
     return instrument.name.removesuffix("_total")
+
+
+@pytest.mark.extended
+@pytest.mark.skipif(not shutil.which("promtool"), reason="no promtool on PATH (Debian: prometheus)")
+def test_promtool_finds_nothing_to_improve_in_the_metrics(busy: Services) -> None:
+    for service in SERVICES:
+        checked = subprocess.run(
+            ["promtool", "check", "metrics"],
+            input=busy.get(service, "/metrics")[1], capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert (checked.returncode, checked.stdout + checked.stderr) == (0, ""), service
 
 
 def test_services_export_what_is_declared_and_nothing_else(busy: Services) -> None:
