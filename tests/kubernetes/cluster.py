@@ -12,6 +12,8 @@ from typing import Any, TypeAlias
 
 import yaml
 
+from tests.support.waiting import wait_until
+
 Manifest: TypeAlias = dict[str, Any]
 
 #: No single command takes longer, waiting for a rollout included.
@@ -138,6 +140,22 @@ class Namespace:
 
     def ready_pods(self, app: str) -> Sequence[str]:
         return [pod["metadata"]["name"] for pod in self.pods(app) if is_ready(pod)]
+
+    def delete_pods(self, *which: str, at_once: bool = False) -> None:
+        """Delete the pods of these names, or of `--selector …`; returns when they have gone, though
+        others may have their names by then.
+
+        kubectl's own wait may miss that a StatefulSet has replaced them.
+        """
+
+        def uids() -> set[str]:
+            shown = ("--ignore-not-found", "--output", "jsonpath={..metadata.uid}")
+            return set(self.kubectl("get", "pods", *which, *shown).split())
+
+        before = uids()
+        flags = ("--force", "--grace-period=0") if at_once else ()
+        self.kubectl("delete", "pod", *which, *flags, "--wait=false")
+        wait_until(lambda: not before & uids(), COMMAND_S, f"{' '.join(which)}: not deleted")
 
     def exec(self, pod: str, *command: str, stdin: str = "") -> str:
         flags = ["--stdin"] if stdin else []

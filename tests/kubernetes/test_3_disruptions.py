@@ -38,17 +38,17 @@ def test_each_service_is_upgraded_pod_by_pod(installation: Installation) -> None
     installation.await_averages(1)
 
 
-@pytest.mark.parametrize("how", [[], ["--grace-period=0", "--force"]], ids=["grace", "no-grace"])
-def test_an_aggregator_is_deleted(installation: Installation, how: list[str]) -> None:
+@pytest.mark.parametrize("at_once", [False, True], ids=["grace", "no-grace"])
+def test_an_aggregator_is_deleted(installation: Installation, *, at_once: bool) -> None:
     victim = installation.namespace.ready_pods("aggregator")[0]
-    installation.namespace.kubectl("delete", "pod", victim, *how)
+    installation.namespace.delete_pods(victim, at_once=at_once)
     installation.namespace.rolled_out("deployment/aggregator")
     installation.await_averages(1)
 
 
 def test_all_aggregators_are_deleted_at_once(installation: Installation) -> None:
     selector = "app.kubernetes.io/name=aggregator"
-    installation.namespace.kubectl("delete", "pod", "--selector", selector, "--force")
+    installation.namespace.delete_pods("--selector", selector, at_once=True)
     installation.namespace.rolled_out("deployment/aggregator")
     installation.await_averages(1)
 

@@ -77,7 +77,7 @@ def test_a_drain_takes_the_shard_of_today_and_no_second_one(installation: Instal
 def test_the_shard_of_today_is_deleted_by_force(installation: Installation) -> None:
     before = installation.uids(REDIS)
     first = installation.pod_of_today()
-    installation.namespace.kubectl("delete", "pod", first, "--force", "--grace-period=0")
+    installation.namespace.delete_pods(first, at_once=True)
     come_back(installation)
     assert len(before - installation.uids(REDIS)) == 1
 
@@ -86,7 +86,7 @@ def test_the_shard_of_today_is_deleted_by_force(installation: Installation) -> N
 def test_all_shards_are_deleted_at_once(installation: Installation) -> None:
     before = installation.uids(REDIS)
     selector = f"app.kubernetes.io/name={REDIS}"
-    installation.namespace.kubectl("delete", "pod", "--selector", selector)
+    installation.namespace.delete_pods("--selector", selector)
     come_back(installation)
     assert not before & installation.uids(REDIS)
 

@@ -62,7 +62,7 @@ def test_averages_flow_into_postgresql(secured: Installation) -> None:
 
 def test_a_consumer_that_goes_leaves_its_work_to_the_other(secured: Installation) -> None:
     first = secured.namespace.ready_pods("averages-consumer")[0]
-    secured.namespace.kubectl("delete", "pod", first, "--force", "--grace-period=0")
+    secured.namespace.delete_pods(first, at_once=True)
     secured.await_averages(1)
     secured.namespace.rolled_out("deployment/averages-consumer")
     await_on_cluster(

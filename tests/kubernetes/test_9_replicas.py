@@ -71,7 +71,7 @@ def test_a_replica_succeeds_a_master_that_is_killed(replicated: Installation) ->
     await_on_cluster(replicated.is_counted, "not everything is counted")
     counted = replicated.audit()["counted"]
     killed = replicated.pod_of_today()
-    namespace.kubectl("delete", "pod", killed, "--force", "--grace-period=0")
+    namespace.delete_pods(killed, at_once=True)
     replication = ("sh", "-c", "redis-cli $REDIS_FLAGS INFO replication")
     await_on_cluster(
         lambda: "role:slave" in namespace.exec(killed, *replication),
@@ -90,7 +90,7 @@ def test_all_pods_at_once_take_the_data_with_them_and_form_the_cluster_anew(
     namespace = replicated.namespace
     replicated.scale("producer", 0)
     before = replicated.uids(REDIS)
-    namespace.kubectl("delete", "pod", "--selector", f"app.kubernetes.io/name={REDIS}")
+    namespace.delete_pods("--selector", f"app.kubernetes.io/name={REDIS}")
     await_on_cluster(lambda: len(namespace.ready_pods(REDIS)) == PODS, "they do not come back")
     assert not before & replicated.uids(REDIS)
     assert "Succeeded" in namespace.helm("test", REDIS, "--timeout", "3m")
