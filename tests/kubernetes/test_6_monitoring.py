@@ -246,7 +246,7 @@ def test_the_alert_fires_for_the_reading_that_is_none_and_no_other_does(
     await_on_cluster(firing, "no alert fires")
     (alert,) = firing()
     assert alert["labels"]["alertname"] == "HourglassQuarantineGrowing"
-    assert alert["annotations"]["summary"] == f"Readings cannot be used ({Reason.NOT_A_NUMBER})."
+    assert alert["annotations"]["summary"] == f"Readings go to quarantine ({Reason.NOT_A_NUMBER})."
 
 
 @pytest.mark.parametrize(
