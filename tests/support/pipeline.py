@@ -36,6 +36,7 @@ from producer.packed_batches import Packer
 from producer.simulator_array import Tick
 from producer.writer import BatchWriter, Outcome
 from tests.support.keyspace import KEYS
+from tests.support.waiting import patient
 
 DAY = KEYS.partition(EXERCISE_START_MS)
 NEXT_DAY = KEYS.partition(DAY.end_ms)
@@ -213,6 +214,7 @@ class Pipeline:
             delivery.submit(entries, rules or Rules(), instant)
         return delivery.settle()
 
+    @patient
     def partitions(self) -> list[Partition]:
         """Those that have readings, lanes included."""
         known = recorded(self.cluster, self.clock.look())
@@ -241,6 +243,7 @@ class Pipeline:
         """One step of a sealer that remembers nothing."""
         self.sealer().step()
 
+    @patient
     def records(self, partition: Partition = DAY) -> dict[int, HourRecord]:
         """By hour, 0 to 23."""
         fields = self.cluster.call("HGETALL", partition.hours)
@@ -249,6 +252,7 @@ class Pipeline:
             for record in decode_hours(partition, fields)
         }
 
+    @patient
     def day_records(self) -> list[HourRecord]:
         """The hours of every day that is remembered, lanes joined, in order."""
         instant = self.clock.look()
@@ -259,6 +263,7 @@ class Pipeline:
             for record in joined_hours([list(self.records(each).values()) for each in members])
         ]
 
+    @patient
     def stored(self) -> list[tuple[bytes, int]]:
         """Device and event time of every reading that lives, a partition after the other."""
         return [
@@ -274,6 +279,7 @@ class Pipeline:
         empty = HourRecord(start_ms=partition.hour_start_ms(hour), count=0, sum_milli_f=0)
         return self.records(partition).get(hour, empty)
 
+    @patient
     def averages(self) -> list[HourlyAverage]:
         """What stands on the averages' stream, in its order."""
         entries = self.cluster.call("XRANGE", self.keyspace.averages, "-", "+")
@@ -285,6 +291,7 @@ class Pipeline:
             fields = chain.from_iterable(average.fields().items())
             self.cluster.call("XADD", self.keyspace.averages, average.entry_id, *fields)
 
+    @patient
     def pending(self, partition: Partition = DAY) -> int:
         """Entries delivered to the group and not acknowledged."""
         return int(self.cluster.call("XPENDING", partition.stream, GROUP)["pending"])
@@ -294,6 +301,7 @@ class Pipeline:
         self.cluster.refresh_topology()
         return int(self.cluster.shard_of(key).rpartition(":")[2])
 
+    @patient
     def audit(self, warehouse: Warehouse | None = None) -> Audit:
         return audit(self.cluster, self.clock.refresh(), warehouse)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from functools import wraps
+from typing import ParamSpec, TypeVar
 
 from hourglass.errors import Unreachable
 
 T = TypeVar("T")
+Arguments = ParamSpec("Arguments")
 
 #: What takes a second where nothing else runs may take very long on a busy machine. Less than the
 #: time-out of a test (pyproject.toml), so that a failure says what was waited for.
@@ -35,3 +37,21 @@ def wait_until(
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout_s} s: {reason}")
         time.sleep(every_s)
+
+
+def patient(read: Callable[Arguments, T]) -> Callable[Arguments, T]:
+    """A test's own read of Redis, tried again through a cluster that is just coming back. Raises
+    Unreachable after PATIENCE_S."""
+
+    @wraps(read)
+    def tried(*args: Arguments.args, **kwargs: Arguments.kwargs) -> T:
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                return read(*args, **kwargs)
+            except Unreachable:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(0.01)
+
+    return tried
