@@ -85,16 +85,16 @@ test-extended: $(STAMP) ## run what test-all has besides: real time, a browser, 
 
 test-servers: test-wheel test-valkey ## run the integration tests on other servers: the wheel's Redis, Valkey
 
-INTEGRATION = $(PYTEST) -m "not extended and not images and not kubernetes" tests/integration --redis
+INTEGRATION = $(PYTEST) -m "not extended and not images and not kubernetes" tests/integration --redis=
 
 test-wheel: $(STAMP) ## run the integration tests on the Redis that `make setup` installs
-	@$(INTEGRATION) wheel
+	@$(INTEGRATION)wheel
 
 test-valkey: $(STAMP) ## run the integration tests on Valkey: VALKEY=…, the one on PATH, or Debian's by Docker
 	@[ -n "$(VALKEY)" ] || command -v valkey-server >/dev/null || ! docker version >/dev/null 2>&1 \
 		|| $(MAKE) --no-print-directory $(DEBIAN_VALKEY) || true
 	@server=$(or $(VALKEY),$$(command -v valkey-server || ls $(DEBIAN_VALKEY) 2>/dev/null)); \
-	if [ -n "$$server" ]; then $(INTEGRATION) "$$server"; else \
+	if [ -n "$$server" ]; then $(INTEGRATION)"$$server"; else \
 		echo 'make test-valkey: NOT RUN: no valkey-server is on PATH, and no Docker gives one; name one by VALKEY=…'; fi
 
 $(DEBIAN_VALKEY): tests/support/valkey.Dockerfile
