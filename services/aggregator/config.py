@@ -19,14 +19,14 @@ class AggregatorSettings(ServiceSettings):
     lateness_s: float = option(
         5.0,
         "How long after its end an hour waits for readings, in real time; "
-        "nil under a manual clock.",
+        "0 when the clock is manual.",
         unit="s",
         minimum=0,
     )
     producer_idle_s: float = option(
         30.0,
         "How long an hour waits for a producer that is behind and sends nothing, and after an "
-        "outage for every producer, in real time; nil under a manual clock.",
+        "outage for every producer, in real time; 0 when the clock is manual.",
         unit="s",
         minimum=0,
     )

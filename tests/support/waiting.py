@@ -41,17 +41,12 @@ def wait_until(
 
 def patient(read: Callable[Arguments, T]) -> Callable[Arguments, T]:
     """A test's own read of Redis, tried again through a cluster that is just coming back. Raises
-    Unreachable after PATIENCE_S."""
+    AssertionError if it has no answer within PATIENCE_S."""
 
     @wraps(read)
     def tried(*args: Arguments.args, **kwargs: Arguments.kwargs) -> T:
-        deadline = time.monotonic() + PATIENCE_S
-        while True:
-            try:
-                return read(*args, **kwargs)
-            except Unreachable:
-                if time.monotonic() > deadline:
-                    raise
-            time.sleep(0.01)
+        # In a tuple, which is true whatever the answer is.
+        (answer,) = wait_until(lambda: (read(*args, **kwargs),), message=f"no {read.__name__}")
+        return answer
 
     return tried
