@@ -21,8 +21,10 @@ from charts.tools.values import (
     choice,
     flag,
     group,
+    number_schema,
     objects,
     text,
+    text_schema,
     value,
     whole,
 )
@@ -53,10 +55,10 @@ DEFAULTS_IN_PODS: Mapping[str, Any] = {
     # Kubernetes keeps it in the pod's status, where it outlives the log.
     "tally_file": "/dev/termination-log",
 }
-PORT: Schema = {"type": "integer", "minimum": 1, "maximum": 65535}
+PORT = number_schema("integer", minimum=1, maximum=65535)
 SCHEMAS: Mapping[str, Schema] = {
     "log_level": {"enum": ["debug", "info", "warning", "error"]},
-    "pipeline": {"type": "string", "pattern": "^[A-Za-z0-9._-]{0,64}$"},
+    "pipeline": text_schema(pattern="^[A-Za-z0-9._-]{0,64}$"),
     # Not 0, which takes any free port: the pod declares its ports.
     "http_port": PORT,
     "web_port": PORT,
@@ -77,7 +79,7 @@ RESTRICTED_CONTAINER = {
 GLOBAL = Value(
     help="Values shared with other charts under the same parent; this chart uses imageRegistry.",
     default={},
-    schema={"type": "object", "properties": {"imageRegistry": {"type": "string"}}},
+    schema={"type": "object", "properties": {"imageRegistry": text_schema()}},
 )
 ENABLED = Value(
     help="Not used here; for the condition of a parent chart.",
@@ -98,7 +100,13 @@ HOST_AND_PORT: Schema = {
     "minItems": 1,
     "items": {"type": "string", "pattern": "^[^\\s,@/]+:[0-9]+$"},
 }
-COUNT_OR_PERCENT: Schema = {"type": ["integer", "string"]}
+COUNT_OR_PERCENT: Schema = {"type": ["integer", "string"], "pattern": "^[0-9]+%?$"}
+PULL_SECRET: Schema = {
+    "type": ["string", "integer", "object"],
+    "additionalProperties": False,
+    "required": ["name"],
+    "properties": {"name": text_schema()},
+}
 
 
 def camel(option: str) -> str:
@@ -136,12 +144,13 @@ def _option(field: Field[Any], info: OptionInfo, kind: type) -> Value:
 def _option_schema(info: OptionInfo, kind: type) -> Schema:
     if issubclass(kind, Enum):
         return {"enum": [member.value for member in kind]}
-    names = {int: "integer", float: "number", bool: "boolean", str: "string"}
-    limits = {"minimum": info.minimum, "maximum": info.maximum}
-    return {
-        "type": names[kind],
-        **{name: limit for name, limit in limits.items() if limit is not None},
-    }
+    if kind is bool:
+        return {"type": "boolean"}
+    if kind is str:
+        return text_schema()
+    return number_schema(
+        "integer" if kind is int else "number", minimum=info.minimum, maximum=info.maximum
+    )
 
 
 def image(repository: str, tag: str = "") -> Group:
@@ -149,11 +158,18 @@ def image(repository: str, tag: str = "") -> Group:
         "The image.",
         registry=text("", "Registry; empty uses the container engine's default."),
         repository=text(repository, "Repository.", minLength=1),
-        tag=text(tag, "Tag; empty uses the chart's appVersion." if not tag else "Tag."),
+        # As a number 1.10 would be 1.1.
+        tag=value(
+            tag,
+            "Tag; empty uses the chart's appVersion." if not tag else "Tag.",
+            {"type": ["string", "integer"]},
+        ),
         digest=text("", "Digest, sha256:…; overrides the tag.", pattern="^(sha256:.+)?$"),
         pullPolicy=choice("IfNotPresent", "Pull policy.", "Always", "IfNotPresent", "Never"),
         pullSecrets=value(
-            [], "Names of pull Secrets.", {"type": "array", "items": {"type": "string"}}
+            [],
+            "Pull Secrets, each as its name or as an object with its name.",
+            {"type": "array", "items": PULL_SECRET},
         ),
     )
 
@@ -277,7 +293,7 @@ AUTOSCALING = group(
     targetCPUUtilizationPercentage=value(
         80,
         "Target CPU utilization, in per cent of the request; null omits it.",
-        {"type": ["integer", "null"], "minimum": 1},
+        number_schema("integer", minimum=1, or_null=True),
     ),
     additionalMetrics=objects("Additional metrics, as in autoscaling/v2."),
     behavior=value({}, "Scaling behavior, as in autoscaling/v2.", ANY_OBJECT),
@@ -337,7 +353,7 @@ def _service(
             "replicaCount": value(
                 1,
                 f"Number of pods. {replicas} 0 stops the service; null leaves it to kubectl scale.",
-                {"type": ["integer", "null"], "minimum": 0},
+                number_schema("integer", minimum=0, or_null=True),
             ),
             "image": image(repository),
             "redis": REDIS,
@@ -372,7 +388,7 @@ def _service(
                 minAvailable=value(
                     None,
                     "Pods that must stay available; overrides maxUnavailable.",
-                    {"type": ["integer", "string", "null"]},
+                    {**COUNT_OR_PERCENT, "type": ["integer", "string", "null"]},
                 ),
             ),
             "topologySpreadConstraints": objects(

@@ -6,8 +6,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from re import search
 from textwrap import wrap
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import yaml
 
@@ -16,7 +17,11 @@ Schema: TypeAlias = Mapping[str, Any]
 #: Sent to the Kubernetes API as it is, which checks it; a copy of its schema here would only age.
 ANY_OBJECT: Schema = {"type": "object"}
 LIST_OF_OBJECTS: Schema = {"type": "array", "items": {"type": "object"}}
-TEXTS_BY_NAME: Schema = {"type": "object", "additionalProperties": {"type": "string"}}
+#: `--set key=123` and `--set key=true` are no strings, and often a text is meant.
+TEXTS_BY_NAME: Schema = {
+    "type": "object",
+    "additionalProperties": {"type": ["string", "number", "boolean"]},
+}
 QUANTITIES: Schema = {
     "type": "object",
     "additionalProperties": {"type": ["string", "number"]},
@@ -50,15 +55,47 @@ def value(default: Any, help: str, schema: Schema) -> Value:
 
 
 def text(default: str, help: str, **limits: Any) -> Value:
-    return value(default, help, {"type": "string", **limits})
+    return value(default, help, text_schema(**limits))
+
+
+def text_schema(*, pattern: str = "", **limits: Any) -> Schema:
+    """Text, or a number where its digits are such a text: `--set key=123` gives a number."""
+    kinds = [
+        kind for kind, example in (("integer", "7"), ("number", "0.5")) if search(pattern, example)
+    ]
+    return {
+        "type": ["string", *kinds[-1:]],
+        **({"pattern": pattern} if pattern else {}),
+        **limits,
+    }
 
 
 def flag(default: bool, help: str) -> Value:  # noqa: FBT001 - reads as text(), whole()
     return value(default, help, {"type": "boolean"})
 
 
-def whole(default: int, help: str, *, least: int = 0, **limits: Any) -> Value:
-    return value(default, help, {"type": "integer", "minimum": least, **limits})
+def whole(default: int, help: str, *, least: int = 0) -> Value:
+    return value(default, help, number_schema("integer", minimum=least))
+
+
+def number_schema(
+    kind: Literal["integer", "number"],
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    or_null: bool = False,
+) -> Schema:
+    """A number, or its digits as text: `--set key=0.5` gives text. A maximum does not apply to
+    text; the service or Kubernetes checks it."""
+    sign = "" if minimum is not None and minimum >= 0 else "-?"
+    whole = "[1-9][0-9]*" if kind == "integer" and minimum == 1 else "(0|[1-9][0-9]*)"
+    fraction = "" if kind == "integer" else "([.][0-9]+)?"
+    return {
+        "type": [kind, "string", *(["null"] if or_null else [])],
+        "pattern": f"^{sign}{whole}{fraction}$",
+        **({} if minimum is None else {"minimum": minimum}),
+        **({} if maximum is None else {"maximum": maximum}),
+    }
 
 
 def choice(default: str, help: str, *choices: str) -> Value:

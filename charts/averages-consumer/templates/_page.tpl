@@ -2,7 +2,7 @@
 {{- define "averages-consumer.ports" -}}
 {{- if .Values.config.web -}}
 - name: page
-  containerPort: {{ .Values.config.webPort }}
+  containerPort: {{ int .Values.config.webPort }}
 {{- end -}}
 {{- end -}}
 

@@ -16,10 +16,10 @@
 {{- if .Values.warehouse.existingSecret }}
   valueFrom:
     secretKeyRef:
-      name: {{ .Values.warehouse.existingSecret }}
-      key: {{ .Values.warehouse.urlKey }}
+      name: {{ include "hourglass.text" .Values.warehouse.existingSecret }}
+      key: {{ include "hourglass.text" .Values.warehouse.urlKey }}
 {{- else }}
-  value: sqlite:////data/{{ .Values.warehouse.sqlite.fileName }}
+  value: {{ include "hourglass.scalar" .Values.warehouse.sqlite.fileName | urlquery | replace "+" "%20" | printf "sqlite:////data/%s" | quote }}
 {{- end }}
 {{- end -}}
 
@@ -28,7 +28,7 @@
 - name: data
 {{- if .Values.warehouse.sqlite.persistence.enabled }}
   persistentVolumeClaim:
-    claimName: {{ include "averages-consumer.claim" . }}
+    claimName: {{ include "averages-consumer.claim" . | quote }}
 {{- else }}
   emptyDir: {}
 {{- end }}
@@ -43,13 +43,13 @@
 {{- end -}}
 
 {{- define "averages-consumer.claim" -}}
-{{- default (include "hourglass.fullname" .) .Values.warehouse.sqlite.persistence.existingClaim -}}
+{{- include "hourglass.scalar" .Values.warehouse.sqlite.persistence.existingClaim | default (include "hourglass.fullname" .) -}}
 {{- end -}}
 
 {{- define "averages-consumer.egress" -}}
 {{- if .Values.warehouse.existingSecret -}}
 - ports:
-    - port: {{ .Values.warehouse.port }}
+    - port: {{ int .Values.warehouse.port }}
       protocol: TCP
 {{- end -}}
 {{- end -}}

@@ -4,15 +4,15 @@
 apiVersion: policy/v1
 kind: PodDisruptionBudget
 metadata:
-  name: {{ include "hourglass.fullname" . }}
-  namespace: {{ .Release.Namespace }}
+  name: {{ include "hourglass.fullname" . | quote }}
+  namespace: {{ .Release.Namespace | quote }}
   labels:
     {{- include "hourglass.labels" . | nindent 4 }}
 spec:
   {{- if kindIs "invalid" $budget.minAvailable }}
-  maxUnavailable: {{ $budget.maxUnavailable }}
+  maxUnavailable: {{ include "hourglass.countOrPercent" $budget.maxUnavailable }}
   {{- else }}
-  minAvailable: {{ $budget.minAvailable }}
+  minAvailable: {{ include "hourglass.countOrPercent" $budget.minAvailable }}
   {{- end }}
   # A pod that cannot get ready holds up no drain.
   unhealthyPodEvictionPolicy: AlwaysAllow
@@ -30,17 +30,17 @@ spec:
 apiVersion: autoscaling/v2
 kind: HorizontalPodAutoscaler
 metadata:
-  name: {{ include "hourglass.fullname" $ }}
-  namespace: {{ $.Release.Namespace }}
+  name: {{ include "hourglass.fullname" $ | quote }}
+  namespace: {{ $.Release.Namespace | quote }}
   labels:
     {{- include "hourglass.labels" $ | nindent 4 }}
 spec:
   scaleTargetRef:
     apiVersion: apps/v1
     kind: {{ .kind }}
-    name: {{ include "hourglass.fullname" $ }}
-  minReplicas: {{ $scaling.minReplicas }}
-  maxReplicas: {{ $scaling.maxReplicas }}
+    name: {{ include "hourglass.fullname" $ | quote }}
+  minReplicas: {{ int $scaling.minReplicas }}
+  maxReplicas: {{ int $scaling.maxReplicas }}
   metrics:
     {{- with $scaling.targetCPUUtilizationPercentage }}
     - type: Resource
@@ -48,7 +48,7 @@ spec:
         name: cpu
         target:
           type: Utilization
-          averageUtilization: {{ . }}
+          averageUtilization: {{ int . }}
     {{- end }}
     {{- with $scaling.additionalMetrics }}
     {{- toYaml . | nindent 4 }}
@@ -68,19 +68,19 @@ spec:
 apiVersion: keda.sh/v1alpha1
 kind: ScaledObject
 metadata:
-  name: {{ include "hourglass.fullname" $ }}-lag
-  namespace: {{ $.Release.Namespace }}
+  name: '{{ include "hourglass.fullname" $ }}-lag'
+  namespace: {{ $.Release.Namespace | quote }}
   labels:
     {{- include "hourglass.labels" $ | nindent 4 }}
 spec:
   scaleTargetRef:
     apiVersion: apps/v1
     kind: {{ .kind }}
-    name: {{ include "hourglass.fullname" $ }}
-  minReplicaCount: {{ $keda.minReplicas }}
-  maxReplicaCount: {{ $keda.maxReplicas }}
-  pollingInterval: {{ $keda.pollingIntervalSeconds }}
-  cooldownPeriod: {{ $keda.cooldownSeconds }}
+    name: {{ include "hourglass.fullname" $ | quote }}
+  minReplicaCount: {{ int $keda.minReplicas }}
+  maxReplicaCount: {{ int $keda.maxReplicas }}
+  pollingInterval: {{ int $keda.pollingIntervalSeconds }}
+  cooldownPeriod: {{ int $keda.cooldownSeconds }}
   {{- with $keda.fallback }}
   fallback:
     {{- toYaml . | nindent 4 }}
@@ -94,17 +94,17 @@ spec:
   triggers:
     - type: prometheus
       metadata:
-        serverAddress: {{ tpl $keda.prometheus.serverAddress $ | quote }}
-        query: {{ default (printf "max(hourglass_aggregate_lag{namespace=%q})" $.Release.Namespace) (tpl $keda.prometheus.query $) | quote }}
+        serverAddress: {{ tpl (include "hourglass.scalar" $keda.prometheus.serverAddress) $ | quote }}
+        query: {{ default (printf "max(hourglass_aggregate_lag{namespace=%q})" $.Release.Namespace) (tpl (include "hourglass.scalar" $keda.prometheus.query) $) | quote }}
         threshold: {{ include "hourglass.scalar" $keda.prometheus.lagPerReplica | quote }}
         # An unknown lag is absent, and absent is not zero: then nothing is scaled, or the fallback holds.
         ignoreNullValues: "false"
         {{- with $keda.prometheus.extraMetadata }}
-        {{- toYaml . | nindent 8 }}
+        {{- include "hourglass.texts" . | nindent 8 }}
         {{- end }}
       {{- with $keda.prometheus.authenticationRef }}
       authenticationRef:
-        name: {{ . }}
+        name: {{ include "hourglass.text" . }}
       {{- end }}
 {{- end -}}
 {{- end -}}

@@ -1,7 +1,3 @@
-{{/* A number as it was written: Helm hands over 1000000 as 1e+06. */}}
-{{- define "hourglass.scalar" -}}
-{{- if and (kindIs "float64" .) (eq (floor .) .) }}{{ int64 . }}{{ else }}{{ toString . }}{{ end -}}
-{{- end -}}
 
 {{/* Each option of .Values.config is the service's environment variable of the same name: periodS is HOURGLASS_PERIOD_S. */}}
 {{- define "hourglass.configData" -}}
@@ -17,11 +13,11 @@ OTEL_EXPORTER_OTLP_ENDPOINT: {{ . | quote }}
 {{- with .Values.redis.tls }}
 {{- if and .enabled .existingSecret }}
 {{- if .caKey }}
-HOURGLASS_REDIS_CA_FILE: {{ include "hourglass.redisTlsFolder" $ }}/ca.crt
+HOURGLASS_REDIS_CA_FILE: '{{ include "hourglass.redisTlsFolder" $ }}/ca.crt'
 {{- end }}
 {{- if .certKey }}
-HOURGLASS_REDIS_CERT_FILE: {{ include "hourglass.redisTlsFolder" $ }}/tls.crt
-HOURGLASS_REDIS_KEY_FILE: {{ include "hourglass.redisTlsFolder" $ }}/tls.key
+HOURGLASS_REDIS_CERT_FILE: '{{ include "hourglass.redisTlsFolder" $ }}/tls.crt'
+HOURGLASS_REDIS_KEY_FILE: '{{ include "hourglass.redisTlsFolder" $ }}/tls.key'
 {{- end }}
 {{- end }}
 {{- end }}
@@ -33,8 +29,8 @@ HOURGLASS_REDIS_KEY_FILE: {{ include "hourglass.redisTlsFolder" $ }}/tls.key
 apiVersion: v1
 kind: ConfigMap
 metadata:
-  name: {{ include "hourglass.fullname" . }}
-  namespace: {{ .Release.Namespace }}
+  name: {{ include "hourglass.fullname" . | quote }}
+  namespace: {{ .Release.Namespace | quote }}
   labels:
     {{- include "hourglass.labels" . | nindent 4 }}
 data:
@@ -52,14 +48,14 @@ data:
 - name: HOURGLASS_REDIS_USERNAME
   valueFrom:
     secretKeyRef:
-      name: {{ .existingSecret }}
-      key: {{ .usernameKey }}
+      name: {{ include "hourglass.text" .existingSecret }}
+      key: {{ include "hourglass.text" .usernameKey }}
       optional: true
 - name: HOURGLASS_REDIS_PASSWORD
   valueFrom:
     secretKeyRef:
-      name: {{ .existingSecret }}
-      key: {{ .passwordKey }}
+      name: {{ include "hourglass.text" .existingSecret }}
+      key: {{ include "hourglass.text" .passwordKey }}
 {{- end }}
 {{- end }}
 {{- end -}}
@@ -69,17 +65,17 @@ data:
 {{- if and .enabled .existingSecret }}
 - name: redis-tls
   secret:
-    secretName: {{ .existingSecret }}
+    secretName: {{ include "hourglass.text" .existingSecret }}
     defaultMode: 0440
     items:
       {{- if .caKey }}
-      - key: {{ .caKey }}
+      - key: {{ include "hourglass.text" .caKey }}
         path: ca.crt
       {{- end }}
       {{- if .certKey }}
-      - key: {{ .certKey }}
+      - key: {{ include "hourglass.text" .certKey }}
         path: tls.crt
-      - key: {{ .keyKey }}
+      - key: {{ include "hourglass.text" .keyKey }}
         path: tls.key
       {{- end }}
 {{- end }}
@@ -89,7 +85,7 @@ data:
 {{- define "hourglass.redisTlsMount" -}}
 {{- if and .Values.redis.tls.enabled .Values.redis.tls.existingSecret }}
 - name: redis-tls
-  mountPath: {{ include "hourglass.redisTlsFolder" . }}
+  mountPath: {{ include "hourglass.redisTlsFolder" . | quote }}
   readOnly: true
 {{- end }}
 {{- end -}}

@@ -3,13 +3,13 @@
 apiVersion: v1
 kind: ServiceAccount
 metadata:
-  name: {{ include "hourglass.serviceAccountName" . }}
-  namespace: {{ .Release.Namespace }}
+  name: {{ include "hourglass.serviceAccountName" . | quote }}
+  namespace: {{ .Release.Namespace | quote }}
   labels:
     {{- include "hourglass.labels" . | nindent 4 }}
   {{- with .Values.serviceAccount.annotations }}
   annotations:
-    {{- toYaml . | nindent 4 }}
+    {{- include "hourglass.texts" . | nindent 4 }}
   {{- end }}
 automountServiceAccountToken: false
 {{- end -}}
@@ -32,8 +32,8 @@ Called with a dict: root, metric (one that the service always shows).
 apiVersion: v1
 kind: Pod
 metadata:
-  name: {{ include "hourglass.fullname" $ }}-test
-  namespace: {{ $.Release.Namespace }}
+  name: '{{ include "hourglass.fullname" $ }}-test'
+  namespace: {{ $.Release.Namespace | quote }}
   labels:
     {{- include "hourglass.testSelectorLabels" $ | nindent 4 }}
     {{- include "hourglass.descriptiveLabels" $ | nindent 4 }}
@@ -42,14 +42,12 @@ metadata:
     helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 spec:
   restartPolicy: Never
-  serviceAccountName: {{ include "hourglass.serviceAccountName" $ }}
+  serviceAccountName: {{ include "hourglass.serviceAccountName" $ | quote }}
   automountServiceAccountToken: false
   enableServiceLinks: false
   {{- with $.Values.image.pullSecrets }}
   imagePullSecrets:
-    {{- range . }}
-    - name: {{ . }}
-    {{- end }}
+    {{- include "hourglass.pullSecrets" . | nindent 4 }}
   {{- end }}
   {{- with $.Values.podSecurityContext }}
   securityContext:
@@ -61,7 +59,7 @@ spec:
   {{- end }}
   {{- with $.Values.nodeSelector }}
   nodeSelector:
-    {{- toYaml . | nindent 4 }}
+    {{- include "hourglass.texts" . | nindent 4 }}
   {{- end }}
   containers:
     - name: test
@@ -84,7 +82,7 @@ spec:
                   if expected not in answer.read().decode():
                       sys.exit(f"{path} does not say {expected}")
               print(path, "says", expected)
-        - http://{{ include "hourglass.fullname" $ }}:{{ $.Values.config.httpPort }}
+        - {{ printf "http://%s:%d" (include "hourglass.fullname" $) (int $.Values.config.httpPort) | quote }}
         - {{ .metric }}
       resources:
         requests:

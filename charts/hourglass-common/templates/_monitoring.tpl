@@ -1,9 +1,9 @@
 {{- define "hourglass.scrape" -}}
 - port: http
   path: /metrics
-  interval: {{ .interval }}
+  interval: {{ include "hourglass.text" .interval }}
   {{- with .scrapeTimeout }}
-  scrapeTimeout: {{ . }}
+  scrapeTimeout: {{ include "hourglass.text" . }}
   {{- end }}
   {{- with .relabelings }}
   relabelings:
@@ -21,12 +21,12 @@
 apiVersion: monitoring.coreos.com/v1
 kind: PodMonitor
 metadata:
-  name: {{ include "hourglass.fullname" . }}
-  namespace: {{ .Release.Namespace }}
+  name: {{ include "hourglass.fullname" . | quote }}
+  namespace: {{ .Release.Namespace | quote }}
   labels:
     {{- include "hourglass.labels" . | nindent 4 }}
     {{- with $monitor.labels }}
-    {{- toYaml . | nindent 4 }}
+    {{- include "hourglass.texts" . | nindent 4 }}
     {{- end }}
 spec:
   selector:
@@ -45,12 +45,12 @@ spec:
 apiVersion: monitoring.coreos.com/v1
 kind: ServiceMonitor
 metadata:
-  name: {{ include "hourglass.fullname" . }}
-  namespace: {{ .Release.Namespace }}
+  name: {{ include "hourglass.fullname" . | quote }}
+  namespace: {{ .Release.Namespace | quote }}
   labels:
     {{- include "hourglass.labels" . | nindent 4 }}
     {{- with $monitor.labels }}
-    {{- toYaml . | nindent 4 }}
+    {{- include "hourglass.texts" . | nindent 4 }}
     {{- end }}
 spec:
   selector:
@@ -75,25 +75,25 @@ for where the runbooks are.
 {{- range .Files.Get "files/recording.yaml" | replace "NAMESPACE" .Release.Namespace | fromYamlArray -}}
 {{- $rules = append $rules . -}}
 {{- end -}}
-{{- range .Files.Get "files/alerts.yaml" | replace "NAMESPACE" .Release.Namespace | replace "RUNBOOKS" (trimSuffix "/" $rule.runbooks) | fromYamlArray -}}
+{{- range .Files.Get "files/alerts.yaml" | replace "NAMESPACE" .Release.Namespace | replace "RUNBOOKS" (include "hourglass.scalar" $rule.runbooks | trimSuffix "/") | fromYamlArray -}}
 {{- if not (has .alert $rule.disabled) -}}
-{{- $labels := merge dict $rule.alertLabels .labels (dict "namespace" $.Release.Namespace) -}}
+{{- $labels := merge (include "hourglass.texts" $rule.alertLabels | fromYaml) .labels (dict "namespace" $.Release.Namespace) -}}
 {{- $rules = append $rules (merge (dict "labels" $labels) .) -}}
 {{- end -}}
 {{- end -}}
 apiVersion: monitoring.coreos.com/v1
 kind: PrometheusRule
 metadata:
-  name: {{ include "hourglass.fullname" . }}
-  namespace: {{ .Release.Namespace }}
+  name: {{ include "hourglass.fullname" . | quote }}
+  namespace: {{ .Release.Namespace | quote }}
   labels:
     {{- include "hourglass.labels" . | nindent 4 }}
     {{- with $rule.labels }}
-    {{- toYaml . | nindent 4 }}
+    {{- include "hourglass.texts" . | nindent 4 }}
     {{- end }}
 spec:
   groups:
-    - name: {{ include "hourglass.fullname" . }}
+    - name: {{ include "hourglass.fullname" . | quote }}
       rules:
         {{- toYaml (concat $rules $rule.extraRules) | nindent 8 }}
 {{- end -}}
@@ -111,18 +111,18 @@ of their own.
 apiVersion: v1
 kind: ConfigMap
 metadata:
-  name: {{ include "hourglass.fullname" $ }}-{{ base $path | trimSuffix ".json" }}
-  namespace: {{ default $.Release.Namespace $dashboard.namespace }}
+  name: {{ printf "%s-%s" (include "hourglass.fullname" $) (base $path | trimSuffix ".json") | quote }}
+  namespace: {{ include "hourglass.scalar" $dashboard.namespace | default $.Release.Namespace | quote }}
   labels:
     {{- include "hourglass.labels" $ | nindent 4 }}
-    {{- toYaml $dashboard.labels | nindent 4 }}
+    {{- include "hourglass.texts" $dashboard.labels | nindent 4 }}
   {{- with $dashboard.annotations }}
   annotations:
-    {{- toYaml . | nindent 4 }}
+    {{- include "hourglass.texts" . | nindent 4 }}
   {{- end }}
 data:
   {{ base $path }}: |
-    {{- toString $content | replace "docs/runbooks" (trimSuffix "/" $dashboard.runbooks) | nindent 4 }}
+    {{- toString $content | replace "docs/runbooks" (include "hourglass.scalar" $dashboard.runbooks | trimSuffix "/") | nindent 4 }}
 {{- end }}
 {{- end -}}
 {{- end -}}

@@ -1,24 +1,28 @@
 {{- define "hourglass.name" -}}
-{{- default .Chart.Name .Values.nameOverride | trunc 52 | trimSuffix "-" -}}
+{{- include "hourglass.scalar" .Values.nameOverride | default .Chart.Name | trunc 52 | trimSuffix "-" -}}
 {{- end -}}
 
-{{/* At most 52 characters: a StatefulSet's pods carry eleven more in a label. */}}
+{{/*
+At most 52 characters: a StatefulSet's pods carry eleven more in a label. A Service's name begins with a letter, which a
+release's need not.
+*/}}
 {{- define "hourglass.fullname" -}}
-{{- $name := default .Chart.Name .Values.nameOverride -}}
+{{- $name := include "hourglass.scalar" .Values.nameOverride | default .Chart.Name -}}
 {{- $full := ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) -}}
-{{- default $full .Values.fullnameOverride | trunc 52 | trimSuffix "-" -}}
+{{- $full = include "hourglass.scalar" .Values.fullnameOverride | default $full -}}
+{{- regexReplaceAll "^[0-9]" $full "hourglass-${0}" | trunc 52 | trimSuffix "-" -}}
 {{- end -}}
 
 {{/* Selectors cannot be changed after the installation, so nothing that an upgrade changes is in them. */}}
 {{- define "hourglass.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "hourglass.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "hourglass.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{/* Of the pod of `helm test`, which no Service and no PodDisruptionBudget must take for the workload's. */}}
 {{- define "hourglass.testSelectorLabels" -}}
-app.kubernetes.io/name: {{ include "hourglass.name" . }}-test
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: '{{ include "hourglass.name" . }}-test'
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{- define "hourglass.labels" -}}
@@ -29,20 +33,26 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- define "hourglass.descriptiveLabels" -}}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/part-of: hourglass
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" | quote }}
 {{- end -}}
 
 {{- define "hourglass.serviceAccountName" -}}
-{{- default (ternary (include "hourglass.fullname" .) "default" .Values.serviceAccount.create) .Values.serviceAccount.name -}}
+{{- include "hourglass.scalar" .Values.serviceAccount.name | default (ternary (include "hourglass.fullname" .) "default" .Values.serviceAccount.create) -}}
 {{- end -}}
 
 {{/* registry/repository:tag, or @digest where there is one. */}}
 {{- define "hourglass.image" -}}
-{{- $registry := default .Values.image.registry (.Values.global).imageRegistry -}}
-{{- with $registry }}{{ . }}/{{ end -}}
-{{- .Values.image.repository -}}
+{{- with (.Values.global).imageRegistry | default .Values.image.registry }}{{ include "hourglass.scalar" . }}/{{ end -}}
+{{- include "hourglass.scalar" .Values.image.repository -}}
 {{- if .Values.image.digest }}@{{ .Values.image.digest }}
-{{- else }}:{{ default .Chart.AppVersion .Values.image.tag }}
+{{- else }}:{{ include "hourglass.scalar" .Values.image.tag | default .Chart.AppVersion }}
 {{- end -}}
+{{- end -}}
+
+{{/* Names of Secrets, or objects with a name, as Kubernetes has them. */}}
+{{- define "hourglass.pullSecrets" -}}
+{{- range . }}
+- name: {{ if kindIs "map" . }}{{ include "hourglass.text" .name }}{{ else }}{{ include "hourglass.text" . }}{{ end }}
+{{- end }}
 {{- end -}}

@@ -3,8 +3,8 @@
 apiVersion: v1
 kind: Service
 metadata:
-  name: {{ include "hourglass.fullname" . }}
-  namespace: {{ .Release.Namespace }}
+  name: {{ include "hourglass.fullname" . | quote }}
+  namespace: {{ .Release.Namespace | quote }}
   labels:
     {{- include "hourglass.labels" . | nindent 4 }}
 spec:
@@ -13,7 +13,7 @@ spec:
     {{- include "hourglass.selectorLabels" . | nindent 4 }}
   ports:
     - name: http
-      port: {{ .Values.config.httpPort }}
+      port: {{ int .Values.config.httpPort }}
       targetPort: http
 {{- end -}}
 
@@ -44,8 +44,8 @@ Called with a dict: root, ingress, egress.
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
 metadata:
-  name: {{ include "hourglass.fullname" $ }}
-  namespace: {{ $.Release.Namespace }}
+  name: {{ include "hourglass.fullname" $ | quote }}
+  namespace: {{ $.Release.Namespace | quote }}
   labels:
     {{- include "hourglass.labels" $ | nindent 4 }}
 spec:
@@ -79,7 +79,7 @@ spec:
     {{- end }}
     - ports:
         {{- range $ports | uniq }}
-        - port: {{ . }}
+        - port: {{ int . }}
           protocol: TCP
         {{- end }}
       {{- with $policy.redisTo }}

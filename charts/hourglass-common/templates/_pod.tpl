@@ -6,35 +6,33 @@ metadata:
   labels:
     {{- include "hourglass.labels" $ | nindent 4 }}
     {{- with $values.podLabels }}
-    {{- tpl (toYaml .) $ | nindent 4 }}
+    {{- include "hourglass.textTemplates" (dict "root" $ "texts" .) | nindent 4 }}
     {{- end }}
   annotations:
-    checksum/config: {{ include "hourglass.configData" $ | sha256sum }}
+    checksum/config: {{ include "hourglass.configData" $ | sha256sum | quote }}
     {{- with $values.podAnnotations }}
-    {{- tpl (toYaml .) $ | nindent 4 }}
+    {{- include "hourglass.textTemplates" (dict "root" $ "texts" .) | nindent 4 }}
     {{- end }}
 spec:
-  serviceAccountName: {{ include "hourglass.serviceAccountName" $ }}
+  serviceAccountName: {{ include "hourglass.serviceAccountName" $ | quote }}
   automountServiceAccountToken: false
   # The variables of other Services, HOURGLASS_…_PORT among them, would look like options.
   enableServiceLinks: false
   {{- with $values.image.pullSecrets }}
   imagePullSecrets:
-    {{- range . }}
-    - name: {{ . }}
-    {{- end }}
+    {{- include "hourglass.pullSecrets" . | nindent 4 }}
   {{- end }}
   {{- with $values.podSecurityContext }}
   securityContext:
     {{- toYaml . | nindent 4 }}
   {{- end }}
-  terminationGracePeriodSeconds: {{ $values.terminationGracePeriodSeconds }}
+  terminationGracePeriodSeconds: {{ int $values.terminationGracePeriodSeconds }}
   {{- with $values.priorityClassName }}
-  priorityClassName: {{ . }}
+  priorityClassName: {{ include "hourglass.text" . }}
   {{- end }}
   {{- with $values.nodeSelector }}
   nodeSelector:
-    {{- toYaml . | nindent 4 }}
+    {{- include "hourglass.texts" . | nindent 4 }}
   {{- end }}
   {{- with $values.affinity }}
   affinity:
@@ -60,7 +58,7 @@ spec:
     {{- tpl (toYaml .) $ | nindent 4 }}
   {{- end }}
   containers:
-    - name: {{ $.Chart.Name }}
+    - name: {{ $.Chart.Name | quote }}
       image: {{ include "hourglass.image" $ | quote }}
       imagePullPolicy: {{ $values.image.pullPolicy }}
       # The one line that says what is wrong is in the pod's status, too.
@@ -71,7 +69,7 @@ spec:
       {{- end }}
       envFrom:
         - configMapRef:
-            name: {{ include "hourglass.fullname" $ }}
+            name: {{ include "hourglass.fullname" $ | quote }}
         {{- with $values.extraEnvFrom }}
         {{- tpl (toYaml .) $ | nindent 8 }}
         {{- end }}
@@ -85,7 +83,7 @@ spec:
         {{- end }}
       ports:
         - name: http
-          containerPort: {{ $values.config.httpPort }}
+          containerPort: {{ int $values.config.httpPort }}
         {{- with .ports }}
         {{- . | nindent 8 }}
         {{- end }}
@@ -133,6 +131,8 @@ spec:
   httpGet:
     path: {{ $path }}
     port: http
-  {{- toYaml (index $.Values.probes $name) | nindent 2 }}
+  {{- range $setting, $number := index $.Values.probes $name }}
+  {{ $setting }}: {{ int $number }}
+  {{- end }}
 {{- end }}
 {{- end -}}

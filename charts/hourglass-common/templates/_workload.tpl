@@ -11,8 +11,8 @@ The service's pods. Called with a dict:
 apiVersion: apps/v1
 kind: {{ .kind }}
 metadata:
-  name: {{ include "hourglass.fullname" $ }}
-  namespace: {{ $.Release.Namespace }}
+  name: {{ include "hourglass.fullname" $ | quote }}
+  namespace: {{ $.Release.Namespace | quote }}
   labels:
     {{- include "hourglass.labels" $ | nindent 4 }}
 spec:
@@ -21,7 +21,7 @@ spec:
     matchLabels:
       {{- include "hourglass.selectorLabels" $ | nindent 6 }}
   {{- if eq .kind "StatefulSet" }}
-  serviceName: {{ include "hourglass.fullname" $ }}
+  serviceName: {{ include "hourglass.fullname" $ | quote }}
   podManagementPolicy: Parallel
   {{- with $.Values.updateStrategy }}
   updateStrategy:
@@ -33,7 +33,7 @@ spec:
     {{- toYaml . | nindent 4 }}
   {{- end }}
   {{- end }}
-  revisionHistoryLimit: {{ $.Values.revisionHistoryLimit }}
+  revisionHistoryLimit: {{ int $.Values.revisionHistoryLimit }}
   template:
     {{- include "hourglass.pod" . | nindent 4 }}
 {{- end -}}

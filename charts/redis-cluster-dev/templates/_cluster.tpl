@@ -4,15 +4,15 @@
 
 {{/* What the pods' names end in. */}}
 {{- define "redis-cluster-dev.domain" -}}
-{{ include "hourglass.fullname" . }}-nodes.{{ .Release.Namespace }}.svc.{{ .Values.clusterDomain }}
+{{ include "hourglass.fullname" . }}-nodes.{{ .Release.Namespace }}.svc.{{ include "hourglass.scalar" .Values.clusterDomain }}
 {{- end -}}
 
 {{- define "redis-cluster-dev.authSecret" -}}
-{{- default (include "hourglass.fullname" .) .Values.auth.existingSecret -}}
+{{- include "hourglass.scalar" .Values.auth.existingSecret | default (include "hourglass.fullname" .) -}}
 {{- end -}}
 
 {{- define "redis-cluster-dev.tlsSecret" -}}
-{{- default (printf "%s-tls" (include "hourglass.fullname" .)) .Values.tls.existingSecret -}}
+{{- include "hourglass.scalar" .Values.tls.existingSecret | default (printf "%s-tls" (include "hourglass.fullname" .)) -}}
 {{- end -}}
 
 {{- define "redis-cluster-dev.files" -}}
@@ -31,7 +31,7 @@ redis.conf: |
   repl-diskless-sync-delay 0
   save ""
   # Refuses writes before Kubernetes ends it for its memory.
-  maxmemory {{ .Values.maxmemory }}
+  maxmemory {{ include "hourglass.scalar" .Values.maxmemory }}
   maxmemory-policy noeviction
   {{- if .Values.persistence.enabled }}
   appendonly yes
@@ -52,7 +52,7 @@ redis.conf: |
   port 6379
   {{- end }}
   {{- with .Values.extraConfig }}
-  {{- . | nindent 2 }}
+  {{- include "hourglass.scalar" . | nindent 2 }}
   {{- end }}
 {{- range $name := list "keeper.sh" "auth.sh" "users.sh" "users.acl" "ready.sh" }}
 {{ $name }}: |
@@ -68,7 +68,7 @@ redis.conf: |
 - name: REDISCLI_AUTH
   valueFrom:
     secretKeyRef:
-      name: {{ include "redis-cluster-dev.authSecret" . }}
+      name: {{ include "redis-cluster-dev.authSecret" . | quote }}
       key: keeper-password
 {{- end }}
 {{- end -}}
