@@ -15,6 +15,7 @@ import logging
 import os
 import re
 from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import datetime
@@ -221,6 +222,10 @@ class Warehouse:
         with self._transaction() as connection:
             found = connection.scalars(sa.select(hour).where(hour >= moment(from_ms)))
             return {milliseconds(start) for start in found}
+
+    def among(self, hours: AbstractSet[int]) -> AbstractSet[int]:
+        """Those of `hours` that are in the warehouse. Raises WarehouseAway."""
+        return hours & self.hours(min(hours)) if hours else frozenset()
 
     def rows(self, from_ms: int, to_ms: int) -> Iterator[HourRow]:
         """The rows of the hours from `from_ms` (inclusive) to `to_ms` (exclusive), in order,

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from itertools import islice
 
 from aggregator.hour_progress import Progress
-from averages_consumer.web.schemas import Problem
 from hourglass.cluster.client import Cluster
 from hourglass.model.averages import HourRecord
 from hourglass.model.devices import Blocks, names_in, unseen
 from hourglass.model.keys import HOUR_MS, Partition
 from hourglass.monitoring.pipeline_status import PipelineStatus
+from hourglass.monitoring.problems import Problem
 from hourglass.monitoring.stream_stats import oldest_waiting_ms
 from hourglassctl.sanitize import printable
 

@@ -15,16 +15,14 @@ from aggregator.hour_progress import look as look_at_hour
 from aggregator.lost_readings import Losses
 from aggregator.lost_readings import look as look_for_losses
 from averages_consumer.warehouse import Warehouse
-from averages_consumer.web.collector import late_and_loaded, survey
-from averages_consumer.web.problems import problems
-from averages_consumer.web.schemas import Problem
-from averages_consumer.web.snapshot import Snapshot, Survey, hours_due
 from hourglass.cluster.client import Cluster
 from hourglass.cluster.partitions import Unlisted, left_out_line, unlisted
 from hourglass.model.averages import HourlyAverage
 from hourglass.model.clock import PipelineClock
 from hourglass.model.keys import AVERAGES_GROUP, GROUP, HOUR_MS, iso
 from hourglass.model.readings import MILLI, degrees
+from hourglass.monitoring.pipeline_status import PipelineStatus, Snapshot, collect
+from hourglass.monitoring.problems import Problem, problems
 from hourglass.monitoring.removals import counted_line, uncounted_line
 from hourglass.monitoring.server_settings import clock_findings, findings, read
 from hourglassctl.render import Fitted, as_data, screen
@@ -60,7 +58,7 @@ class Status:
     """Everything at one instant. `producers`: those that have written to the newest day, by name;
     of when they did last there is no record."""
 
-    survey: Survey
+    pipeline: PipelineStatus
     consumers: Sequence[Consumer]
     producers: Sequence[str]
     progress: Progress
@@ -86,17 +84,16 @@ def gather(
     period_s: between two readings of a device; 0 if devices have none in common
     """
     cluster.look_at_clocks()
-    found = survey(cluster, clock)
-    overview = found.overview
-    instant = overview.instant
+    instant = clock.refresh()
+    pipeline = collect(cluster, instant)
     averages = cluster.keyspace.averages
     newest = cluster.call("XREVRANGE", averages, "+", "-", "COUNT", AVERAGES_SHOWN)
     progress = look_at_hour(cluster, instant, settling_ms=SETTLING_MS)
-    silence = look_for_silence(cluster, overview, progress, period_ms=period_s * 1000)
+    silence = look_for_silence(cluster, pipeline, progress, period_ms=period_s * 1000)
     return Status(
-        survey=found,
-        consumers=_consumers(cluster, [each.state.stream for each in overview.partitions]),
-        producers=_producers(cluster, found),
+        pipeline=pipeline,
+        consumers=_consumers(cluster, [each.state.stream for each in pipeline.partitions]),
+        producers=_producers(cluster, pipeline),
         progress=progress,
         silence=silence,
         averages=list(_averages(newest)),
@@ -104,14 +101,14 @@ def gather(
             *problems(
                 Snapshot(
                     instant=instant,
-                    survey=found,
+                    pipeline=pipeline,
                     averages_at_ms=instant.real_ms,
                     rows_at_ms=instant.real_ms,
-                    late_and_loaded=late_and_loaded(found.too_late, warehouse)
+                    late_and_loaded=warehouse.among(pipeline.too_late)
                     if warehouse
                     else frozenset(),
                     due_since={
-                        hour: instant.deadline(hour + HOUR_MS) for hour in hours_due(overview)
+                        hour: instant.deadline(hour + HOUR_MS) for hour in pipeline.hours_due()
                     },
                     server_findings=[
                         *clock_findings(cluster.clocks.doubts()),
@@ -184,8 +181,8 @@ def together(rows: Iterable[tuple[str, str, int, int]]) -> list[Consumer]:
     return [found[key] for key in sorted(found)]
 
 
-def _producers(cluster: Cluster, found: Survey) -> list[str]:
-    partitions = [each.partition for each in found.overview.partitions]
+def _producers(cluster: Cluster, pipeline: PipelineStatus) -> list[str]:
+    partitions = [each.partition for each in pipeline.partitions]
     last = [each for each in partitions if each.day_ms == partitions[-1].day_ms]
     replies = cluster.pipeline([("HGETALL", each.producers) for each in last]) if last else []
     named: list[Mapping[bytes, bytes]] = [r for r in replies if not isinstance(r, Exception)]
@@ -204,7 +201,7 @@ def _averages(newest: Iterable[tuple[bytes, Mapping[bytes, bytes]]]) -> Iterable
 
 def as_screen(status: Status, period_s: float) -> Group:
     """One screen: the worst first where something is wrong."""
-    parts: list[RenderableType] = [screen(status.survey.overview, title="live partitions")]
+    parts: list[RenderableType] = [screen(status.pipeline, title="live partitions")]
     parts += [
         Text(hour_line(status.progress, period_s)),
         Text(silence_line(status.silence)),
@@ -246,7 +243,7 @@ def _people(status: Status) -> Fitted:
 
 
 def producers_line(status: Status) -> str:
-    partitions = status.survey.overview.partitions
+    partitions = status.pipeline.partitions
     day = partitions[-1].partition.day.stream if partitions else "any day"
     return f"producers that have written to {day}: {', '.join(status.producers) or 'none'}"
 
@@ -269,7 +266,7 @@ def as_document(status: Status, period_s: float) -> dict[str, Any]:
     """The same for programs; unknown is null."""
     progress = status.progress
     return {
-        **as_data(status.survey.overview),
+        **as_data(status.pipeline),
         "healthy": status.healthy,
         "problems": [
             {"code": each.code, "severity": each.severity, "text": each.text}

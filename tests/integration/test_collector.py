@@ -12,9 +12,10 @@ from typing import Any, cast
 import pytest
 
 from averages_consumer.warehouse import Warehouse
-from averages_consumer.web.collector import Collector, survey
+from averages_consumer.web.collector import Collector
 from averages_consumer.web.document_store import Documents, DocumentStore
 from hourglass.model.keys import DAY_MS, iso
+from hourglass.monitoring.pipeline_status import collect
 from hourglassctl.backfill import backfill
 from tests.support.pipeline import DAY, Pipeline, at, reading
 from tests.support.snapshots import average
@@ -84,7 +85,7 @@ def test_an_hour_too_late_to_be_published_is_a_problem_until_the_warehouse_has_i
         pipeline.seal()
 
     def is_a_problem() -> bool:
-        board.surveyed(survey(pipeline.cluster, pipeline.clock))
+        board.polled(collect(pipeline.cluster, pipeline.clock.refresh()))
         board.refresh()
         problems = json.loads(board.documents["status"].body)["problems"]
         return "hours-too-late" in [each["code"] for each in problems]
@@ -132,7 +133,7 @@ def commands(pipeline: Pipeline) -> int:
 def cost_of_a_look(pipeline: Pipeline) -> int:
     asking = -(commands(pipeline) - commands(pipeline))
     before = commands(pipeline)
-    survey(pipeline.cluster, pipeline.clock)
+    collect(pipeline.cluster, pipeline.clock.refresh())
     return commands(pipeline) - before - asking
 
 

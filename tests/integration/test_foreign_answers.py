@@ -14,10 +14,10 @@ from redis.exceptions import ResponseError
 from aggregator.hour_progress import look as look_at_progress
 from aggregator.lost_readings import LostReadingsGauges
 from averages_consumer.hours import hours_of
-from averages_consumer.web.collector import survey
 from hourglass.cluster.partial_failures import with_each
 from hourglass.errors import CorruptKey
 from hourglass.model.keys import GREATEST_ID, GROUP, HOURS, Partition
+from hourglass.monitoring.pipeline_status import collect
 from hourglassctl.quarantine import quarantined
 from hourglassctl.status import gather
 from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at, batch_of, publish, reading
@@ -99,8 +99,8 @@ def test_a_foreign_command_is_the_failure_of_its_day_alone(
         at(hour) for hour in range(HOURS)
     ]
     # What looks at all days shows the others.
-    found = survey(cluster, clock)
-    assert DAY in [each.partition for each in found.overview.partitions]
+    found = collect(cluster, clock.refresh())
+    assert DAY in [each.partition for each in found.partitions]
     gather(cluster, clock, period_s=1.0)
     LostReadingsGauges(CollectorRegistry()).look(cluster, clock.look())
     look_at_progress(cluster, clock.look(), settling_ms=0)

@@ -10,15 +10,13 @@ import pytest
 from redis.cluster import RedisCluster
 
 from aggregator.hour_progress import look as progress
-from averages_consumer.web.collector import survey
-from averages_consumer.web.snapshot import Snapshot
-from averages_consumer.web.view import open_hours
+from averages_consumer.web.view import PageSnapshot, open_hours
 from hourglass.cluster.partitions import decide, lanes_of, unlisted
 from hourglass.errors import CorruptKey
 from hourglass.model.keys import Partition
 from hourglass.model.lanes import place
 from hourglass.model.readings import Reading, Rules
-from hourglass.monitoring.pipeline_status import look
+from hourglass.monitoring.pipeline_status import collect
 from hourglassctl.quarantine import quarantined, redrive
 from hourglassctl.replay import DataSet, replay
 from hourglassctl.reset import reset
@@ -447,7 +445,7 @@ def test_status_shows_every_lane(pipeline: Pipeline) -> None:
     count_all(pipeline)
     lose_the_index(pipeline)
 
-    seen = look(pipeline.cluster, pipeline.clock.look())
+    seen = collect(pipeline.cluster, pipeline.clock.look())
 
     assert [view.state.stream for view in seen.partitions] == [
         lane.stream for lane in lanes(pipeline)
@@ -461,8 +459,8 @@ def test_the_page_shows_the_hour_in_progress_of_all_lanes_as_one(pipeline: Pipel
     count_all(pipeline)
     pipeline.drive(at(0, 59))
 
-    seen = survey(pipeline.cluster, pipeline.clock)
-    (hour,) = open_hours(Snapshot(instant=pipeline.clock.look(), survey=seen), 1800.0)
+    seen = collect(pipeline.cluster, pipeline.clock.refresh())
+    (hour,) = open_hours(PageSnapshot(instant=pipeline.clock.look(), pipeline=seen), 1800.0)
 
     assert (hour.observations, hour.devices, hour.completeness) == (6, 3, 1.0)
     assert sum(seen.quarantined.values()) == 1

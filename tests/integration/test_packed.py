@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from averages_consumer.web.collector import survey as look
 from hourglass.model.devices import BLOCK, device_names
 from hourglass.model.keys import GROUP, HOUR_MS, Partition
 from hourglass.model.readings import MILLI, MOST_PACKED, Reason, Rules
+from hourglass.monitoring.pipeline_status import collect
 from hourglass.monitoring.stream_stats import survey
 from hourglassctl.quarantine import quarantined, redrive
 from producer.packed_batches import Packer
@@ -38,7 +38,7 @@ def in_quarantine(pipeline: Pipeline) -> list[tuple[str, int]]:
 
 def shown_in_quarantine(pipeline: Pipeline) -> int:
     """As the page has it."""
-    return look(pipeline.cluster, pipeline.clock).quarantined[DAY.stream]
+    return collect(pipeline.cluster, pipeline.clock.refresh()).quarantined[DAY.stream]
 
 
 def redrive_all(pipeline: Pipeline, rules: Rules = WIDE) -> list[str]:

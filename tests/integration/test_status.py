@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from redis.cluster import RedisCluster
 
-from averages_consumer.web import problems
 from hourglass.model.keys import AVERAGES_GROUP, GROUP, HOUR_MS
+from hourglass.monitoring import problems
 from hourglassctl import silent_devices
 from hourglassctl.silent_devices import SilentDevices, silent
 from hourglassctl.status import Consumer, gather, process_of, together

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from averages_consumer.table import HourRow, moment, row_of
-from averages_consumer.web.snapshot import Snapshot, Survey
+from averages_consumer.web.view import PageSnapshot
 from hourglass.model.averages import HourlyAverage, HourRecord
 from hourglass.model.clock import ClockSpec, Instant, Mode
 from hourglass.model.keys import AVERAGES_GROUP, GROUP, HOUR_MS, Keyspace, Partition
@@ -72,7 +72,7 @@ def averages_state(**changes: Any) -> StreamState:
     return state(Keyspace().averages, AVERAGES_GROUP, **{**values, **changes})
 
 
-def survey(
+def polled(
     *,
     at: Instant | None = None,
     records: Sequence[HourRecord] | None = None,
@@ -82,33 +82,31 @@ def survey(
     quarantined: Mapping[str, int] | None = None,
     damaged: Mapping[Partition, str] | None = None,
     **changes: Any,
-) -> Survey:
+) -> PipelineStatus:
     hours = [*map(record, range(9)), record(9, sealed=False, count=3600)]
-    return Survey(
-        overview=PipelineStatus(
-            instant=at or instant(),
-            partitions=[
-                PartitionView(DAY, partition or state(), hours if records is None else records)
-            ],
-            averages=averages or averages_state(),
-            last=average(8),
-            frontier_ms=None if frontier_hour is None else DAY.hour_start_ms(frontier_hour),
-            damaged=damaged or {},
-        ),
+    return PipelineStatus(
+        instant=at or instant(),
+        partitions=[
+            PartitionView(DAY, partition or state(), hours if records is None else records)
+        ],
+        averages=averages or averages_state(),
+        last=average(8),
+        frontier_ms=None if frontier_hour is None else DAY.hour_start_ms(frontier_hour),
+        damaged=damaged or {},
         quarantined=quarantined or {},
         **changes,
     )
 
 
-def snapshot(**changes: Any) -> Snapshot:
+def snapshot(**changes: Any) -> PageSnapshot:
     """A pipeline that is well, half past nine."""
     averages = [average(hour) for hour in range(9)]
     values: dict[str, Any] = {
         "instant": instant(),
         "averages": averages,
         "averages_at_ms": NOW_MS,
-        "survey": survey(),
+        "pipeline": polled(),
         "rows": [row(each) for each in averages],
         "rows_at_ms": NOW_MS,
     }
-    return Snapshot(**{**values, **changes})
+    return PageSnapshot(**{**values, **changes})

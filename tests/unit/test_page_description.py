@@ -12,7 +12,7 @@ from openapi_spec_validator import validate
 
 from averages_consumer.web import openapi, view
 from averages_consumer.web.document_store import NAMES
-from tests.support.snapshots import PERIOD_S, snapshot, state, survey
+from tests.support.snapshots import PERIOD_S, polled, snapshot, state
 
 DESCRIPTION: dict[str, Any] = json.loads(openapi.ENCODED)
 
@@ -39,8 +39,8 @@ def schema(name: str) -> Draft202012Validator:
     "seen",
     [
         snapshot(),
-        snapshot(survey=None, averages=[], rows=[]),
-        snapshot(survey=survey(partition=state(lag=None, expires_ms=None), records=[])),
+        snapshot(pipeline=None, averages=[], rows=[]),
+        snapshot(pipeline=polled(partition=state(lag=None, expires_ms=None), records=[])),
     ],
 )
 def test_documents_are_as_they_are_described(seen: Any) -> None:

@@ -9,10 +9,10 @@ import pytest
 
 from averages_consumer.web import document_store as module
 from averages_consumer.web.document_store import DocumentStore
-from averages_consumer.web.snapshot import REDIS_STALE_MS
 from hourglass.errors import Unreachable
 from hourglass.model.clock import Instant
-from tests.support.snapshots import instant, survey
+from hourglass.monitoring.pipeline_status import REDIS_STALE_MS
+from tests.support.snapshots import instant, polled
 
 
 class NoClock:
@@ -58,7 +58,7 @@ def test_if_no_look_ever_succeeds_redis_is_away(
 
 def test_what_one_look_cannot_read_another_does_not_make_good(board: DocumentStore) -> None:
     board.unreadable("averages", "WRONGTYPE")
-    board.surveyed(survey())
+    board.polled(polled())
     board.refresh()
     assert said(board) == (True, False, ["redis-unreadable"])
 

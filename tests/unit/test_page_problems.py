@@ -8,35 +8,30 @@ from typing import Any
 
 import pytest
 
-from averages_consumer.web.problems import PATIENCE_MS, STUCK_MS, problems
-from averages_consumer.web.snapshot import (
-    REDIS_STALE_MS,
-    WAREHOUSE_STALE_MS,
-    Snapshot,
-    hours_due,
-    still_due,
-)
+from averages_consumer.web.document_store import still_due
 from hourglass.model.clock import Mode
 from hourglass.model.keys import DAY_MS, HOUR_MS
 from hourglass.model.strays import Reason, Strays
+from hourglass.monitoring.pipeline_status import REDIS_STALE_MS, WAREHOUSE_STALE_MS, Snapshot
+from hourglass.monitoring.problems import PATIENCE_MS, STUCK_MS, problems
 from hourglass.monitoring.server_settings import ServerSettings, findings
 from tests.support.snapshots import (
     DAY,
     NOW_MS,
     averages_state,
     instant,
+    polled,
     record,
     snapshot,
     state,
-    survey,
 )
 
 HOUR_9_MS = DAY.hour_start_ms(9)
 
 WRONG: Mapping[str, dict[str, Any]] = {
     "redis-away": {"averages_at_ms": NOW_MS - REDIS_STALE_MS - 1},
-    "redis-unreadable": {"unreadable": {"survey": "NOPERM this user has no permissions"}},
-    "looking": {"survey": None, "averages": [], "begun_ms": NOW_MS},
+    "redis-unreadable": {"unreadable": {"pipeline": "NOPERM this user has no permissions"}},
+    "looking": {"pipeline": None, "averages": [], "begun_ms": NOW_MS},
     "warehouse-away": {"rows_at_ms": NOW_MS - WAREHOUSE_STALE_MS - 1},
     "not-ready": {"not_ready": ["redis: it does not answer"]},
     "missing-hours": {"missing_hours": 2},
@@ -46,25 +41,25 @@ WRONG: Mapping[str, dict[str, Any]] = {
         )
     },
     "hours-overdue": {"due_since": {DAY.hour_start_ms(8): NOW_MS - PATIENCE_MS - 1}},
-    "silence": {"survey": survey(records=[record(7), record(8, count=0, sum_milli_f=0)])},
-    "hours-revised": {"survey": survey(revised=1)},
-    "hours-too-late": {"survey": survey(too_late={DAY.hour_start_ms(3)})},
-    "stray-streams": {"survey": survey(strays={Reason.NAME: Strays(1, "temps:2025-01-01")})},
-    "quarantine": {"survey": survey(quarantined={"temps:20241225": 1})},
-    "late": {"survey": survey(records=[record(9, late=3)])},
-    "lag-unknown": {"survey": survey(partition=state(lag=None))},
-    "nobody-reads": {"survey": survey(partition=state(consumers=0, idle_ms=None, lag=1))},
-    "pending-stuck": {"survey": survey(partition=state(pending=1, held_ms=STUCK_MS + 1))},
-    "readings-at-risk": {"survey": survey(partition=state(lag=1, expires_ms=NOW_MS + HOUR_MS))},
-    "averages-not-loaded": {"survey": survey(averages=averages_state(lag=2, idle_ms=None))},
-    "partition-damaged": {"survey": survey(damaged={DAY: f"{DAY.hours} is a string"})},
-    "never-expires": {"survey": survey(partition=state(expires_ms=None))},
+    "silence": {"pipeline": polled(records=[record(7), record(8, count=0, sum_milli_f=0)])},
+    "hours-revised": {"pipeline": polled(revised=1)},
+    "hours-too-late": {"pipeline": polled(too_late={DAY.hour_start_ms(3)})},
+    "stray-streams": {"pipeline": polled(strays={Reason.NAME: Strays(1, "temps:2025-01-01")})},
+    "quarantine": {"pipeline": polled(quarantined={"temps:20241225": 1})},
+    "late": {"pipeline": polled(records=[record(9, late=3)])},
+    "lag-unknown": {"pipeline": polled(partition=state(lag=None))},
+    "nobody-reads": {"pipeline": polled(partition=state(consumers=0, idle_ms=None, lag=1))},
+    "pending-stuck": {"pipeline": polled(partition=state(pending=1, held_ms=STUCK_MS + 1))},
+    "readings-at-risk": {"pipeline": polled(partition=state(lag=1, expires_ms=NOW_MS + HOUR_MS))},
+    "averages-not-loaded": {"pipeline": polled(averages=averages_state(lag=2, idle_ms=None))},
+    "partition-damaged": {"pipeline": polled(damaged={DAY: f"{DAY.hours} is a string"})},
+    "never-expires": {"pipeline": polled(partition=state(expires_ms=None))},
 }
 
 
 def test_hours_too_late_that_the_warehouse_has_are_no_problem() -> None:
     first, second = DAY.hour_start_ms(3), DAY.hour_start_ms(4)
-    seen = snapshot(survey=survey(too_late={first, second}), late_and_loaded={first})
+    seen = snapshot(pipeline=polled(too_late={first, second}), late_and_loaded={first})
 
     (problem,) = problems(seen)
     assert problem.text.startswith("1 hour got")
@@ -89,7 +84,10 @@ def test_what_is_wrong_is_told_in_one_line_and_nothing_else_is(code: str) -> Non
 
 
 def test_the_worst_comes_first() -> None:
-    wrong = {**WRONG["warehouse-away"], "survey": survey(revised=1, records=[record(9, late=1)])}
+    wrong = {
+        **WRONG["warehouse-away"],
+        "pipeline": polled(revised=1, records=[record(9, late=1)]),
+    }
 
     assert codes(snapshot(**wrong)) == ["warehouse-away", "hours-revised", "late"]
 
@@ -102,19 +100,19 @@ def test_hours_without_readings_are_no_reason_to_wait() -> None:
     empty = record(9, sealed=False, count=0, sum_milli_f=0)
     after = instant(HOUR_9_MS + 2 * HOUR_MS)
 
-    assert hours_due(survey(at=after, records=[empty]).overview) == []
-    assert hours_due(survey(at=after).overview) == [HOUR_9_MS]
-    assert hours_due(survey(at=after, frontier_hour=9).overview) == []
-    assert len(hours_due(survey(at=after, frontier_hour=None).overview)) == 10
+    assert polled(at=after, records=[empty]).hours_due() == []
+    assert polled(at=after).hours_due() == [HOUR_9_MS]
+    assert polled(at=after, frontier_hour=9).hours_due() == []
+    assert len(polled(at=after, frontier_hour=None).hours_due()) == 10
 
 
 def test_an_hour_is_due_since_it_was_first_seen_to_be_until_it_is_published() -> None:
     early, late = instant(HOUR_9_MS + HOUR_MS), instant(HOUR_9_MS + HOUR_MS + 5000)
-    first = still_due({}, survey(at=early).overview)
+    first = still_due({}, polled(at=early))
 
     assert first == {HOUR_9_MS: early.real_ms}
-    assert still_due(first, survey(at=late).overview) == first
-    assert still_due(first, survey(at=late, frontier_hour=9).overview) == {}
+    assert still_due(first, polled(at=late)) == first
+    assert still_due(first, polled(at=late, frontier_hour=9)) == {}
 
 
 @pytest.mark.parametrize(
@@ -131,7 +129,7 @@ def test_silence_is_an_hour_without_readings_unless_the_clock_stands(
     now = instant(now_ms, mode=mode)
     seen = snapshot(
         instant=now,
-        survey=survey(at=now, records=[record(8)]),
+        pipeline=polled(at=now, records=[record(8)]),
         averages_at_ms=now_ms,
         rows_at_ms=now_ms,
     )
@@ -140,7 +138,7 @@ def test_silence_is_an_hour_without_readings_unless_the_clock_stands(
 
 
 def test_a_partition_that_is_counted_to_its_end_needs_no_reader() -> None:
-    assert codes(snapshot(survey=survey(partition=state(consumers=0, lag=0)))) == []
+    assert codes(snapshot(pipeline=polled(partition=state(consumers=0, lag=0)))) == []
 
 
 @pytest.mark.parametrize(
@@ -152,19 +150,19 @@ def test_consumers_that_are_gone_are_not_taken_for_readers(left: dict[str, Any])
     """The group knows them until somebody removes them."""
     gone: dict[str, Any] = {**left, "consumers": 2, "idle_ms": PATIENCE_MS + 1}
 
-    assert "nobody-reads" in codes(snapshot(survey=survey(partition=state(**gone))))
-    assert codes(snapshot(survey=survey(averages=averages_state(**gone)))) == [
+    assert "nobody-reads" in codes(snapshot(pipeline=polled(partition=state(**gone))))
+    assert codes(snapshot(pipeline=polled(averages=averages_state(**gone)))) == [
         "averages-not-loaded"
     ]
     alive: dict[str, Any] = {**gone, "idle_ms": PATIENCE_MS}
-    assert "nobody-reads" not in codes(snapshot(survey=survey(partition=state(**alive))))
-    assert codes(snapshot(survey=survey(averages=averages_state(**alive)))) == []
+    assert "nobody-reads" not in codes(snapshot(pipeline=polled(partition=state(**alive))))
+    assert codes(snapshot(pipeline=polled(averages=averages_state(**alive)))) == []
 
 
 def test_averages_that_a_consumer_holds_because_the_warehouse_is_away() -> None:
     held = averages_state(pending=2, held_ms=PATIENCE_MS + 1)
 
-    assert codes(snapshot(survey=survey(averages=held))) == ["averages-not-loaded"]
+    assert codes(snapshot(pipeline=polled(averages=held))) == ["averages-not-loaded"]
 
 
 def test_an_average_that_was_just_published_may_wait() -> None:
@@ -173,18 +171,16 @@ def test_an_average_that_was_just_published_may_wait() -> None:
     waits = averages_state(lag=1, idle_ms=HOUR_MS)
     seen: dict[str, Any] = {"averages_at_ms": at.real_ms, "rows_at_ms": at.real_ms, "instant": at}
 
-    assert codes(snapshot(**seen, survey=survey(at=at, averages=waits, records=[record(8)]))) == []
-
-
-def test_a_pipeline_without_readings_is_told_of_and_is_no_error() -> None:
-    seen = survey()
-    nothing = type(seen.overview)(
-        instant=seen.overview.instant, partitions=[], averages=None, last=None, frontier_ms=None
+    assert (
+        codes(snapshot(**seen, pipeline=polled(at=at, averages=waits, records=[record(8)]))) == []
     )
 
-    (problem,) = problems(
-        snapshot(survey=type(seen)(overview=nothing, quarantined={}), averages=[])
-    )
+
+def test_a_pipeline_without_readings_is_reported_and_is_no_error() -> None:
+    seen = polled()
+    empty = replace(seen, partitions=[], averages=None, last=None, frontier_ms=None)
+
+    (problem,) = problems(snapshot(pipeline=empty, averages=[]))
 
     assert (problem.code, problem.severity) == ("no-readings", "info")
 

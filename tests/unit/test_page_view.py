@@ -12,21 +12,21 @@ from hypothesis import strategies as st
 from averages_consumer.table import moment
 from averages_consumer.web import view
 from averages_consumer.web.schemas import Averages, Partitions, Status
-from averages_consumer.web.snapshot import REDIS_STALE_MS, WAREHOUSE_STALE_MS
 from hourglass.model.averages import HourRecord
 from hourglass.model.clock import Mode
 from hourglass.model.keys import DAY_MS, HOUR_MS, Keyspace
+from hourglass.monitoring.pipeline_status import REDIS_STALE_MS, WAREHOUSE_STALE_MS
 from tests.support.snapshots import (
     DAY,
     NOW_MS,
     PERIOD_S,
     average,
     instant,
+    polled,
     record,
     row,
     snapshot,
     state,
-    survey,
 )
 
 times = st.integers(0, 4_000_000_000_000)
@@ -144,7 +144,7 @@ def test_a_row_with_another_sum_is_not_the_average_that_was_published() -> None:
 
 
 def test_readings_that_came_late_since_are_shown_with_their_hour() -> None:
-    seen = snapshot(survey=survey(records=[record(3, late=17)]))
+    seen = snapshot(pipeline=polled(records=[record(3, late=17)]))
 
     assert [each.late for each in view.averages(seen, PERIOD_S).hours] == [0, 0, 0, 17, *[0] * 5]
 
@@ -159,13 +159,12 @@ def test_the_hour_in_progress_fills_up() -> None:
 
 
 def test_the_lanes_of_a_day_are_shown_as_one_hour_and_as_partitions_of_their_own() -> None:
-    whole = survey(records=[record(9, sealed=False, count=1000)])
-    (one,) = whole.overview.partitions
+    whole = polled(records=[record(9, sealed=False, count=1000)])
+    (one,) = whole.partitions
     other = replace(
         one, partition=Keyspace().partition(DAY.day_ms, 3), state=state(f"{DAY.stream}:3")
     )
-    overview = replace(whole.overview, partitions=[one, other])
-    shown = snapshot(survey=replace(whole, overview=overview))
+    shown = snapshot(pipeline=replace(whole, partitions=[one, other]))
 
     (hour,) = view.open_hours(shown, PERIOD_S)
     assert hour.observations == 2000
@@ -176,7 +175,7 @@ def test_the_lanes_of_a_day_are_shown_as_one_hour_and_as_partitions_of_their_own
 
 
 def test_an_hour_without_readings_is_in_progress_all_the_same() -> None:
-    (hour,) = view.open_hours(snapshot(survey=survey(records=[])), PERIOD_S)
+    (hour,) = view.open_hours(snapshot(pipeline=polled(records=[])), PERIOD_S)
 
     assert hour.hour == moment(DAY.hour_start_ms(9))
     assert (hour.observations, hour.expected, hour.average_temp_f) == (0, None, None)
@@ -185,7 +184,7 @@ def test_an_hour_without_readings_is_in_progress_all_the_same() -> None:
 def test_an_hour_that_is_over_waits_to_be_sealed_beside_the_one_in_progress() -> None:
     records = [record(8, sealed=False), record(9, sealed=False)]
 
-    hours = view.open_hours(snapshot(survey=survey(records=records)), PERIOD_S)
+    hours = view.open_hours(snapshot(pipeline=polled(records=records)), PERIOD_S)
 
     assert [(each.over, each.elapsed) for each in hours] == [(True, 1.0), (False, 0.5)]
 
@@ -194,11 +193,11 @@ def test_an_hour_that_was_sealed_before_its_end_by_the_clock_is_not_open() -> No
     """After the clock was set back."""
     records = [record(9), HourRecord(start_ms=DAY.hour_start_ms(10), count=0, sum_milli_f=0)]
 
-    assert view.open_hours(snapshot(survey=survey(records=records)), PERIOD_S) == []
+    assert view.open_hours(snapshot(pipeline=polled(records=records)), PERIOD_S) == []
 
 
 def test_an_unknown_lag_is_not_zero() -> None:
-    seen = snapshot(survey=survey(partition=state(lag=None, lag_readings=None, pending=3)))
+    seen = snapshot(pipeline=polled(partition=state(lag=None, lag_readings=None, pending=3)))
 
     for shown in (view.partitions(seen).partitions[0], view.status(seen, PERIOD_S, "me")):
         assert (shown.lag, shown.lag_readings) == (None, None)
@@ -207,7 +206,7 @@ def test_an_unknown_lag_is_not_zero() -> None:
 
 
 def test_the_lag_is_shown_in_entries_and_in_readings() -> None:
-    seen = snapshot(survey=survey(partition=state(lag=2, pending=1, lag_readings=3000)))
+    seen = snapshot(pipeline=polled(partition=state(lag=2, pending=1, lag_readings=3000)))
 
     for shown in (view.partitions(seen).partitions[0], view.status(seen, PERIOD_S, "me")):
         assert (shown.lag, shown.pending, shown.lag_readings) == (2, 1, 3000)
@@ -216,7 +215,7 @@ def test_the_lag_is_shown_in_entries_and_in_readings() -> None:
 def test_a_partition_is_shown_with_what_became_of_its_readings() -> None:
     records = [record(0, late=5), record(1), record(2, sealed=False, late=0)]
     quarantined = {DAY.stream: 4, "temps:20241231": 2}
-    seen = snapshot(survey=survey(records=records, quarantined=quarantined))
+    seen = snapshot(pipeline=polled(records=records, quarantined=quarantined))
 
     (partition,) = view.partitions(seen).partitions
 
@@ -230,14 +229,17 @@ def test_a_partition_is_shown_with_what_became_of_its_readings() -> None:
 def test_what_redis_said_grows_old(age_ms: int, *, answers: bool) -> None:
     old = instant(NOW_MS - age_ms)
 
-    for seen in (snapshot(survey=survey(at=old)), snapshot(averages_at_ms=NOW_MS - age_ms)):
+    for seen in (
+        snapshot(pipeline=polled(at=old)),
+        snapshot(averages_at_ms=NOW_MS - age_ms),
+    ):
         source = view.status(seen, PERIOD_S, "me").redis
         assert (source.answers, source.as_of) == (answers, moment(NOW_MS - age_ms))
 
 
 @pytest.mark.parametrize(("age_ms", "answers"), [(0, True), (REDIS_STALE_MS + 1, False)])
 def test_redis_is_away_if_no_look_at_it_ever_succeeds(age_ms: int, *, answers: bool) -> None:
-    source = view.status(snapshot(survey=None, begun_ms=NOW_MS - age_ms), PERIOD_S, "me").redis
+    source = view.status(snapshot(pipeline=None, begun_ms=NOW_MS - age_ms), PERIOD_S, "me").redis
 
     assert (source.answers, source.as_of) == (answers, moment(NOW_MS - age_ms))
 
@@ -248,8 +250,8 @@ def test_redis_answers_as_long_as_it_says_what_cannot_be_read(
 ) -> None:
     as_of_ms = NOW_MS - REDIS_STALE_MS - 60_000
     seen = snapshot(
-        survey=survey(at=instant(as_of_ms)),
-        unreadable={"survey": "10:count is 'many'"},
+        pipeline=polled(at=instant(as_of_ms)),
+        unreadable={"pipeline": "10:count is 'many'"},
         unreadable_at_ms=NOW_MS - age_ms,
     )
 
@@ -267,7 +269,7 @@ def test_what_the_warehouse_said_grows_old(age_ms: int, *, answers: bool) -> Non
 
 
 def test_nothing_is_known_before_redis_has_been_looked_at() -> None:
-    seen = snapshot(survey=None, averages=[], rows=[], begun_ms=NOW_MS)
+    seen = snapshot(pipeline=None, averages=[], rows=[], begun_ms=NOW_MS)
 
     status = view.status(seen, PERIOD_S, "me")
 

@@ -7,7 +7,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from averages_consumer.web.snapshot import REDIS_STALE_MS
+from hourglass.monitoring.pipeline_status import REDIS_STALE_MS
 from hourglassctl.local.bootstrap import free_ports
 from tests.support.browsing import ask
 from tests.support.cluster import EmbeddedCluster

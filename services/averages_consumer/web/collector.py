@@ -6,34 +6,27 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from collections.abc import Set as AbstractSet
 from contextlib import closing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from threading import Event
 from typing import Protocol
 
 from averages_consumer.warehouse import Warehouse, WarehouseAway
 from averages_consumer.web.document_store import DocumentStore
-from averages_consumer.web.snapshot import Survey
 from averages_consumer.web.view import window
 from hourglass.cluster.client import Cluster, ResponseError
-from hourglass.cluster.partitions import recorded
-from hourglass.cluster.publish_state import results
 from hourglass.errors import CorruptKey, Unreachable, UnsupportedServer
 from hourglass.model.clock import PipelineClock
-from hourglass.model.keys import RECORDS_KEPT_MS
-from hourglass.model.strays import decode
-from hourglass.monitoring.pipeline_status import look
+from hourglass.monitoring.pipeline_status import collect
 from hourglass.monitoring.tail import Tail
 
 log = logging.getLogger(__name__)
 
-SURVEY_S = 1.0
+POLL_S = 1.0
 WAREHOUSE_S = 2.0
 #: Time that one read of the averages blocks for the next average.
 BLOCK_MS = 500
 RETRY_S = 0.2
-_REMEDY = "is not what the pipeline put there: rename or delete it"
 
 
 class Host(Protocol):
@@ -73,19 +66,19 @@ class Collector:
             self.host.beat("page-averages")
             self.host.stop.wait(RETRY_S)
 
-    def survey(self) -> None:
+    def poll_pipeline(self) -> None:
         """Poll the partitions every second, until the service stops."""
 
         def step() -> None:
             try:
-                self.board.surveyed(survey(self.cluster, self.clock))
+                self.board.polled(collect(self.cluster, self.clock.refresh()))
             except Unreachable:
                 pass  # the page detects stale data by its age
             except Exception as error:
-                log.debug("survey", exc_info=True)
-                self.board.unreadable("survey", self._shown(error))
+                log.debug("pipeline", exc_info=True)
+                self.board.unreadable("pipeline", self._shown(error))
 
-        self._every(SURVEY_S, "page-survey", step)
+        self._every(POLL_S, "page-pipeline", step)
 
     def watch_warehouse(self) -> None:
         """Poll the rows of the last days every two seconds, until the service stops."""
@@ -96,7 +89,7 @@ class Collector:
             start, end = window(self.board.instant.now_ms, last)
             with suppress(WarehouseAway):
                 rows = list(self.warehouse.rows(start, end))
-                self.board.loaded(rows, late_and_loaded(self.board.too_late, self.warehouse))
+                self.board.loaded(rows, self.warehouse.among(self.board.too_late))
 
         self._every(WAREHOUSE_S, "page-warehouse", step)
 
@@ -118,46 +111,3 @@ class Collector:
             self.host.beat(name, rest_s=seconds)
             if self.host.stop.wait(max(0.0, began + seconds - time.monotonic())):
                 return
-
-
-def late_and_loaded(too_late: AbstractSet[int], warehouse: Warehouse) -> AbstractSet[int]:
-    """Those of the hours too late to be published that the warehouse has. Raises WarehouseAway."""
-    return too_late & warehouse.hours(min(too_late)) if too_late else frozenset()
-
-
-def survey(cluster: Cluster, clock: PipelineClock) -> Survey:
-    """Read the state of the pipeline, in a number of round trips that does not depend on the number
-    of partitions.
-
-    Raises Unreachable, UnsupportedServer; Damaged if a key that belongs to no partition is corrupt.
-    """
-    keys = cluster.keyspace
-    instant = clock.refresh()
-    overview = look(cluster, instant)
-    kept = recorded(cluster, instant, kept_ms=RECORDS_KEPT_MS)
-    commands = [
-        *(("HMGET", partition.hours, "quarantined") for partition in kept),
-        ("ZCARD", keys.revisions),
-        ("ZRANGE", keys.too_late, 0, -1),
-        ("GET", keys.strays),
-    ]
-    replies = cluster.pipeline(commands)
-    quarantined: dict[str, int] = {}
-    damaged = dict(overview.damaged)
-    for partition, reply in zip(kept, replies, strict=False):
-        try:
-            quarantined[partition.stream] = int(reply[0] or 0)
-        except (TypeError, ValueError):  # an error in place of a reply, or of a number
-            damaged.setdefault(partition, f"{partition.hours} {_REMEDY}")
-    of_publishing = (keys.revisions, keys.too_late, keys.strays)
-    for key, reply in zip(of_publishing, replies[len(kept) :], strict=True):
-        if isinstance(reply, Exception):
-            raise CorruptKey(f"{key} {_REMEDY}")
-    revised, too_late, strays = replies[len(kept) :]
-    return Survey(
-        overview=replace(overview, damaged=damaged),
-        quarantined=quarantined,
-        revised=revised,
-        too_late=results(too_late, key=keys.too_late).keys(),
-        strays=decode(strays, key=keys.strays),
-    )

@@ -20,11 +20,12 @@ import msgspec
 
 from averages_consumer.table import HourRow
 from averages_consumer.web import view
-from averages_consumer.web.snapshot import Look, Snapshot, Survey, still_due
+from averages_consumer.web.view import PageSnapshot
 from hourglass.errors import CorruptKey, Unreachable
 from hourglass.model.averages import HourlyAverage
 from hourglass.model.clock import Instant, PipelineClock
 from hourglass.model.keys import AVERAGES_KEPT
+from hourglass.monitoring.pipeline_status import PipelineStatus, Poll
 from hourglass.monitoring.server_settings import Finding
 from hourglass.monitoring.tail import News
 
@@ -89,7 +90,7 @@ class DocumentStore:
         self._listeners: list[Callable[[Documents], None]] = []
         self._begun = begun
         self._begun_s = time.monotonic()
-        self._snapshot = Snapshot(
+        self._snapshot = PageSnapshot(
             instant=begun,
             begun_ms=begun.real_ms,
             averages_at_ms=begun.real_ms,
@@ -117,20 +118,20 @@ class DocumentStore:
         if changed:
             self.refresh()
 
-    def surveyed(self, survey: Survey) -> None:
-        due_since = still_due(self._snapshot.due_since, survey.overview)
-        self._know(survey=survey, due_since=due_since)
-        self._found("survey", {})
+    def polled(self, pipeline: PipelineStatus) -> None:
+        due_since = still_due(self._snapshot.due_since, pipeline)
+        self._know(pipeline=pipeline, due_since=due_since)
+        self._found("pipeline", {})
 
-    def unreadable(self, look: Look, why: str) -> None:
+    def unreadable(self, poll: Poll, why: str) -> None:
         """Record that Redis answered this poll with data that cannot be read, and why."""
         self._know(unreadable_at_ms=self._now().real_ms)
-        self._found(look, {look: why})
+        self._found(poll, {poll: why})
 
     @property
     def too_late(self) -> AbstractSet[int]:
         """Hours that were too late to be published."""
-        return self._snapshot.survey.too_late if self._snapshot.survey else frozenset()
+        return self._snapshot.pipeline.too_late if self._snapshot.pipeline else frozenset()
 
     def loaded(self, rows: Sequence[HourRow], late_and_loaded: AbstractSet[int]) -> None:
         self._know(rows=rows, late_and_loaded=late_and_loaded, rows_at_ms=self._now().real_ms)
@@ -157,18 +158,18 @@ class DocumentStore:
             self.instant = replace(self._begun, real_ms=self._begun.real_ms + passed_ms)
         return self.instant
 
-    def _found(self, look: Look, unreadable: Mapping[Look, str]) -> None:
+    def _found(self, poll: Poll, unreadable: Mapping[Poll, str]) -> None:
         """Replace the read errors of this poll."""
         with self._lock:
             before = self._snapshot.unreadable
-            others = {each: before[each] for each in before if each != look}
+            others = {each: before[each] for each in before if each != poll}
             self._snapshot = replace(self._snapshot, unreadable={**others, **unreadable})
 
     def _know(self, **changes: Any) -> None:
         with self._lock:
             self._snapshot = replace(self._snapshot, **changes)
 
-    def _encoded(self, snapshot: Snapshot) -> Documents:
+    def _encoded(self, snapshot: PageSnapshot) -> Documents:
         made = (
             view.averages(snapshot, self._period_s),
             view.status(snapshot, self._period_s, self._name),
@@ -183,3 +184,10 @@ class DocumentStore:
         """The previous object if the body did not change: it caches its entity tag and event."""
         before = self.documents.get(fresh.name)
         return before if before is not None and before.body == fresh.body else fresh
+
+
+def still_due(before: Mapping[int, int], pipeline: PipelineStatus) -> Mapping[int, int]:
+    """The time at which each due hour became due: as in `before`, or now for a new one. Hours that
+    are no longer due are left out."""
+    now_ms = pipeline.instant.real_ms
+    return {hour: before.get(hour, now_ms) for hour in pipeline.hours_due()}

@@ -11,9 +11,10 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from hourglass.monitoring.problems import Problem
+
 Count = Annotated[int, Meta(ge=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
-Severity = Literal["error", "warning", "info"]
 
 
 class Hour(Struct, frozen=True, kw_only=True):
@@ -156,15 +157,6 @@ class RedisSource(Source, frozen=True, kw_only=True):
             "data shown is as of `as_of`."
         ),
     ]
-
-
-class Problem(Struct, frozen=True, kw_only=True):
-    """One current problem, in one line. `code` and `about` together identify it."""
-
-    code: str
-    severity: Severity
-    text: str
-    about: Annotated[str, Meta(description="The affected stream; empty if none.")] = ""
 
 
 class Status(Struct, frozen=True, kw_only=True):

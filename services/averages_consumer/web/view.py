@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date, datetime
 from math import floor
 from typing import Literal, cast
 
 from averages_consumer.table import HourRow, moment, trace_id_of
-from averages_consumer.web.problems import problems
 from averages_consumer.web.schemas import (
     Averages,
     Clock,
@@ -20,14 +20,26 @@ from averages_consumer.web.schemas import (
     Source,
     Status,
 )
-from averages_consumer.web.snapshot import Snapshot
 from hourglass.cluster.publish_state import Result
 from hourglass.model.averages import HourlyAverage, HourRecord, mean_milli_f
 from hourglass.model.keys import AVERAGES_KEPT, HOUR_MS
 from hourglass.model.readings import MILLI
-from hourglass.monitoring.pipeline_status import PartitionView
+from hourglass.monitoring.pipeline_status import PartitionView, Snapshot
+from hourglass.monitoring.problems import problems
 
 WINDOW_MS = AVERAGES_KEPT * HOUR_MS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageSnapshot(Snapshot):
+    """A snapshot with what only the page shows.
+
+    averages: the averages on the stream, in order
+    rows: the warehouse's rows of the last days, in order
+    """
+
+    averages: Sequence[HourlyAverage] = ()
+    rows: Sequence[HourRow] = ()
 
 
 def window(now_ms: int, last_ms: int | None) -> tuple[int, int]:
@@ -55,14 +67,14 @@ def expected_readings(devices: int, period_s: float) -> int | None:
     return round(devices * HOUR_MS / MILLI / period_s) if period_s and devices else None
 
 
-def averages(snapshot: Snapshot, period_s: float) -> Averages:
+def averages(snapshot: PageSnapshot, period_s: float) -> Averages:
     """The averages of the last five days, from the stream, or from the warehouse where the stream
     has no entry."""
     rows = {row.start_ms: row for row in snapshot.rows}
     published = {average.start_ms: average for average in snapshot.averages}
     late = {}
-    if snapshot.survey is not None:
-        late = {record.start_ms: record.late for record in snapshot.survey.records()}
+    if snapshot.pipeline is not None:
+        late = {record.start_ms: record.late for record in snapshot.pipeline.records()}
     start, end = window(snapshot.instant.now_ms, max(published, default=None))
     hours: list[Hour] = []
     for hour in sorted(hour for hour in {*rows, *published} if start <= hour < end):
@@ -116,19 +128,19 @@ def hour_of_row(row: HourRow, period_s: float) -> Hour:
     )
 
 
-def partitions(snapshot: Snapshot) -> Partitions:
-    survey = snapshot.survey
-    if survey is None:
+def partitions(snapshot: PageSnapshot) -> Partitions:
+    pipeline = snapshot.pipeline
+    if pipeline is None:
         return Partitions(partitions=[])
-    shards = sorted({each.state.shard for each in survey.overview.partitions})
+    shards = sorted({each.state.shard for each in pipeline.partitions})
     return Partitions(
         partitions=[
             _partition(
                 each,
                 shard=shards.index(each.state.shard) + 1,
-                quarantined=survey.quarantined.get(each.state.stream, 0),
+                quarantined=pipeline.quarantined.get(each.state.stream, 0),
             )
-            for each in survey.overview.partitions
+            for each in pipeline.partitions
         ]
     )
 
@@ -151,17 +163,17 @@ def _partition(view: PartitionView, *, shard: int, quarantined: int) -> Partitio
     )
 
 
-def open_hours(snapshot: Snapshot, period_s: float) -> list[OpenHour]:
+def open_hours(snapshot: PageSnapshot, period_s: float) -> list[OpenHour]:
     """The hours with readings that are not sealed, and the hour in progress also without readings;
     empty before the first poll of Redis."""
-    if snapshot.survey is None:
+    if snapshot.pipeline is None:
         return []
     now_ms = snapshot.instant.now_ms
     current = now_ms - now_ms % HOUR_MS
     empty = HourRecord(start_ms=current, count=0, sum_milli_f=0)
     found: dict[int, HourRecord] = {}
     sealed = False
-    for record in snapshot.survey.records():
+    for record in snapshot.pipeline.records():
         sealed |= record.sealed and record.start_ms == current
         if record.count and not record.sealed:
             found[record.start_ms] = record
@@ -188,12 +200,11 @@ def _open_hour(record: HourRecord, now_ms: int, period_s: float) -> OpenHour:
     )
 
 
-def status(snapshot: Snapshot, period_s: float, served_by: str) -> Status:
-    instant, survey = snapshot.instant, snapshot.survey
-    overview = survey.overview if survey else None
-    states = [each.state for each in overview.partitions] if overview else []
-    stream = overview.averages if overview else None
-    frontier = overview.frontier_ms if overview else None
+def status(snapshot: PageSnapshot, period_s: float, served_by: str) -> Status:
+    instant, pipeline = snapshot.instant, snapshot.pipeline
+    states = [each.state for each in pipeline.partitions] if pipeline else []
+    stream = pipeline.averages if pipeline else None
+    frontier = pipeline.frontier_ms if pipeline else None
     return Status(
         served_by=served_by,
         real_time=moment(instant.real_ms),
@@ -210,14 +221,14 @@ def status(snapshot: Snapshot, period_s: float, served_by: str) -> Status:
         warehouse=Source(answers=snapshot.warehouse_answers, as_of=moment(snapshot.rows_at_ms)),
         published_until=None if frontier is None else moment(frontier + HOUR_MS),
         open_hours=open_hours(snapshot, period_s),
-        lag=None if overview is None else sum_known([state.lag for state in states]),
+        lag=None if pipeline is None else sum_known([state.lag for state in states]),
         lag_readings=None
-        if overview is None
+        if pipeline is None
         else sum_known([state.lag_readings for state in states]),
-        pending=None if overview is None else sum(state.pending for state in states),
+        pending=None if pipeline is None else sum(state.pending for state in states),
         to_load=None if stream is None else sum_known([stream.lag, stream.pending]),
-        late=sum(record.late for record in survey.records()) if survey else None,
-        quarantined=sum(survey.quarantined.values()) if survey else None,
+        late=sum(record.late for record in pipeline.records()) if pipeline else None,
+        quarantined=sum(pipeline.quarantined.values()) if pipeline else None,
         problems=problems(snapshot),
     )
 

@@ -59,7 +59,7 @@ def serve_page(
         host=service, cluster=cluster, warehouse=warehouse, clock=clock, board=board
     )
     service.worker("page-averages", collector.follow)
-    service.worker("page-survey", collector.survey)
+    service.worker("page-pipeline", collector.poll_pipeline)
     service.worker("page-warehouse", collector.watch_warehouse)
     service.every(REFRESH_S, "page", board.refresh)
     service.worker("page-server", server.work)

@@ -1,25 +1,39 @@
-"""The pipeline at one glance: what `status`, the demo and the web page show."""
+"""The pipeline's status: what `status`, the demo and the web page show."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Literal, TypeAlias
 
 from hourglass.cluster.client import Cluster
 from hourglass.cluster.partitions import recorded
-from hourglass.cluster.publish_state import frontier_ms
+from hourglass.cluster.publish_state import frontier_ms, results
 from hourglass.errors import CorruptKey
-from hourglass.model.averages import HourlyAverage, HourRecord
+from hourglass.model.averages import HourlyAverage, HourRecord, joined_hours
 from hourglass.model.clock import Instant
 from hourglass.model.hour_records import decode_hours
-from hourglass.model.keys import AVERAGES_GROUP, GROUP, Partition
+from hourglass.model.keys import AVERAGES_GROUP, GROUP, HOUR_MS, RECORDS_KEPT_MS, Partition
+from hourglass.model.strays import Reason, Strays, decode
 from hourglass.monitoring.corrupt_keys import damage
+from hourglass.monitoring.server_settings import Finding
 from hourglass.monitoring.stream_stats import StreamState, survey
+
+#: Age from which data counts as stale. The page polls Redis every second, the warehouse every two.
+REDIS_STALE_MS = 5_000
+WAREHOUSE_STALE_MS = 10_000
+
+#: The page's two polls of Redis, each of which may find corrupt data.
+Poll: TypeAlias = Literal["averages", "pipeline"]
+
+_REMEDY = "is not what the pipeline put there: rename or delete it"
 
 
 @dataclass(frozen=True, slots=True)
 class PartitionView:
-    """A live partition: its stream from outside, and its hours."""
+    """A live partition: the state of its stream, and its hours."""
 
     partition: Partition
     state: StreamState
@@ -27,17 +41,21 @@ class PartitionView:
 
     @property
     def counted(self) -> int:
-        """Readings counted so far, the late ones included."""
+        """Readings counted so far, including late ones."""
         return sum(record.count + record.late for record in self.hours)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PipelineStatus:
-    """Everything at one instant.
+    """The result of one poll of Redis.
 
-    damaged: partitions that cannot be worked on as they should, and why
     averages: None while the stream does not exist
-    last: its newest entry; None if there is none, or that is no average
+    last: its newest entry; None if there is none, or if it is not an average
+    damaged: partitions that cannot be processed, and why
+    quarantined: readings in quarantine, by the name of their partition's stream
+    revised: hours sealed again with another result after they were published
+    too_late: hours that got their first reading after a later hour was published
+    strays: stray streams, as the aggregators recorded them
     """
 
     instant: Instant
@@ -46,28 +64,138 @@ class PipelineStatus:
     last: HourlyAverage | None
     frontier_ms: int | None
     damaged: Mapping[Partition, str] = field(default_factory=dict[Partition, str])
+    quarantined: Mapping[str, int] = field(default_factory=dict[str, int])
+    revised: int = 0
+    too_late: AbstractSet[int] = frozenset()
+    strays: Mapping[Reason, Strays] = field(default_factory=dict[Reason, Strays])
+
+    def records(self) -> Iterator[HourRecord]:
+        """The hours of the live days, with the lanes of a day joined, in order."""
+        for _, members in groupby(self.partitions, lambda each: each.partition.day):
+            yield from joined_hours([each.hours for each in members])
+
+    def hours_due(self) -> list[int]:
+        """The hours that are over and have readings, but are not published."""
+        published_ms = -1 if self.frontier_ms is None else self.frontier_ms
+        return [
+            record.start_ms
+            for partition in self.partitions
+            for record in partition.hours
+            if record.count
+            and record.start_ms > published_ms
+            and self.instant.is_due(record.start_ms + HOUR_MS, 0)
+        ]
 
 
-def look(cluster: Cluster, instant: Instant) -> PipelineStatus:
-    """A few round trips, however many partitions live. Raises Unreachable."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """What is known of pipeline, warehouse and this process at one moment; problems are found in
+    it. Times are real time in ms; an hour is its start in ms.
+
+    instant: the current time, by the last reading of the clock
+    begun_ms: time of the first poll of Redis
+    pipeline: the last status of the pipeline; None before the first poll
+    averages_at_ms, rows_at_ms: time of the last answer of Redis and of the warehouse
+    due_since: for each due hour with readings that is not published, the time it became due
+    not_ready: reasons why this process is not ready
+    unreadable: error of each poll that Redis answered with corrupt data
+    unreadable_at_ms: time of the last such answer
+    missing_hours: published hours that the warehouse lacks and nothing can restore
+    late_and_loaded: hours too late to be published that the warehouse has
+    server_findings: settings of Redis that endanger data
+    """
+
+    instant: Instant
+    begun_ms: int = 0
+    pipeline: PipelineStatus | None = None
+    averages_at_ms: int = 0
+    rows_at_ms: int = 0
+    due_since: Mapping[int, int] = field(default_factory=dict[int, int])
+    not_ready: Sequence[str] = ()
+    unreadable: Mapping[Poll, str] = field(default_factory=dict[Poll, str])
+    unreadable_at_ms: int = 0
+    missing_hours: int = 0
+    late_and_loaded: AbstractSet[int] = frozenset()
+    server_findings: Sequence[Finding] = ()
+
+    @property
+    def redis_at_ms(self) -> int:
+        """The age of the oldest data from Redis; the time of the first poll if there is none."""
+        polled_ms = self.pipeline.instant.real_ms if self.pipeline else self.begun_ms
+        return min(self.averages_at_ms, polled_ms)
+
+    @property
+    def redis_answers(self) -> bool:
+        answered_ms = max(self.redis_at_ms, self.unreadable_at_ms)
+        return self.instant.real_ms - answered_ms <= REDIS_STALE_MS
+
+    @property
+    def redis_readable(self) -> bool | None:
+        """Whether the data in Redis can be read; None before the first complete poll."""
+        if self.unreadable:
+            return False
+        return None if self.pipeline is None else True
+
+    @property
+    def warehouse_answers(self) -> bool:
+        return self.instant.real_ms - self.rows_at_ms <= WAREHOUSE_STALE_MS
+
+
+def collect(cluster: Cluster, instant: Instant) -> PipelineStatus:
+    """Read the pipeline's status, in a number of round trips that does not depend on the number of
+    partitions.
+
+    Raises Unreachable, UnsupportedServer; CorruptKey for a key that belongs to no partition.
+    """
+    keys = cluster.keyspace
     partitions = recorded(cluster, instant)
     states = {s.stream: s for s in survey(cluster, [p.stream for p in partitions], GROUP)}
     alive = [partition for partition in partitions if partition.stream in states]
     records = cluster.pipeline([("HGETALL", partition.hours) for partition in alive])
     damaged = damage(cluster, partitions, states.values())
-    averages = survey(cluster, [cluster.keyspace.averages], AVERAGES_GROUP)
-    newest = cluster.call("XREVRANGE", cluster.keyspace.averages, "+", "-", "COUNT", 1)
+    views = [
+        PartitionView(partition, states[partition.stream], _hours(partition, fields, damaged))
+        for partition, fields in zip(alive, records, strict=True)
+    ]
+    quarantined = _quarantined(cluster, instant, damaged)
+    averages = survey(cluster, [keys.averages], AVERAGES_GROUP)
+    newest = cluster.call("XREVRANGE", keys.averages, "+", "-", "COUNT", 1)
+    commands = (
+        ("ZCARD", keys.revisions),
+        ("ZRANGE", keys.too_late, 0, -1),
+        ("GET", keys.strays),
+    )
+    replies = cluster.pipeline(commands)
+    for (_, key, *_), reply in zip(commands, replies, strict=True):
+        if isinstance(reply, Exception):
+            raise CorruptKey(f"{key} {_REMEDY}")
+    revised, too_late, strays = replies
     return PipelineStatus(
         instant=instant,
-        partitions=[
-            PartitionView(partition, states[partition.stream], _hours(partition, fields, damaged))
-            for partition, fields in zip(alive, records, strict=True)
-        ],
+        partitions=views,
         averages=averages[0] if averages else None,
         last=_decoded(*newest[0]) if newest else None,
         frontier_ms=frontier_ms(cluster),
         damaged=damaged,
+        quarantined=quarantined,
+        revised=revised,
+        too_late=results(too_late, key=keys.too_late).keys(),
+        strays=decode(strays, key=keys.strays),
     )
+
+
+def _quarantined(
+    cluster: Cluster, instant: Instant, damaged: MutableMapping[Partition, str]
+) -> Mapping[str, int]:
+    kept = recorded(cluster, instant, kept_ms=RECORDS_KEPT_MS)
+    replies = cluster.pipeline([("HMGET", each.hours, "quarantined") for each in kept])
+    found: dict[str, int] = {}
+    for partition, reply in zip(kept, replies, strict=True):
+        try:
+            found[partition.stream] = int(reply[0] or 0)
+        except (TypeError, ValueError):  # an error in place of a reply, or of a number
+            damaged.setdefault(partition, f"{partition.hours} {_REMEDY}")
+    return found
 
 
 def _hours(
@@ -75,7 +203,7 @@ def _hours(
     fields: Mapping[bytes, bytes] | Exception,
     damaged: MutableMapping[Partition, str],
 ) -> list[HourRecord]:
-    """None while the key that holds them is of another type, or holds no records."""
+    """Empty if the key that holds them is of another type, or holds no records."""
     try:
         return [] if isinstance(fields, Exception) else decode_hours(partition, fields)
     except CorruptKey as error:
@@ -86,5 +214,5 @@ def _hours(
 def _decoded(entry_id: bytes, fields: Mapping[bytes, bytes]) -> HourlyAverage | None:
     try:
         return HourlyAverage.decode(entry_id, fields)
-    except ValueError:  # the averages consumer says so, and counts it
+    except ValueError:  # the averages consumer logs and counts it
         return None

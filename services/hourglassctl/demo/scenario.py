@@ -16,7 +16,7 @@ from hourglass.errors import HourglassError
 from hourglass.model.clock import ClockSpec, Mode, PipelineClock
 from hourglass.model.devices import device_names
 from hourglass.model.keys import DAY_MS, GROUP, HOUR_MS, HOURS, iso
-from hourglass.monitoring.pipeline_status import PipelineStatus, look
+from hourglass.monitoring.pipeline_status import PipelineStatus, collect
 from hourglassctl.audit.collect import audit
 from hourglassctl.demo.result import DemoResult, expected_hours, judge
 from hourglassctl.demo.screen import View
@@ -101,7 +101,7 @@ class DemoScenario:
             self.processes.start(name, "producer", "--http-port", str(self.ports[name]))
         while True:
             self.check()
-            self.view.show(look(self.cluster, self.clock.refresh()))
+            self.view.show(collect(self.cluster, self.clock.refresh()))
             time.sleep(1.0)
 
     def _start_services(self) -> None:
@@ -135,7 +135,7 @@ class DemoScenario:
     def _watch_until(self, done: Callable[[PipelineStatus], bool]) -> None:
         while True:
             self.check()
-            seen = look(self.cluster, self.clock.refresh())
+            seen = collect(self.cluster, self.clock.refresh())
             self.view.show(seen)
             self._check_processes()
             if done(seen):
@@ -198,7 +198,7 @@ class DemoScenario:
         return done and len(self.warehouse.hours()) >= self.days * HOURS
 
     def _judge(self) -> DemoResult:
-        seen = look(self.cluster, self.clock.refresh())
+        seen = collect(self.cluster, self.clock.refresh())
         found = audit(self.cluster, seen.instant, self.warehouse)
         rows = self.warehouse.rows(EXERCISE_START_MS, self.end_ms)
         published = {row.start_ms: Result(row.observations, row.sum_milli_f) for row in rows}

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
-from averages_consumer.web.schemas import Problem
-from averages_consumer.web.snapshot import Snapshot, Survey
 from hourglass.cluster.publish_state import AHEAD_MS, ahead_ms, published_ahead
 from hourglass.model.clock import Mode
 from hourglass.model.keys import HOUR_MS, iso
 from hourglass.model.strays import line
-from hourglass.monitoring.pipeline_status import PipelineStatus
+from hourglass.monitoring.pipeline_status import PipelineStatus, Snapshot
 from hourglass.monitoring.stream_stats import StreamState, hours_left
 
 #: Real time after which a delay is reported. An hour is normally published some seconds after it is
@@ -23,7 +23,19 @@ STUCK_MS = 300_000
 #: Uncounted readings that expire sooner than this are at risk; the alert has the same threshold.
 AT_RISK_H = 6.0
 
+Severity: TypeAlias = Literal["error", "warning", "info"]
 _ORDER = {"error": 0, "warning": 1, "info": 2}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One current problem, in one line. `code` and `about` together identify it; `about` is the
+    affected stream, empty if there is none."""
+
+    code: str
+    severity: Severity
+    text: str
+    about: str = ""
 
 
 def problems(snapshot: Snapshot) -> list[Problem]:
@@ -32,12 +44,10 @@ def problems(snapshot: Snapshot) -> list[Problem]:
         Problem(code=each.code, severity=each.severity, text=f"{each.text}.")
         for each in snapshot.server_findings
     ]
-    if snapshot.survey is not None:
-        overview = snapshot.survey.overview
-        found += [*_hours(snapshot, snapshot.survey), *_readings(snapshot.survey)]
-        found += [*_at_risk(overview), *_averages(snapshot, overview), *_damaged(overview)]
-        found += _strays(snapshot.survey)
-        for partition in overview.partitions:
+    if (pipeline := snapshot.pipeline) is not None:
+        found += [*_hours(snapshot, pipeline), *_readings(pipeline), *_at_risk(pipeline)]
+        found += [*_averages(snapshot, pipeline), *_damaged(pipeline), *_strays(pipeline)]
+        for partition in pipeline.partitions:
             found += _partition(partition.state)
     return sorted(found, key=lambda problem: _ORDER[problem.severity])
 
@@ -93,7 +103,7 @@ def _of_this_process(snapshot: Snapshot) -> Iterator[Problem]:
         )
 
 
-def _hours(snapshot: Snapshot, survey: Survey) -> Iterator[Problem]:
+def _hours(snapshot: Snapshot, pipeline: PipelineStatus) -> Iterator[Problem]:
     now_ms = snapshot.instant.real_ms
     overdue = [
         hour for hour, since_ms in snapshot.due_since.items() if now_ms - since_ms > PATIENCE_MS
@@ -104,11 +114,11 @@ def _hours(snapshot: Snapshot, survey: Survey) -> Iterator[Problem]:
             f"{_count(len(overdue), 'hour')} should have been published by now, the first is "
             f"{iso(min(overdue))}: check that the aggregators run and keep up.",
         )
-    frontier_ms = survey.overview.frontier_ms
-    if frontier_ms is not None and ahead_ms(frontier_ms, survey.overview.instant) > AHEAD_MS:
+    frontier_ms = pipeline.frontier_ms
+    if frontier_ms is not None and ahead_ms(frontier_ms, pipeline.instant) > AHEAD_MS:
         yield _error("published-ahead", f"{published_ahead(frontier_ms)}.")
-    counted = [record.start_ms for record in survey.records() if record.count]
-    if not survey.overview.partitions:
+    counted = [record.start_ms for record in pipeline.records() if record.count]
+    if not pipeline.partitions:
         yield _info(
             "no-readings", "There is no partition: no reading arrived in the last two days."
         )
@@ -118,13 +128,13 @@ def _hours(snapshot: Snapshot, survey: Survey) -> Iterator[Problem]:
             f"No reading has been counted for any hour after {iso(max(counted))}: "
             "check that the producers run.",
         )
-    if survey.revised:
+    if pipeline.revised:
         yield _warning(
             "hours-revised",
-            f"{_count(survey.revised, 'published hour')} had another result when sealed again "
+            f"{_count(pipeline.revised, 'published hour')} had another result when sealed again "
             "after a failover: hourglass audit compares them.",
         )
-    if too_late := len(survey.too_late - snapshot.late_and_loaded):
+    if too_late := len(pipeline.too_late - snapshot.late_and_loaded):
         yield _warning(
             "hours-too-late",
             f"{_count(too_late, 'hour')} got the first reading after a later hour was "
@@ -141,15 +151,15 @@ def _fell_silent(snapshot: Snapshot, at_ms: int) -> bool:
     return instant.spec.mode is not Mode.MANUAL and instant.is_due(at_ms, PATIENCE_MS)
 
 
-def _readings(survey: Survey) -> Iterator[Problem]:
-    quarantined = sum(survey.quarantined.values())
+def _readings(pipeline: PipelineStatus) -> Iterator[Problem]:
+    quarantined = sum(pipeline.quarantined.values())
     if quarantined:
         yield _warning(
             "quarantine",
             f"{_count(quarantined, 'reading')} cannot be used: hourglass quarantine list "
             "shows the reason, hourglass quarantine redrive counts them after a fix.",
         )
-    late = sum(record.late for record in survey.records())
+    late = sum(record.late for record in pipeline.records())
     if late > 0:
         yield _info(
             "late",
@@ -158,13 +168,13 @@ def _readings(survey: Survey) -> Iterator[Problem]:
         )
 
 
-def _strays(survey: Survey) -> Iterator[Problem]:
-    for reason, strays in survey.strays.items():
+def _strays(pipeline: PipelineStatus) -> Iterator[Problem]:
+    for reason, strays in pipeline.strays.items():
         yield _warning("stray-streams", f"{line(reason, strays)}.", strays.first)
 
 
-def _damaged(overview: PipelineStatus) -> Iterator[Problem]:
-    for partition, what in sorted(overview.damaged.items()):
+def _damaged(pipeline: PipelineStatus) -> Iterator[Problem]:
+    for partition, what in sorted(pipeline.damaged.items()):
         yield Problem(
             code="partition-damaged",
             severity="error",
@@ -173,8 +183,8 @@ def _damaged(overview: PipelineStatus) -> Iterator[Problem]:
         )
 
 
-def _at_risk(overview: PipelineStatus) -> Iterator[Problem]:
-    left = hours_left(overview.instant, [each.state for each in overview.partitions])
+def _at_risk(pipeline: PipelineStatus) -> Iterator[Problem]:
+    left = hours_left(pipeline.instant, [each.state for each in pipeline.partitions])
     if left is not None and left < AT_RISK_H:
         yield _error(
             "readings-at-risk",
@@ -183,9 +193,9 @@ def _at_risk(overview: PipelineStatus) -> Iterator[Problem]:
         )
 
 
-def _averages(snapshot: Snapshot, overview: PipelineStatus) -> Iterator[Problem]:
+def _averages(snapshot: Snapshot, pipeline: PipelineStatus) -> Iterator[Problem]:
     """A problem if averages have waited for longer than PATIENCE_MS to be loaded."""
-    state, frontier_ms = overview.averages, overview.frontier_ms
+    state, frontier_ms = pipeline.averages, pipeline.frontier_ms
     if state is None or frontier_ms is None or not state.waits:
         return
     is_old = snapshot.instant.is_due(frontier_ms + HOUR_MS, PATIENCE_MS)
