@@ -10,7 +10,7 @@ from averages_consumer.gaps import Gaps
 from averages_consumer.metrics import Metrics
 from averages_consumer.revisions import REVISE_S, Revisions
 from averages_consumer.warehouse import Warehouse
-from averages_consumer.web.wiring import serve_page
+from averages_consumer.web.server import serve_page
 from hourglass.cluster.groups import gone_after_ms, reap
 from hourglass.model.clock import PipelineClock
 from hourglass.model.keys import AVERAGES_GROUP

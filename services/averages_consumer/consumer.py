@@ -21,9 +21,8 @@ from opentelemetry.trace import Span, SpanKind, Tracer
 
 from averages_consumer.gaps import Gaps
 from averages_consumer.metrics import Metrics
-from averages_consumer.report import line
-from averages_consumer.table import trace_id_of
-from averages_consumer.warehouse import LoginRefused, Warehouse, WarehouseAway
+from averages_consumer.warehouse import LoginRefused, Warehouse, WarehouseUnreachable
+from averages_consumer.warehouse.table import trace_id_of
 from hourglass.cluster.client import Cluster, Link, ResponseError
 from hourglass.cluster.groups import group_is_gone
 from hourglass.errors import CorruptKey, Unreachable, UnsupportedServer
@@ -221,7 +220,7 @@ class Consumer:
                 write()
             except LoginRefused:
                 raise
-            except WarehouseAway as error:
+            except WarehouseUnreachable as error:
                 self.metrics.warehouse_failed()
                 self.host.mark_failing("warehouse", str(error))
             else:
@@ -253,7 +252,7 @@ class Consumer:
 
     def _report_loaded(self, average: HourlyAverage) -> None:
         self.metrics.loaded(average)
-        self.tell(line(average), average.start_ms, trace_id_of(average.traceparent))
+        self.tell(average.line, average.start_ms, trace_id_of(average.traceparent))
 
     def tell(self, text: str, hour_ms: int, trace_id: str | None) -> None:
         """Print the line, or log it with its hour and trace."""
@@ -270,7 +269,7 @@ class Consumer:
                 averages = self.gaps.check()
             except LoginRefused:
                 raise
-            except WarehouseAway as error:
+            except WarehouseUnreachable as error:
                 self.metrics.warehouse_failed()
                 self.host.mark_failing("warehouse", str(error))
                 self._next_gaps = time.monotonic() + LAST_RETRY_S

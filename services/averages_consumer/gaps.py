@@ -8,20 +8,24 @@ removed file, a standby without the last commits, a restored backup).
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import groupby, starmap
+from typing import Any
 
-from averages_consumer.hours import decoded, hours_of
 from averages_consumer.metrics import Metrics
-from averages_consumer.report import describe_missing, missing_hours, refilled
 from averages_consumer.warehouse import Warehouse
 from hourglass.cluster.client import Cluster
 from hourglass.cluster.groups import pending_ids
 from hourglass.cluster.partitions import lanes_of
 from hourglass.cluster.publish_state import Result, results
-from hourglass.model.averages import HourlyAverage
-from hourglass.model.keys import AVERAGES_GROUP, DAY_MS, RECORDS_KEPT_MS
+from hourglass.errors import CorruptKey
+from hourglass.model.averages import HourlyAverage, HourRecord, joined_hours
+from hourglass.model.hour_records import decode_hours
+from hourglass.model.keys import AVERAGES_GROUP, DAY_MS, HOUR_MS, RECORDS_KEPT_MS, Partition, iso
 from hourglass.monitoring.stream_stats import survey
 
 log = logging.getLogger(__name__)
@@ -38,7 +42,7 @@ class Gaps:
 
     def check(self) -> Sequence[HourlyAverage]:
         """Load missing hours; return their averages. Raises Unreachable, CorruptKey,
-        WarehouseAway."""
+        WarehouseUnreachable."""
         # The order of the reads matters: an hour that is published, loaded or trimmed between them
         # must not count as missing.
         keys = self.cluster.keyspace
@@ -108,3 +112,98 @@ class Gaps:
 
 def _hour(entry_id: bytes) -> int:
     return int(entry_id.partition(b"-")[0])
+
+
+def hours_of(cluster: Cluster, partitions: Sequence[Partition]) -> list[HourRecord]:
+    """The hour records of `partitions`, with the lanes of a day joined. Raises Unreachable.
+
+    Partitions without records are ignored. A day with a corrupt record is left out; the aggregators
+    report it.
+
+    partitions: in order, all lanes of a day together
+    """
+    replies = cluster.pipeline([("HGETALL", each.hours) for each in partitions])
+    hours: list[HourRecord] = []
+    read = zip(partitions, replies, strict=True)
+    for _, members in groupby(read, lambda each: each[0].day):
+        with suppress(CorruptKey):
+            hours += joined_hours(list(filter(None, starmap(_decoded, members))))
+    return hours
+
+
+def _decoded(partition: Partition, fields: Any) -> list[HourRecord]:
+    if isinstance(fields, Exception):
+        raise CorruptKey(f"{partition.hours} is not a hash of hour records") from fields
+    return decode_hours(partition, fields)
+
+
+def decoded(entries: Iterable[tuple[bytes, Mapping[bytes, bytes]]]) -> dict[int, HourlyAverage]:
+    """The averages in these entries of `temps:averages`, by hour (ms), in order. Invalid entries
+    are left out."""
+    found: dict[int, HourlyAverage] = {}
+    for entry_id, fields in entries:
+        with suppress(ValueError):  # the averages consumer reports and counts it
+            average = HourlyAverage.decode(entry_id, fields)
+            found[average.start_ms] = average
+    return found
+
+
+def refilled(
+    records: Iterable[HourRecord], missing: Iterable[int], published: Mapping[int, Result]
+) -> list[HourlyAverage]:
+    """The averages of the `missing` hours, made from their hour records.
+
+    An hour whose record differs from the published result stays missing: the consumer cannot
+    decide which of the two is correct.
+    """
+    wanted = set(missing)
+    return [
+        HourlyAverage.of(record)
+        for record in records
+        if record.sealed
+        and record.start_ms in wanted
+        and published.get(record.start_ms) == Result(record.count, record.sum_milli_f)
+    ]
+
+
+def missing_hours(
+    expected: Iterable[int],
+    *,
+    waiting_ms: int | None,
+    held: AbstractSet[int],
+    loaded: AbstractSet[int],
+) -> list[int]:
+    """The expected hours that are neither in the warehouse nor still to be loaded, in order.
+
+    Only published hours are expected: an hour without readings has no entry. Callers must read the
+    arguments from Redis and the warehouse in this order, so that an hour that is loaded meanwhile
+    does not count as missing.
+
+    waiting_ms: hour of the first entry not yet delivered to the group; None if there is none
+    held: hours of pending entries, whether still in the stream or trimmed
+    loaded: hours in the warehouse
+    """
+    return sorted(
+        hour
+        for hour in set(expected)
+        if (waiting_ms is None or hour < waiting_ms) and hour not in held and hour not in loaded
+    )
+
+
+def describe_missing(hours: Sequence[int]) -> str:
+    """One line that names `hours`, which must be in order and not empty."""
+    count = "1 published hour was" if len(hours) == 1 else f"{len(hours)} published hours were"
+    return f"{count} not in the warehouse: {_spans(hours)}"
+
+
+def _spans(hours: Sequence[int]) -> str:
+    """Consecutive hours as ranges, as in "2025-01-01T00:00:00Z to 2025-01-01T05:00:00Z"."""
+    spans: list[list[int]] = []
+    for hour in hours:
+        if spans and hour == spans[-1][1] + HOUR_MS:
+            spans[-1][1] = hour
+        else:
+            spans.append([hour, hour])
+    return ", ".join(
+        iso(first) if first == last else f"{iso(first)} to {iso(last)}" for first, last in spans
+    )

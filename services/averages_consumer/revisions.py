@@ -11,11 +11,10 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from averages_consumer.hours import hours_of
+from averages_consumer.gaps import hours_of
 from averages_consumer.metrics import Metrics
-from averages_consumer.report import line, revision_line
-from averages_consumer.table import revised
-from averages_consumer.warehouse import Warehouse, WarehouseAway
+from averages_consumer.warehouse import Warehouse, WarehouseUnreachable
+from averages_consumer.warehouse.table import revised
 from hourglass.cluster.client import Cluster
 from hourglass.cluster.partitions import recorded
 from hourglass.cluster.publish_state import results
@@ -72,7 +71,7 @@ class Revisions:
             if settled:
                 self._load([each for each in settled if each.start_ms in unpublished])
                 self._revise(settled)
-        except WarehouseAway as error:  # the consumer reports it
+        except WarehouseUnreachable as error:  # the consumer reports it
             log.debug("revisions: %s", error)
         else:
             if look_at_expired:
@@ -100,7 +99,7 @@ class Revisions:
         if missing:
             self.warehouse.upsert(missing, datetime.now(UTC))
         for average in missing:
-            self.tell(line(average), average.start_ms, None)
+            self.tell(average.line, average.start_ms, None)
 
     def _revise(self, records: list[HourRecord]) -> None:
         hours = [record.start_ms for record in records]
@@ -112,4 +111,4 @@ class Revisions:
         ]
         for row in self.warehouse.revise(wanted, datetime.now(UTC)) if wanted else ():
             self.metrics.revised()
-            self.tell(revision_line(row), row.start_ms, row.trace_id)
+            self.tell(row.revision_line, row.start_ms, row.trace_id)

@@ -15,7 +15,7 @@ from rich.console import RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from averages_consumer.warehouse import Warehouse, WarehouseAway
+from averages_consumer.warehouse import Warehouse, WarehouseUnreachable
 from hourglass.cluster.client import Cluster
 from hourglass.cluster.publish_state import frontier_ms
 from hourglass.errors import ConfigurationError, Conflict, CorruptKey, Unreachable
@@ -112,7 +112,7 @@ def watch(
     def look() -> tuple[Mapping[str, Any], RenderableType]:
         try:
             status = gather(cluster, clock, period_s=settings.period_s, warehouse=warehouse)
-        except (Unreachable, CorruptKey, WarehouseAway) as error:
+        except (Unreachable, CorruptKey, WarehouseUnreachable) as error:
             return {"healthy": False, "error": str(error)}, Text(f"NOT HEALTHY: {error}")
         return as_document(status, settings.period_s), as_screen(status, settings.period_s)
 

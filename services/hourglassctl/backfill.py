@@ -8,8 +8,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from averages_consumer.hours import decoded, hours_of
-from averages_consumer.report import refilled
+from averages_consumer.gaps import decoded, hours_of, refilled
 from averages_consumer.warehouse import Warehouse
 from hourglass.cluster.client import Cluster
 from hourglass.cluster.partitions import recorded
@@ -36,7 +35,7 @@ class Backfilled:
 def backfill(cluster: Cluster, instant: Instant, warehouse: Warehouse, hours: range) -> Backfilled:
     """Load what of `hours` (ms) was published, or was too late to be published, and is not there.
     Any number of consumers may be at work meanwhile. Raises Unreachable, CorruptKey,
-    WarehouseAway."""
+    WarehouseUnreachable."""
     keys = cluster.keyspace
     published = results(cluster.call("ZRANGE", keys.published, 0, -1), key=keys.published)
     entries = cluster.call("XRANGE", keys.averages, "-", "+")

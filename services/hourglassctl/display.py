@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 
-from averages_consumer.report import line
 from hourglass.cluster.client import Cluster
 from hourglass.errors import Unreachable
 from hourglass.model.averages import HourlyAverage
@@ -29,9 +28,8 @@ def shown(
     Raises Unreachable. With `follow` it retries once it has read the stream, and shows no average
     twice.
     """
-    format_line = as_line_of_json if as_json else line
     for average in _averages(cluster, check, follow=follow):
-        yield format_line(average)
+        yield as_line_of_json(average) if as_json else average.line
 
 
 def as_line_of_json(average: HourlyAverage) -> str:

@@ -18,7 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from averages_consumer.table import HourRow
+from averages_consumer.warehouse.table import HourRow
 from hourglass.errors import ConfigurationError, Conflict
 
 #: Rows per row group of Parquet.

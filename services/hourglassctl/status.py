@@ -79,7 +79,7 @@ def gather(
     warehouse: Warehouse | None = None,
 ) -> Status:
     """A few round trips, however many partitions live. Raises Unreachable, CorruptKey,
-    UnsupportedServer, WarehouseAway.
+    UnsupportedServer, WarehouseUnreachable.
 
     period_s: between two readings of a device; 0 if devices have none in common
     """

@@ -26,9 +26,8 @@ from redis.cluster import RedisCluster
 from averages_consumer.consumer import GAPS_EVERY_S, Consumer
 from averages_consumer.gaps import Gaps
 from averages_consumer.metrics import Metrics
-from averages_consumer.report import line
-from averages_consumer.table import HourRow
 from averages_consumer.warehouse import Warehouse
+from averages_consumer.warehouse.table import HourRow
 from hourglass.cluster.client import Cluster, Link
 from hourglass.cluster.connect import connect
 from hourglass.errors import ConnectionLost, Unreachable
@@ -157,7 +156,7 @@ def test_each_average_is_loaded_printed_and_acknowledged(
         average(hour).start_ms for hour in range(4)
     ]
     wait_until(lambda: len(lines(running)) == 4)
-    assert lines(running) == [line(average(hour)) for hour in range(4)]
+    assert lines(running) == [average(hour).line for hour in range(4)]
 
 
 def test_the_metrics_tell_what_was_loaded(
@@ -223,7 +222,7 @@ def test_two_consumers_at_once_load_every_hour_once(
     wait_until(lambda: len(rows(warehouse)) == 100)
     wait_until(lambda: averages.pending() == 0)
     # Each hour, and one twice if it was claimed from a consumer that a busy machine held up.
-    expected = {line(average(hour)) for hour in range(100)}
+    expected = {average(hour).line for hour in range(100)}
     wait_until(lambda: {said for name in PAIR for said in lines(running, name)} == expected)
 
 
@@ -297,7 +296,7 @@ def test_an_average_whose_acknowledgement_got_lost_is_told_of_once(
         wait_until(lambda: len(lost) == 3)
         wait_until(lambda: averages.pending() == 0)
 
-    assert consumer.out.getvalue().splitlines() == [line(average(0)), line(average(1))]
+    assert consumer.out.getvalue().splitlines() == [average(0).line, average(1).line]
     assert consumer.registry.get_sample_value("hourglass_averages_loaded_total") == 2
     assert len(rows(warehouse)) == 2
 
@@ -723,4 +722,4 @@ def test_the_exercise_s_own_consumer_can_read_the_stream(averages: Averages) -> 
             f"{text['average_temp_f']}F ({text['num_observations']} observations)."
         )
 
-    assert seen == [line(average(hour)) for hour in range(3)]
+    assert seen == [average(hour).line for hour in range(3)]

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from redis.cluster import RedisCluster
 
-from averages_consumer.table import HourRow, row_of
 from averages_consumer.warehouse import Warehouse
+from averages_consumer.warehouse.table import HourRow, row_of
 from hourglass.cluster.publish_state import Result
 from hourglass.model.averages import HourlyAverage, HourRecord
 from hourglass.model.keys import HOUR_MS, iso

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from averages_consumer.hours import hours_of
+from averages_consumer.gaps import hours_of
 from hourglass.cluster.publish_state import results
 from hourglass.errors import CorruptKey
 from hourglass.service.config import invoke

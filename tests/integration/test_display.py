@@ -13,7 +13,6 @@ from threading import Thread
 
 import pytest
 
-from averages_consumer.report import line
 from hourglass.errors import Unreachable
 from hourglass.model.keys import iso
 from tests.support.cluster import EmbeddedCluster
@@ -100,14 +99,14 @@ def test_followed_each_average_is_shown_as_it_comes_and_once(pipeline: Pipeline)
     pipeline.publish(average(0))
     with showing(pipeline.url, "--follow") as process:
         lines = Lines(process)
-        assert lines.next(1) == [line(average(0))]
+        assert lines.next(1) == [average(0).line]
 
         pipeline.publish(average(1))
-        assert lines.next(1) == [line(average(1))]
+        assert lines.next(1) == [average(1).line]
 
         pipeline.cluster.call("DEL", KEYS.averages)
         pipeline.publish(average(0), average(1), average(2))
-        assert lines.next(1) == [line(average(2))]
+        assert lines.next(1) == [average(2).line]
         assert lines.none_left()
 
 
@@ -116,7 +115,7 @@ def test_following_outlives_redis_going_and_coming_back(embedded: EmbeddedCluste
     with Pipeline(embedded.url) as pipeline, showing(embedded.url, "--follow") as process:
         lines = Lines(process)
         pipeline.publish(average(0))
-        assert lines.next(1) == [line(average(0))]
+        assert lines.next(1) == [average(0).line]
 
         node = embedded.node_at(pipeline.master_of(KEYS.averages))
         node.kill()
@@ -124,7 +123,7 @@ def test_following_outlives_redis_going_and_coming_back(embedded: EmbeddedCluste
         wait_until(lambda: answers(pipeline), PATIENCE_S)
         pipeline.publish(average(1))
 
-        assert lines.next(1) == [line(average(1))]
+        assert lines.next(1) == [average(1).line]
         assert lines.none_left()
 
 

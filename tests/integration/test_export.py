@@ -19,8 +19,8 @@ import pytest
 import sqlalchemy as sa
 from pyarrow import parquet
 
-from averages_consumer.table import HourRow
 from averages_consumer.warehouse import Warehouse
+from averages_consumer.warehouse.table import HourRow
 from hourglass.errors import ConfigurationError
 from hourglass.model.keys import HOUR_MS
 from hourglassctl.__main__ import export_averages

@@ -12,8 +12,8 @@ from prometheus_client import CollectorRegistry
 from averages_consumer.gaps import Gaps
 from averages_consumer.metrics import Metrics
 from averages_consumer.revisions import Revisions
-from averages_consumer.table import HourRow, row_of
 from averages_consumer.warehouse import Warehouse
+from averages_consumer.warehouse.table import HourRow, row_of
 from hourglass.model.averages import HourlyAverage
 from hourglass.model.keys import AVERAGES_GROUP
 from tests.support.at_once import at_once

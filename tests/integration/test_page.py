@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from averages_consumer.warehouse import Warehouse
+from averages_consumer.web.document_store import MOST_VIEWERS
 from averages_consumer.web.server import MOST_CONNECTIONS
-from averages_consumer.web.subscribers import MOST_VIEWERS
 from hourglass.model.keys import HOUR_MS, iso
 from tests.support.browsing import ask, connection, looking_on
 from tests.support.cluster import EmbeddedCluster

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from averages_consumer.table import HourRow, row_of
 from averages_consumer.warehouse import Warehouse
+from averages_consumer.warehouse.table import HourRow, row_of
 from hourglass.model.averages import HourlyAverage
 from hourglass.model.keys import AVERAGES_GROUP, AVERAGES_KEPT, HOUR_MS, HOURS, Partition
 from hourglassctl.replay import DataSet, replay

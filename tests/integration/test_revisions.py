@@ -12,8 +12,8 @@ from prometheus_client import CollectorRegistry
 
 from averages_consumer.metrics import Metrics
 from averages_consumer.revisions import Revisions
-from averages_consumer.table import HourRow
 from averages_consumer.warehouse import Warehouse
+from averages_consumer.warehouse.table import HourRow
 from hourglass.model.keys import DAY_MS, GROUP
 from tests.support.at_once import at_once
 from tests.support.browsing import ask

@@ -12,9 +12,9 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy.dialects import postgresql, sqlite
 
-from averages_consumer.schema import VERSION_TABLE
-from averages_consumer.table import hourly_averages, metadata, row_of
-from averages_consumer.warehouse import Warehouse, WarehouseAway
+from averages_consumer.warehouse import Warehouse, WarehouseUnreachable
+from averages_consumer.warehouse.schema import VERSION_TABLE
+from averages_consumer.warehouse.table import hourly_averages, metadata, row_of
 from hourglass.errors import ConfigurationError
 from hourglass.model.keys import HOURS
 from tests.support.at_once import at_once
@@ -102,7 +102,7 @@ def test_a_change_of_the_schema_is_made_as_a_whole_or_not_at_all(
     before = columns(connection)
     connection.exec_driver_sql("CREATE TABLE daily_averages (somebody_elses INTEGER)")
 
-    with pytest.raises(WarehouseAway, match="daily_averages"):
+    with pytest.raises(WarehouseUnreachable, match="daily_averages"):
         start(warehouse_url)
     assert columns(connection) == before
     assert not sa.inspect(connection).has_table(VERSION_TABLE)

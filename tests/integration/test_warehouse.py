@@ -14,8 +14,9 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import event
 
-from averages_consumer.table import HourRow
-from averages_consumer.warehouse import PATIENCE_MS, Warehouse, WarehouseAway
+from averages_consumer.warehouse import Warehouse, WarehouseUnreachable
+from averages_consumer.warehouse.table import HourRow
+from averages_consumer.warehouse.warehouse import PATIENCE_MS
 from hourglass.errors import ConfigurationError
 from hourglass.model.averages import HourlyAverage
 from hourglass.model.keys import HOUR_MS
@@ -124,7 +125,7 @@ def test_a_sum_beyond_what_a_float_holds_stays_exact(warehouse: Warehouse) -> No
 
 
 def test_a_batch_is_loaded_as_a_whole_or_not_at_all(warehouse: Warehouse) -> None:
-    with pytest.raises((WarehouseAway, OverflowError)):
+    with pytest.raises((WarehouseUnreachable, OverflowError)):
         warehouse.upsert([average(0), average(1, sum_milli_f=2**63)], NOON)
 
     assert warehouse.hours() == set()
@@ -296,7 +297,7 @@ def test_a_file_that_another_program_holds_locked_is_away_within_the_grace_perio
         warehouse.create()
         with closing(sqlite3.connect(file)) as other:
             other.execute("BEGIN EXCLUSIVE")
-            with pytest.raises(WarehouseAway, match="database is locked"):
+            with pytest.raises(WarehouseUnreachable, match="database is locked"):
                 warehouse.upsert([average(0)], NOON)
         assert setting_of(warehouse, "PRAGMA busy_timeout") < 1000 * DRAIN_S
         warehouse.upsert([average(0)], NOON)
@@ -326,7 +327,7 @@ def test_a_file_that_another_program_reads_is_waited_for(
             pauses.append(pause_s)
             other.rollback()
 
-        monkeypatch.setattr("averages_consumer.schema.time.sleep", end_the_read)
+        monkeypatch.setattr("averages_consumer.warehouse.schema.time.sleep", end_the_read)
         warehouse.create()
     assert len(pauses) == 1
 
@@ -417,7 +418,7 @@ def test_a_refused_password_is_not_shown(postgres: Postgres) -> None:
 @pytest.mark.parametrize("option", ["password", "sslpassword"])
 def test_a_password_among_the_url_s_options_is_not_shown(option: str) -> None:
     url = f"postgresql://me@localhost:1/database?{option}=open%20sesame&{option}=please"
-    with Warehouse(url) as warehouse, pytest.raises(WarehouseAway) as refused:
+    with Warehouse(url) as warehouse, pytest.raises(WarehouseUnreachable) as refused:
         warehouse.create()
     for word in ("sesame", "please"):
         assert word not in warehouse.shown
@@ -433,7 +434,7 @@ def test_a_table_that_somebody_holds_locked_is_away_before_the_worker_counts_as_
         warehouse.create()
         with locked_table(url):
             for work in (lambda: hasty.upsert([average(0)], NOON), hasty.last_hour, hasty.create):
-                with pytest.raises(WarehouseAway, match="lock timeout"):
+                with pytest.raises(WarehouseUnreachable, match="lock timeout"):
                     work()
         hasty.upsert([average(0)], NOON)
         assert len(all_rows(warehouse)) == 1
@@ -444,7 +445,7 @@ def test_a_limit_that_the_url_gives_stands(postgres: Postgres) -> None:
     url = postgres.new_database()
     with Warehouse(f"{url}&options=-c%20lock_timeout%3D200ms") as warehouse:
         warehouse.create()
-        with locked_table(url), pytest.raises(WarehouseAway, match="lock timeout"):
+        with locked_table(url), pytest.raises(WarehouseUnreachable, match="lock timeout"):
             warehouse.upsert([average(0)], NOON)
         assert setting_of(warehouse, "SHOW lock_timeout") == "200ms"
 
@@ -480,7 +481,7 @@ def test_a_connection_that_is_cut_in_a_transaction_leaves_all_of_it_or_nothing(
         cut.create()
         proxy.lose_reply(request_lost)
 
-        with pytest.raises(WarehouseAway, match="does not answer"):
+        with pytest.raises(WarehouseUnreachable, match="does not answer"):
             cut.upsert([average(0), average(1)], NOON)
 
         assert proxy.losses == 1
@@ -502,7 +503,7 @@ def test_a_full_disk_is_away_until_there_is_room_again(tmp_path: Path) -> None:
     pages["most"] = 1  # no more than there are
     event.listen(sa.Pool, "connect", limit)
     try:
-        with Warehouse(url) as warehouse, pytest.raises(WarehouseAway, match="is full"):
+        with Warehouse(url) as warehouse, pytest.raises(WarehouseUnreachable, match="is full"):
             warehouse.upsert([average(hour) for hour in range(1, 500)], NOON)
         pages["most"] = 1 << 30
         with Warehouse(url) as warehouse:
@@ -524,7 +525,7 @@ def test_a_warehouse_that_comes_back_is_used_again(postgres: Postgres) -> None:
         warehouse.upsert([average(0)], NOON)
         postgres.stop()
         try:
-            with pytest.raises(WarehouseAway, match="does not answer"):
+            with pytest.raises(WarehouseUnreachable, match="does not answer"):
                 warehouse.upsert([average(1)], NOON)
         finally:
             postgres.start()

@@ -14,7 +14,12 @@ from urllib.parse import quote
 import pytest
 import sqlalchemy as sa
 
-from averages_consumer.warehouse import LoginRefused, Warehouse, WarehouseAway, WarehouseUnusable
+from averages_consumer.warehouse import (
+    LoginRefused,
+    Warehouse,
+    WarehouseUnreachable,
+    WarehouseUnusable,
+)
 from hourglass.errors import ConfigurationError
 from hourglass.model.averages import HourlyAverage
 from hourglass.model.keys import HOUR_MS
@@ -129,7 +134,7 @@ def test_a_server_that_is_starting_is_waited_for(postgres: Postgres) -> None:
     with Warehouse(postgres.new_database()) as warehouse:
         postgres.stop()
         try:
-            with pytest.raises(WarehouseAway, match="does not answer"):
+            with pytest.raises(WarehouseUnreachable, match="does not answer"):
                 warehouse.create()
         finally:
             postgres.start()
@@ -181,7 +186,7 @@ def test_a_pooler_in_transaction_mode_needs_no_option(postgres: Postgres, databa
 def created(warehouse: Warehouse) -> bool:
     try:
         warehouse.create()
-    except WarehouseAway:
+    except WarehouseUnreachable:
         return False
     return True
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import sqlalchemy as sa
 
-from averages_consumer.table import hourly_averages, moment
+from averages_consumer.warehouse.table import hourly_averages, moment
 
 
 def lose_rows(url: str, hours_ms: Iterable[int]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from averages_consumer.table import HourRow, moment, row_of
+from averages_consumer.warehouse.table import HourRow, moment, row_of
 from averages_consumer.web.view import PageSnapshot
 from hourglass.model.averages import HourlyAverage, HourRecord
 from hourglass.model.clock import ClockSpec, Instant, Mode

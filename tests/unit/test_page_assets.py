@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from averages_consumer.web import assets
+from averages_consumer.web import app
 from hourglass.errors import ConfigurationError
 
-FILES = assets.load()
+FILES = app.load_assets()
 INDEX = FILES["index.html"].body.decode()
 
 
@@ -46,18 +46,18 @@ def test_uplot_is_the_release_it_says_it_is() -> None:
 
 
 def test_another_uplot_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    path, _ = assets.UPLOT["uplot.js"]
-    monkeypatch.setattr(assets, "UPLOT", {"uplot.js": (path, assets.integrity_of(b"another"))})
+    path, _ = app.UPLOT["uplot.js"]
+    monkeypatch.setattr(app, "UPLOT", {"uplot.js": (path, app.integrity_of(b"another"))})
 
     with pytest.raises(ConfigurationError, match="install the locked version of youplot"):
-        assets.load()
+        app.load_assets()
 
 
 def test_a_missing_uplot_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(assets, "_CARRIER", "no-such-package")
+    monkeypatch.setattr(app, "_CARRIER", "no-such-package")
 
     with pytest.raises(ConfigurationError, match="which draws the page's charts"):
-        assets.load()
+        app.load_assets()
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if name in ("page.js", "show.js")])

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from averages_consumer.web.history import DEFAULT_LIMIT, MOST_HOURS, BadRequest, Query
+from averages_consumer.web.api import DEFAULT_LIMIT, MOST_HOURS, BadRequest, Query
 from averages_consumer.web.view import WINDOW_MS
 from hourglass.model.keys import HOUR_MS, iso
 

@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from averages_consumer.web import subscribers as module
-from averages_consumer.web.document_store import Document, Documents
-from averages_consumer.web.subscribers import Subscribers
+from averages_consumer.web import document_store as module
+from averages_consumer.web.document_store import Document, Documents, Subscribers
 
 PATIENCE_S = 20
 

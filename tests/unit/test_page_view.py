@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from averages_consumer.table import moment
+from averages_consumer.warehouse.table import moment
 from averages_consumer.web import view
 from averages_consumer.web.schemas import Averages, Partitions, Status
 from hourglass.model.averages import HourRecord

@@ -10,8 +10,8 @@ from dataclasses import replace
 import pytest
 from playwright.sync_api import Page, expect
 
-from averages_consumer.table import HourRow, revised
 from averages_consumer.warehouse import Warehouse
+from averages_consumer.warehouse.table import HourRow, revised
 from hourglass.model.keys import DAY_MS, HOUR_MS, iso
 from tests.support.browsing import ask
 from tests.support.pipeline import DAY, Pipeline, at, reading

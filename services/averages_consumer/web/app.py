@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from hashlib import sha384
+from importlib import metadata, resources
+from pathlib import Path
 
 import msgspec
 from anyio import CapacityLimiter, to_thread
@@ -18,17 +22,16 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from averages_consumer.warehouse import Warehouse, WarehouseAway
-from averages_consumer.web import history, openapi
-from averages_consumer.web.assets import Asset
-from averages_consumer.web.document_store import DocumentStore, etag_of
-from averages_consumer.web.history import BadRequest, Query
+from averages_consumer.warehouse import Warehouse, WarehouseUnreachable
+from averages_consumer.web.api import DESCRIPTION, BadRequest, Query, read
+from averages_consumer.web.document_store import DocumentStore, Subscribers, etag_of
 from averages_consumer.web.schemas import ErrorResponse
-from averages_consumer.web.subscribers import Subscribers
+from hourglass.errors import ConfigurationError
 
 #: Maximum requests that read the warehouse at the same time; further ones wait.
 MOST_READERS = 4
 RETRY_AFTER_S = 5
+_DESCRIPTION = msgspec.json.encode(DESCRIPTION)
 
 #: The page loads resources from its own origin only, cannot be framed, and has no inline scripts.
 _SECURITY = {
@@ -40,10 +43,71 @@ _SECURITY = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+#: uPlot draws the charts. It is published on npm only; two of its files are read from a PyPI
+#: package that contains them and is never imported. Each file must match the hash of uPlot's
+#: release, so that a changed package cannot change the page.
+#: Path and integrity (https://www.w3.org/TR/sri-2/) of each file, from dist/ of
+#: https://www.npmjs.com/package/uplot/v/1.6.31
+UPLOT: Mapping[str, tuple[str, str]] = {
+    "uplot.js": (
+        "youplot/vendor/uplot.iife.min.js",
+        "sha384-XMP23k7YSCFr13Xrkxh4IO0v1W+8fB6AP+3Vycxphp2Z0V2vocAZHyuGaFCysrtM",
+    ),
+    "uplot.css": (
+        "youplot/vendor/uplot.min.css",
+        "sha384-IfV0B7MIOYuO95kO9G5ySKPz/85zqFNOAs8iy4tkK5zd9izhJAB8b7lHrwYqqmYE",
+    ),
+}
+_CARRIER = "youplot"
+_MEDIA_TYPES = {
+    ".html": "text/html",
+    ".css": "text/css",
+    ".js": "text/javascript",
+    ".svg": "image/svg+xml",
+}
 _STREAM = {
     "Cache-Control": "no-store",
     "X-Accel-Buffering": "no",  # a buffering proxy would delay the events
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """One file with its response headers."""
+
+    body: bytes
+    media_type: str
+    etag: str
+
+
+def load_assets() -> Mapping[str, Asset]:
+    """The files, by their names in the page's URLs. Raises ConfigurationError."""
+    files = {
+        each.name: each.read_bytes()
+        for each in resources.files("averages_consumer.web").joinpath("static").iterdir()
+    }
+    files |= {name: _carried(path, integrity) for name, (path, integrity) in UPLOT.items()}
+    return {
+        name: Asset(body, _MEDIA_TYPES[Path(name).suffix], etag_of(body))
+        for name, body in files.items()
+    }
+
+
+def integrity_of(body: bytes) -> str:
+    return f"sha384-{b64encode(sha384(body).digest()).decode()}"
+
+
+def _carried(path: str, integrity: str) -> bytes:
+    try:
+        body = Path(str(metadata.distribution(_CARRIER).locate_file(path))).read_bytes()
+    except (metadata.PackageNotFoundError, OSError):
+        body = b""
+    if integrity_of(body) != integrity:
+        raise ConfigurationError(
+            f"{path}, which draws the page's charts, is missing or modified: install the locked "
+            f"version of {_CARRIER}, or set HOURGLASS_WEB=false to turn the page off"
+        )
+    return body
 
 
 @dataclass(slots=True, kw_only=True)
@@ -68,7 +132,11 @@ class PageApp:
                 Route("/api/{name}", self._document),
             ],
             middleware=[Middleware(GZipMiddleware, minimum_size=1000), Middleware(_Secured)],
-            exception_handlers={HTTPException: _refuse, BadRequest: _refuse, WarehouseAway: _away},
+            exception_handlers={
+                HTTPException: _refuse,
+                BadRequest: _refuse,
+                WarehouseUnreachable: _unreachable,
+            },
             lifespan=self._lifespan,
         )
 
@@ -91,7 +159,7 @@ class PageApp:
         return _answer(request, asset.body, asset.media_type, asset.etag)
 
     async def _description(self, request: Request) -> Response:
-        return _json(request, openapi.ENCODED, etag_of(openapi.ENCODED))
+        return _json(request, _DESCRIPTION, etag_of(_DESCRIPTION))
 
     async def _document(self, request: Request) -> Response:
         name = request.path_params["name"]
@@ -108,7 +176,7 @@ class PageApp:
             return _json(request, document.body, document.etag)
         query = Query.of(request.query_params, self.board.instant.now_ms)
         found = await to_thread.run_sync(
-            history.read, self.warehouse, query, self.period_s, limiter=self._readers
+            read, self.warehouse, query, self.period_s, limiter=self._readers
         )
         body = msgspec.json.encode(found)
         answer = _json(request, body, etag_of(body))
@@ -179,7 +247,7 @@ async def _refuse(_request: Request, error: Exception) -> Response:
     return _error_response(400, str(error))
 
 
-async def _away(_request: Request, error: Exception) -> Response:
+async def _unreachable(_request: Request, error: Exception) -> Response:
     del error  # it may contain host names; the log has it
     return _error_response(
         503,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from threading import Event
 from typing import Protocol
 
-from averages_consumer.warehouse import Warehouse, WarehouseAway
+from averages_consumer.warehouse import Warehouse, WarehouseUnreachable
 from averages_consumer.web.document_store import DocumentStore
 from averages_consumer.web.view import window
 from hourglass.cluster.client import Cluster, ResponseError
@@ -87,7 +87,7 @@ class Collector:
             averages = self.board.averages
             last = averages[-1].start_ms if averages else None
             start, end = window(self.board.instant.now_ms, last)
-            with suppress(WarehouseAway):
+            with suppress(WarehouseUnreachable):
                 rows = list(self.warehouse.rows(start, end))
                 self.board.loaded(rows, self.warehouse.among(self.board.too_late))
 

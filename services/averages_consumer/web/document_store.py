@@ -1,15 +1,16 @@
-"""The store of the current documents. It updates them every second and with each average, and
-encodes them once for all clients.
+"""The current documents, encoded once for all clients, and the clients that receive each change.
 
-The collector's threads pass new data to the board. The board calls its listeners with the new
-documents, in the thread that updated them.
+The collector's threads pass new data to the store, which updates the documents every second and
+with each average. It calls its listeners with the new documents, in the thread that updated them.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import blake2b
@@ -18,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from averages_consumer.table import HourRow
+from averages_consumer.warehouse.table import HourRow
 from averages_consumer.web import view
 from averages_consumer.web.view import PageSnapshot
 from hourglass.errors import CorruptKey, Unreachable
@@ -31,6 +32,10 @@ from hourglass.monitoring.tail import News
 
 #: The names of the documents in the API and on the event stream, in the order they are sent.
 NAMES = ("averages", "status", "partitions")
+
+MOST_VIEWERS = 100
+#: Shortest interval between two messages to one client.
+PAUSE_S = 0.1
 
 
 def etag_of(body: bytes) -> str:
@@ -184,6 +189,65 @@ class DocumentStore:
         """The previous object if the body did not change: it caches its entity tag and event."""
         before = self.documents.get(fresh.name)
         return before if before is not None and before.body == fresh.body else fresh
+
+
+class Subscribers:
+    """The clients of the event stream. Each receives the documents that changed, at its own speed.
+
+    There is no queue per client. A slow client receives the current documents when it is ready, and
+    skips the versions in between. Use it in one event loop; only `show` is thread-safe.
+    """
+
+    def __init__(self, documents: Documents) -> None:
+        self.count = 0
+        self._documents = documents
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._changed = asyncio.Event()
+        self._closed = False
+
+    @property
+    def full(self) -> bool:
+        return self.count >= MOST_VIEWERS
+
+    @contextmanager
+    def one_more(self) -> Generator[None]:
+        self.count += 1
+        try:
+            yield
+        finally:
+            self.count -= 1
+
+    def attach(self) -> None:
+        """Use the running event loop for all clients."""
+        self._loop = asyncio.get_running_loop()
+
+    def show(self, documents: Documents) -> None:
+        """Replace the documents and wake the clients."""
+        self._documents = documents
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._wake)
+
+    def close(self) -> None:
+        """End every stream. Call it in the event loop."""
+        self._closed = True
+        self._wake()
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def events(self) -> AsyncGenerator[bytes]:
+        """The events for one client: all documents first, then those that change."""
+        sent: Mapping[str, Document] = {}
+        while not self._closed:
+            changed, documents = self._changed, self._documents
+            fresh = [each for each in documents.values() if sent.get(each.name) is not each]
+            sent = documents
+            if fresh:
+                yield b"".join(each.event for each in fresh)
+                await asyncio.sleep(PAUSE_S)
+            if self._documents is documents:
+                await changed.wait()
 
 
 def still_due(before: Mapping[int, int], pipeline: PipelineStatus) -> Mapping[int, int]:

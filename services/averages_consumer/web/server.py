@@ -1,9 +1,11 @@
-"""The page's HTTP server: uvicorn in a worker thread, on a separate port, with limits."""
+"""Serves the page: its modules, and uvicorn in a worker thread, on a separate port, with limits."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
+from dataclasses import replace
 from threading import Event
 from typing import Any, cast
 
@@ -11,7 +13,21 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from averages_consumer.config import AveragesConsumerSettings
+from averages_consumer.metrics import MISSING_HOURS
+from averages_consumer.warehouse import Warehouse
+from averages_consumer.web.app import PageApp, load_assets
+from averages_consumer.web.collector import Collector
+from averages_consumer.web.document_store import DocumentStore, Subscribers
+from hourglass.cluster.client import Cluster
+from hourglass.model.clock import ClockSpec, Instant, PipelineClock
 from hourglass.service.listening import listen
+from hourglass.service.runtime import Service
+
+log = logging.getLogger(__name__)
+
+#: Interval between two updates of the documents.
+REFRESH_S = 1.0
 
 #: Maximum connections. Above it the server drops the oldest connection that waits for its client;
 #: if it is answering all of them, it drops the new one.
@@ -21,6 +37,49 @@ PATIENCE_S = 20.0
 
 #: The host in the URL of a server that listens on every address.
 _REACHED_AT = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "127.0.0.1"}
+
+
+def serve_page(
+    service: Service, settings: AveragesConsumerSettings, cluster: Cluster, warehouse: Warehouse
+) -> None:
+    """Start the workers that collect the data and serve the page. Raises ConfigurationError,
+    Unreachable."""
+    clock = PipelineClock(cluster)
+    _, real_ms = cluster.clock()
+    board = DocumentStore(
+        clock,
+        begun=Instant(ClockSpec(), real_ms),
+        name=service.name,
+        period_s=settings.period_s,
+        not_ready=service.unready_reasons,
+        missing_hours=lambda: int(service.registry.get_sample_value(MISSING_HOURS.name) or 0),
+        server_findings=lambda: [replace(each, masters="") for each in service.server_findings()],
+    )
+    viewers = Subscribers(board.documents)
+    board.listen(viewers.show)
+    site = PageApp(
+        board=board,
+        viewers=viewers,
+        warehouse=warehouse,
+        assets=load_assets(),
+        period_s=settings.period_s,
+    )
+    server = PageServer(
+        settings.http_host,
+        settings.web_port,
+        site.app(),
+        service.stop,
+        on_stop=viewers.close,
+    )
+    collector = Collector(
+        host=service, cluster=cluster, warehouse=warehouse, clock=clock, board=board
+    )
+    service.worker("page-averages", collector.follow)
+    service.worker("page-pipeline", collector.poll_pipeline)
+    service.worker("page-warehouse", collector.watch_warehouse)
+    service.every(REFRESH_S, "page", board.refresh)
+    service.worker("page-server", server.work)
+    log.info("the page is at %s", server.url)
 
 
 class _Connection(H11Protocol):

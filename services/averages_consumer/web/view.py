@@ -8,7 +8,7 @@ from datetime import date, datetime
 from math import floor
 from typing import Literal, cast
 
-from averages_consumer.table import HourRow, moment, trace_id_of
+from averages_consumer.warehouse.table import HourRow, moment, trace_id_of
 from averages_consumer.web.schemas import (
     Averages,
     Clock,

@@ -130,6 +130,14 @@ class HourlyAverage:
     def entry_id(self) -> str:
         return f"{self.start_ms}-0"
 
+    @property
+    def line(self) -> str:
+        """The terminal line, in the format that the exercise specifies."""
+        return (
+            f"Average temperature for {self.start:%Y/%m/%d} at {self.start.hour} "
+            f"was {degrees(self.mean_milli_f)}F ({self.count} observations)."
+        )
+
     def fields(self) -> dict[str, str]:
         """The entry's fields; the first four are the exercise's names and formats."""
         fields = {

@@ -39,7 +39,7 @@ def audit(cluster: Cluster, instant: Instant, warehouse: Warehouse | None) -> Au
     """Compare everything that still exists. Safe on a live pipeline: each stage is read before
     the one that is made from it, so what is on its way is never taken for missing.
 
-    Raises Unreachable, and WarehouseAway.
+    Raises Unreachable, and WarehouseUnreachable.
     """
     recounts: list[Recomputed] = []
     damage: list[Difference] = []

@@ -17,8 +17,8 @@ from prometheus_client import CollectorRegistry
 from averages_consumer.consumer import Consumer
 from averages_consumer.gaps import Gaps
 from averages_consumer.metrics import LOADED, Metrics
-from averages_consumer.table import hourly_averages, row_of
 from averages_consumer.warehouse import Warehouse
+from averages_consumer.warehouse.table import hourly_averages, row_of
 from hourglass.model.averages import HourlyAverage
 from hourglass.model.keys import AVERAGES_GROUP, HOUR_MS
 from hourglass.service.tracing import NO_TRACER

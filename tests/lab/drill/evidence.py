@@ -27,8 +27,8 @@ _CHUNK = 5000
 
 
 def gather(stage: Stage) -> tuple[Evidence, Audit]:
-    """After the load has ended and everything is at rest. Raises Unreachable, WarehouseAway, and
-    DrillFailed if raw readings have expired: then there is nothing to hold the hours against."""
+    """After the load has ended and everything is at rest. Raises Unreachable, WarehouseUnreachable,
+    and DrillFailed if raw readings have expired: nothing is left to compare the hours with."""
     stage.redis.refresh_topology()
     instant = stage.clock.refresh()
     if instant.now_ms >= EXERCISE_START_MS + DAY_MS + RETENTION_MS:

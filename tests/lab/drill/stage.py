@@ -15,7 +15,7 @@ from threading import Event, Thread
 from types import TracebackType
 from typing import Self, TypeVar
 
-from averages_consumer.warehouse import Warehouse, WarehouseAway
+from averages_consumer.warehouse import Warehouse, WarehouseUnreachable
 from hourglass.cluster.client import Cluster
 from hourglass.cluster.connect import connect
 from hourglass.cluster.partitions import candidates, lanes_of
@@ -257,7 +257,7 @@ class Stage:
         while not self._over.wait(min(0.5, LOOK_EVERY_S / self.speed)):
             try:
                 hour = self.warehouse.last_hour() or -1
-            except WarehouseAway:
+            except WarehouseUnreachable:
                 continue
             if hour > last:
                 last = hour

@@ -112,7 +112,7 @@ FAULTS = (
         name="warehouse-cut",
         what="connections to the warehouse are cut, in transactions too",
         act=cut,
-        rests_on="one row for an hour, upserted: `averages_consumer/warehouse.py`",
+        rests_on="one row for an hour, upserted: `averages_consumer/warehouse/warehouse.py`",
         proof="tests/integration/test_warehouse.py::"
         "test_a_connection_that_is_cut_in_a_transaction_leaves_all_of_it_or_nothing",
     ),

@@ -1,4 +1,4 @@
-"""Table `hourly_averages`, and the conversion of an average to a row. Pure.
+"""Table `hourly_averages`, its rows, and the statement that writes them. Pure.
 
 A row of revision 0 is the published average. With --revisions, a row of a higher revision also
 includes late readings in its observations, sum, average, minimum and maximum; subtracting them
@@ -13,10 +13,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 
 from hourglass.cluster.publish_state import Result
 from hourglass.model.averages import HourlyAverage, HourRecord, mean_milli_f
-from hourglass.model.readings import MILLI
+from hourglass.model.readings import MILLI, degrees
 
 #: https://www.w3.org/TR/trace-context/: version, trace id, parent id, flags
 _TRACEPARENT = re.compile("[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -114,6 +115,16 @@ class HourRow:
         late = self.late if self.revision else 0
         return Result(self.observations - late, self.sum_milli_f - self.late_sum_milli_f)
 
+    @property
+    def revision_line(self) -> str:
+        """The terminal line of a row that was revised with late readings."""
+        average = degrees(mean_milli_f(self.sum_milli_f, self.observations))
+        return (
+            f"Average temperature for {self.hour:%Y/%m/%d} at {self.hour.hour} is {average}F "
+            f"in the warehouse from now on: revision {self.revision}, with {self.late} late "
+            f"({self.observations} observations)."
+        )
+
 
 def row_of(average: HourlyAverage, loaded_at: datetime) -> dict[str, Any]:
     return {
@@ -132,6 +143,38 @@ def row_of(average: HourlyAverage, loaded_at: datetime) -> dict[str, Any]:
         "revision": 0,
         "late_sum_milli_f": 0,
     }
+
+
+def upsert_statement(dialect: str) -> sa.Insert:
+    """The upsert statement. It replaces a row if the published result differs, or if the row is not
+    revised and any value differs.
+
+    For PostgreSQL it takes all rows as one JSON parameter, several times as fast as row by row.
+    """
+    table = hourly_averages
+    insert = sqlite.insert(table)
+    if dialect == "postgresql":
+        columns = [sa.column(column.name, column.type) for column in table.columns]
+        encoded = sa.cast(sa.bindparam("rows", type_=sa.Text), postgresql.JSON)
+        rows = sa.func.json_to_recordset(encoded).table_valued(*columns, name="rows")
+        ordered = sa.select(rows.render_derived(with_types=True)).order_by("hour")
+        insert = postgresql.insert(table).from_select(table.columns.keys(), ordered)
+    new = insert.excluded
+    values = [column for column in table.columns if column.name not in ("hour", "loaded_at")]
+    is_revised = table.c.revision > 0
+    late = sa.case((is_revised, table.c.late), else_=0)
+    another_result = sa.or_(
+        table.c.observations - late != new.observations,
+        table.c.sum_milli_f - table.c.late_sum_milli_f != new.sum_milli_f,
+    )
+    return insert.on_conflict_do_update(
+        index_elements=[table.c.hour],
+        set_={column.name: new[column.name] for column in table.columns},
+        where=sa.or_(
+            another_result,
+            ~is_revised & sa.or_(*(each.is_distinct_from(new[each.name]) for each in values)),
+        ),
+    )
 
 
 def revised(row: HourRow, record: HourRecord) -> HourRow | None:

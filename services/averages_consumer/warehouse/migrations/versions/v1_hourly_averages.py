@@ -4,7 +4,7 @@ without a version."""
 import sqlalchemy as sa
 from alembic import op
 
-from averages_consumer.table import UtcTime
+from averages_consumer.warehouse.table import UtcTime
 
 revision = "1"
 down_revision = None

@@ -1,4 +1,4 @@
-"""What is said of an average, and of the hours that will not come any more."""
+"""The line of an average, and the published hours that the warehouse lacks."""
 
 from __future__ import annotations
 
@@ -8,12 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from averages_consumer.report import (
-    describe_missing,
-    line,
-    missing_hours,
-    refilled,
-)
+from averages_consumer.gaps import describe_missing, missing_hours, refilled
 from hourglass.cluster.publish_state import Result
 from hourglass.model.averages import HourlyAverage, HourRecord
 from hourglass.model.keys import HOUR_MS
@@ -49,7 +44,7 @@ def test_the_line_is_worded_as_in_the_exercise(
 ) -> None:
     hourly = average(NEW_YEAR_MS + hour * HOUR_MS, sum_milli_f=sum_milli_f, count=count)
 
-    assert line(hourly) == f"Average temperature for {said}"
+    assert hourly.line == f"Average temperature for {said}"
 
 
 def test_a_missing_hour_is_made_good_from_a_record_with_the_published_result() -> None:

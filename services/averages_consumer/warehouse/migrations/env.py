@@ -2,8 +2,8 @@
 
 from alembic import context
 
-from averages_consumer.schema import VERSION_TABLE
-from averages_consumer.table import metadata
+from averages_consumer.warehouse.schema import VERSION_TABLE
+from averages_consumer.warehouse.table import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

@@ -81,5 +81,5 @@ def newest_version() -> str | None:
 
 def _config(connection: sa.Connection | None = None) -> Config:
     config = Config(attributes={"connection": connection})
-    config.set_main_option("script_location", "averages_consumer:migrations")
+    config.set_main_option("script_location", "averages_consumer.warehouse:migrations")
     return config
