@@ -196,7 +196,7 @@ def test_sum_least_and_greatest_do_not_depend_on_order_or_batches(pipeline: Pipe
     pipeline.produce(*(reading(at(3), each / 1000) for each in milli_f))
 
     delivery = pipeline.delivery()
-    while entries := delivery.read(37, 1):
+    while entries := delivery.read(37, None):
         pipeline.commit(delivery, entries)
 
     record = pipeline.record(3)

@@ -63,7 +63,7 @@ class Walk:
         alive = self.pipeline.partitions()
         if member < len(alive) and alive[member] not in self.held:
             delivery = self.pipeline.delivery(alive[member])
-            if entries := delivery.read(count, 1):
+            if entries := delivery.read(count, None):
                 self.held[alive[member]] = (delivery, entries)
 
     def commit(self, member: int) -> None:

@@ -55,7 +55,7 @@ class Walk:
     def read(self, member: int, most: int) -> None:
         if self.held[member] is None and self.given:
             delivery = self.pipeline.delivery()
-            if entries := delivery.read(most, 1):
+            if entries := delivery.read(most, None):
                 self.held[member] = delivery, entries
                 self.delivered |= {entry_id for entry_id, _ in entries}
 

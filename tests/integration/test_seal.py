@@ -128,7 +128,7 @@ def test_after_an_outage_the_backlog_is_counted_first(pipeline: Pipeline) -> Non
     pipeline.drive(NEXT_DAY.end_ms)
     delivery = pipeline.delivery()
 
-    while entries := delivery.read(500, 1):
+    while entries := delivery.read(500, None):
         pipeline.seal()
         assert sealed(pipeline) == []
         pipeline.commit(delivery, entries)

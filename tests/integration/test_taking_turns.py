@@ -78,7 +78,7 @@ def test_what_is_taken_from_one_hand_does_not_hinder_the_other(pipeline: Pipelin
     following = pair.turn(entries, Rules(), pipeline.clock.look(), ahead=10)
     pair.turn(following, Rules(), pipeline.clock.look(), ahead=0)
 
-    assert thief.read(10, 1) == []
+    assert thief.read(10, None) == []
     assert (pipeline.pending(), pipeline.record(0).count) == (0, 15)
 
 

@@ -24,7 +24,8 @@ from aggregator.consumer import open_partition
 from hourglass.cluster.groups import group_is_gone, reap
 from hourglass.cluster.partitions import candidates
 from hourglass.errors import ConnectionLost, Unreachable
-from hourglass.model.averages import HourRecord
+from hourglass.model.averages import HourlyAverage, HourRecord
+from hourglass.model.hour_records import decode_hours
 from hourglass.model.keys import GROUP, HOUR_MS, Partition
 from hourglass.model.readings import Reading
 from producer.batch import Batch, Batcher
@@ -212,7 +213,7 @@ class Machine(RuleBasedStateMachine):
         self._open(worker, fate)
         if worker.delivery:
             expected = self._expected(self._day(worker).read, most)
-            worker.entries = self._done(worker, lambda delivery: delivery.read(most, 1)) or []
+            worker.entries = self._done(worker, lambda delivery: delivery.read(most, None)) or []
             assert [each for each, _ in worker.entries] == (expected or [])
             if expected is None:
                 worker.drop()
@@ -397,30 +398,50 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def everything_is_as_the_model_has_it(self) -> None:
+        """In one round trip to each shard: it is checked after every step."""
+        replies = iter(
+            self.cluster.pipeline(
+                [
+                    *(
+                        command
+                        for day in self.model.days
+                        for command in (
+                            ("HGETALL", day.hours),
+                            _all_pending(day),
+                            ("XLEN", day.quarantine),
+                        )
+                    ),
+                    ("XRANGE", KEYS.averages, "-", "+"),
+                    ("ZCARD", KEYS.too_late),
+                    ("ZCARD", KEYS.revisions),
+                ]
+            )
+        )
         for partition, day in self.model.days.items():
-            records = self.pipeline.records(partition)
+            fields = next(replies)
+            records = {each.start_ms: each for each in decode_hours(partition, fields)}
             for number, hour in enumerate(day.hours):
                 start_ms = partition.hour_start_ms(number)
                 empty = HourRecord(start_ms=start_ms, count=0, sum_milli_f=0)
-                shown = records.get(number, empty)
+                shown = records.get(start_ms, empty)
                 count, total, least, most, devices = hour.result
                 assert (shown.count, shown.sum_milli_f) == (count, total)
                 assert (shown.min_milli_f, shown.max_milli_f) == (least, most)
                 assert (shown.late, shown.late_sum_milli_f) == (hour.late, hour.late_sum)
                 assert shown.sealed == hour.sealed
                 assert shown.devices == devices
-            assert self._pending(partition).keys() == day.pending
-            assert self.cluster.call("XLEN", partition.quarantine) == day.quarantined
-            acknowledged = self.cluster.call("HGET", partition.hours, "acknowledged_entries")
-            assert int(acknowledged or 0) == day.acknowledged
+            assert _times_delivered(next(replies)).keys() == day.pending
+            assert next(replies) == day.quarantined
+            assert int(fields.get(b"acknowledged_entries", 0)) == day.acknowledged
+        published = [HourlyAverage.decode(*entry) for entry in next(replies)]
         assert {
             each.start_ms: (
                 each.count, each.sum_milli_f, each.min_milli_f, each.max_milli_f, each.devices
             )
-            for each in self.pipeline.averages()
+            for each in published
         } == self.model.published  # fmt: skip
-        assert self.cluster.call("ZCARD", KEYS.too_late) == len(self.model.too_late)
-        assert self.cluster.call("ZCARD", KEYS.revisions) == 0
+        assert next(replies) == len(self.model.too_late)
+        assert next(replies) == 0
 
     def teardown(self) -> None:
         try:
@@ -501,16 +522,22 @@ class Machine(RuleBasedStateMachine):
         return _Armed(self.points, script, fate)
 
     def _pending(self, partition: Partition) -> dict[bytes, int]:
-        """How often each was tried."""
-        try:
-            rows = self.cluster.call(
-                "XPENDING", partition.stream, GROUP, "-", "+", 1000, parse_detail=True
-            )
-        except ResponseError as error:
-            if not group_is_gone(error):
-                raise
-            return {}
-        return {row["message_id"]: row["times_delivered"] for row in rows}
+        """How often each was delivered."""
+        (reply,) = self.cluster.pipeline([_all_pending(partition)])
+        return _times_delivered(reply)
+
+
+def _all_pending(partition: Partition) -> tuple[str | int, ...]:
+    return ("XPENDING", partition.stream, GROUP, "-", "+", 1000)
+
+
+def _times_delivered(reply: Any) -> dict[bytes, int]:
+    """By entry, from the reply to `_all_pending`; none where the group is gone."""
+    if isinstance(reply, ResponseError):
+        if not group_is_gone(reply):
+            raise reply
+        return {}
+    return {row["message_id"]: row["times_delivered"] for row in reply}
 
 
 class _Armed:

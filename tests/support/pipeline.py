@@ -225,7 +225,7 @@ class Pipeline:
         """Read and commit whatever is not delivered yet, of DAY if none is named."""
         for partition in partitions or (DAY,):
             delivery = self.delivery(partition)
-            while entries := delivery.read(1000, 1):
+            while entries := delivery.read(1000, None):
                 self.commit(delivery, entries, rules=rules)
 
     def sealer(self, name: str = "sealer", *, lateness_ms: int = 0, idle_ms: int = 0) -> Sealer:
