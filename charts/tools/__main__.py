@@ -1,4 +1,4 @@
-"""`python -m charts.tools [--check]`: writes the generated files, or says which are stale."""
+"""`python -m charts.tools [--check]`: writes the generated files, or lists the stale ones."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def generated(charts: Path = CHARTS) -> dict[Path, str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="charts.tools", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="only say which files are not current")
+    parser.add_argument("--check", action="store_true", help="only list the files that are not current")
     check = parser.parse_args().check
     stale = [
         path

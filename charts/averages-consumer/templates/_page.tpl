@@ -1,4 +1,4 @@
-{{/* The web page, on a port of its own beside the metrics. */}}
+{{/* The web page has its own port beside the metrics. */}}
 {{- define "averages-consumer.ports" -}}
 {{- if .Values.config.web -}}
 - name: page

@@ -14,7 +14,7 @@ spec:
   {{- else }}
   minAvailable: {{ include "hourglass.countOrPercent" $budget.minAvailable }}
   {{- end }}
-  # A pod that cannot get ready holds up no drain.
+  # A pod that is not ready does not block a drain.
   unhealthyPodEvictionPolicy: AlwaysAllow
   selector:
     matchLabels:
@@ -60,7 +60,7 @@ spec:
 {{- end -}}
 {{- end -}}
 
-{{/* Named apart from the HorizontalPodAutoscaler: switching over deletes the one after making the other. */}}
+{{/* Another name than the HorizontalPodAutoscaler: a change of autoscalers creates the new one before it deletes the old. */}}
 {{- define "hourglass.scaledObject" -}}
 {{- $ := .root -}}
 {{- $keda := $.Values.keda -}}
@@ -97,7 +97,7 @@ spec:
         serverAddress: {{ tpl (include "hourglass.scalar" $keda.prometheus.serverAddress) $ | quote }}
         query: {{ default (printf "max(hourglass_aggregate_lag{namespace=%q})" $.Release.Namespace) (tpl (include "hourglass.scalar" $keda.prometheus.query) $) | quote }}
         threshold: {{ include "hourglass.scalar" $keda.prometheus.lagPerReplica | quote }}
-        # An unknown lag is absent, and absent is not zero: then nothing is scaled, or the fallback holds.
+        # An unknown lag has no series, which is not zero: then the replicas stay, or the fallback applies.
         ignoreNullValues: "false"
         {{- with $keda.prometheus.extraMetadata }}
         {{- include "hourglass.texts" . | nindent 8 }}

@@ -1,4 +1,4 @@
-{{/* What a schema cannot say well: values that contradict one another. */}}
+{{/* Contradictions between values, which a schema cannot express well. */}}
 {{- define "hourglass.checks" -}}
 {{- $values := .Values -}}
 {{- if and (($values.autoscaling).enabled) (($values.keda).enabled) -}}

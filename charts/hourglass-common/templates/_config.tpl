@@ -37,7 +37,7 @@ data:
   {{- include "hourglass.configData" . | nindent 2 }}
 {{- end -}}
 
-{{/* What differs from pod to pod, or is secret. */}}
+{{/* Variables that differ between pods or come from a Secret. */}}
 {{- define "hourglass.env" -}}
 - name: HOURGLASS_NAME
   valueFrom:

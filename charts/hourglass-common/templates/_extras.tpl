@@ -23,9 +23,9 @@ automountServiceAccountToken: false
 {{- end -}}
 
 {{/*
-The pod of `helm test`: asks the service, in the service's own image, whether it is ready and shows its metrics.
-Its name label is not the service's, so that no selector takes it for one of the service's pods.
-Called with a dict: root, metric (one that the service always shows).
+The pod of `helm test`, with the service's image: checks that the service is ready and exports its metrics.
+Its name label differs from the service's, so that no selector of the service's pods matches it.
+Called with a dict: root, metric (one that the service always exports).
 */}}
 {{- define "hourglass.test" -}}
 {{- $ := .root -}}
@@ -78,10 +78,10 @@ spec:
 
           service, metric = sys.argv[1:]
           for path, expected in ("/livez", "ok"), ("/readyz", "ok"), ("/metrics", metric):
-              with urlopen(service + path, timeout=10) as answer:
-                  if expected not in answer.read().decode():
-                      sys.exit(f"{path} does not say {expected}")
-              print(path, "says", expected)
+              with urlopen(service + path, timeout=10) as response:
+                  if expected not in response.read().decode():
+                      sys.exit(f"{path} does not contain {expected}")
+              print(path, "contains", expected)
         - {{ printf "http://%s:%d" (include "hourglass.fullname" $) (int $.Values.config.httpPort) | quote }}
         - {{ .metric }}
       resources:

@@ -64,9 +64,9 @@ spec:
 {{- end -}}
 
 {{/*
-The rules of files/recording.yaml, if there are any, and the alerts of files/alerts.yaml. They are no templates,
-because the annotations are Prometheus's templates; NAMESPACE in them stands for the release's namespace, RUNBOOKS
-for where the runbooks are.
+The rules of files/recording.yaml, if there are any, and the alerts of files/alerts.yaml. They are not Helm templates,
+because their annotations are Prometheus templates; NAMESPACE in them is replaced by the release's namespace, RUNBOOKS by
+the address of the runbooks.
 */}}
 {{- define "hourglass.prometheusRule" -}}
 {{- $rule := .Values.prometheusRule -}}
@@ -100,8 +100,8 @@ spec:
 {{- end -}}
 
 {{/*
-A ConfigMap for each dashboard in files/dashboards, taken as it is but for where the runbooks are: legends have braces
-of their own.
+A ConfigMap for each dashboard in files/dashboards, unchanged except for the address of the runbooks: legends contain
+braces, so they are not Helm templates.
 */}}
 {{- define "hourglass.dashboards" -}}
 {{- $dashboard := .Values.dashboard -}}

@@ -13,13 +13,13 @@ release's need not.
 {{- regexReplaceAll "^[0-9]" $full "hourglass-${0}" | trunc 52 | trimSuffix "-" -}}
 {{- end -}}
 
-{{/* Selectors cannot be changed after the installation, so nothing that an upgrade changes is in them. */}}
+{{/* A selector cannot change after the installation, so it has no label that an upgrade changes. */}}
 {{- define "hourglass.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "hourglass.name" . | quote }}
 app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
-{{/* Of the pod of `helm test`, which no Service and no PodDisruptionBudget must take for the workload's. */}}
+{{/* Of the pod of `helm test`, which no Service and no PodDisruptionBudget of the workload may select. */}}
 {{- define "hourglass.testSelectorLabels" -}}
 app.kubernetes.io/name: '{{ include "hourglass.name" . }}-test'
 app.kubernetes.io/instance: {{ .Release.Name | quote }}

@@ -1,4 +1,4 @@
-{{/* Without an address of its own: for the names of a StatefulSet's pods, port-forwarding and a ServiceMonitor. */}}
+{{/* A headless Service: for the names of a StatefulSet's pods, port-forwarding and a ServiceMonitor. */}}
 {{- define "hourglass.service" -}}
 apiVersion: v1
 kind: Service
@@ -22,7 +22,7 @@ spec:
 {{- regexFind "[0-9]+$" . | default "6379" -}}
 {{- end -}}
 
-{{/* `from` of a rule: all, or the peers that are named and the pod of `helm test`. Called with a dict: root, peers. */}}
+{{/* `from` of a rule: all, or the given peers and the pod of `helm test`. Called with a dict: root, peers. */}}
 {{- define "hourglass.admitted" -}}
 {{- with .peers -}}
 from:
@@ -34,7 +34,7 @@ from:
 {{- end -}}
 
 {{/*
-In: the metrics. Out: names and Redis. What the service needs besides: `ingress`, `egress`, YAML lists of rules.
+Ingress: metrics. Egress: DNS and Redis. Additional rules of the service: `ingress`, `egress`, as YAML lists.
 Called with a dict: root, ingress, egress.
 */}}
 {{- define "hourglass.networkPolicy" -}}

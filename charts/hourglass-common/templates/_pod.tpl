@@ -61,7 +61,7 @@ spec:
     - name: {{ $.Chart.Name | quote }}
       image: {{ include "hourglass.image" $ | quote }}
       imagePullPolicy: {{ $values.image.pullPolicy }}
-      # The one line that says what is wrong is in the pod's status, too.
+      # So the pod's status shows the error message of a container that exits.
       terminationMessagePolicy: FallbackToLogsOnError
       {{- with $values.containerSecurityContext }}
       securityContext:

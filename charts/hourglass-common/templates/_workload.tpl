@@ -2,8 +2,8 @@
 The service's pods. Called with a dict:
   root          the chart
   kind          Deployment or StatefulSet
-  strategy      how a Deployment is updated, where the values do not say
-  env, ports, volumes, volumeMounts   YAML lists of the service's own
+  strategy      how a Deployment is updated, if the values do not set it
+  env, ports, volumes, volumeMounts   YAML lists of this service
 */}}
 {{- define "hourglass.workload" -}}
 {{- $ := .root -}}
@@ -38,7 +38,7 @@ spec:
     {{- include "hourglass.pod" . | nindent 4 }}
 {{- end -}}
 
-{{/* Left out where somebody else decides: an autoscaler, or (null) whoever runs kubectl scale. */}}
+{{/* Omitted where an autoscaler sets the number, or kubectl scale (replicaCount: null). */}}
 {{- define "hourglass.replicas" -}}
 {{- $scaled := or (.Values.autoscaling).enabled (.Values.keda).enabled -}}
 {{- if not (or $scaled (kindIs "invalid" .Values.replicaCount)) -}}

@@ -2,7 +2,7 @@
 {{- mul .Values.shards (add 1 .Values.replicasPerShard) -}}
 {{- end -}}
 
-{{/* What the pods' names end in. */}}
+{{/* Domain of the pods' names. */}}
 {{- define "redis-cluster-dev.domain" -}}
 {{ include "hourglass.fullname" . }}-nodes.{{ .Release.Namespace }}.svc.{{ include "hourglass.scalar" .Values.clusterDomain }}
 {{- end -}}
@@ -17,20 +17,20 @@
 
 {{- define "redis-cluster-dev.files" -}}
 redis.conf: |
-  # The network is the pod's; who may connect is the users' and the NetworkPolicy's business.
+  # The pod's network is open; users and the NetworkPolicy control access.
   protected-mode no
   bind * -::*
   dir /data
   cluster-enabled yes
   cluster-config-file nodes.conf
   cluster-node-timeout {{ int .Values.nodeTimeoutMs }}
-  # A shard that is away takes its own slots with it and not everybody's.
+  # Without one shard the others continue.
   cluster-require-full-coverage no
-  # Clients are sent to names, because addresses change with every pod.
+  # Redirections name hosts, because a restarted pod has another address.
   cluster-preferred-endpoint-type hostname
   repl-diskless-sync-delay 0
   save ""
-  # Refuses writes before Kubernetes ends it for its memory.
+  # Redis refuses writes before Kubernetes kills the container for its memory.
   maxmemory {{ include "hourglass.scalar" .Values.maxmemory }}
   maxmemory-policy noeviction
   {{- if .Values.persistence.enabled }}
@@ -60,7 +60,7 @@ redis.conf: |
 {{- end }}
 {{- end -}}
 
-{{/* How redis-cli reaches the server of its own pod, and the others. */}}
+{{/* Options of redis-cli for the servers of all pods. */}}
 {{- define "redis-cluster-dev.clientEnv" -}}
 - name: REDIS_FLAGS
   value: {{ printf "%s%s" (ternary "--no-auth-warning --user keeper " "" .Values.auth.enabled) (ternary "--tls --cacert /tls/ca.crt --cert /tls/tls.crt --key /tls/tls.key" "" .Values.tls.enabled) | trim | quote }}
