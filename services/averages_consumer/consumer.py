@@ -24,8 +24,9 @@ from averages_consumer.metrics import Metrics
 from averages_consumer.report import line
 from averages_consumer.table import trace_id_of
 from averages_consumer.warehouse import LoginRefused, Warehouse, WarehouseAway
-from hourglass.cluster.client import Cluster, Link, ResponseError
+from hourglass.cluster.client import Cluster
 from hourglass.cluster.groups import group_is_gone
+from hourglass.cluster.link import Link, ResponseError
 from hourglass.errors import CorruptKey, Unreachable, UnsupportedServer
 from hourglass.model.averages import HourlyAverage
 from hourglass.model.keys import AVERAGES_GROUP, iso

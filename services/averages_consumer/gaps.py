@@ -19,7 +19,7 @@ from averages_consumer.warehouse import Warehouse
 from hourglass.cluster.client import Cluster
 from hourglass.cluster.groups import pending_ids
 from hourglass.cluster.partitions import lanes_of
-from hourglass.cluster.publish_state import Result, results
+from hourglass.cluster.published import Result, results
 from hourglass.model.averages import HourlyAverage
 from hourglass.model.keys import AVERAGES_GROUP, DAY_MS, RECORDS_KEPT_MS
 from hourglass.monitoring.stream_stats import survey

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
 from averages_consumer.table import HourRow
-from hourglass.cluster.publish_state import Result
+from hourglass.cluster.published import Result
 from hourglass.model.averages import HourlyAverage, HourRecord, mean_milli_f
 from hourglass.model.keys import HOUR_MS, iso
 from hourglass.model.readings import degrees

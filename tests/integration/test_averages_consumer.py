@@ -29,8 +29,9 @@ from averages_consumer.metrics import Metrics
 from averages_consumer.report import line
 from averages_consumer.table import HourRow
 from averages_consumer.warehouse import Warehouse
-from hourglass.cluster.client import Cluster, Link
+from hourglass.cluster.client import Cluster
 from hourglass.cluster.connect import connect
+from hourglass.cluster.link import Link
 from hourglass.errors import ConnectionLost, Unreachable
 from hourglass.model.averages import HourlyAverage
 from hourglass.model.keys import AVERAGES_GROUP, AVERAGES_KEPT, HOUR_MS

@@ -15,7 +15,7 @@ from aggregator.hour_progress import look as look_at_progress
 from aggregator.lost_readings import LostReadingsGauges
 from averages_consumer.hours import hours_of
 from averages_consumer.web.collector import survey
-from hourglass.cluster.partial_failures import with_each
+from hourglass.cluster.partitions import with_each
 from hourglass.errors import CorruptKey
 from hourglass.model.keys import GREATEST_ID, GROUP, HOURS, Partition
 from hourglassctl.quarantine import quarantined

@@ -12,8 +12,9 @@ import pytest
 
 from averages_consumer.web.collector import survey as look
 from hourglass.model.devices import BLOCK, device_names
+from hourglass.model.entries import MOST_PACKED
 from hourglass.model.keys import GROUP, HOUR_MS, Partition
-from hourglass.model.readings import MILLI, MOST_PACKED, Reason, Rules
+from hourglass.model.readings import MILLI, Reason, Rules
 from hourglass.monitoring.stream_stats import survey
 from hourglassctl.quarantine import quarantined, redrive
 from producer.packed_batches import Packer

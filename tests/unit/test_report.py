@@ -14,7 +14,7 @@ from averages_consumer.report import (
     missing_hours,
     refilled,
 )
-from hourglass.cluster.publish_state import Result
+from hourglass.cluster.published import Result
 from hourglass.model.averages import HourlyAverage, HourRecord
 from hourglass.model.keys import HOUR_MS
 

@@ -16,15 +16,15 @@ from averages_consumer.warehouse import Warehouse, WarehouseAway
 from averages_consumer.web.document_store import DocumentStore
 from averages_consumer.web.snapshot import Survey
 from averages_consumer.web.view import window
-from hourglass.cluster.client import Cluster, ResponseError
+from hourglass.cluster.client import Cluster
+from hourglass.cluster.link import ResponseError
 from hourglass.cluster.partitions import recorded
-from hourglass.cluster.publish_state import results
+from hourglass.cluster.published import Tail, results
 from hourglass.errors import CorruptKey, Unreachable, UnsupportedServer
 from hourglass.model.clock import PipelineClock
 from hourglass.model.keys import RECORDS_KEPT_MS
 from hourglass.model.strays import decode
 from hourglass.monitoring.pipeline_status import look
-from hourglass.monitoring.tail import Tail
 
 log = logging.getLogger(__name__)
 

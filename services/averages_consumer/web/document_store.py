@@ -21,12 +21,12 @@ import msgspec
 from averages_consumer.table import HourRow
 from averages_consumer.web import view
 from averages_consumer.web.snapshot import Look, Snapshot, Survey, still_due
+from hourglass.cluster.published import News
 from hourglass.errors import CorruptKey, Unreachable
 from hourglass.model.averages import HourlyAverage
 from hourglass.model.clock import Instant, PipelineClock
 from hourglass.model.keys import AVERAGES_KEPT
 from hourglass.monitoring.server_settings import Finding
-from hourglass.monitoring.tail import News
 
 #: The names of the documents in the API and on the event stream, in the order they are sent.
 NAMES = ("averages", "status", "partitions")

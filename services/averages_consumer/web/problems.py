@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from averages_consumer.web.schemas import Problem
 from averages_consumer.web.snapshot import Snapshot, Survey
-from hourglass.cluster.publish_state import AHEAD_MS, ahead_ms, published_ahead
+from hourglass.cluster.published import AHEAD_MS, ahead_ms, published_ahead
 from hourglass.model.clock import Mode
 from hourglass.model.keys import HOUR_MS, iso
 from hourglass.model.strays import line
