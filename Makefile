@@ -122,7 +122,7 @@ check: $(STAMP) ## lint, format, types, the arrows between packages, the generat
 	@$(BIN)/ruff format --check
 	@$(BIN)/pyright --project pyproject.toml
 	@$(BIN)/lint-imports
-	@$(BIN)/python -m hourglassctl.reference --check $(DOCUMENTS)
+	@$(BIN)/python -m tools.reference --check $(DOCUMENTS)
 	@$(BIN)/python -m charts.tools --check
 	@$(BIN)/python -m tools.vulnerabilities requirements*.lock
 
@@ -132,7 +132,7 @@ release: $(STAMP) ## set VERSION everywhere, close the changelog's section, comm
 	@$(BIN)/python -m tools.release "$(VERSION)"
 
 docs: $(STAMP) ## write the generated tables of the docs
-	@$(BIN)/python -m hourglassctl.reference $(DOCUMENTS)
+	@$(BIN)/python -m tools.reference $(DOCUMENTS)
 
 charts: $(STAMP) ## write the generated files of the charts: values, schemas, value tables, rules, dashboards
 	@$(BIN)/python -m charts.tools

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import settings
 from redis.cluster import ClusterNode, RedisCluster
 
-from hourglass.cluster.url import RedisUrl
+from hourglass.cluster.seed import RedisUrl
 from hourglass.model.keys import PIPELINE
 from hourglassctl.local import bootstrap
 from tests.support import providers

@@ -46,7 +46,9 @@ def generated(charts: Path = CHARTS) -> dict[Path, str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="charts.tools", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="only list the files that are not current")
+    parser.add_argument(
+        "--check", action="store_true", help="only list the files that are not current"
+    )
     check = parser.parse_args().check
     stale = [
         path

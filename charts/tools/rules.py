@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from hourglass.metrics import MetricSpec
-from hourglassctl.reference import exporters
+from tools.reference import exporters
 
 CHARTS = Path(__file__).resolve().parent.parent
 #: As they stand in the charts' files, for the release's namespace.

@@ -1,5 +1,5 @@
 """The aggregator: raw readings in, one average per hour out, exactly once."""
 
-from hourglass.service.early_sigterm import handle_sigterm_early
+from hourglass.service.signals import handle_sigterm_early
 
 handle_sigterm_early()

@@ -15,7 +15,7 @@ from aggregator.supervisor import PartitionSupervisor
 from hourglass.cluster.groups import gone_after_ms
 from hourglass.model.clock import PipelineClock
 from hourglass.monitoring.collectors import StreamGauges
-from hourglass.service.config import add_command, application, invoke
+from hourglass.service.cli import add_command, application, invoke
 from hourglass.service.runtime import Service
 from hourglass.service.tracing import tracer
 

@@ -18,12 +18,13 @@ from aggregator.metrics import Metrics
 from aggregator.reclaim import Reclaimed, Reclaimer
 from aggregator.seen_devices import SeenDevices, flat
 from aggregator.window import BatchAggregate, aggregate_entries
-from hourglass.cluster.client import Link
+from hourglass.cluster.link import Link
 from hourglass.cluster.scripts import Script, packed
 from hourglass.errors import ConnectionLost
 from hourglass.model.clock import Instant
+from hourglass.model.entries import Entry, Reject, origins
 from hourglass.model.keys import GROUP, RECORDS_KEPT_MS, RETENTION_MS, Partition
-from hourglass.model.readings import Entry, Reason, Reject, Rules, origins
+from hourglass.model.readings import Reason, Rules
 from hourglass.service.tracing import (
     NO_TRACER,
     exemplar,

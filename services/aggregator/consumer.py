@@ -18,13 +18,15 @@ from aggregator.config import AggregatorSettings
 from aggregator.metrics import Metrics
 from aggregator.prefetch import Prefetch
 from aggregator.undecided import sealed_without
-from hourglass.cluster.client import Cluster, ResponseError
+from hourglass.cluster.client import Cluster
 from hourglass.cluster.groups import group_is_gone
+from hourglass.cluster.link import ResponseError
 from hourglass.cluster.scripts import Script
 from hourglass.errors import CorruptKey, Unforeseen, Unreachable, UnsupportedServer
 from hourglass.model.clock import Instant, PipelineClock
+from hourglass.model.entries import Entry
 from hourglass.model.keys import GROUP, HOURS, RECORDS_KEPT_MS, RETENTION_MS, Partition
-from hourglass.model.readings import MILLI, Entry, Rules
+from hourglass.model.readings import MILLI, Rules
 from hourglass.service.runtime import Service
 
 log = logging.getLogger(__name__)

@@ -14,10 +14,10 @@ from hourglass.cluster.client import Cluster
 from hourglass.cluster.partitions import candidates
 from hourglass.errors import CorruptKey
 from hourglass.metrics import MetricSpec
-from hourglass.model.acknowledged import gone_of
 from hourglass.model.clock import Instant
+from hourglass.model.hour_records import gone_of
 from hourglass.monitoring.collectors import Latest
-from hourglass.monitoring.removals import Removals, removals
+from hourglass.monitoring.stream_stats import Removals, removals
 
 GONE = MetricSpec(
     name="hourglass_readings_lost",

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from aggregator.window import BatchAggregate, PartialAggregate
 from hourglass.model.devices import blocks_of, blocks_of_range
+from hourglass.model.entries import Encoding, Packed, PackedEntry, Reject
 from hourglass.model.keys import HOUR_MS, Partition
 from hourglass.model.packed_codec import bitmap, decode, missing
-from hourglass.model.readings import Encoding, Packed, PackedEntry, Reason, Reject, Rules
+from hourglass.model.readings import Reason, Rules
 
 #: By entry and reason, where in an entry the readings are that cannot be used.
 Unusable: TypeAlias = defaultdict[bytes, dict[Reason, list[int]]]

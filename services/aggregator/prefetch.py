@@ -11,10 +11,11 @@ from opentelemetry.trace import Tracer
 from aggregator.commit import BatchCommitter
 from aggregator.metrics import Metrics
 from aggregator.seen_devices import SeenDevices
-from hourglass.cluster.client import Link
+from hourglass.cluster.link import Link
 from hourglass.model.clock import Instant
+from hourglass.model.entries import Entry
 from hourglass.model.keys import Partition
-from hourglass.model.readings import Entry, Rules
+from hourglass.model.readings import Rules
 from hourglass.service.tracing import NO_TRACER
 
 

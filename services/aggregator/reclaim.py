@@ -12,9 +12,9 @@ from itertools import takewhile
 
 from aggregator.metrics import Metrics
 from aggregator.reclaim_plan import Claim, plan
-from hourglass.cluster.client import Link
+from hourglass.cluster.link import Link
+from hourglass.model.entries import Entry
 from hourglass.model.keys import GREATEST_ID, GROUP, Partition, order_of
-from hourglass.model.readings import Entry
 
 #: How far into the pending list one look goes.
 _LOOK = 1000

@@ -17,13 +17,13 @@ from opentelemetry.trace import Span, SpanKind, Tracer
 from aggregator.metrics import Metrics
 from aggregator.publish_order import SealedHours, joined, publishable, unpublished
 from hourglass.cluster.client import Cluster
-from hourglass.cluster.partial_failures import PartialFailures
-from hourglass.cluster.partitions import candidates
-from hourglass.cluster.publish_state import ahead_ms, frontier_ms
+from hourglass.cluster.partitions import PartialFailures, candidates
+from hourglass.cluster.published import ahead_ms, frontier_ms
 from hourglass.cluster.scripts import Script
 from hourglass.errors import CorruptKey, Unreachable
 from hourglass.model.averages import HourlyAverage, HourRecord
 from hourglass.model.clock import Instant, Mode, PipelineClock
+from hourglass.model.devices import written_to
 from hourglass.model.hour_records import decode_reported
 from hourglass.model.keys import (
     AVERAGES_KEPT,
@@ -35,7 +35,6 @@ from hourglass.model.keys import (
     Partition,
     iso,
 )
-from hourglass.model.lanes import written_to
 from hourglass.service.tracing import (
     context_of,
     exemplar,

@@ -11,8 +11,14 @@ from threading import Thread
 from aggregator.consumer import PartitionConsumer
 from hourglass.cluster.client import Cluster
 from hourglass.cluster.groups import reap
-from hourglass.cluster.partial_failures import with_each
-from hourglass.cluster.partitions import candidates, decide, enter, left_out_line, unlisted
+from hourglass.cluster.partitions import (
+    candidates,
+    decide,
+    enter,
+    left_out_line,
+    unlisted,
+    with_each,
+)
 from hourglass.errors import CorruptKey, Unreachable
 from hourglass.model.clock import PipelineClock
 from hourglass.model.keys import GROUP, Partition

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
 from hourglass.cluster.client import Cluster
-from hourglass.cluster.publish_state import Result, results
+from hourglass.cluster.published import Result, results
 from hourglass.model.averages import HourRecord, joined_hours
+from hourglass.model.devices import shares, written_to
 from hourglass.model.hour_records import decode_hours
 from hourglass.model.keys import HOURS, Partition
-from hourglass.model.lanes import shares, written_to
 
 _FIELDS = [f"{hour:02d}:{name}" for hour in range(HOURS) for name in ("count", "sum", "sealed")]
 

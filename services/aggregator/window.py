@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from hourglass.model.entries import ARRAY, Entry, Reject, decode_all
 from hourglass.model.keys import HOUR_MS, Partition
-from hourglass.model.readings import ARRAY, TIME_OF_DAY, Entry, Readings, Reject, Rules, decode_all
+from hourglass.model.readings import TIME_OF_DAY, Readings, Rules
 
 #: What quarantine keeps of an entry: so many fields, and so many bytes of each name and value.
 MOST_FIELDS = 16

@@ -16,7 +16,8 @@ from hourglass.model.clock import PipelineClock
 from hourglass.model.keys import AVERAGES_GROUP
 from hourglass.monitoring.collectors import StreamGauges
 from hourglass.monitoring.stream_stats import survey
-from hourglass.service.config import LogFormat, add_command, application, invoke, secret
+from hourglass.service.cli import add_command, application, invoke
+from hourglass.service.config import LogFormat, secret
 from hourglass.service.runtime import Service
 from hourglass.service.tracing import tracer
 

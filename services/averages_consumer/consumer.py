@@ -23,8 +23,9 @@ from averages_consumer.gaps import Gaps
 from averages_consumer.metrics import Metrics
 from averages_consumer.warehouse import LoginRefused, Warehouse, WarehouseUnreachable
 from averages_consumer.warehouse.table import trace_id_of
-from hourglass.cluster.client import Cluster, Link, ResponseError
+from hourglass.cluster.client import Cluster
 from hourglass.cluster.groups import group_is_gone
+from hourglass.cluster.link import Link, ResponseError
 from hourglass.errors import CorruptKey, Unreachable, UnsupportedServer
 from hourglass.model.averages import HourlyAverage
 from hourglass.model.keys import AVERAGES_GROUP, iso

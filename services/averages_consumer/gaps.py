@@ -21,7 +21,7 @@ from averages_consumer.warehouse import Warehouse
 from hourglass.cluster.client import Cluster
 from hourglass.cluster.groups import pending_ids
 from hourglass.cluster.partitions import lanes_of
-from hourglass.cluster.publish_state import Result, results
+from hourglass.cluster.published import Result, results
 from hourglass.errors import CorruptKey
 from hourglass.model.averages import HourlyAverage, HourRecord, joined_hours
 from hourglass.model.hour_records import decode_hours

@@ -17,7 +17,7 @@ from averages_consumer.warehouse import Warehouse, WarehouseUnreachable
 from averages_consumer.warehouse.table import revised
 from hourglass.cluster.client import Cluster
 from hourglass.cluster.partitions import recorded
-from hourglass.cluster.publish_state import results
+from hourglass.cluster.published import results
 from hourglass.model.averages import HourlyAverage, HourRecord
 from hourglass.model.clock import PipelineClock
 from hourglass.model.keys import HOUR_MS, RECORDS_KEPT_MS, Partition

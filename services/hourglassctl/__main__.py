@@ -6,8 +6,8 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Generator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack, closing
 from typing import Any, NoReturn
 
 import typer
@@ -17,25 +17,22 @@ from rich.text import Text
 
 from averages_consumer.warehouse import Warehouse, WarehouseUnreachable
 from hourglass.cluster.client import Cluster
-from hourglass.cluster.publish_state import frontier_ms
-from hourglass.errors import ConfigurationError, Conflict, CorruptKey, Unreachable
-from hourglass.model.averages import LAST_MS
-from hourglass.model.clock import LAST_ORIGIN_MS, ClockSpec, Instant, Mode, PipelineClock
-from hourglass.model.keys import iso
-from hourglass.model.readings import MILLI, Reason, Rules
-from hourglass.model.times import parse_time
-from hourglass.service.config import RedisSettings, VersionOption, add_command, invoke, secret
-from hourglass.service.config import application as empty_application
-from hourglassctl import quarantine as quarantined_readings
-from hourglassctl import reset as resetting
-from hourglassctl.audit.collect import audit
-from hourglassctl.backfill import backfill
+from hourglass.cluster.published import frontier_ms, rewind
+from hourglass.errors import Conflict, CorruptKey, Unreachable
+from hourglass.model.clock import ClockSpec, Mode, PipelineClock
+from hourglass.model.keys import iso, parse_time
+from hourglass.service.cli import VersionOption, add_command, invoke
+from hourglass.service.cli import application as empty_application
+from hourglass.service.config import RedisSettings, secret
+from hourglass.service.signals import interruptible
+from hourglassctl.audit.collect import audit, audit_lines
+from hourglassctl.averages import export_averages, show_averages
+from hourglassctl.backfill import backfill_averages
 from hourglassctl.config import (
     AuditSettings,
     BackfillSettings,
     DemoSettings,
     ExportSettings,
-    HoursSettings,
     QuarantineSettings,
     RedisClusterSettings,
     RedriveSettings,
@@ -45,32 +42,17 @@ from hourglassctl.config import (
     ShowAveragesSettings,
     StatusSettings,
     WallClockSettings,
+    reached,
 )
 from hourglassctl.demo.run import demo
-from hourglassctl.display import shown
-from hourglassctl.export import opened, write
-from hourglassctl.interrupts import interruptible
 from hourglassctl.local.embedded import EmbeddedCluster
-from hourglassctl.render import (
-    audit_lines,
-    backfill_as_data,
-    backfill_lines,
-    clock_line,
-    console,
-)
-from hourglassctl.replay import DataSet, refuse_what_is_there, replay
-from hourglassctl.rewind import rewind
-from hourglassctl.status import as_document, as_screen, gather
+from hourglassctl.quarantine import list_quarantine, redrive_quarantine
+from hourglassctl.render import as_document, as_screen, clock_line, console
+from hourglassctl.replay import reset, run_replay
+from hourglassctl.status import gather
 
 #: Interval between two updates of `status --watch`.
 WATCH_S = 2.0
-
-
-@contextmanager
-def reached(settings: RedisSettings) -> Generator[tuple[Cluster, Instant]]:
-    """Connect to the cluster and read the pipeline clock."""
-    with closing(settings.connect()) as cluster:
-        yield cluster, PipelineClock(cluster).refresh()
 
 
 def run_redis(settings: RedisClusterSettings) -> None:
@@ -171,7 +153,7 @@ def run_reset(settings: ResetSettings) -> None:
             typer.confirm(
                 f"Delete every reading, record and average of {settings.pipeline}?", abort=True
             )
-        keys = resetting.reset(cluster)
+        keys = reset(cluster)
     print(f"deleted {len(keys)} keys")
 
 
@@ -215,115 +197,6 @@ def _set_clock(cluster: Cluster, spec: ClockSpec, *, rewinds: bool) -> None:
     print(clock_line(clock.look()))
     if rewinds:
         print(f"{rewind(cluster, clock.look())} averages unpublished")
-
-
-def run_replay(settings: ReplaySettings) -> None:
-    """Write the exercise's data set at full speed and advance the pipeline clock with it."""
-    data = DataSet(
-        start_ms=parse_time(settings.start, option="--start"),
-        days=settings.days,
-        devices=settings.devices,
-        period_ms=round(settings.period_s * 1000),
-        seed=settings.seed,
-        packing=settings.packed,
-    )
-    if data.start_ms % 86_400_000:
-        raise ConfigurationError(f"--start is {settings.start!r}: give the start of a UTC day")
-    if data.end_ms > LAST_ORIGIN_MS:
-        raise ConfigurationError(f"the days end after {iso(LAST_ORIGIN_MS)}: give fewer --days")
-    with reached(settings) as (cluster, _):
-        if settings.reset:
-            resetting.reset(cluster)
-        refuse_what_is_there(cluster)
-        started = time.perf_counter()
-        taken = replay(cluster, data, lanes=settings.lanes)
-        elapsed = time.perf_counter() - started
-    print(
-        f"{taken:,} readings written, {taken / elapsed:,.0f} per second; the pipeline clock is "
-        f"manual and stays at {iso(data.end_ms)}: set it to real time with hourglass clock wall"
-    )
-
-
-def show_averages(settings: ShowAveragesSettings) -> None:
-    """Show the averages of the last five days, one per line."""
-    with reached(settings) as (cluster, _), interruptible() as check:
-        for line in shown(cluster, check, follow=settings.follow, as_json=settings.json):
-            print(line, flush=True)
-
-
-def export_averages(settings: ExportSettings) -> None:
-    """Export the hourly averages of the warehouse as CSV, JSON lines or Parquet."""
-    hours = _hours(settings)
-    with (
-        Warehouse(_warehouse_url(settings)) as warehouse,
-        opened(settings.output, settings.format) as file,
-    ):
-        warehouse.expect()
-        write(warehouse.rows(hours.start, hours.stop), settings.format, file)
-
-
-def backfill_averages(settings: BackfillSettings) -> None:
-    """Load published hours that the warehouse lacks from the stream or from their hour records;
-    exit 1 if some are still missing."""
-    hours = _hours(settings)
-    with ExitStack() as resources:
-        warehouse = resources.enter_context(Warehouse(_warehouse_url(settings)))
-        warehouse.create()
-        cluster, instant = resources.enter_context(reached(settings))
-        found = backfill(cluster, instant, warehouse, hours)
-    if settings.json:
-        print(json.dumps(backfill_as_data(found)))
-    else:
-        for line in backfill_lines(found):
-            print(line)
-    sys.exit(1 if found.missing else 0)
-
-
-def _hours(settings: HoursSettings) -> range:
-    """The range of hours, in ms since the epoch. Raises ConfigurationError."""
-    first = parse_time(settings.from_, option="--from") if settings.from_ else 0
-    end = parse_time(settings.to, option="--to") if settings.to else LAST_MS
-    if not 0 <= first <= end <= LAST_MS:
-        raise ConfigurationError("--from is later than --to: give two times in order, since 1970")
-    return range(first, end)
-
-
-def _warehouse_url(settings: HoursSettings) -> str:
-    return secret(settings.warehouse_url, settings.warehouse_url_file, "--warehouse-url-file")
-
-
-def list_quarantine(settings: QuarantineSettings) -> None:
-    """List the quarantined readings with the reason of each."""
-    with reached(settings) as (cluster, instant):
-        for item in quarantined_readings.quarantined(cluster, instant):
-            for fields in item.shown:
-                line = {
-                    "partition": item.partition.stream,
-                    "id": item.original_id.decode(),
-                    "reason": item.reason,
-                    "fields": fields,
-                }
-                data = json.dumps({**line, "readings": 1 if item.at else item.readings})
-                print(data if settings.json else "  ".join(line.values()), flush=True)
-
-
-def redrive_quarantine(settings: RedriveSettings) -> None:
-    """Count quarantined readings that are usable now, each at its event time."""
-    with reached(settings) as (cluster, instant):
-        rules = Rules(
-            min_milli_f=round(settings.min_temp_f * MILLI),
-            max_milli_f=round(settings.max_temp_f * MILLI),
-            latest_ms=instant.spec.latest_plausible(
-                instant.real_ms, round(settings.future_tolerance_s * 1000)
-            ),
-        )
-        for item in list(quarantined_readings.quarantined(cluster, instant)):
-            if settings.id in ("", item.original_id.decode()):
-                if item.reason == Reason.NO_READING and not settings.id:
-                    outcome = f"stays: {item.reason}; --id counts it"
-                else:
-                    outcome = quarantined_readings.redrive(cluster, item, rules, instant)
-                print(f"{item.partition.stream}  {item.original_id.decode()}  {outcome}")
 
 
 def application() -> typer.Typer:

@@ -3,19 +3,27 @@ still, else from their hour records."""
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from averages_consumer.gaps import decoded, hours_of, refilled
 from averages_consumer.warehouse import Warehouse
 from hourglass.cluster.client import Cluster
 from hourglass.cluster.partitions import recorded
-from hourglass.cluster.publish_state import Result, results
+from hourglass.cluster.published import Result, results
 from hourglass.model.averages import HourlyAverage, HourRecord
 from hourglass.model.clock import Instant
-from hourglass.model.keys import RECORDS_KEPT_MS
+from hourglass.model.keys import RECORDS_KEPT_MS, iso
+from hourglassctl.config import (
+    BackfillSettings,
+    reached,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,3 +99,41 @@ def believed(
         )
     }
     return before | dict(published)
+
+
+def backfill_lines(found: Backfilled) -> list[str]:
+    """The result of a backfill, one number per line, and the hours that are still missing."""
+    lines = [
+        f"in the warehouse before  {found.there:>12,}",
+        f"loaded from the stream   {len(found.from_stream):>12,}",
+        f"loaded from hour records {len(found.from_records):>12,}",
+        f"missing for good         {len(found.missing):>12,}",
+    ]
+    return lines + [f"MISSING {iso(hour)}" for hour in found.missing]
+
+
+def backfill_as_data(found: Backfilled) -> dict[str, Any]:
+    """The result of a backfill as data."""
+    return {
+        "there": found.there,
+        "from_stream": [iso(hour) for hour in found.from_stream],
+        "from_records": [iso(hour) for hour in found.from_records],
+        "missing": [iso(hour) for hour in found.missing],
+    }
+
+
+def backfill_averages(settings: BackfillSettings) -> None:
+    """Load published hours that the warehouse lacks from the stream or from their hour records;
+    exit 1 if some are still missing."""
+    hours = settings.hours
+    with ExitStack() as resources:
+        warehouse = resources.enter_context(Warehouse(settings.url))
+        warehouse.create()
+        cluster, instant = resources.enter_context(reached(settings))
+        found = backfill(cluster, instant, warehouse, hours)
+    if settings.json:
+        print(json.dumps(backfill_as_data(found)))
+    else:
+        for line in backfill_lines(found):
+            print(line)
+    sys.exit(1 if found.missing else 0)

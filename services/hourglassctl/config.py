@@ -1,17 +1,29 @@
-"""The options of each subcommand."""
+"""The options of each subcommand, and the connection that most of them make."""
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import partial
 
-from hourglass.model.keys import MOST_LANES
-from hourglass.service.config import RedisSettings, option
-from hourglassctl.export import Format
+from hourglass.cluster.client import Cluster
+from hourglass.errors import ConfigurationError
+from hourglass.model.averages import LAST_MS
+from hourglass.model.clock import Instant, PipelineClock
+from hourglass.model.keys import MOST_LANES, parse_time
+from hourglass.service.config import RedisSettings, option, secret
 from producer.entry_format import PACKED_FROM, Packing
 
 #: An option without environment variable, because it applies to one call only.
 flag = partial(option, env=False)
+
+
+class Format(StrEnum):
+    CSV = "csv"
+    PARQUET = "parquet"
+    JSON = "json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +116,22 @@ class HoursSettings:
     from_: str = flag("", "Start of the range, inclusive (ISO 8601, UTC); empty is no limit.")
     to: str = flag("", "End of the range, exclusive (ISO 8601, UTC); empty is no limit.")
 
+    @property
+    def hours(self) -> range:
+        """The range, in ms since the epoch. Raises ConfigurationError."""
+        first = parse_time(self.from_, option="--from") if self.from_ else 0
+        end = parse_time(self.to, option="--to") if self.to else LAST_MS
+        if not 0 <= first <= end <= LAST_MS:
+            raise ConfigurationError(
+                "--from is later than --to: give two times in order, since 1970"
+            )
+        return range(first, end)
+
+    @property
+    def url(self) -> str:
+        """The warehouse's URL. Raises ConfigurationError."""
+        return secret(self.warehouse_url, self.warehouse_url_file, "--warehouse-url-file")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportSettings(HoursSettings):
@@ -146,3 +174,10 @@ class DemoSettings:
         1, "Number of lanes that each day is spread over.", minimum=1, maximum=MOST_LANES
     )
     keep: bool = flag(False, "Keep the pipeline running afterwards, and print its URLs.")
+
+
+@contextmanager
+def reached(settings: RedisSettings) -> Generator[tuple[Cluster, Instant]]:
+    """Connect to the cluster and read the pipeline clock."""
+    with closing(settings.connect()) as cluster:
+        yield cluster, PipelineClock(cluster).refresh()

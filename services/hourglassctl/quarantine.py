@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,19 +16,25 @@ from aggregator.commit import told
 from aggregator.seen_devices import SeenDevices
 from aggregator.window import aggregate_entries
 from hourglass.cluster.client import Cluster
-from hourglass.cluster.partial_failures import PartialFailures
-from hourglass.cluster.partitions import recorded
+from hourglass.cluster.partitions import PartialFailures, recorded
 from hourglass.cluster.scripts import Script, packed
 from hourglass.errors import CorruptKey
 from hourglass.model.clock import Instant
+from hourglass.model.entries import unpack
 from hourglass.model.keys import GREATEST_ID, RECORDS_KEPT_MS, Partition
-from hourglass.model.readings import Rules, degrees, unpack
+from hourglass.model.readings import MILLI, Reason, Rules, degrees
+from hourglass.service.cli import printable
 from hourglassctl.audit.recompute import not_quarantined
-from hourglassctl.sanitize import printable
+from hourglassctl.config import (
+    QuarantineSettings,
+    RedriveSettings,
+    reached,
+)
 
 _REDRIVE = Script.load("hourglassctl", "redrive", library="tally")
 FIELDS = Script.load("hourglassctl", "fields")
 _CHUNK = 500
+
 #: Maximum bytes to read of one entry and of a chunk of entries; a larger entry is not read.
 READ_BACK = 1_000_000
 _STORED = frozenset({b"id", b"reason", b"fields", b"readings", b"at"})
@@ -181,3 +188,37 @@ def redrive(cluster: Cluster, item: Quarantined, rules: Rules, instant: Instant)
     too_late = f", {late[0]} of them as late" if late[0] else ""
     stay = f", {folded.rejected} stay: {reasons}" if reasons else ""
     return f"redriven: {folded.counted} counted{too_late}{stay}"
+
+
+def list_quarantine(settings: QuarantineSettings) -> None:
+    """List the quarantined readings with the reason of each."""
+    with reached(settings) as (cluster, instant):
+        for item in quarantined(cluster, instant):
+            for fields in item.shown:
+                line = {
+                    "partition": item.partition.stream,
+                    "id": item.original_id.decode(),
+                    "reason": item.reason,
+                    "fields": fields,
+                }
+                data = json.dumps({**line, "readings": 1 if item.at else item.readings})
+                print(data if settings.json else "  ".join(line.values()), flush=True)
+
+
+def redrive_quarantine(settings: RedriveSettings) -> None:
+    """Count quarantined readings that are usable now, each at its event time."""
+    with reached(settings) as (cluster, instant):
+        rules = Rules(
+            min_milli_f=round(settings.min_temp_f * MILLI),
+            max_milli_f=round(settings.max_temp_f * MILLI),
+            latest_ms=instant.spec.latest_plausible(
+                instant.real_ms, round(settings.future_tolerance_s * 1000)
+            ),
+        )
+        for item in list(quarantined(cluster, instant)):
+            if settings.id in ("", item.original_id.decode()):
+                if item.reason == Reason.NO_READING and not settings.id:
+                    outcome = f"stays: {item.reason}; --id counts it"
+                else:
+                    outcome = redrive(cluster, item, rules, instant)
+                print(f"{item.partition.stream}  {item.original_id.decode()}  {outcome}")

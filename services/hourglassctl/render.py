@@ -7,19 +7,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Console, ConsoleOptions, Group, RenderResult
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from aggregator.hour_progress import Progress
 from hourglass.model.averages import HourRecord
 from hourglass.model.clock import Instant
 from hourglass.model.keys import HOUR_MS, HOURS, iso
-from hourglass.model.readings import degrees
+from hourglass.model.readings import MILLI, degrees
 from hourglass.monitoring.pipeline_status import PartitionView, PipelineStatus
-from hourglass.monitoring.stream_stats import hours_left, hours_left_line
-from hourglassctl.audit.compare import Audit
-from hourglassctl.backfill import Backfilled
+from hourglass.monitoring.stream_stats import (
+    hours_left,
+    hours_left_line,
+)
+from hourglassctl.silent_devices import silence_line
+from hourglassctl.status import Status
 
 #: One character per hour: sealed with readings, sealed without, in progress, no readings yet.
 _SEALED, _EMPTY, _OPEN, _NONE = "█", "·", "▒", " "
@@ -194,53 +198,101 @@ def as_data(overview: PipelineStatus) -> dict[str, Any]:
     }
 
 
-def audit_lines(audit: Audit) -> list[str]:
-    """The findings of an audit, one per line; the last line is the result."""
-    warehouse = "not compared" if audit.in_warehouse is None else f"{audit.in_warehouse:,}"
-    lines = [
-        f"hours with records       {audit.hours:>12,}",
-        f"hours counted from raw   {audit.recounted_hours:>12,}",
-        f"hours published          {audit.published:>12,}",
-        f"hours in the warehouse   {warehouse:>12}",
-        f"readings counted         {audit.counted:>12,}",
-        f"readings late            {audit.late:>12,}",
-        f"readings in quarantine   {audit.quarantined:>12,}",
-        f"taken, and gone since    {audit.gone:>12,}",
-        f"lost                     {audit.lost:>12,}",
-        f"counted twice            {audit.twice:>12,}",
+def as_screen(status: Status, period_s: float) -> Group:
+    """One screen: the worst first where something is wrong."""
+    parts: list[RenderableType] = [screen(status.pipeline, title="live partitions")]
+    parts += [
+        Text(hour_line(status.progress, period_s)),
+        Text(silence_line(status.silence)),
+        Text(producers_line(status)),
     ]
-    if audit.waiting:
-        lines.append(f"sealed, not published yet {audit.waiting:>11,}")
-    if audit.loading:
-        lines.append(f"published, not loaded yet {audit.loading:>11,}")
-    if audit.revised:
-        lines.append(f"hours revised by late ones {audit.revised:>10,}")
-    if audit.too_late:
-        lines.append(f"hours too late to publish {audit.too_late:>11,}")
-    if audit.removed:
-        lines.append(f"entries counted, removed {audit.removed:>12,}")
-    lines += [f"NOTE {each}" for each in audit.notes]
-    lines += [f"DIFFERENCE {each.hour} {each.what}" for each in audit.differences]
-    lines.append("no difference" if audit.clean else f"{len(audit.differences)} differences")
-    return lines
+    parts += [_people(status), _last(status)]
+    if status.problems:
+        lines = [
+            Text.assemble(
+                (f"{each.severity:8}", {"error": "bold red", "warning": "yellow"}.get(
+                    each.severity, "dim"
+                )),
+                each.text,
+            )
+            for each in status.problems
+        ]  # fmt: skip
+        parts += [Text("\nwhat is wrong, and what to do", style="bold"), *lines]
+    parts.append(Text("\nhealthy" if status.healthy else "\nNOT HEALTHY"))
+    return Group(*parts)
 
 
-def backfill_lines(found: Backfilled) -> list[str]:
-    """The result of a backfill, one number per line, and the hours that are still missing."""
-    lines = [
-        f"in the warehouse before  {found.there:>12,}",
-        f"loaded from the stream   {len(found.from_stream):>12,}",
-        f"loaded from hour records {len(found.from_records):>12,}",
-        f"missing for good         {len(found.missing):>12,}",
+def hour_line(progress: Progress, period_s: float) -> str:
+    share = progress.completeness(period_s * 1000)
+    complete = "" if share is None else f", {share:.1%} of those due"
+    return (
+        f"hour in progress: {progress.count:,} readings from {progress.devices} devices "
+        f"counted{complete}"
+    )
+
+
+def _people(status: Status) -> Fitted:
+    rows = [
+        (each.group, each.name, f"{each.pending:,}", f"{each.idle_ms / 1000:.1f} s ago")
+        for each in status.consumers
     ]
-    return lines + [f"MISSING {iso(hour)}" for hour in found.missing]
+    return Fitted(
+        "\nat work", ("group", "process", "holds", "last sign of life"), rows or [("nobody",)]
+    )
 
 
-def backfill_as_data(found: Backfilled) -> dict[str, Any]:
-    """The result of a backfill as data."""
+def producers_line(status: Status) -> str:
+    partitions = status.pipeline.partitions
+    day = partitions[-1].partition.day.stream if partitions else "any day"
+    return f"producers that have written to {day}: {', '.join(status.producers) or 'none'}"
+
+
+def _last(status: Status) -> Fitted:
+    rows = [
+        (
+            iso(each.start_ms),
+            f"{degrees(each.mean_milli_f)} °F",
+            f"{each.count:,}",
+            str(each.devices),
+            str(each.late),
+        )
+        for each in status.averages
+    ]
+    return Fitted("\nlast averages", ("hour", "average", "readings", "devices", "late"), rows)
+
+
+def as_document(status: Status, period_s: float) -> dict[str, Any]:
+    """The same for programs; unknown is null."""
+    progress = status.progress
     return {
-        "there": found.there,
-        "from_stream": [iso(hour) for hour in found.from_stream],
-        "from_records": [iso(hour) for hour in found.from_records],
-        "missing": [iso(hour) for hour in found.missing],
+        **as_data(status.pipeline),
+        "healthy": status.healthy,
+        "problems": [
+            {"code": each.code, "severity": each.severity, "text": each.text}
+            for each in status.problems
+        ],
+        "hour_in_progress": {
+            "readings": progress.count,
+            "devices": progress.devices,
+            "average_temp_f": progress.sum_milli_f / progress.count / MILLI
+            if progress.count
+            else None,
+            "completeness": progress.completeness(period_s * 1000),
+            "silent_devices": {
+                "count": status.silence.count,
+                "first_names": list(status.silence.names),
+                "unknown": status.silence.unknown or None,
+            },
+        },
+        "consumers": [
+            {
+                "group": each.group,
+                "process": each.name,
+                "pending": each.pending,
+                "idle_s": each.idle_ms / 1000,
+            }
+            for each in status.consumers
+        ],
+        "producers": list(status.producers),
+        "last_averages": [each.fields() for each in status.averages],
     }

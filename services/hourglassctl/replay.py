@@ -10,10 +10,14 @@ from typing import TypeVar
 
 from hourglass.cluster.client import Cluster
 from hourglass.cluster.partitions import Days
-from hourglass.errors import Conflict, Unreachable
-from hourglass.model.clock import ClockSpec, Mode, PipelineClock
+from hourglass.errors import ConfigurationError, Conflict, Unreachable
+from hourglass.model.clock import LAST_ORIGIN_MS, ClockSpec, Mode, PipelineClock
 from hourglass.model.devices import device_names
-from hourglass.model.keys import DAY_MS, HOUR_MS
+from hourglass.model.keys import DAY_MS, HOUR_MS, iso, parse_time
+from hourglassctl.config import (
+    ReplaySettings,
+    reached,
+)
 from producer.entry_format import EntryFormat, Packing
 from producer.pipeline import SENT_AHEAD
 from producer.simulator import Sensors
@@ -22,10 +26,8 @@ from producer.writer import BatchWriter
 #: The exercise begins on 1 January 2025 and lasts ten days.
 EXERCISE_START_MS = 1_735_689_600_000
 EXERCISE_DAYS = 10
-
 _RETRY_S = 0.2
 _GIVE_UP_S = 30.0
-
 T = TypeVar("T")
 
 
@@ -121,3 +123,43 @@ def _patiently(step: Callable[[], T]) -> T:
             if time.monotonic() > give_up:
                 raise Unreachable(f"the replay stopped: {error}") from error
             time.sleep(_RETRY_S)
+
+
+def reset(cluster: Cluster) -> list[str]:
+    """Delete every key of the pipeline, including the clock; return their names, sorted."""
+    found = {
+        key.decode(errors="replace")
+        for pattern in cluster.keyspace.patterns
+        for key in cluster.keys(pattern)
+    }
+    keys = sorted(filter(cluster.keyspace.owns, found))
+    for key in keys:
+        cluster.call("UNLINK", key)
+    return keys
+
+
+def run_replay(settings: ReplaySettings) -> None:
+    """Write the exercise's data set at full speed and advance the pipeline clock with it."""
+    data = DataSet(
+        start_ms=parse_time(settings.start, option="--start"),
+        days=settings.days,
+        devices=settings.devices,
+        period_ms=round(settings.period_s * 1000),
+        seed=settings.seed,
+        packing=settings.packed,
+    )
+    if data.start_ms % 86_400_000:
+        raise ConfigurationError(f"--start is {settings.start!r}: give the start of a UTC day")
+    if data.end_ms > LAST_ORIGIN_MS:
+        raise ConfigurationError(f"the days end after {iso(LAST_ORIGIN_MS)}: give fewer --days")
+    with reached(settings) as (cluster, _):
+        if settings.reset:
+            reset(cluster)
+        refuse_what_is_there(cluster)
+        started = time.perf_counter()
+        taken = replay(cluster, data, lanes=settings.lanes)
+        elapsed = time.perf_counter() - started
+    print(
+        f"{taken:,} readings written, {taken / elapsed:,.0f} per second; the pipeline clock is "
+        f"manual and stays at {iso(data.end_ms)}: set it to real time with hourglass clock wall"
+    )

@@ -14,7 +14,7 @@ from hourglass.model.keys import HOUR_MS, Partition
 from hourglass.monitoring.pipeline_status import PipelineStatus
 from hourglass.monitoring.problems import Problem
 from hourglass.monitoring.stream_stats import oldest_waiting_ms
-from hourglassctl.sanitize import printable
+from hourglass.service.cli import printable
 
 #: Time for a reading to be counted. A device counts as silent one period and this time after the
 #: start of the hour.

@@ -5,10 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from rich.console import Group, RenderableType
-from rich.text import Text
 
 from aggregator.hour_progress import Progress
 from aggregator.hour_progress import look as look_at_hour
@@ -19,15 +15,13 @@ from hourglass.cluster.client import Cluster
 from hourglass.cluster.partitions import Unlisted, left_out_line, unlisted
 from hourglass.model.averages import HourlyAverage
 from hourglass.model.clock import PipelineClock
-from hourglass.model.keys import AVERAGES_GROUP, GROUP, HOUR_MS, iso
-from hourglass.model.readings import MILLI, degrees
+from hourglass.model.keys import AVERAGES_GROUP, GROUP, HOUR_MS
 from hourglass.monitoring.pipeline_status import PipelineStatus, Snapshot, collect
 from hourglass.monitoring.problems import Problem, problems
-from hourglass.monitoring.removals import counted_line, uncounted_line
 from hourglass.monitoring.server_settings import clock_findings, findings, read
-from hourglassctl.render import Fitted, as_data, screen
-from hourglassctl.sanitize import printable
-from hourglassctl.silent_devices import SilentDevices, silence_line, silent
+from hourglass.monitoring.stream_stats import counted_line, uncounted_line
+from hourglass.service.cli import printable
+from hourglassctl.silent_devices import SilentDevices, silent
 from hourglassctl.silent_devices import look as look_for_silence
 
 #: What these tell of is over, is the devices' own, or is a setting of Redis that harms nothing now:
@@ -36,6 +30,7 @@ NO_FAULT_OF_ITS = frozenset({
     "devices-silent", "entries-removed", "eviction-policy", "full-coverage", "hours-revised",
     "hours-too-late", "late", "no-append-only-file", "no-readings", "quarantine", "readings-gone",
 })  # fmt: skip
+
 #: The hour in progress is looked at as it was this long ago, so that what is on its way is in.
 SETTLING_MS = 5_000
 AVERAGES_SHOWN = 5
@@ -197,103 +192,3 @@ def _averages(newest: Iterable[tuple[bytes, Mapping[bytes, bytes]]]) -> Iterable
             yield HourlyAverage.decode(entry_id, fields)
         except ValueError:  # the averages consumer says so, and counts it
             continue
-
-
-def as_screen(status: Status, period_s: float) -> Group:
-    """One screen: the worst first where something is wrong."""
-    parts: list[RenderableType] = [screen(status.pipeline, title="live partitions")]
-    parts += [
-        Text(hour_line(status.progress, period_s)),
-        Text(silence_line(status.silence)),
-        Text(producers_line(status)),
-    ]
-    parts += [_people(status), _last(status)]
-    if status.problems:
-        lines = [
-            Text.assemble(
-                (f"{each.severity:8}", {"error": "bold red", "warning": "yellow"}.get(
-                    each.severity, "dim"
-                )),
-                each.text,
-            )
-            for each in status.problems
-        ]  # fmt: skip
-        parts += [Text("\nwhat is wrong, and what to do", style="bold"), *lines]
-    parts.append(Text("\nhealthy" if status.healthy else "\nNOT HEALTHY"))
-    return Group(*parts)
-
-
-def hour_line(progress: Progress, period_s: float) -> str:
-    share = progress.completeness(period_s * 1000)
-    complete = "" if share is None else f", {share:.1%} of those due"
-    return (
-        f"hour in progress: {progress.count:,} readings from {progress.devices} devices "
-        f"counted{complete}"
-    )
-
-
-def _people(status: Status) -> Fitted:
-    rows = [
-        (each.group, each.name, f"{each.pending:,}", f"{each.idle_ms / 1000:.1f} s ago")
-        for each in status.consumers
-    ]
-    return Fitted(
-        "\nat work", ("group", "process", "holds", "last sign of life"), rows or [("nobody",)]
-    )
-
-
-def producers_line(status: Status) -> str:
-    partitions = status.pipeline.partitions
-    day = partitions[-1].partition.day.stream if partitions else "any day"
-    return f"producers that have written to {day}: {', '.join(status.producers) or 'none'}"
-
-
-def _last(status: Status) -> Fitted:
-    rows = [
-        (
-            iso(each.start_ms),
-            f"{degrees(each.mean_milli_f)} °F",
-            f"{each.count:,}",
-            str(each.devices),
-            str(each.late),
-        )
-        for each in status.averages
-    ]
-    return Fitted("\nlast averages", ("hour", "average", "readings", "devices", "late"), rows)
-
-
-def as_document(status: Status, period_s: float) -> dict[str, Any]:
-    """The same for programs; unknown is null."""
-    progress = status.progress
-    return {
-        **as_data(status.pipeline),
-        "healthy": status.healthy,
-        "problems": [
-            {"code": each.code, "severity": each.severity, "text": each.text}
-            for each in status.problems
-        ],
-        "hour_in_progress": {
-            "readings": progress.count,
-            "devices": progress.devices,
-            "average_temp_f": progress.sum_milli_f / progress.count / MILLI
-            if progress.count
-            else None,
-            "completeness": progress.completeness(period_s * 1000),
-            "silent_devices": {
-                "count": status.silence.count,
-                "first_names": list(status.silence.names),
-                "unknown": status.silence.unknown or None,
-            },
-        },
-        "consumers": [
-            {
-                "group": each.group,
-                "process": each.name,
-                "pending": each.pending,
-                "idle_s": each.idle_ms / 1000,
-            }
-            for each in status.consumers
-        ],
-        "producers": list(status.producers),
-        "last_averages": [each.fields() for each in status.averages],
-    }

@@ -1,5 +1,5 @@
 """The producer: one or more devices, each of which sends one temperature reading per period."""
 
-from hourglass.service.early_sigterm import handle_sigterm_early
+from hourglass.service.signals import handle_sigterm_early
 
 handle_sigterm_early()

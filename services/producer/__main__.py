@@ -11,10 +11,9 @@ from typing import Any, TextIO
 from hourglass.cluster.partitions import Days
 from hourglass.errors import ConfigurationError
 from hourglass.model.clock import PipelineClock
-from hourglass.model.devices import device_names
-from hourglass.model.lanes import share_out
-from hourglass.model.times import parse_time
-from hourglass.service.config import add_command, application, invoke
+from hourglass.model.devices import device_names, share_out
+from hourglass.model.keys import parse_time
+from hourglass.service.cli import add_command, application, invoke
 from hourglass.service.runtime import Service
 from hourglass.service.tracing import tracer
 from producer.buffer import Buffer

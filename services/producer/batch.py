@@ -9,8 +9,8 @@ from itertools import count, groupby
 from typing import TypeAlias
 
 from hourglass.cluster.scripts import packed
+from hourglass.model.devices import lane_index
 from hourglass.model.keys import DAY_MS, HOUR_MS, Partition
-from hourglass.model.lanes import place
 from hourglass.model.readings import Reading, degrees
 
 #: Maps the start of a day (ms since the epoch) to the partitions that hold its readings.
@@ -129,7 +129,7 @@ class Batcher:
             lanes = len(partitions)
             chunks: list[list[Reading]] = [[] for _ in partitions]
             for reading in of_day:
-                lane = place(reading.device, lanes) if lanes > 1 else 0
+                lane = lane_index(reading.device, lanes) if lanes > 1 else 0
                 if len(chunks[lane]) == self._limit:
                     yield self._batch(partitions[lane], chunks[lane], reading.ts_ms)
                     chunks[lane] = []

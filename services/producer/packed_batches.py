@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 
 from hourglass.cluster.scripts import packed
+from hourglass.model.devices import lane_index
+from hourglass.model.entries import ENCODINGS
 from hourglass.model.keys import DAY_MS
-from hourglass.model.lanes import place
 from hourglass.model.packed_codec import MISSING, encode
-from hourglass.model.readings import ENCODINGS
 from producer.batch import Batch, Numbering, Shares
 from producer.simulator_array import Tick
 
@@ -84,7 +84,7 @@ class Packer:
                 array = Array(first, start_ms, period_ms, milli_f.shape[1], encoding, values)
                 entries = list(self._entries(array))
                 yield self._numbering.batch(
-                    partitions[place(self._device, len(partitions))],
+                    partitions[lane_index(self._device, len(partitions))],
                     next_ms=then_ms if first + size >= devices else start_ms,
                     count=int(np.count_nonzero(milli_f != MISSING)),
                     entries=len(entries),

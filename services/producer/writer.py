@@ -10,7 +10,8 @@ from itertools import islice
 
 from opentelemetry.trace import Span, SpanKind, Tracer
 
-from hourglass.cluster.client import Cluster, Link, ResponseError
+from hourglass.cluster.client import Cluster
+from hourglass.cluster.link import Link, ResponseError
 from hourglass.cluster.partitions import Days
 from hourglass.cluster.scripts import Script
 from hourglass.errors import ConnectionLost, CorruptKey, Unreachable

@@ -16,9 +16,9 @@ import aggregator.metrics
 import averages_consumer.metrics
 import producer.metrics
 from hourglassctl.__main__ import application
-from hourglassctl.reference import exporters
 from tests.charts.dashboard import DASHBOARDS, board, panels, queries
 from tests.charts.helm import ROOT, SERVICES, Helm, kinds, one, workload
+from tools.reference import exporters
 
 METRICS = {
     "producer": producer.metrics.METRICS,

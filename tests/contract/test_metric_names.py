@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hourglassctl.reference import exporters
+from tools.reference import exporters
 
 LIST = Path(__file__).parent / "metrics.txt"
 

@@ -11,7 +11,7 @@ import pytest
 
 from hourglass.service.config import env_name, option_fields
 from hourglassctl.__main__ import application
-from hourglassctl.reference import SERVICES, exporters
+from tools.reference import SERVICES, exporters
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from hourglassctl.local.process_group import ProcessGroup
+from hourglassctl.local.processes import ProcessGroup
 from tests.support.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.extended

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hourglassctl.local.process_group import ProcessGroup
+from hourglassctl.local.processes import ProcessGroup
 from tests.support.postgres import NoPostgres, Postgres, find_binaries
 
 

@@ -12,8 +12,8 @@ import pytest
 from redis import AuthenticationError, Redis, RedisError
 
 from hourglassctl.local.bootstrap import free_ports
-from hourglassctl.local.process_group import ProcessGroup
-from hourglassctl.local.redis_server import find_server
+from hourglassctl.local.embedded import find_server
+from hourglassctl.local.processes import ProcessGroup
 from tests.support.waiting import wait_until
 
 USERS = Path(__file__).parents[2] / "charts/redis-cluster-dev/files/auth.sh"

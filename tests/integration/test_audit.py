@@ -16,7 +16,7 @@ from sqlalchemy import create_engine, text
 from averages_consumer.warehouse import Warehouse
 from hourglass.errors import Unreachable
 from hourglass.model.keys import AVERAGES_GROUP, GROUP, HOUR_MS
-from hourglass.service.config import invoke
+from hourglass.service.cli import invoke
 from hourglassctl.__main__ import application
 from producer.batch import Batcher
 from tests.support.keyspace import KEYS

@@ -28,8 +28,9 @@ from averages_consumer.gaps import Gaps
 from averages_consumer.metrics import Metrics
 from averages_consumer.warehouse import Warehouse
 from averages_consumer.warehouse.table import HourRow
-from hourglass.cluster.client import Cluster, Link
+from hourglass.cluster.client import Cluster
 from hourglass.cluster.connect import connect
+from hourglass.cluster.link import Link
 from hourglass.errors import ConnectionLost, Unreachable
 from hourglass.model.averages import HourlyAverage
 from hourglass.model.keys import AVERAGES_GROUP, AVERAGES_KEPT, HOUR_MS

@@ -14,7 +14,7 @@ from redis.cluster import RedisCluster
 
 from averages_consumer.warehouse import Warehouse
 from averages_consumer.warehouse.table import HourRow, row_of
-from hourglass.cluster.publish_state import Result
+from hourglass.cluster.published import Result
 from hourglass.model.averages import HourlyAverage, HourRecord
 from hourglass.model.keys import HOUR_MS, iso
 from hourglassctl.backfill import backfill, believed

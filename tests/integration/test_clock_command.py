@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hourglass.model.keys import HOUR_MS
-from hourglass.service.config import invoke
+from hourglass.service.cli import invoke
 from hourglassctl.__main__ import application
 from tests.support.keyspace import KEYS
 from tests.support.pipeline import DAY, Pipeline, reading

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from averages_consumer.gaps import hours_of
-from hourglass.cluster.publish_state import results
+from hourglass.cluster.published import results
 from hourglass.errors import CorruptKey
-from hourglass.service.config import invoke
+from hourglass.service.cli import invoke
 from hourglassctl.__main__ import application
 from tests.support.keyspace import KEYS
 from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at, reading

@@ -18,7 +18,7 @@ from redis.cluster import RedisCluster
 
 from hourglassctl.local import bootstrap
 from hourglassctl.local.bootstrap import HOST, ClusterNotFormed
-from hourglassctl.local.process_group import ProcessGroup
+from hourglassctl.local.processes import ProcessGroup
 from tests.support.cluster import EmbeddedCluster
 from tests.support.waiting import PATIENCE_S, wait_until
 

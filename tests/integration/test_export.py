@@ -23,9 +23,8 @@ from averages_consumer.warehouse import Warehouse
 from averages_consumer.warehouse.table import HourRow
 from hourglass.errors import ConfigurationError
 from hourglass.model.keys import HOUR_MS
-from hourglassctl.__main__ import export_averages
+from hourglassctl.averages import Format, export_averages, write
 from hourglassctl.config import ExportSettings
-from hourglassctl.export import Format, write
 from tests.support.commands import run_bytes
 from tests.support.snapshots import DAY, average, row
 

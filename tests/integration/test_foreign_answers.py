@@ -14,7 +14,7 @@ from redis.exceptions import ResponseError
 from aggregator.hour_progress import look as look_at_progress
 from aggregator.lost_readings import LostReadingsGauges
 from averages_consumer.gaps import hours_of
-from hourglass.cluster.partial_failures import with_each
+from hourglass.cluster.partitions import with_each
 from hourglass.errors import CorruptKey
 from hourglass.model.keys import GREATEST_ID, GROUP, HOURS, Partition
 from hourglass.monitoring.pipeline_status import collect

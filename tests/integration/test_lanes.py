@@ -13,13 +13,12 @@ from aggregator.hour_progress import look as progress
 from averages_consumer.web.view import PageSnapshot, open_hours
 from hourglass.cluster.partitions import decide, lanes_of, unlisted
 from hourglass.errors import CorruptKey
+from hourglass.model.devices import lane_index
 from hourglass.model.keys import Partition
-from hourglass.model.lanes import place
 from hourglass.model.readings import Reading, Rules
 from hourglass.monitoring.pipeline_status import collect
 from hourglassctl.quarantine import quarantined, redrive
-from hourglassctl.replay import DataSet, replay
-from hourglassctl.reset import reset
+from hourglassctl.replay import DataSet, replay, reset
 from producer.simulator_array import Tick
 from tests.support.keyspace import KEYS
 from tests.support.leftovers import keys_of
@@ -39,7 +38,7 @@ def pipeline(redis: RedisCluster, redis_url: str) -> Generator[Pipeline]:  # noq
 def device_of(lane: int, lanes: int = LANES) -> str:
     """A device that writes to the first, second… of so many lanes."""
     names = (f"porch-{number}" for number in count())
-    return next(name for name in names if place(name.encode(), lanes) == lane)
+    return next(name for name in names if lane_index(name.encode(), lanes) == lane)
 
 
 def one_for_each_lane(ts_ms: int, temp_f: float = 50.0) -> list[Reading]:

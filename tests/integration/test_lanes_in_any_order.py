@@ -11,8 +11,8 @@ from redis.cluster import RedisCluster
 
 from aggregator.commit import BatchCommitter
 from aggregator.sealer import Sealer
+from hourglass.model.entries import Entry
 from hourglass.model.keys import Partition, iso
-from hourglass.model.readings import Entry
 from tests.support.keyspace import KEYS
 from tests.support.leftovers import delete_keys
 from tests.support.pipeline import DAY, Pipeline, Writer, at, reading

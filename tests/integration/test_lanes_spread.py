@@ -8,8 +8,8 @@ from typing import Any, cast
 
 import pytest
 
+from hourglass.model.devices import lane_index
 from hourglass.model.keys import HOUR_MS
-from hourglass.model.lanes import place
 from hourglass.model.readings import Reading
 from hourglassctl.local import bootstrap
 from tests.support.cluster import EmbeddedCluster
@@ -36,7 +36,7 @@ def devices(lanes: int) -> list[str]:
     names = (f"porch-{number}" for number in count())
     while any(len(each) < DEVICES_PER_LANE for each in found.values()):
         name = next(names)
-        found[place(name.encode(), lanes)].append(name)
+        found[lane_index(name.encode(), lanes)].append(name)
     return [name for each in found.values() for name in each[:DEVICES_PER_LANE]]
 
 

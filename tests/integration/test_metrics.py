@@ -19,16 +19,16 @@ from redis.connection import AbstractConnection
 
 from aggregator import hour_progress, lost_readings
 from hourglass.cluster.partitions import candidates
-from hourglass.cluster.url import RedisUrl
+from hourglass.cluster.seed import RedisUrl
 from hourglass.metrics import MetricSpec
 from hourglass.model.clock import Instant
 from hourglass.model.keys import GROUP, Partition
 from hourglass.monitoring.stream_stats import FIRST, oldest_waiting_ms, survey
-from hourglassctl.reference import SERVICES
 from tests.support.cluster import EmbeddedCluster
 from tests.support.pipeline import DAY, Pipeline, at, day_after, reading
 from tests.support.services import Services, services
 from tests.support.waiting import wait_until
+from tools.reference import SERVICES
 
 #: An hour passes in a second.
 SPEED = 3600

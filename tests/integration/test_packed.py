@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from hourglass.model.devices import BLOCK, device_names
+from hourglass.model.entries import MOST_PACKED
 from hourglass.model.keys import GROUP, HOUR_MS, Partition
-from hourglass.model.readings import MILLI, MOST_PACKED, Reason, Rules
+from hourglass.model.readings import MILLI, Reason, Rules
 from hourglass.monitoring.pipeline_status import collect
 from hourglass.monitoring.stream_stats import survey
 from hourglassctl.quarantine import quarantined, redrive

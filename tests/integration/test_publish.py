@@ -18,6 +18,7 @@ import aggregator.sealer as sealer_module
 from aggregator.sealer import Sealer
 from hourglass.cluster.client import Cluster
 from hourglass.cluster.connect import connect
+from hourglass.cluster.published import rewind
 from hourglass.errors import CorruptKey
 from hourglass.model.clock import Instant, PipelineClock
 from hourglass.model.keys import (
@@ -30,7 +31,6 @@ from hourglass.model.keys import (
 )
 from hourglassctl.local import bootstrap
 from hourglassctl.replay import DataSet, replay
-from hourglassctl.rewind import rewind
 from hourglassctl.status import gather
 from tests.support.keyspace import KEYS
 from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at, day_after, reading

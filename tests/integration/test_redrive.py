@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from hourglass.cluster.client import Link
+from hourglass.cluster.link import Link
 from hourglass.model.keys import GROUP, Partition
 from hourglass.model.readings import MILLI, Reason, Rules
 from hourglass.monitoring.stream_stats import survey
-from hourglass.service.config import invoke
+from hourglass.service.cli import invoke
 from hourglassctl.__main__ import application
 from hourglassctl.audit import recompute
 from hourglassctl.quarantine import READ_BACK, quarantined, redrive

@@ -9,7 +9,7 @@ import pytest
 from aggregator.consumer import Found
 from aggregator.lost_readings import look
 from hourglass.model.keys import GROUP, Partition
-from hourglass.monitoring.removals import Removals, removals
+from hourglass.monitoring.stream_stats import Removals, removals
 from hourglassctl.status import gather
 from tests.support.keyspace import KEYS
 from tests.support.pipeline import DAY, Pipeline, at, reading, tick

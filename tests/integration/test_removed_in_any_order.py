@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from redis.cluster import RedisCluster
 
 from aggregator.commit import BatchCommitter
+from hourglass.model.entries import Entry
 from hourglass.model.keys import order_of
-from hourglass.model.readings import Entry
-from hourglass.monitoring.removals import Removals, removals
+from hourglass.monitoring.stream_stats import Removals, removals
 from tests.support.keyspace import KEYS
 from tests.support.leftovers import delete_keys
 from tests.support.pipeline import DAY, Pipeline, at, reading

@@ -7,7 +7,7 @@ import io
 import pytest
 from redis.cluster import RedisCluster
 
-from hourglass.service.config import invoke
+from hourglass.service.cli import invoke
 from hourglassctl.__main__ import application
 from tests.support.keyspace import KEYS
 from tests.support.leftovers import keys_of

@@ -10,7 +10,8 @@ import pytest
 from redis.cluster import RedisCluster
 from redis.crc import key_slot
 
-from hourglass.cluster.client import Cluster, Link
+from hourglass.cluster.client import Cluster
+from hourglass.cluster.link import Link
 from hourglass.cluster.scripts import Script
 from tests.support.every_script import SCRIPTS, use_every_script
 from tests.support.keyspace import KEYS

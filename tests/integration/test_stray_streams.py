@@ -13,7 +13,7 @@ from aggregator.strays import StrayFinder
 from hourglass.errors import CorruptKey, Unreachable
 from hourglass.model.keys import RETENTION_MS, Keyspace
 from hourglass.model.strays import Reason, Strays, decode
-from hourglassctl.reset import reset
+from hourglassctl.replay import reset
 from hourglassctl.status import gather
 from tests.support.browsing import ask
 from tests.support.keyspace import KEYS, beside

@@ -8,7 +8,7 @@ from threading import Thread
 
 import pytest
 
-from hourglass.monitoring.tail import News, Tail
+from hourglass.cluster.published import News, Tail
 from tests.support.keyspace import KEYS
 from tests.support.pipeline import Pipeline
 from tests.support.snapshots import average

@@ -12,7 +12,7 @@ import pytest
 from redis.connection import SSLConnection
 
 from hourglass.cluster.connect import connect
-from hourglass.cluster.url import Tls
+from hourglass.cluster.seed import Tls
 from tests.support.commands import run_hourglass
 from tests.support.keyspace import KEYS
 from tests.support.services import services

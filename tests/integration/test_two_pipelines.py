@@ -13,11 +13,10 @@ from redis.cluster import RedisCluster
 
 from averages_consumer.warehouse import Warehouse
 from hourglass.model.keys import HOURS
-from hourglass.service.config import invoke
+from hourglass.service.cli import invoke
 from hourglassctl.__main__ import application
 from hourglassctl.backfill import backfill
-from hourglassctl.replay import DataSet, replay
-from hourglassctl.reset import reset
+from hourglassctl.replay import DataSet, replay, reset
 from tests.support.keyspace import KEYS, beside
 from tests.support.leftovers import delete_keys, keys_kept_for_ever, keys_of
 from tests.support.pipeline import DAY, Pipeline, at, reading

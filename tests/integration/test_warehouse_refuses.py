@@ -24,7 +24,7 @@ from hourglass.errors import ConfigurationError
 from hourglass.model.averages import HourlyAverage
 from hourglass.model.keys import HOUR_MS
 from hourglassctl.local.bootstrap import free_ports
-from hourglassctl.local.process_group import ProcessGroup
+from hourglassctl.local.processes import ProcessGroup
 from tests.support.postgres import Postgres, unprivileged
 from tests.support.waiting import wait_until
 

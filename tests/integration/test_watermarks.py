@@ -15,8 +15,8 @@ import pytest
 from redis.cluster import RedisCluster
 
 from hourglass.cluster.scripts import Script
+from hourglass.model.devices import lane_index
 from hourglass.model.keys import DAY_MS, HOUR_MS, HOURS, Partition
-from hourglass.model.lanes import place
 from producer.batch import NO_MORE_MS
 from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at, reading, tick
 from tests.support.services import services
@@ -345,7 +345,7 @@ def test_a_lane_that_has_nothing_yet_is_not_sealed_before_those_that_have_readin
     elsewhere = next(
         device
         for device in (f"attic-{number}" for number in count())
-        if place(device.encode(), 3) != place(b"porch", 3)
+        if lane_index(device.encode(), 3) != lane_index(b"porch", 3)
     )
     second.produce(reading(at(0), device=elsewhere), next_ms=at(1))
     let_pass(lanes, IDLE_MS)

@@ -11,9 +11,10 @@ import pytest
 
 from aggregator.commit import MOST_WORK, work_of
 from aggregator.window import MOST_BYTES, MOST_FIELDS
-from hourglass.cluster.client import Link
+from hourglass.cluster.link import Link
 from hourglass.cluster.scripts import Script
-from hourglass.model.readings import MOST_PACKED, Reason, Rules
+from hourglass.model.entries import MOST_PACKED
+from hourglass.model.readings import Reason, Rules
 from hourglassctl.quarantine import quarantined
 from tests.support.pipeline import DAY, Pipeline, at
 

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple, cast
 import msgpack
 import pytest
 
-from hourglass.cluster.client import Cluster, Link
+from hourglass.cluster.client import Cluster
+from hourglass.cluster.link import Link
 from hourglass.cluster.scripts import Script, packed
 from hourglass.errors import CorruptKey, Unreachable
 from tests.support.every_script import SCRIPTS, use_every_script

@@ -313,7 +313,8 @@ from hourglass.model.averages import HourlyAverage
 from hourglass.model.clock import PipelineClock
 from hourglass.model.keys import AVERAGES_GROUP, GROUP
 from hourglass.cluster.partitions import candidates
-from hourglass.service.config import RedisSettings, add_command, application, invoke
+from hourglass.service.cli import add_command, application, invoke
+from hourglass.service.config import RedisSettings
 
 def ask(settings: RedisSettings) -> None:
     cluster = settings.connect()

@@ -16,10 +16,10 @@ import pytest
 
 from hourglass.metrics import MetricSpec
 from hourglass.model.readings import Reason
-from hourglassctl.reference import SERVICES as DECLARED
 from tests.charts.dashboard import DASHBOARDS, as_grafana_asks, board, queries
 from tests.kubernetes.installation import SERVICES, START, Installation, await_on_cluster
 from tests.kubernetes.prometheus import Prometheus, Series
+from tools.reference import SERVICES as DECLARED
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(900)]
 

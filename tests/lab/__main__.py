@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from hourglass.errors import ConfigurationError
-from hourglass.service.config import add_command, application, invoke
+from hourglass.service.cli import add_command, application, invoke
 from tests.lab import alert_drill
 from tests.lab.bench import report, suite
 from tests.lab.bench.figures import Curve, Finding, NotMeasured

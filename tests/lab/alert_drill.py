@@ -23,7 +23,7 @@ from threading import Event, Thread
 
 from hourglass.errors import ConfigurationError, HourglassError
 from hourglass.model.keys import HOUR_MS
-from hourglassctl.interrupts import interruptible
+from hourglass.service.signals import interruptible
 from hourglassctl.replay import EXERCISE_START_MS
 from tests.lab.drill.catalogue import FAULTS
 from tests.lab.drill.fault import Fault

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import hourglass
 from hourglass.cluster.groups import reap
+from hourglass.cluster.published import rewind
 from hourglass.model.keys import GROUP
 from hourglass.model.readings import Rules
 from hourglass.monitoring.stream_stats import FIRST
 from hourglassctl.quarantine import FIELDS, quarantined, redrive
-from hourglassctl.rewind import rewind
 from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at, reading
 from tests.support.waiting import wait_until
 

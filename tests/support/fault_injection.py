@@ -31,7 +31,8 @@ from weakref import WeakKeyDictionary
 
 import redis
 
-from hourglass.cluster.client import Cluster, Link
+from hourglass.cluster.client import Cluster
+from hourglass.cluster.link import Link
 from hourglass.cluster.scripts import Script
 from hourglass.errors import ConfigurationError
 

@@ -24,10 +24,11 @@ from hourglass.cluster.partitions import Days, recorded
 from hourglass.errors import Unreachable
 from hourglass.model.averages import HourlyAverage, HourRecord, joined_hours
 from hourglass.model.clock import ClockSpec, Instant, Mode, PipelineClock
+from hourglass.model.entries import Entry
 from hourglass.model.hour_records import decode_hours
 from hourglass.model.keys import DAY_MS, GROUP, HOUR_MS, RECORDS_KEPT_MS, Keyspace, Partition
 from hourglass.model.packed_codec import MISSING, readings_in
-from hourglass.model.readings import MILLI, Entry, Reading, Rules
+from hourglass.model.readings import MILLI, Reading, Rules
 from hourglassctl.audit.collect import audit
 from hourglassctl.audit.compare import Audit
 from hourglassctl.replay import EXERCISE_START_MS

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hourglassctl.local.bootstrap import free_ports
-from hourglassctl.local.redis_server import find_server
+from hourglassctl.local.embedded import find_server
 from tests.support.waiting import wait_until
 
 

@@ -17,7 +17,7 @@ from urllib.parse import quote
 import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError
 
-from hourglassctl.local.process_group import ProcessGroup
+from hourglassctl.local.processes import ProcessGroup
 
 _START_TIMEOUT_S = 30.0
 

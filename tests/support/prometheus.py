@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 from urllib.request import urlopen
 
 from hourglassctl.local import bootstrap
-from hourglassctl.local.process_group import ProcessGroup
+from hourglassctl.local.processes import ProcessGroup
 
 #: host:port of a process, and its labels.
 Target = tuple[str, Mapping[str, str]]

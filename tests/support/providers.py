@@ -17,12 +17,7 @@ from typing import Any, cast
 import docker
 from docker.errors import DockerException, ImageNotFound
 
-from hourglassctl.local.redis_server import (
-    NoRedisServer,
-    RedisServer,
-    server_in_wheel,
-    server_on_path,
-)
+from hourglassctl.local.embedded import NoRedisServer, RedisServer, server_in_wheel, server_on_path
 from tests.support.cluster import EmbeddedCluster
 from tests.support.docker_cluster import docker_cluster
 

@@ -8,7 +8,7 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
-from hourglassctl.local.process_group import ProcessGroup
+from hourglassctl.local.processes import ProcessGroup
 from tests.support.fork_server import FORKED, SERVICES, fork_server
 from tests.support.keyspace import KEYS
 from tests.support.processes import ObservedProcesses

@@ -15,8 +15,8 @@ import redis
 import trustme
 
 from hourglassctl.local import bootstrap
-from hourglassctl.local.process_group import ProcessGroup
-from hourglassctl.local.redis_server import NoRedisServer, inspect_server
+from hourglassctl.local.embedded import NoRedisServer, inspect_server
+from hourglassctl.local.processes import ProcessGroup
 
 START_TIMEOUT_S = 30.0
 SHARDS = 3

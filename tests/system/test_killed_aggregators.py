@@ -8,9 +8,9 @@ from typing import Self
 
 import pytest
 
-from hourglass.cluster.publish_state import Result
+from hourglass.cluster.published import Result
 from hourglass.model.keys import HOUR_MS
-from hourglassctl.demo.result import expected_hours
+from hourglassctl.demo.run import expected_hours
 from producer.simulator import Sensors
 from tests.support.keyspace import KEYS
 from tests.support.pipeline import DAY, Pipeline

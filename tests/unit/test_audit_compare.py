@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from hourglass.cluster.publish_state import Result
+from hourglass.cluster.published import Result
 from hourglass.model.averages import HourRecord
 from hourglass.model.keys import HOUR_MS, Keyspace
 from hourglassctl.audit.compare import Audit, Publication, compare

@@ -10,8 +10,8 @@ import msgpack
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hourglass.model.devices import lane_index
 from hourglass.model.keys import DAY_MS, HOUR_MS, Keyspace, Partition
-from hourglass.model.lanes import place
 from hourglass.model.readings import Reading, milli_f
 from producer.batch import NO_MORE_MS, Batch, Batcher
 
@@ -136,7 +136,7 @@ def test_a_batch_is_of_the_lane_that_its_devices_belong_to(
     for batch in Batcher(limit=limit, partitions=three_lanes).cut(readings):
         for reading in unpacked(batch):
             lanes = three_lanes(Keyspace().containing(reading.ts_ms).day_ms)
-            assert batch.partition == lanes[place(reading.device, len(lanes))]
+            assert batch.partition == lanes[lane_index(reading.device, len(lanes))]
 
 
 @given(readings=reading_lists, limit=limits)

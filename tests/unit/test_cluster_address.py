@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hourglass.cluster.url import RedisUrl
+from hourglass.cluster.seed import RedisUrl
 from hourglass.errors import ConfigurationError
 
 

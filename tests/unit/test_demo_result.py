@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from hourglass.cluster.publish_state import Result
+from hourglass.cluster.published import Result
 from hourglass.model.keys import HOUR_MS
 from hourglassctl.audit.compare import Audit, Difference
-from hourglassctl.demo.result import DemoResult, expected_hours, judge
+from hourglassctl.demo.run import DemoResult, expected_hours, judge
 from producer.simulator import Sensors
 
 HOUR = 1_735_689_600_000

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from hourglass.model.devices import (
     BLOCK,
     MOST_NUMBERS,
+    block_and_bit,
     blocks_of,
     blocks_of_range,
     device_names,
     names_in,
-    place,
     unseen,
 )
 
@@ -46,9 +46,9 @@ def test_names_share_a_bit_only_with_themselves(first: set[bytes], second: set[b
 
 @given(name=names)
 def test_a_block_is_called_by_its_first_name(name: bytes) -> None:
-    block, bit = place(name)
+    block, bit = block_and_bit(name)
 
-    assert place(block) == (block, 0)
+    assert block_and_bit(block) == (block, 0)
     assert 0 <= bit < BLOCK
 
 

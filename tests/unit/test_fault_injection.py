@@ -64,7 +64,8 @@ def test_each_script_of_the_services_has_its_points() -> None:
         "calls",
         "first",
         "removed",
-    }  # parts of others, and what only reads
+        "rewind",
+    }  # parts of others, what only reads, and what only an operator calls
     assert {*SCRIPTS, *no_steps} == scripts
 
 

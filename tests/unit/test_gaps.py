@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from averages_consumer.gaps import describe_missing, missing_hours, refilled
-from hourglass.cluster.publish_state import Result
+from hourglass.cluster.published import Result
 from hourglass.model.averages import HourlyAverage, HourRecord
 from hourglass.model.keys import HOUR_MS
 

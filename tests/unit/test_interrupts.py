@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from hourglassctl.interrupts import interruptible
+from hourglass.service.signals import interruptible
 
 
 class Finalized:

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.crc import key_slot
 
+from hourglass.model.devices import encode, lane_index, share_out, shares, spread, written_to
 from hourglass.model.keys import DAY_MS, LANE_NUMBERS, MOST_LANES, Keyspace, Partition
-from hourglass.model.lanes import encode, place, share_out, shares, spread, written_to
 
 SLOTS = 16_384
 DAY = Keyspace().containing(1_735_689_600_000)  # 1 January 2025
@@ -27,13 +27,13 @@ lanes_of = st.sets(st.integers(0, LANE_NUMBERS - 1)).map(
 
 def test_a_devices_place_is_the_same_in_every_process_and_version() -> None:
     # CRC-32 has 0xCBF43926 for a check value.
-    assert [place(b"123456789", places) for places in (1, 6, 1 << 32)] == [0, 2, 0xCBF43926]
-    assert place(b"porch", 6) == 108_633_527 % 6
+    assert [lane_index(b"123456789", places) for places in (1, 6, 1 << 32)] == [0, 2, 0xCBF43926]
+    assert lane_index(b"porch", 6) == 108_633_527 % 6
 
 
 @given(device=st.binary(max_size=128), places=counts)
 def test_a_device_has_one_of_the_places(device: bytes, places: int) -> None:
-    assert 0 <= place(device, places) < places
+    assert 0 <= lane_index(device, places) < places
 
 
 @given(names=st.lists(st.text(max_size=9), unique=True), places=counts)
@@ -44,12 +44,12 @@ def test_each_device_is_shared_out_once_with_those_of_its_place(
 
     assert sorted(name for share in shares for name in share) == sorted(names)
     for share in shares:
-        assert len({place(name.encode(), places) for name in share}) == 1
+        assert len({lane_index(name.encode(), places) for name in share}) == 1
 
 
 @pytest.mark.parametrize("places", [2, 3, 6, 12, 64])
 def test_many_devices_fill_every_place_alike(places: int) -> None:
-    held = Counter(place(b"porch-%d" % number, places) for number in range(1000 * places))
+    held = Counter(lane_index(b"porch-%d" % number, places) for number in range(1000 * places))
 
     assert len(held) == places
     assert 900 <= min(held.values()) <= max(held.values()) <= 1100

@@ -9,8 +9,8 @@ import aggregator.metrics
 import producer.metrics
 from hourglass.metrics import MetricSpec
 from hourglass.model.readings import Reason
-from hourglassctl.reference import SERVICES
 from producer.metrics import Loss
+from tools.reference import SERVICES
 
 COUNTERS = [
     instrument

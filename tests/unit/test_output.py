@@ -11,7 +11,8 @@ import pytest
 
 PROGRAM = """
 import sys
-from hourglass.service.config import RedisSettings, add_command, application, invoke
+from hourglass.service.cli import add_command, application, invoke
+from hourglass.service.config import RedisSettings
 
 def run(settings: RedisSettings) -> None:
     "Print."

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from aggregator.window import aggregate_entries
 from hourglass.model.devices import blocks_of, device_names
+from hourglass.model.entries import unpack
 from hourglass.model.keys import DAY_MS, HOUR_MS, Keyspace
 from hourglass.model.packed_codec import MISSING
-from hourglass.model.readings import Rules, unpack
+from hourglass.model.readings import Rules
 from producer.batch import Batch
 from producer.packed_batches import BATCH_DEVICES, Packer
 from producer.simulator_array import Tick

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hourglass.model.entries import ENCODINGS
 from hourglass.model.packed_codec import MISSING, decode, encode, missing
-from hourglass.model.readings import ENCODINGS
 
 temperatures = st.one_of(
     st.integers(-(2**31) + 1, 2**31 - 1),

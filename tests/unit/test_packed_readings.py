@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hourglass.model.entries import ENCODINGS, MOST_PACKED, Packed, unpack
 from hourglass.model.keys import Keyspace
-from hourglass.model.readings import ENCODINGS, MOST_PACKED, Packed, Reason, Rules, Unusable, unpack
+from hourglass.model.readings import Reason, Rules, Unusable
 
 DAY = Keyspace().containing(1_735_689_600_000)  # 1 January 2025
 NOON_MS = DAY.hour_start_ms(12)

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from aggregator.window import BatchAggregate, aggregate_entries
 from hourglass.model.devices import blocks_of
+from hourglass.model.entries import Entry, Reject
 from hourglass.model.keys import DAY_MS, HOUR_MS, Keyspace
 from hourglass.model.packed_codec import masked
-from hourglass.model.readings import Entry, Reason, Reject, Rules
+from hourglass.model.readings import Reason, Rules
 
 DAY = Keyspace().containing(1_735_689_600_000)  # 1 January 2025
 

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hourglassctl.local.process_group import ProcessGroup
-from hourglassctl.local.processes import Processes
+from hourglassctl.local.processes import Processes, ProcessGroup
 from tests.support.waiting import wait_until
 
 SAYS = "import os; print(sorted(n for n in os.environ if n.startswith(('HOURGLASS_', 'OTEL_'))))"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hourglass.cluster.publish_state import Result, decode_frontier, results
+from hourglass.cluster.published import Result, decode_frontier, results
 from hourglass.errors import CorruptKey
 
 

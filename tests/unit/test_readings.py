@@ -9,21 +9,18 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from hourglass.model.entries import Entry, Reject, decode_all, origins
 from hourglass.model.keys import DAY_MS, Keyspace
 from hourglass.model.readings import (
     TIME_OF_DAY,
-    Entry,
     Reading,
     Readings,
     Reason,
-    Reject,
     Rules,
     Unusable,
     decode,
-    decode_all,
     degrees,
     milli_f,
-    origins,
 )
 
 DAY = Keyspace().containing(1_735_689_600_000)  # 1 January 2025

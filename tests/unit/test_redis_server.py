@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hourglassctl.local.redis_server import NoRedisServer, find_server
+from hourglassctl.local.embedded import NoRedisServer, find_server
 from tests.support.cluster import EmbeddedCluster
 from tests.support.providers import redis_server_is
 

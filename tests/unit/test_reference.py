@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hourglass.errors import Conflict
-from hourglassctl.reference import commands_table, configuration_table, metrics_table, rewritten
+from tools.reference import commands_table, configuration_table, metrics_table, rewritten
 
 DOCS = Path(__file__).parents[2] / "docs"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hourglass.monitoring.removals import Removals, counted_line, uncounted_line
+from hourglass.monitoring.stream_stats import Removals, counted_line, uncounted_line
 
 
 def test_a_metric_does_not_forget_a_loss_while_much_waits() -> None:

@@ -26,7 +26,8 @@ from hourglass.cluster.client_metrics import ClientMetrics
 from hourglass.errors import CorruptKey, Unforeseen, Unreachable, UnsupportedServer
 from hourglass.monitoring.shards import ShardGauges
 from hourglass.service import runtime
-from hourglass.service.config import ServiceSettings, add_command, application, invoke
+from hourglass.service.cli import add_command, application, invoke
+from hourglass.service.config import ServiceSettings
 from hourglass.service.runtime import Service
 from tests.support.waiting import PATIENCE_S, wait_until
 

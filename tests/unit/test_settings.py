@@ -22,16 +22,13 @@ from hourglass.errors import (
 from hourglass.model.devices import device_names
 from hourglass.model.keys import HOUR_MS, as_name
 from hourglass.model.readings import Rules, decode
-from hourglass.service.build import version
+from hourglass.service.cli import add_command, application, invoke, version
 from hourglass.service.config import (
     LogFormat,
     RedisSettings,
     ServiceSettings,
-    add_command,
-    application,
     env_name,
     flag_of,
-    invoke,
     option,
     option_fields,
     secret,

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aggregator.window import MOST_BYTES, MOST_FIELDS, BatchAggregate, aggregate_entries, kept
+from hourglass.model.entries import ARRAY, Reject
 from hourglass.model.keys import DAY_MS, HOUR_MS, Keyspace
-from hourglass.model.readings import ARRAY, TIME_OF_DAY, Reason, Reject, Rules
+from hourglass.model.readings import TIME_OF_DAY, Reason, Rules
 
 DAY = Keyspace().containing(1_735_689_600_000)  # 1 January 2025
 RULES = Rules()

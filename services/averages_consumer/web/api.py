@@ -17,8 +17,7 @@ from averages_consumer.warehouse.table import moment
 from averages_consumer.web.schemas import Averages, ErrorResponse, Partitions, Status
 from averages_consumer.web.view import WINDOW_MS, hour_of_row
 from hourglass.errors import ConfigurationError, HourglassError
-from hourglass.model.keys import HOUR_MS, iso
-from hourglass.model.times import parse_time
+from hourglass.model.keys import HOUR_MS, iso, parse_time
 
 DEFAULT_LIMIT = 120
 MOST_HOURS = 1000

@@ -14,11 +14,12 @@ from typing import Protocol
 from averages_consumer.warehouse import Warehouse, WarehouseUnreachable
 from averages_consumer.web.document_store import DocumentStore
 from averages_consumer.web.view import window
-from hourglass.cluster.client import Cluster, ResponseError
+from hourglass.cluster.client import Cluster
+from hourglass.cluster.link import ResponseError
+from hourglass.cluster.published import Tail
 from hourglass.errors import CorruptKey, Unreachable, UnsupportedServer
 from hourglass.model.clock import PipelineClock
 from hourglass.monitoring.pipeline_status import collect
-from hourglass.monitoring.tail import Tail
 
 log = logging.getLogger(__name__)
 

@@ -22,13 +22,13 @@ import msgspec
 from averages_consumer.warehouse.table import HourRow
 from averages_consumer.web import view
 from averages_consumer.web.view import PageSnapshot
+from hourglass.cluster.published import News
 from hourglass.errors import CorruptKey, Unreachable
 from hourglass.model.averages import HourlyAverage
 from hourglass.model.clock import Instant, PipelineClock
 from hourglass.model.keys import AVERAGES_KEPT
 from hourglass.monitoring.pipeline_status import PipelineStatus, Poll
 from hourglass.monitoring.server_settings import Finding
-from hourglass.monitoring.tail import News
 
 #: The names of the documents in the API and on the event stream, in the order they are sent.
 NAMES = ("averages", "status", "partitions")

@@ -20,7 +20,7 @@ from averages_consumer.web.schemas import (
     Source,
     Status,
 )
-from hourglass.cluster.publish_state import Result
+from hourglass.cluster.published import Result
 from hourglass.model.averages import HourlyAverage, HourRecord, mean_milli_f
 from hourglass.model.keys import AVERAGES_KEPT, HOUR_MS
 from hourglass.model.readings import MILLI

@@ -12,7 +12,6 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
-import redis
 from redis import exceptions
 from redis.backoff import NoBackoff
 from redis.cluster import RedisCluster
@@ -20,156 +19,20 @@ from redis.connection import Connection
 from redis.retry import Retry
 
 from hourglass.cluster.client_metrics import ClientMetrics
+from hourglass.cluster.link import TRANSIENT, Link, ResponseError, reaching
 from hourglass.cluster.scripts import Script
 from hourglass.cluster.server_clocks import Offset, ServerClocks
 from hourglass.errors import (
-    ConnectionLost,
-    CorruptKey,
-    HourglassError,
     Unreachable,
     UnsupportedServer,
 )
 from hourglass.model.clock import Expiring
 from hourglass.model.keys import Keyspace
 
-#: A refusal that is left to the caller: the one name of the client library that others import.
-ResponseError = exceptions.ResponseError
-
-#: What RedisCluster raises when a shard is away or moving: trying again is right.
-_TRANSIENT = (
-    redis.ConnectionError,
-    redis.TimeoutError,
-    exceptions.ClusterError,
-    exceptions.RedisClusterException,
-    exceptions.ReadOnlyError,
-    exceptions.AskError,
-    exceptions.TryAgainError,
-    exceptions.NoScriptError,  # somebody flushed the scripts: a new link sends them again
-)
-
-#: Refusals that pass: memory is full, replicas are missing, a script runs, a snapshot failed.
-_LATER = ("OOM", "NOREPLICAS", "BUSY ", "MISCONF", "LOADING")
-
-
-#: What a command says of a key of another type, and a script of that or of another content.
-_DAMAGE = ("WRONGTYPE ", "REFUSED ")
-#: What a script says of a command that its user may not run: newer servers, and 7.0.
-_FORBIDDEN = ("ACL failure in script", "The user executing the script can't")
-#: Answers that a caller asks for: it handles them itself.
-_ANSWERS = ("NOGROUP", "UNBLOCKED", "BUSYGROUP", "WAIT cannot be used with replica")
-#: What XADD says of a stream that has the greatest id there is; a script before it has written.
-_FULL = "exhausted the last possible ID"
-
-
-def _refusal(error: ResponseError, about: object = "", *, key: str = "") -> HourglassError | None:
-    """A server's refusal as what the caller can act on; None if the caller handles it, or it is
-    about no key.
-
-    about: the key, where the message of a wrong type does not name it
-    key: the key that the command or the script works on
-    """
-    said = str(error)
-    if isinstance(error, exceptions.OutOfMemoryError) or said.startswith(_LATER):
-        return Unreachable(f"Redis refuses for now: {error}")
-    if said.startswith(_DAMAGE):
-        if about:
-            return CorruptKey(f"{about} is not what the pipeline put there: rename or delete it")
-        return CorruptKey(said.partition(" ")[2].partition(" script: ")[0])
-    if isinstance(error, exceptions.NoPermissionError) or said.startswith(_FORBIDDEN):
-        return UnsupportedServer(
-            f"Redis does not let this user do its work ({said.rstrip('.')}): "
-            "give it the rules of deploy/redis/users.acl"
-        )
-    return None if not key or said.startswith(_ANSWERS) else _unforeseen(said, key)
-
-
-def _unforeseen(said: str, key: str) -> CorruptKey:
-    """An answer that no code expects: the failure of that key, not of the process."""
-    if _FULL in said:
-        return CorruptKey(
-            f"{key} takes no more entries, because it has the greatest id there is: rename or "
-            "delete it when its readings are counted"
-        )
-    return CorruptKey(f"Redis refuses work on {key}: {said.partition(' script: ')[0]}")
-
 
 def _shaping(command: Sequence[object]) -> dict[str, bool]:
     """What redis-py's own method for the command tells its parser."""
     return {"parse_detail": True} if command[0] == "XPENDING" and len(command) > 3 else {}
-
-
-class Link:
-    """One connection to the shard that holds a key. Not for several threads.
-
-    What is sent is answered in the order of sending, so a caller may send ahead: the server then
-    works while the caller does. Any failure of the connection and any redirection raises
-    ConnectionLost, after which the link is useless: make a new one. A refusal that passes raises
-    Unreachable, a key that holds something else than it should raises CorruptKey, and the link
-    stays good.
-    """
-
-    def __init__(
-        self, connection: Connection, traffic: ClientMetrics | None = None, *, key: str = ""
-    ) -> None:
-        """`key`: what is sent is about it, or a companion of it."""
-        self._connection = connection
-        self._key = key
-        self._traffic = traffic
-        self._known: set[str] = set()
-
-    def send(self, *command: str | bytes | int) -> None:
-        """One command, whose reply `receive` returns in its turn. Raises ConnectionLost."""
-        with self._severing():
-            self._connection.send_command(*command)
-
-    def receive(self) -> Any:
-        """The next reply as RESP2 delivers it, undecoded. Raises ConnectionLost, ResponseError."""
-        with self._severing():
-            return self._connection.read_response(disable_decoding=True)
-
-    def call(self, *command: str | bytes | int) -> Any:
-        """One command and its reply, when nothing else is on its way."""
-        self.send(*command)
-        return self.receive()
-
-    def begin(
-        self, script: Script, keys: Sequence[str], arguments: Sequence[str | bytes | int]
-    ) -> None:
-        """Send a script, whose reply `finish` returns in its turn."""
-        with self._severing():
-            # The first time over this link the source itself: then no reply can be NOSCRIPT.
-            known = script.sha in self._known
-            self._known.add(script.sha)
-            named = (script.evalsha, script.sha) if known else (script.eval, script.source)
-            self._connection.send_command(*named, len(keys), *keys, *arguments)
-
-    def finish(self) -> Any:
-        """The reply to the script that was begun first of those not finished; as `receive`."""
-        return self.receive()
-
-    def run(
-        self, script: Script, keys: Sequence[str], arguments: Sequence[str | bytes | int]
-    ) -> Any:
-        """One script and its reply, when nothing else is on its way."""
-        self.begin(script, keys, arguments)
-        return self.finish()
-
-    def close(self) -> None:
-        self._connection.disconnect()
-
-    @contextmanager
-    def _severing(self) -> Generator[None]:
-        try:
-            yield
-        except _TRANSIENT as error:
-            if self._traffic:
-                self._traffic.unanswered(error)
-            self.close()
-            raise ConnectionLost(f"the connection to a shard broke: {error}") from error
-        except ResponseError as error:
-            if refusal := _refusal(error, key=self._key):
-                raise refusal from error
-            raise
 
 
 class Cluster:
@@ -206,7 +69,7 @@ class Cluster:
                 pipeline.execute_command(*command, **_shaping(command))
             replies = pipeline.execute(raise_on_error=False)
             for reply in replies:
-                if isinstance(reply, (*_TRANSIENT, exceptions.NoPermissionError)):
+                if isinstance(reply, (*TRANSIENT, exceptions.NoPermissionError)):
                     raise reply
             return replies
 
@@ -245,7 +108,7 @@ class Cluster:
             }
             found = [next(replies[shard]) for shard in shards]
             for reply in found:
-                if isinstance(reply, (*_TRANSIENT, exceptions.NoPermissionError)):
+                if isinstance(reply, (*TRANSIENT, exceptions.NoPermissionError)):
                     raise reply
             return found
 
@@ -397,29 +260,6 @@ class Cluster:
     def _reaching(self, about: object = "", *, key: str = "") -> Generator[None]:
         with reaching(about, self._traffic, key=key):
             yield
-
-
-@contextmanager
-def reaching(
-    about: object = "", traffic: ClientMetrics | None = None, *, key: str = ""
-) -> Generator[None]:
-    """What the client raises, as what the caller can act on; `about` and `key` as in `_refusal`."""
-    try:
-        yield
-    except exceptions.AuthenticationError as error:
-        raise UnsupportedServer(f"Redis refuses the credentials: {error}") from error
-    except _TRANSIENT as error:
-        if traffic:
-            traffic.unanswered(error)
-        raise Unreachable(f"Redis does not answer: {error}") from error
-    except IndexError as error:
-        # redis-py's way to say, whatever it was asked, that it then looked for masters and found
-        # none: while a cluster forms anew, no node holds slots.
-        raise Unreachable("the cluster has no master at the moment") from error
-    except ResponseError as error:
-        if refusal := _refusal(error, about, key=key):
-            raise refusal from error
-        raise
 
 
 def _monotonic_ms() -> int:

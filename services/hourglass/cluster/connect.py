@@ -12,10 +12,10 @@ from redis.cluster import ClusterNode, RedisCluster
 from redis.connection import Connection, SSLConnection
 from redis.retry import Retry
 
-from hourglass.cluster.client import Cluster, reaching
+from hourglass.cluster.client import Cluster
 from hourglass.cluster.client_metrics import ClientMetrics
-from hourglass.cluster.seed import check_seeds
-from hourglass.cluster.url import RedisUrl, Tls
+from hourglass.cluster.link import reaching
+from hourglass.cluster.seed import RedisUrl, Tls, check_seeds
 from hourglass.errors import ConfigurationError
 from hourglass.model.keys import Keyspace
 

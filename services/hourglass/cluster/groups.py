@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from hourglass.cluster.client import Cluster, ResponseError
+from hourglass.cluster.client import Cluster
+from hourglass.cluster.link import ResponseError
 from hourglass.cluster.scripts import Script
 
 _REAP = Script.load("hourglass", "reap")

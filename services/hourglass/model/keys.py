@@ -21,6 +21,7 @@ HOURS = 24
 #: shards than the lanes before them are not the next ones.
 MOST_LANES = 128
 LANE_NUMBERS = 512
+
 #: Lanes that no producer decided on and that are worked on all the same, of all days together. A
 #: foreign writer may use some, and a failover may lose what was decided; each costs an aggregator a
 #: thread and a connection, so a writer that invents names gets no more than these.
@@ -28,13 +29,13 @@ MOST_UNDECIDED_LANES = 64
 
 #: Raw readings live this long after the last of them.
 RETENTION_MS = 2 * DAY_MS
+
 #: Hour records outlive their day by this much, to be audited and to refill a warehouse.
 RECORDS_KEPT_MS = 14 * DAY_MS
-
 GROUP = "aggregators"
 AVERAGES_GROUP = "warehouse"
-
 PIPELINE = "temps"
+
 #: Of pipelines and processes: a safe part of a key, of a hash tag, of a pattern and of a log line.
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _STREAM = re.compile(
@@ -273,3 +274,20 @@ def order_of(entry_id: bytes) -> tuple[int, int]:
 def iso(ts_ms: int) -> str:
     """`ts_ms` as ISO 8601 in UTC, to the second."""
     return f"{datetime.fromtimestamp(ts_ms / 1000, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def parse_time(text: str, *, option: str) -> int:
+    """Parse an ISO 8601 time to milliseconds since the epoch; UTC if it has no offset.
+
+    Raises ConfigurationError, with the name of `option`, also for a time before the epoch.
+    """
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigurationError(
+            f"{option} is {text!r}: give a time such as 2025-01-11T00:00:00Z"
+        ) from None
+    at_ms = round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
+    if at_ms < 0:
+        raise ConfigurationError(f"{option} is {text!r}: give a time of the years 1970 to 9999")
+    return at_ms

@@ -8,8 +8,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from hourglass.model.entries import ARRAY, ENCODINGS, Encoding, Packed, unpack
 from hourglass.model.keys import Partition
-from hourglass.model.readings import ARRAY, ENCODINGS, Encoding, Packed, Reading, Rules, unpack
+from hourglass.model.readings import Reading, Rules
 from hourglass.model.readings import decode as decode_plain
 
 Values: TypeAlias = NDArray[np.signedinteger[Any]]

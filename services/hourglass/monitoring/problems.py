@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from hourglass.cluster.publish_state import AHEAD_MS, ahead_ms, published_ahead
+from hourglass.cluster.published import AHEAD_MS, ahead_ms, published_ahead
 from hourglass.model.clock import Mode
 from hourglass.model.keys import HOUR_MS, iso
 from hourglass.model.strays import line

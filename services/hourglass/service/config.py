@@ -3,27 +3,18 @@ default and help text, and its row of the configuration table."""
 
 from __future__ import annotations
 
-import os
 import socket
-import sys
-from collections.abc import Callable, Sequence
-from dataclasses import MISSING, Field, dataclass, field, fields
-from enum import Enum, StrEnum
-from inspect import Parameter, Signature
-from math import isfinite
+from dataclasses import Field, dataclass, field, fields
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, cast, get_type_hints
-
-import typer
+from typing import Any
 
 from hourglass.cluster.client import Cluster
 from hourglass.cluster.client_metrics import ClientMetrics
 from hourglass.cluster.connect import connect
-from hourglass.cluster.url import Tls
-from hourglass.errors import ConfigurationError, HourglassError
+from hourglass.cluster.seed import Tls
+from hourglass.errors import ConfigurationError
 from hourglass.model.keys import PIPELINE, Keyspace, as_name, is_name
-from hourglass.service.build import version
-from hourglass.service.output import OutputFailed, give_up_output, set_up_output
 
 ENV_PREFIX = "HOURGLASS_"
 
@@ -198,9 +189,6 @@ def holds_a_password(url: str) -> bool:
     return bool(credentials.partition(":")[2]) or "password=" in url
 
 
-Settings = TypeVar("Settings")
-
-
 def option_fields(settings: type) -> list[tuple[Field[Any], OptionInfo]]:
     """The options of a settings class, in order of declaration."""
     return [(each, each.metadata["option"]) for each in fields(settings)]
@@ -214,147 +202,3 @@ def flag_of(each: Field[Any]) -> str:
 
 def env_name(name: str) -> str:
     return ENV_PREFIX + name.strip("_").upper()
-
-
-def application(about: str | None = None, *, commands: bool = False) -> typer.Typer:
-    """An empty application. With `commands` it shows its help if no command is given.
-
-    Typer's tracebacks are off, because they show the values of variables, including passwords.
-    """
-    return typer.Typer(
-        help=about,
-        no_args_is_help=commands,
-        rich_markup_mode=None,
-        add_completion=False,
-        pretty_exceptions_enable=False,
-    )
-
-
-def _print_version(context: typer.Context, given: object) -> None:
-    if given:
-        print(context.info_name, version())
-        raise typer.Exit
-
-
-VersionOption = Annotated[
-    bool,
-    typer.Option(
-        "--version",
-        callback=_print_version,
-        is_eager=True,
-        help="Show the version and exit.",
-    ),
-]
-
-
-def add_command(
-    app: typer.Typer, settings: type[Settings], run: Callable[[Settings], None], **command: Any
-) -> None:
-    """Add a command to `app` whose options are the fields of `settings`."""
-    hints = get_type_hints(settings)
-    parameters = [Parameter("context", Parameter.KEYWORD_ONLY, annotation=typer.Context)]
-    if "name" not in command:  # a single command; with several, --version belongs to the program
-        parameters.append(
-            Parameter("version", Parameter.KEYWORD_ONLY, default=False, annotation=VersionOption)
-        )
-    unflagged: dict[str, str] = {}
-    for each, info in option_fields(settings):
-        if not info.flag:
-            unflagged[each.name] = info.help
-            continue
-        if info.positional:
-            parameters.append(
-                Parameter(
-                    each.name,
-                    Parameter.KEYWORD_ONLY,
-                    default=each.default,
-                    annotation=Annotated[hints[each.name], typer.Argument(help=info.help)],
-                )
-            )
-            continue
-        annotation = Annotated[
-            hints[each.name],
-            typer.Option(
-                flag_of(each),
-                envvar=env_name(each.name) if info.env else None,
-                help=f"{info.help} Unit: {info.unit}." if info.unit else info.help,
-                min=info.minimum,
-                max=info.maximum,
-            ),
-        ]
-        default = Parameter.empty if each.default is MISSING else each.default
-        parameters.append(
-            Parameter(each.name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-        )
-
-    def entry(context: typer.Context, **values: Any) -> None:
-        values.pop("version", None)  # handled by its callback
-        values = {name: _without_newline(value) for name, value in values.items()}
-        for each, info in option_fields(settings):
-            given = values.get(each.name)
-            if isinstance(given, float) and not isfinite(given):
-                raise ConfigurationError(f"{flag_of(each)} is {given}: give a number")
-            if info.secret and info.flag and holds_a_password(values[each.name]):
-                source = context.get_parameter_source(each.name)
-                if source is not None and source.name == "COMMANDLINE":
-                    raise ConfigurationError(
-                        f"{flag_of(each)} contains a password, which every user who lists the "
-                        f"processes can read: set the URL in {env_name(each.name)}"
-                    )
-        present = {
-            name: _without_newline(os.environ[env_name(name)])
-            for name in unflagged
-            if env_name(name) in os.environ
-        }
-        run(settings(**values, **present))
-
-    entry.__doc__ = run.__doc__
-    entry.__annotations__ = {each.name: each.annotation for each in parameters}
-    cast(Any, entry).__signature__ = Signature(parameters)
-    variables = "  ".join(f"{env_name(name)}: {about}" for name, about in unflagged.items())
-    epilog = f"Environment variables: {variables}" if variables else None
-    app.command(epilog=epilog, **command)(entry)
-
-
-def _without_newline(value: Any) -> Any:
-    """Secrets made from a file or with echo often end with a newline, which is not part of them."""
-    is_text = isinstance(value, str) and not isinstance(value, Enum)
-    return value.rstrip("\r\n") if is_text else value
-
-
-def invoke(app: typer.Typer, program: str, arguments: Sequence[str] | None = None) -> None:
-    """Run `app` and exit. A HourglassError prints one line on standard error. A closed pipe at
-    standard output prints nothing."""
-    set_up_output()
-    try:
-        status = _run(app, program, arguments)
-        sys.stdout.flush()
-    except OutputFailed as error:
-        give_up_output()
-        if not error.reader_gone:
-            print(f"{program}: {error}", file=sys.stderr)
-        status = error.exit_code
-    sys.exit(status)
-
-
-def _run(app: typer.Typer, program: str, arguments: Sequence[str] | None) -> int | str | None:
-    """The exit status. Raises OutputFailed."""
-    try:
-        return app(args=arguments, prog_name=program, standalone_mode=False)
-    except SystemExit as end:
-        return end.code
-    except OutputFailed:
-        raise
-    except HourglassError as error:
-        print(f"{program}: {error}", file=sys.stderr)
-        return error.exit_code
-    except (typer.Abort, KeyboardInterrupt):
-        return 130
-    except typer.TyperException as error:
-        message = error.format_message()
-        if message.startswith("Usage:"):  # no command was given: the message is the help
-            print(message)
-        else:
-            line = f"{message.rstrip('.')}. See {program} --help."
-            print(f"{program}: {line}", file=sys.stderr)
-        return 2

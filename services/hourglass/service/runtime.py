@@ -25,7 +25,6 @@ from prometheus_client import CollectorRegistry
 from hourglass.cluster.client import Cluster
 from hourglass.cluster.client_metrics import TRAFFIC_METRICS, ClientMetrics
 from hourglass.errors import CorruptKey, HourglassError, Unforeseen, Unreachable
-from hourglass.monitoring.failing import FAILING, FailingGauge
 from hourglass.monitoring.server_settings import (
     EVICTION_POSSIBLE,
     Finding,
@@ -33,8 +32,8 @@ from hourglass.monitoring.server_settings import (
     clock_findings,
 )
 from hourglass.monitoring.shards import SHARD_METRICS, ShardGauges
-from hourglass.service.build import BUILD, show_build
 from hourglass.service.config import ServiceSettings
+from hourglass.service.health import BUILD, FAILING, FailingGauge, show_build
 from hourglass.service.logs import set_up_logging
 from hourglass.service.probes import Probes
 

@@ -8,7 +8,7 @@ from averages_consumer.warehouse import Warehouse
 from hourglass.cluster.client import Cluster
 from hourglass.cluster.groups import pending_ids
 from hourglass.cluster.partitions import recorded
-from hourglass.cluster.publish_state import (
+from hourglass.cluster.published import (
     AHEAD_MS,
     Result,
     ahead_ms,
@@ -31,7 +31,6 @@ from hourglassctl.audit.compare import Audit, Difference, Publication, compare
 from hourglassctl.audit.recompute import Recomputed, recount
 
 log = logging.getLogger(__name__)
-
 _PUBLICATION = Script.load("hourglassctl", "publication")
 
 
@@ -120,3 +119,34 @@ def _loading(cluster: Cluster) -> frozenset[int]:
     undelivered = [entry_id for entry_id, _ in cluster.call("XRANGE", stream, after, "+")]
     pending = pending_ids(cluster, stream, AVERAGES_GROUP)
     return frozenset(int(entry_id.partition(b"-")[0]) for entry_id in (*undelivered, *pending))
+
+
+def audit_lines(audit: Audit) -> list[str]:
+    """The findings of an audit, one per line; the last line is the result."""
+    warehouse = "not compared" if audit.in_warehouse is None else f"{audit.in_warehouse:,}"
+    lines = [
+        f"hours with records       {audit.hours:>12,}",
+        f"hours counted from raw   {audit.recounted_hours:>12,}",
+        f"hours published          {audit.published:>12,}",
+        f"hours in the warehouse   {warehouse:>12}",
+        f"readings counted         {audit.counted:>12,}",
+        f"readings late            {audit.late:>12,}",
+        f"readings in quarantine   {audit.quarantined:>12,}",
+        f"taken, and gone since    {audit.gone:>12,}",
+        f"lost                     {audit.lost:>12,}",
+        f"counted twice            {audit.twice:>12,}",
+    ]
+    if audit.waiting:
+        lines.append(f"sealed, not published yet {audit.waiting:>11,}")
+    if audit.loading:
+        lines.append(f"published, not loaded yet {audit.loading:>11,}")
+    if audit.revised:
+        lines.append(f"hours revised by late ones {audit.revised:>10,}")
+    if audit.too_late:
+        lines.append(f"hours too late to publish {audit.too_late:>11,}")
+    if audit.removed:
+        lines.append(f"entries counted, removed {audit.removed:>12,}")
+    lines += [f"NOTE {each}" for each in audit.notes]
+    lines += [f"DIFFERENCE {each.hour} {each.what}" for each in audit.differences]
+    lines.append("no difference" if audit.clean else f"{len(audit.differences)} differences")
+    return lines

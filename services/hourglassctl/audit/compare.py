@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from typing import Any
 
-from hourglass.cluster.publish_state import Result
+from hourglass.cluster.published import Result
 from hourglass.model.averages import HourRecord, joined_hours
 from hourglass.model.keys import AVERAGES_KEPT, iso
-from hourglass.monitoring.removals import counted_line, uncounted_line
+from hourglass.monitoring.stream_stats import counted_line, uncounted_line
 from hourglassctl.audit.recompute import Recomputed
 
 

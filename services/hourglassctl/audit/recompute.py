@@ -7,15 +7,16 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from aggregator.window import aggregate_entries
-from hourglass.cluster.client import Cluster, Link
+from hourglass.cluster.client import Cluster
+from hourglass.cluster.link import Link
 from hourglass.cluster.scripts import Script
 from hourglass.errors import CorruptKey
-from hourglass.model.acknowledged import gone
 from hourglass.model.averages import HourRecord
-from hourglass.model.hour_records import decode_hours
+from hourglass.model.entries import Entry
+from hourglass.model.hour_records import decode_hours, gone
 from hourglass.model.keys import DAY_MS, GREATEST_ID, GROUP, Partition, order_of
-from hourglass.model.readings import Entry, Reason, Rules
-from hourglass.monitoring.removals import REMOVED, Removals
+from hourglass.model.readings import Reason, Rules
+from hourglass.monitoring.stream_stats import REMOVED, Removals
 
 _SNAPSHOT = Script.load("hourglassctl", "snapshot")
 

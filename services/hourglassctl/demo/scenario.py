@@ -1,33 +1,117 @@
-"""The demo's scenario: run simulated days, kill an aggregator, audit the result."""
+"""The demo's scenario: run simulated days, kill an aggregator, and show the pipeline."""
 
 from __future__ import annotations
 
-import json
 import signal
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
 
 from averages_consumer.warehouse import Warehouse
 from hourglass.cluster.client import Cluster
 from hourglass.cluster.partitions import candidates
-from hourglass.cluster.publish_state import Result, frontier_ms
+from hourglass.cluster.published import frontier_ms
 from hourglass.errors import HourglassError
 from hourglass.model.clock import ClockSpec, Mode, PipelineClock
-from hourglass.model.devices import device_names
 from hourglass.model.keys import DAY_MS, GROUP, HOUR_MS, HOURS, iso
 from hourglass.monitoring.pipeline_status import PipelineStatus, collect
-from hourglassctl.audit.collect import audit
-from hourglassctl.demo.result import DemoResult, expected_hours, judge
-from hourglassctl.demo.screen import View
 from hourglassctl.local.processes import Processes
+from hourglassctl.render import published_until, screen
 from hourglassctl.replay import EXERCISE_START_MS
-from producer.simulator import Sensors
+
+_EVENTS_SHOWN = 8
+
+#: Without a terminal, the interval between two lines of progress.
+_LINE_S = 5.0
+
+
+class View:
+    """Shows the pipeline status and events, and detects when partitions appear and expire."""
+
+    def __init__(self, console: Console, title: str) -> None:
+        self._console = console
+        self._title = title
+        self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
+        self._events: deque[str] = deque(maxlen=_EVENTS_SHOWN)
+        self._alive: dict[str, str] = {}
+        self._counted: dict[str, int] = {}
+        self._rate = 0.0
+        self._since = time.monotonic()
+        self._next_line = 0.0
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._live:
+            self._live.stop()
+
+    def say(self, event: str) -> None:
+        """Show an event as a line."""
+        self._events.append(event)
+        if self._live is None:
+            self._console.print(event, highlight=False, markup=False, soft_wrap=True)
+
+    def show(self, overview: PipelineStatus) -> None:
+        """Update the screen, or print a line of progress when it is due."""
+        self._notice_partitions(overview)
+        self._measure(overview)
+        if self._live:
+            lines = Text("\n".join(self._events))
+            rate = Text(f"{self._rate:,.0f} readings counted per second\n")
+            self._live.update(Group(screen(overview, title=self._title), rate, lines), refresh=True)
+        elif time.monotonic() >= self._next_line:
+            self._next_line = time.monotonic() + _LINE_S
+            lags = [view.state.lag for view in overview.partitions]
+            lag = "unknown" if None in lags else f"{sum(lag or 0 for lag in lags):,}"
+            self._console.print(
+                f"{iso(overview.instant.now_ms)}  published until {published_until(overview)}, "
+                f"lag {lag}, {self._rate:,.0f} readings/s",
+                highlight=False,
+                soft_wrap=True,
+            )
+
+    def _notice_partitions(self, overview: PipelineStatus) -> None:
+        now = iso(overview.instant.now_ms)
+        alive = {view.state.stream: view.state.shard for view in overview.partitions}
+        for stream in alive.keys() - self._alive.keys():
+            self.say(f"{now}  {stream} appears on shard {alive[stream]}")
+        for stream in self._alive.keys() - alive.keys():
+            self.say(f"{now}  {stream} has expired")
+        self._alive = alive
+
+    def _measure(self, overview: PipelineStatus) -> None:
+        """Update the rate of counted readings per second, over the live partitions."""
+        before = sum(self._counted.values())
+        for view in overview.partitions:
+            self._counted[view.state.stream] = view.counted
+        now = time.monotonic()
+        elapsed = now - self._since
+        if before and elapsed > 0:  # skip readings counted before the first update
+            momentary = (sum(self._counted.values()) - before) / elapsed
+            self._rate = 0.9 * self._rate + 0.1 * momentary if self._rate else momentary
+        self._since = now
+
 
 PRODUCERS = ("producer-1", "producer-2", "producer-3")
 AGGREGATORS = ("aggregator-1", "aggregator-2")
 CONSUMER = "averages-consumer"
 SERVICES = (*PRODUCERS, *AGGREGATORS, CONSUMER)
+
 #: The listeners, each with a port: the services, and the web page of the averages consumer.
 PAGE = "page"
 LISTENERS = (*SERVICES, PAGE)
@@ -35,16 +119,19 @@ SEED = 2025
 
 #: Ten days in a minute.
 SPEED = 14_400.0
+
 #: Delay before the clock starts; the services notice a set clock within a second.
 HEAD_START_MS = 2_500
 FRAME_S = 0.15
+
 #: Time for an aggregator to continue between two attempts to stop it with entries pending.
 _BETWEEN_STOPS_S = 0.01
+
 #: Time-out, in real time, for the start-up of the services and for the last hour to be loaded.
 PATIENCE_S = 60.0
+
 #: Speed of the clock after the demo with --keep: an hour per minute.
 KEEP_SPEED = 60.0
-
 ENVIRONMENT = {
     "HOURGLASS_HTTP_HOST": "127.0.0.1",
     "HOURGLASS_SEED": str(SEED),
@@ -79,8 +166,8 @@ class DemoScenario:
     def end_ms(self) -> int:
         return EXERCISE_START_MS + self.days * DAY_MS
 
-    def run(self) -> DemoResult:
-        """Start the services, run the days, kill an aggregator half-way, audit."""
+    def run(self) -> None:
+        """Start the services, run the days, kill an aggregator half-way."""
         self._start_services()
         _, real_ms = self.cluster.clock()
         self._set_clock(EXERCISE_START_MS, real_ms + HEAD_START_MS, SPEED)
@@ -90,7 +177,6 @@ class DemoScenario:
         self._watch_until(lambda _: not any(map(self.processes.running, PRODUCERS)))
         give_up = time.monotonic() + PATIENCE_S
         self._watch_until(lambda _: self._all_loaded() or time.monotonic() > give_up)
-        return self._judge()
 
     def go_on(self) -> None:
         """Continue at KEEP_SPEED until interrupted, from the end of the days, whatever time the
@@ -196,20 +282,3 @@ class DemoScenario:
         frontier = frontier_ms(self.cluster)
         done = frontier is not None and frontier >= self.end_ms - HOUR_MS
         return done and len(self.warehouse.hours()) >= self.days * HOURS
-
-    def _judge(self) -> DemoResult:
-        seen = collect(self.cluster, self.clock.refresh())
-        found = audit(self.cluster, seen.instant, self.warehouse)
-        rows = self.warehouse.rows(EXERCISE_START_MS, self.end_ms)
-        published = {row.start_ms: Result(row.observations, row.sum_milli_f) for row in rows}
-        producers = [
-            Sensors(device_names(name, 1), seed=SEED, period_ms=1000) for name in PRODUCERS
-        ]
-        tallies = [json.loads(self.processes.output(name).read_text()) for name in PRODUCERS]
-        return judge(
-            expected_hours(producers, EXERCISE_START_MS, self.end_ms),
-            published,
-            found.late_by_hour,
-            produced=sum(tally["produced"] for tally in tallies),
-            audit=found,
-        )

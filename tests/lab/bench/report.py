@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from hourglassctl.local.redis_server import find_server
+from hourglassctl.local.embedded import find_server
 from tests.lab.bench.figures import Curve, Figure, Finding, NotMeasured, Table
 
 _HEAD = """# Benchmarks

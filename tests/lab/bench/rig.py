@@ -19,8 +19,9 @@ from prometheus_client import CollectorRegistry
 from aggregator.consumer import open_partition
 from aggregator.metrics import Metrics
 from aggregator.prefetch import Prefetch
-from hourglass.cluster.client import Cluster, Link
+from hourglass.cluster.client import Cluster
 from hourglass.cluster.connect import connect
+from hourglass.cluster.link import Link
 from hourglass.cluster.partitions import Days
 from hourglass.errors import HourglassError
 from hourglass.model.clock import ClockSpec, Mode, PipelineClock
@@ -29,7 +30,7 @@ from hourglass.model.hour_records import decode_hours
 from hourglass.model.keys import DAY_MS, GROUP, Keyspace, Partition
 from hourglass.model.readings import Reading, Rules
 from hourglassctl.local.bootstrap import client
-from hourglassctl.local.process_group import ProcessGroup
+from hourglassctl.local.processes import ProcessGroup
 from hourglassctl.replay import EXERCISE_START_MS
 from producer.batch import Batch, Batcher
 from producer.pipeline import SENT_AHEAD

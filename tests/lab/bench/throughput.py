@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager
 
 from aggregator.commit import BatchCommitter
 from aggregator.consumer import open_partition
-from hourglass.cluster.client import Link
+from hourglass.cluster.link import Link
 from hourglass.model.keys import GROUP
 from hourglass.model.readings import Rules
 from hourglassctl.audit.recompute import recount

@@ -23,7 +23,7 @@ from hourglass.model.averages import HourlyAverage
 from hourglass.model.keys import AVERAGES_GROUP, HOUR_MS
 from hourglass.service.tracing import NO_TRACER
 from hourglassctl.backfill import backfill
-from hourglassctl.local.process_group import ProcessGroup
+from hourglassctl.local.processes import ProcessGroup
 from tests.lab.bench.figures import Figure, Target
 from tests.lab.bench.rig import DAY, Missing, Rig, Shards, wait_for
 from tests.support.postgres import NoPostgres, Postgres

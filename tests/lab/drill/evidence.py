@@ -16,7 +16,7 @@ from hourglass.model.packed_codec import readings_in
 from hourglass.model.readings import Reading, Rules, Unusable
 from hourglassctl.audit.collect import audit
 from hourglassctl.audit.compare import Audit, Result
-from hourglassctl.demo.result import expected_hours
+from hourglassctl.demo.run import expected_hours
 from hourglassctl.replay import EXERCISE_START_MS
 from producer.simulator import Sensors
 from tests.lab.drill.reckoning import Evidence, Hours

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hourglass.errors import ConfigurationError, HourglassError
-from hourglassctl.interrupts import interruptible
+from hourglass.service.signals import interruptible
 from tests.lab.drill.evidence import gather
 from tests.lab.drill.fault import Fault
 from tests.lab.drill.reckoning import reckon

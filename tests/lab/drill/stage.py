@@ -19,14 +19,14 @@ from averages_consumer.warehouse import Warehouse, WarehouseUnreachable
 from hourglass.cluster.client import Cluster
 from hourglass.cluster.connect import connect
 from hourglass.cluster.partitions import candidates, lanes_of
-from hourglass.cluster.publish_state import frontier_ms
+from hourglass.cluster.published import frontier_ms
 from hourglass.errors import HourglassError, Unreachable
 from hourglass.model.clock import ClockSpec, Mode, PipelineClock
 from hourglass.model.hour_records import decode_hours
 from hourglass.model.keys import AVERAGES_GROUP, GROUP, HOUR_MS, Keyspace, Partition, iso
 from hourglass.monitoring.stream_stats import StreamState, survey
 from hourglassctl.audit.compare import Result
-from hourglassctl.local.process_group import ProcessGroup
+from hourglassctl.local.processes import ProcessGroup
 from hourglassctl.replay import EXERCISE_START_MS
 from tests.lab.drill.reckoning import Ledger
 from tests.support.cluster import EmbeddedCluster, Node

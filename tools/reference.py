@@ -18,13 +18,12 @@ from aggregator.config import AggregatorSettings
 from averages_consumer.config import AveragesConsumerSettings
 from hourglass.errors import Conflict
 from hourglass.metrics import MetricSpec
+from hourglass.service.cli import application, invoke
 from hourglass.service.config import (
     RedisSettings,
     ServiceSettings,
-    application,
     env_name,
     flag_of,
-    invoke,
     option_fields,
 )
 from hourglassctl.__main__ import application as operators_command

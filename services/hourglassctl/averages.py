@@ -1,5 +1,4 @@
-"""Exports the warehouse's rows as CSV, JSON lines or Parquet. It streams them: at most a few
-thousand rows are in memory."""
+"""Shows the averages on the stream, and exports those of the warehouse."""
 
 from __future__ import annotations
 
@@ -8,27 +7,92 @@ import io
 import json
 import os
 import sys
-from collections.abc import Generator, Iterable, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, fields
 from datetime import datetime
-from enum import StrEnum
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from averages_consumer.warehouse import Warehouse
 from averages_consumer.warehouse.table import HourRow
-from hourglass.errors import ConfigurationError, Conflict
+from hourglass.cluster.client import Cluster
+from hourglass.cluster.published import Tail
+from hourglass.errors import ConfigurationError, Conflict, Unreachable
+from hourglass.model.averages import HourlyAverage
+from hourglass.model.keys import AVERAGES_KEPT, iso
+from hourglass.model.readings import MILLI
+from hourglass.service.signals import interruptible
+from hourglassctl.config import (
+    ExportSettings,
+    Format,
+    ShowAveragesSettings,
+    reached,
+)
+
+#: Time that one read blocks for the next average; Ctrl-C is handled between reads.
+_BLOCK_MS = 500
+_RETRY_S = 0.2
+
+
+def shown(
+    cluster: Cluster, check: Callable[[], None], *, follow: bool, as_json: bool
+) -> Iterator[str]:
+    """Yield a line for each average on the stream; with `follow` also for each new one, until
+    `check` raises.
+
+    Raises Unreachable. With `follow` it retries once it has read the stream, and shows no average
+    twice.
+    """
+    for average in _averages(cluster, check, follow=follow):
+        yield as_line_of_json(average) if as_json else average.line
+
+
+def as_line_of_json(average: HourlyAverage) -> str:
+    """The average as JSON, with the field names of the warehouse and the API."""
+    return json.dumps(
+        {
+            "hour": iso(average.start_ms),
+            "average_temp_f": average.mean_milli_f / MILLI,
+            "min_temp_f": average.min_milli_f / MILLI,
+            "max_temp_f": average.max_milli_f / MILLI,
+            "observations": average.count,
+            "devices": average.devices,
+            "late": average.late,
+            "sealed_by": average.sealed_by,
+        }
+    )
+
+
+def _averages(
+    cluster: Cluster, check: Callable[[], None], *, follow: bool
+) -> Iterator[HourlyAverage]:
+    stream = cluster.keyspace.averages
+    known: Sequence[HourlyAverage] | None = None
+    while True:
+        try:
+            with closing(cluster.link(stream)) as link:
+                feed = Tail(link, stream)
+                while known is None or follow:
+                    check()
+                    news = feed.next(_BLOCK_MS)
+                    before = known or ()
+                    known = news.added_to(before, AVERAGES_KEPT)
+                    yield from (each for each in news.averages if each not in before)
+                return
+        except Unreachable:
+            if known is None or not follow:
+                raise
+            time.sleep(_RETRY_S)
+            with suppress(Unreachable):
+                cluster.refresh_topology()
+
 
 #: Rows per row group of Parquet.
 _CHUNK = 5_000
-
-
-class Format(StrEnum):
-    CSV = "csv"
-    PARQUET = "parquet"
-    JSON = "json"
 
 
 def write(rows: Iterable[HourRow], form: Format, out: BinaryIO) -> None:
@@ -139,3 +203,21 @@ def _write_parquet(rows: Iterable[HourRow], out: BinaryIO) -> None:
     with parquet.ParquetWriter(out, schema) as writer:
         while chunk := list(islice(left, _CHUNK)):
             writer.write_table(pa.Table.from_pylist([asdict(row) for row in chunk], schema))
+
+
+def show_averages(settings: ShowAveragesSettings) -> None:
+    """Show the averages of the last five days, one per line."""
+    with reached(settings) as (cluster, _), interruptible() as check:
+        for line in shown(cluster, check, follow=settings.follow, as_json=settings.json):
+            print(line, flush=True)
+
+
+def export_averages(settings: ExportSettings) -> None:
+    """Export the hourly averages of the warehouse as CSV, JSON lines or Parquet."""
+    hours = settings.hours
+    with (
+        Warehouse(settings.url) as warehouse,
+        opened(settings.output, settings.format) as file,
+    ):
+        warehouse.expect()
+        write(warehouse.rows(hours.start, hours.stop), settings.format, file)

@@ -1,7 +1,9 @@
-"""What keeps a service from doing its job now, as a metric."""
+"""The health of a service: heartbeats, failures and status notes of its workers."""
 
 from __future__ import annotations
 
+import os
+import platform
 from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry
@@ -9,6 +11,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from hourglass.metrics import MetricSpec
+from hourglass.service.cli import version
 
 FAILING = MetricSpec(
     name="hourglass_worker_failing",
@@ -40,3 +43,24 @@ class FailingGauge(Collector):
         for worker in sorted({**self._beats, **failing}):
             family.add_metric((worker,), float(worker in failing))
         return [family]
+
+
+BUILD = MetricSpec(
+    name="hourglass_build_info",
+    kind="gauge",
+    help="Always 1; the labels describe the process. pipeline is its pipeline, revision the commit "
+    "that its image was built from, empty outside an image.",
+    unit="1",
+    labels=("component", "pipeline", "version", "revision", "python"),
+    across="each",
+)
+
+
+def show_build(registry: CollectorRegistry, service: str, pipeline: str) -> None:
+    BUILD.gauge(registry).labels(
+        service,
+        pipeline,
+        version(),
+        os.environ.get("HOURGLASS_REVISION", ""),
+        platform.python_version(),
+    ).set(1)
