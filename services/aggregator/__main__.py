@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import sys
 
+from aggregator.collectors import LostReadingsGauges, ProgressGauges
 from aggregator.config import AggregatorSettings
 from aggregator.consumer import PartitionConsumer
-from aggregator.hour_progress import ProgressGauges
-from aggregator.lost_readings import LostReadingsGauges
 from aggregator.metrics import Metrics
 from aggregator.sealer import Sealer
 from aggregator.strays import StrayFinder, StrayGauges
@@ -60,9 +59,9 @@ def aggregate(settings: AggregatorSettings) -> None:
     service.every(
         SURVEY_S,
         "progress",
-        lambda: progress.look(cluster, clock.look(), settling_ms=lateness_ms),
+        lambda: progress.poll(cluster, clock.look(), settling_ms=lateness_ms),
     )
-    service.every(LOSSES_S, "losses", lambda: losses.look(cluster, clock.look()))
+    service.every(LOSSES_S, "losses", lambda: losses.poll(cluster, clock.look()))
     service.every(STRAYS_S, "strays", lambda: strays.look(finder))
     service.every(
         claim_idle_s, "reaper", lambda: followers.reap(gone_after_ms(settings.claim_idle_ms))

@@ -17,7 +17,7 @@ from aggregator.commit import BatchCommitter
 from aggregator.config import AggregatorSettings
 from aggregator.metrics import Metrics
 from aggregator.prefetch import Prefetch
-from aggregator.undecided import sealed_without
+from aggregator.publisher import sealed_without
 from hourglass.cluster.client import Cluster
 from hourglass.cluster.groups import group_is_gone
 from hourglass.cluster.link import ResponseError

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry
 
-from aggregator.hour_progress import PROGRESS_METRICS
-from aggregator.lost_readings import GONE
+from aggregator.collectors import LOST, PROGRESS_METRICS
 from aggregator.strays import STRAY
 from hourglass.metrics import MetricSpec
 from hourglass.model.readings import Reason
@@ -146,7 +145,7 @@ METRICS = (
     OVERDUE,
     AHEAD,
     DELAY,
-    GONE,
+    LOST,
     STRAY,
     *PROGRESS_METRICS,
     *STREAM_METRICS,

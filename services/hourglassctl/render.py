@@ -12,7 +12,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from aggregator.hour_progress import Progress
+from aggregator.collectors import Progress
 from hourglass.model.averages import HourRecord
 from hourglass.model.clock import Instant
 from hourglass.model.keys import HOUR_MS, HOURS, iso

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from aggregator.hour_progress import Progress
+from aggregator.collectors import Progress
 from hourglass.cluster.client import Cluster
 from hourglass.model.averages import HourRecord
 from hourglass.model.devices import Blocks, names_in, unseen

@@ -6,10 +6,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from aggregator.hour_progress import Progress
-from aggregator.hour_progress import look as look_at_hour
-from aggregator.lost_readings import Losses
-from aggregator.lost_readings import look as look_for_losses
+from aggregator.collectors import LostReadings, Progress
+from aggregator.collectors import read_lost_readings as look_for_losses
+from aggregator.collectors import read_progress as look_at_hour
 from averages_consumer.warehouse import Warehouse
 from hourglass.cluster.client import Cluster
 from hourglass.cluster.partitions import Unlisted, left_out_line, unlisted
@@ -125,7 +124,7 @@ def _left_out(lanes: Unlisted) -> Iterable[Problem]:
         )
 
 
-def _losses(losses: Losses) -> Iterable[Problem]:
+def _losses(losses: LostReadings) -> Iterable[Problem]:
     for stream, removed in losses.removals.items():
         if text := uncounted_line(stream, removed):
             yield Problem(code="readings-gone", severity="warning", text=f"{text}.")

@@ -25,7 +25,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[Sealer]:
         step(sealer)
 
     monkeypatch.setattr(Sealer, "step", counted)
-    monkeypatch.setattr(sealer_module, "CALM_S", inf)
+    monkeypatch.setattr(sealer_module, "IDLE_S", inf)
     return taken
 
 
@@ -136,7 +136,7 @@ def test_a_clock_that_is_set_back_is_no_reason_to_rest(
 def test_a_day_that_begins_when_some_of_it_is_over_is_seen(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sealer_module, "CALM_S", 0.05)
+    monkeypatch.setattr(sealer_module, "IDLE_S", 0.05)
     pipeline.drive(at(5))
     sealer = pipeline.sealer()
     sealer.tick()

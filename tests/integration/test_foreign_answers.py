@@ -11,8 +11,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 from redis.exceptions import ResponseError
 
-from aggregator.hour_progress import look as look_at_progress
-from aggregator.lost_readings import LostReadingsGauges
+from aggregator.collectors import LostReadingsGauges
+from aggregator.collectors import read_progress as look_at_progress
 from averages_consumer.gaps import hours_of
 from hourglass.cluster.partitions import with_each
 from hourglass.errors import CorruptKey
@@ -102,7 +102,7 @@ def test_a_foreign_command_is_the_failure_of_its_day_alone(
     found = collect(cluster, clock.refresh())
     assert DAY in [each.partition for each in found.partitions]
     gather(cluster, clock, period_s=1.0)
-    LostReadingsGauges(CollectorRegistry()).look(cluster, clock.look())
+    LostReadingsGauges(CollectorRegistry()).poll(cluster, clock.look())
     look_at_progress(cluster, clock.look(), settling_ms=0)
     assert at(0) in [record.start_ms for record in hours_of(cluster, [DAY, NEXT_DAY])]
     assert pipeline.audit().hours >= HOURS

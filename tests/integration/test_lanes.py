@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from redis.cluster import RedisCluster
 
-from aggregator.hour_progress import look as progress
+from aggregator.collectors import read_progress as progress
 from averages_consumer.web.view import PageSnapshot, open_hours
 from hourglass.cluster.partitions import decide, lanes_of, unlisted
 from hourglass.errors import CorruptKey

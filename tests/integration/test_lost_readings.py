@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 from prometheus_client import CollectorRegistry
 
-from aggregator.lost_readings import LostReadingsGauges, look
+from aggregator.collectors import LostReadingsGauges, read_lost_readings
 from tests.support.pipeline import DAY, Pipeline, at, day_after, reading
 from tests.support.services import services
 from tests.support.waiting import wait_until
@@ -16,7 +16,7 @@ NEXT_DAY = day_after(DAY, 1)
 
 
 def seen(pipeline: Pipeline) -> dict[str, int]:
-    return dict(look(pipeline.cluster, pipeline.clock.refresh()).gone())
+    return dict(read_lost_readings(pipeline.cluster, pipeline.clock.refresh()).gone())
 
 
 def test_nothing_is_gone_of_what_is_there(pipeline: Pipeline) -> None:
@@ -56,7 +56,7 @@ def test_entries_removed_before_they_were_counted_stay_gone_while_many_wait(
     gauges = LostReadingsGauges(registry)
 
     def shown() -> float | None:
-        gauges.look(pipeline.cluster, pipeline.clock.refresh())
+        gauges.poll(pipeline.cluster, pipeline.clock.refresh())
         return registry.get_sample_value("hourglass_readings_lost", {"stream": DAY.stream})
 
     def wait_and_remove(waiting: int) -> None:
@@ -71,7 +71,7 @@ def test_entries_removed_before_they_were_counted_stay_gone_while_many_wait(
     wait_and_remove(10)
     assert shown() == 1
     wait_and_remove(3_000)
-    assert look(pipeline.cluster, pipeline.clock.refresh()).gone() == {DAY.stream: 0}
+    assert read_lost_readings(pipeline.cluster, pipeline.clock.refresh()).gone() == {DAY.stream: 0}
     assert shown() == 1
     pipeline.count()
     assert shown() == 2

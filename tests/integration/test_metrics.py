@@ -17,7 +17,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as plain_text
 from redis.connection import AbstractConnection
 
-from aggregator import hour_progress, lost_readings
+from aggregator.collectors import read_lost_readings, read_progress
 from hourglass.cluster.partitions import candidates
 from hourglass.cluster.seed import RedisUrl
 from hourglass.metrics import MetricSpec
@@ -150,8 +150,8 @@ def test_collecting_takes_as_many_round_trips_for_forty_partitions_as_for_four(
         states = survey(cluster, streams, GROUP)
         assert len(states) == alive
         assert oldest_waiting_ms(cluster, instant, states) == at(1)
-        hour_progress.look(cluster, instant, settling_ms=0)
-        assert len(lost_readings.look(cluster, instant).gone()) == alive
+        read_progress(cluster, instant, settling_ms=0)
+        assert len(read_lost_readings(cluster, instant).gone()) == alive
 
     def cost(pipeline: Pipeline, instant: Instant, alive: int) -> int:
         collect(pipeline, instant, alive)  # whatever connections it takes are there

@@ -314,9 +314,7 @@ def test_only_what_was_published_has_a_span(pipeline: Pipeline) -> None:
     def step() -> list[str]:
         """The spans of a step of a process that knows of nothing."""
         spans.clear()
-        sealer = pipeline.sealer()
-        sealer.tracer = provider.get_tracer("test")
-        sealer.step()
+        pipeline.sealer(tracer=provider.get_tracer("test")).step()
         return sorted(each.name for each in spans.get_finished_spans())
 
     produce_hours(pipeline, 0, 1)

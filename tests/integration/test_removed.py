@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
+from aggregator.collectors import read_lost_readings
 from aggregator.consumer import Found
-from aggregator.lost_readings import look
 from hourglass.model.keys import GROUP, Partition
 from hourglass.monitoring.stream_stats import Removals, removals
 from hourglassctl.status import gather
@@ -65,7 +65,9 @@ def test_entries_removed_before_they_were_counted_are_lost(
     (difference,) = found.differences
     assert "removed (XDEL, XTRIM, MAXLEN) 250 entries that had not been counted" in difference.what
     assert (found.gone, found.removed, found.twice, found.lost) == (250, 0, 0, 0)
-    assert look(pipeline.cluster, pipeline.clock.refresh()).gone() == {DAY.stream: 250}
+    assert read_lost_readings(pipeline.cluster, pipeline.clock.refresh()).gone() == {
+        DAY.stream: 250
+    }
 
 
 def test_entries_removed_after_they_were_counted_are_in_their_hours(pipeline: Pipeline) -> None:
@@ -80,7 +82,7 @@ def test_entries_removed_after_they_were_counted_are_in_their_hours(pipeline: Pi
     (note,) = found.notes
     assert f"{DAY.stream}: another program removed 250 entries after they had been counted" in note
     assert (found.gone, found.removed, found.twice, found.counted) == (0, 250, 0, 300)
-    assert look(pipeline.cluster, pipeline.clock.refresh()).gone() == {DAY.stream: 0}
+    assert read_lost_readings(pipeline.cluster, pipeline.clock.refresh()).gone() == {DAY.stream: 0}
 
 
 def test_both_are_told_apart(pipeline: Pipeline) -> None:

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-from opentelemetry.trace import NoOpTracerProvider
+from opentelemetry.trace import NoOpTracerProvider, Tracer
 from prometheus_client import CollectorRegistry
 
 from aggregator.commit import BatchCommitter
@@ -229,7 +229,14 @@ class Pipeline:
             while entries := delivery.read(1000, None):
                 self.commit(delivery, entries, rules=rules)
 
-    def sealer(self, name: str = "sealer", *, lateness_ms: int = 0, idle_ms: int = 0) -> Sealer:
+    def sealer(
+        self,
+        name: str = "sealer",
+        *,
+        lateness_ms: int = 0,
+        idle_ms: int = 0,
+        tracer: Tracer | None = None,
+    ) -> Sealer:
         return Sealer(
             name=name,
             cluster=self.cluster,
@@ -237,7 +244,7 @@ class Pipeline:
             lateness_ms=lateness_ms,
             idle_ms=idle_ms,
             metrics=self._metrics,
-            tracer=NoOpTracerProvider().get_tracer("test"),
+            tracer=tracer or NoOpTracerProvider().get_tracer("test"),
         )
 
     def seal(self) -> None:

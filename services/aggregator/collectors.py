@@ -1,9 +1,10 @@
-"""The hour in progress as metrics: its average so far, and how complete it is."""
+"""Collectors of the aggregator: the hour in progress, and lost readings."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -11,13 +12,16 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from hourglass.cluster.client import Cluster
-from hourglass.cluster.partitions import lanes_of
+from hourglass.cluster.partitions import candidates, lanes_of
+from hourglass.errors import CorruptKey
 from hourglass.metrics import MetricSpec
 from hourglass.model.averages import mean_milli_f
 from hourglass.model.clock import Instant
+from hourglass.model.hour_records import gone_of
 from hourglass.model.keys import HOUR_MS, Keyspace, Partition
 from hourglass.model.readings import MILLI
 from hourglass.monitoring.collectors import Latest
+from hourglass.monitoring.stream_stats import Removals, removals
 
 AVERAGE = MetricSpec(
     name="hourglass_current_hour_average_temp_f",
@@ -72,7 +76,7 @@ class Progress:
         return min(1.0, self.count / (devices * self.elapsed_ms / period_ms))
 
 
-def look(cluster: Cluster, instant: Instant, *, settling_ms: int) -> Progress:
+def read_progress(cluster: Cluster, instant: Instant, *, settling_ms: int) -> Progress:
     """The hour that was in progress `settling_ms` of real time ago, over all lanes of its day. Two
     round trips to each shard.
 
@@ -128,9 +132,9 @@ class ProgressGauges(Collector):
         self._progress = Latest[Progress | None](None)
         registry.register(self)
 
-    def look(self, cluster: Cluster, instant: Instant, *, settling_ms: int) -> None:
-        """As `look`; while Redis is away nothing is known. Raises Unreachable."""
-        self._progress.renew(lambda: look(cluster, instant, settling_ms=settling_ms))
+    def poll(self, cluster: Cluster, instant: Instant, *, settling_ms: int) -> None:
+        """Read the progress; on an error it becomes unknown. Raises Unreachable."""
+        self._progress.renew(lambda: read_progress(cluster, instant, settling_ms=settling_ms))
 
     def collect(self) -> list[GaugeMetricFamily]:
         average, readings, completeness = (each.family() for each in PROGRESS_METRICS)
@@ -142,3 +146,82 @@ class ProgressGauges(Collector):
             if (share := progress.completeness(self._period_ms)) is not None:
                 completeness.add_metric((), share)
         return [average, readings, completeness]
+
+
+LOST = MetricSpec(
+    name="hourglass_readings_lost",
+    kind="gauge",
+    help="Readings of a live partition that producers were told were taken and that Redis has lost "
+    "since, in a failover or because keys were deleted, as far as each of the producers has been "
+    "heard of again; and entries that another program removed (XDEL, XTRIM, MAXLEN) before they "
+    "were counted, each as one reading.",
+    unit="readings",
+    labels=("stream",),
+    across="max",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LostReadings:
+    """By stream.
+
+    taken: readings that producers were told were taken and that are not there; of streams that
+        producers have written to
+    removals: what another program removed, of streams that are there
+    """
+
+    taken: Mapping[str, int] = field(default_factory=dict[str, int])
+    removals: Mapping[str, Removals] = field(default_factory=dict[str, Removals])
+
+    def gone(self) -> Mapping[str, int]:
+        """Readings lost, of streams of which something is known; an entry counts as one."""
+        removed = {name: each.uncounted or 0 for name, each in self.removals.items()}
+        return {
+            name: self.taken.get(name, 0) + removed.get(name, 0)
+            for name in sorted(self.taken.keys() | removed.keys())
+        }
+
+
+def read_lost_readings(cluster: Cluster, instant: Instant) -> LostReadings:
+    """Of a damaged key, which an audit names, nothing is known. Two round trips to each shard,
+    besides the one that names the partitions.
+
+    Raises Unreachable.
+    """
+    partitions = candidates(cluster, instant)
+    replies = cluster.pipeline([("HGETALL", each.producers) for each in partitions])
+    taken: dict[str, int] = {}
+    for partition, producers in zip(partitions, replies, strict=True):
+        if producers and not isinstance(producers, Exception):
+            with suppress(CorruptKey):
+                taken[partition.stream] = gone_of(producers)
+    removed = zip(partitions, removals(cluster, partitions), strict=True)
+    return LostReadings(taken, {each.stream: found for each, found in removed if found})
+
+
+class LostReadingsGauges(Collector):
+    """Exports the last look; unknown is not zero."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._removals: Mapping[str, Removals] = {}
+        self._lost = Latest[LostReadings](LostReadings())
+        registry.register(self)
+
+    def poll(self, cluster: Cluster, instant: Instant) -> None:
+        """Read the lost readings; on an error they become unknown. Raises Unreachable."""
+        self._lost.renew(lambda: self._remembering(read_lost_readings(cluster, instant)))
+
+    def _remembering(self, found: LostReadings) -> LostReadings:
+        """What was known to be lost is known while much is not counted yet, too: an alert compares
+        the series with what it was."""
+        before = self._removals
+        self._removals = {
+            name: each.after(before.get(name, each)) for name, each in found.removals.items()
+        }
+        return LostReadings(found.taken, self._removals)
+
+    def collect(self) -> list[GaugeMetricFamily]:
+        family = LOST.family()
+        for stream, readings in self._lost.value.gone().items():
+            family.add_metric((stream,), readings)
+        return [family]
