@@ -1,6 +1,7 @@
 """The HTTP server of a service: GET and HEAD of /livez, /readyz and /metrics.
 
-One thread serves all clients, and no client can block it. A connection serves one request, limited
+asyncio's server with time-outs carries it, and http.server reads and writes the messages; producer
+and aggregator need no web library for it. One thread serves all clients, and no client can block it. A connection serves one request, limited
 to EXCHANGE_S in total and HEAD_BYTES of headers. Above CONNECTIONS open connections the server
 drops the oldest. Threads, memory and descriptors are therefore bounded, and probes are answered
 while a thousand idle clients are connected.
@@ -14,6 +15,8 @@ import socket
 from asyncio import StreamReader, StreamWriter
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler
+from io import BufferedReader, BytesIO
 from threading import Thread
 from typing import NamedTuple
 
@@ -40,27 +43,6 @@ WAITING = 1024
 CLOSE_WITHIN_S = 0.2
 
 
-class Request(NamedTuple):
-    """The parts of a request that the server uses."""
-
-    method: str
-    path: str
-    accept: str
-
-    @classmethod
-    def parse(cls, head: bytes) -> Request:
-        """Parse a request line and headers, up to the empty line. Raises ValueError."""
-        first, *lines = head.decode("latin-1").removesuffix("\r\n\r\n").split("\r\n")
-        method, target, version = first.split(" ")
-        if not version.startswith("HTTP/1."):
-            raise ValueError(f"{version!r} is not supported")
-        headers = {
-            name.lower(): value.strip()
-            for name, _, value in (line.partition(":") for line in lines)
-        }
-        return cls(method, target.partition("?")[0], headers.get("accept", ""))
-
-
 class Answer(NamedTuple):
     """A response."""
 
@@ -72,17 +54,56 @@ class Answer(NamedTuple):
     def of(cls, status: HTTPStatus, *lines: str) -> Answer:
         return cls(status, "".join(f"{line}\n" for line in lines).encode())
 
-    def encoded(self) -> bytes:
-        """The response in HTTP/1.1."""
-        lines = [
-            f"HTTP/1.1 {self.status.value} {self.status.phrase}",
-            f"Content-Type: {self.content_type}",
-            f"Content-Length: {len(self.body)}",
-            "Connection: close",
-        ]
-        if self.status is HTTPStatus.METHOD_NOT_ALLOWED:
-            lines.append("Allow: GET, HEAD")
-        return "\r\n".join([*lines, "", ""]).encode() + self.body
+
+class Exchange(BaseHTTPRequestHandler):
+    """One request and its response, as bytes: the standard library parses the one and formats the
+    other, without a socket.
+
+    response: empty for an empty request
+    """
+
+    protocol_version = "HTTP/1.1"
+    # Not HTTP/0.9, whose responses have no status.
+    default_request_version = "HTTP/1.0"
+
+    def __init__(self, head: bytes | None, answer: Callable[[str, str], Answer]) -> None:
+        """Make the response.
+
+        head: request line and headers; None if they are too long
+        answer: makes the answer from path and Accept header
+        """
+        # Not BaseHTTPRequestHandler's, which reads from a socket.
+        self._answer = answer
+        self.rfile = BufferedReader(BytesIO(head or b""))
+        self.wfile = BytesIO()
+        self.command, self.request_version = "", self.default_request_version
+        if head is None:
+            self.send_error(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+        else:
+            self.handle_one_request()
+        self.response = self.wfile.getvalue()
+
+    def do_GET(self) -> None:
+        self._send(self._answer(self.path.partition("?")[0], self.headers.get("Accept", "")))
+
+    do_HEAD = do_GET  # noqa: N815 - the standard library's name
+
+    def send_error(self, code: int, message: str | None = None, *_: object) -> None:
+        if code == HTTPStatus.NOT_IMPLEMENTED:  # there is no such method here
+            code, message = HTTPStatus.METHOD_NOT_ALLOWED, "only GET and HEAD are allowed"
+        status = HTTPStatus(code)
+        self._send(Answer.of(status, message or status.description))
+
+    def _send(self, answer: Answer) -> None:
+        self.send_response_only(answer.status)
+        self.send_header("Content-Type", answer.content_type)
+        self.send_header("Content-Length", str(len(answer.body)))
+        self.send_header("Connection", "close")
+        if answer.status is HTTPStatus.METHOD_NOT_ALLOWED:
+            self.send_header("Allow", "GET, HEAD")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(answer.body)
 
 
 class Probes:
@@ -101,7 +122,11 @@ class Probes:
         ready: Check,
         notes: Check = tuple,
     ) -> None:
-        """`notes`: what /readyz says besides, ready or not."""
+        """Start serving. Raises ConfigurationError if the port cannot be opened.
+
+        live, ready: the reasons why the service is not
+        notes: lines that /readyz adds, ready or not
+        """
         self._registry = registry
         self._notes: dict[str, Check] = {"/readyz": notes}
         self._checks = {"/livez": live, "/readyz": ready}
@@ -157,33 +182,24 @@ class Probes:
 
     async def _exchange(self, reader: StreamReader) -> bytes:
         try:
-            request = Request.parse(await reader.readuntil(b"\r\n\r\n"))
+            head = await reader.readuntil(b"\r\n\r\n")
         except asyncio.LimitOverrunError:
-            return Answer.of(
-                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the request is too long"
-            ).encoded()
-        except ValueError:
-            return Answer.of(HTTPStatus.BAD_REQUEST, "this is not an HTTP/1 request").encoded()
-        answer = self._answer(request)
-        if request.method == "HEAD":
-            return answer.encoded().removesuffix(answer.body)
-        return answer.encoded()
+            head = None
+        return Exchange(head, self._answer).response
 
-    def _answer(self, request: Request) -> Answer:
-        if request.method not in ("GET", "HEAD"):
-            return Answer.of(HTTPStatus.METHOD_NOT_ALLOWED, "only GET and HEAD are allowed")
+    def _answer(self, path: str, accept: str) -> Answer:
         try:
-            if request.path == "/metrics":
-                encode, content_type = _encoder(request.accept)
+            if path == "/metrics":
+                encode, content_type = _encoder(accept)
                 return Answer(HTTPStatus.OK, encode(self._registry), content_type)
-            if request.path in self._checks:
-                reasons = self._checks[request.path]()
-                notes = self._notes.get(request.path, tuple)()
+            if path in self._checks:
+                reasons = self._checks[path]()
+                notes = self._notes.get(path, tuple)()
                 if reasons:
                     return Answer.of(HTTPStatus.SERVICE_UNAVAILABLE, *reasons, *notes)
                 return Answer.of(HTTPStatus.OK, "ok", *notes)
         except Exception:
-            log.exception("the request for %s failed", request.path)
+            log.exception("the request for %s failed", path)
             return Answer.of(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error: see the log")
         return Answer.of(HTTPStatus.NOT_FOUND, "not found: use /livez, /readyz or /metrics")
 
