@@ -98,12 +98,14 @@ class BatchCommitter:
     roster: SeenDevices = field(default_factory=SeenDevices)
     tracer: Tracer = NO_TRACER
     renewed: Callable[[], tuple[Rules, Instant]] | None = None
-    claims: Reclaimer = field(init=False)
+    reclaimer: Reclaimer = field(init=False)
     _sent: _Sent | None = None
     _next: Reclaimed | None = None
 
     def __post_init__(self) -> None:
-        self.claims = Reclaimer(self.link, self.partition, self.consumer, self.metrics)
+        # Under a name of its own, so that its pending list holds reclaimed entries alone.
+        name = f"{self.consumer}-claims"
+        self.reclaimer = Reclaimer(self.link, self.partition, name, self.metrics)
 
     def read(self, count: int, block_ms: int | None) -> Sequence[Entry]:
         """New entries, at most `count`; waits for them up to `block_ms`."""
@@ -131,21 +133,23 @@ class BatchCommitter:
     def recover(
         self, rules: Rules, instant: Instant, *, idle_ms: int, limit: int, on: bool = True
     ) -> bool:
-        """Count entries that others have held for `idle_ms`, of which those that were tried `limit`
-        times are given up unread; meanwhile, if it is to go `on`, the server prepares the next
-        ones. False if there are none, or somebody else is at it. Raises as `settle`."""
-        batch, self._next = self._next or self.claims.take(idle_ms, limit=limit), None
+        """Count entries that other consumers have held for `idle_ms`; those that were delivered
+        `limit` times are given up unread. Meanwhile, if it is to go `on`, the server prepares the
+        next ones. False if there are none, or another process counts them. Raises as `settle`."""
+        batch, self._next = self._next or self.reclaimer.take(idle_ms, limit=limit), None
         if batch is None:
             return False
         if batch.given_up:
             self.give_up(batch.given_up, instant)
             return self.settle()
-        ahead = on and batch.untried and not self.claims.is_wary
-        if ahead:
-            self.claims.request(idle_ms)
+        following = None
+        if on and not batch.may_be_poison:
+            following = self.reclaimer.prepare(idle_ms, limit=limit)
+        if following:
+            self.reclaimer.request(following)
         self.submit(batch.entries, rules, instant)
-        if ahead:
-            self._next = self.claims.receive(limit)
+        if following:
+            self._next = self.reclaimer.receive(following)
         return self.settle()
 
     def give_up(self, ids: Sequence[bytes], instant: Instant) -> None:

@@ -1,156 +1,178 @@
-"""What others left behind in a partition: looked for, taken over and read, batch by batch.
+"""Reclaim a partition's pending entries whose consumers do not finish them.
 
-The batches are asked for ahead: while one is counted, the server reads the next and looks for the
-one after it.
+XAUTOCLAIM takes idle entries over in the order of their ids; its cursor is kept from call to call.
+It drops deleted entries from the pending list, so that they delay no hour. It is called with
+JUSTID, which neither delivers fields nor raises delivery counts. XPENDING then lists what this
+consumer owns, `plan` decides by the delivery counts what to read together, and XREADGROUP delivers
+it from the consumer's own pending list, which raises each count by one.
+
+An XAUTOCLAIM that delivered fields could deliver other entries than XPENDING listed before it:
+another consumer may acknowledge listed ones meanwhile, and others become idle, so COUNT reaches
+further. Among those may be an entry at the delivery limit. A consumer that owns the entries first
+is not exposed to that: its own pending list only shrinks, and an entry at the limit leaves it
+before anything else is read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import takewhile
+from typing import Any, TypeAlias
 
 from aggregator.metrics import Metrics
-from aggregator.reclaim_plan import Claim, plan
 from hourglass.cluster.link import Link
 from hourglass.model.entries import Entry
-from hourglass.model.keys import GREATEST_ID, GROUP, Partition, order_of
+from hourglass.model.keys import GROUP, Partition, order_of
 
-#: How far into the pending list one look goes.
-_LOOK = 1000
-#: Nothing is idle for so long.
-_NEVER_MS = 1 << 52
+#: Most entries that are reclaimed at once, and read together.
+_BATCH = 1000
+#: XAUTOCLAIM's cursor at the start of the pending list, and when it has reached the end.
+_START = b"0-0"
+
+#: An entry as XPENDING lists it: id, consumer, idle time, deliveries.
+Pending: TypeAlias = Sequence[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The next step with the consumer's own pending entries.
+
+    read: the ids to read together
+    give_up: the ids to quarantine without reading them
+    is_untried: no attempt to count the entries to read is known to have failed
+    """
+
+    read: Sequence[bytes] = ()
+    give_up: Sequence[bytes] = ()
+    is_untried: bool = False
+
+
+def plan(pending: Sequence[Pending], *, limit: int) -> Plan | None:
+    """What to do next with `pending`, in order of id; None if it is empty. Pure.
+
+    An entry that kills its reader takes its whole batch with it. So only entries that were
+    delivered once are read together; after a failed attempt each is read alone. Then the count of
+    the culprit alone continues to rise to `limit`, at which it is given up. It is given up before
+    others are read, so that no read can reach it.
+    """
+    if not pending:
+        return None
+    if at_limit := [entry[0] for entry in pending if entry[3] >= limit]:
+        return Plan(give_up=at_limit)
+    untried = [entry[0] for entry in takewhile(lambda entry: entry[3] <= 1, pending)]
+    return Plan(untried, is_untried=True) if untried else Plan([pending[0][0]])
 
 
 @dataclass(frozen=True, slots=True)
 class Reclaimed:
-    """Entries to count; or the ids of entries to give up, which were not read.
+    """Entries to count, or the ids of entries to give up, which were not read.
 
-    untried: nobody has died of any of them, as far as is known
+    may_be_poison: an attempt to count the entries has failed before
     """
 
     entries: Sequence[Entry] = ()
     given_up: Sequence[bytes] = ()
-    untried: bool = False
+    may_be_poison: bool = False
 
 
 @dataclass(slots=True)
 class Reclaimer:
-    """One consumer's way through the pending list of one partition.
+    """One consumer's passes through the pending list of one partition.
 
-    It goes on from call to call, so that the whole list is passed through however many entries at
-    its head are not idle yet. What `request` asks for, `receive` returns in its turn.
+    A pass continues from call to call, so that it reaches the end of the list however many entries
+    at its head are not idle.
     """
 
     link: Link
     partition: Partition
     consumer: str
     metrics: Metrics
-    _cursor: bytes = b"-"
-    #: Found by the last look, and not taken over yet.
-    _found: Claim | None = None
-    _deleted: list[bytes] = field(default_factory=list[bytes])
+    #: Where XAUTOCLAIM continues.
+    _cursor: bytes = _START
+    #: The last of its own entries that this pass has read.
+    _after: bytes = _START
+    #: Whether it owns entries behind those of the plan.
+    _owns_more: bool = False
+    _plan: Plan | None = None
 
     def take(self, idle_ms: int, *, limit: int) -> Reclaimed | None:
-        """The next entries that others have held for `idle_ms`; None if there are none. `limit` is
-        how often an entry may be tried: it may be too large for this process, so one that reached
-        it is not read. Raises ConnectionLost, ResponseError."""
-        while self._found or self._look_around(idle_ms, limit):
-            if self._found and self._found.given_up:
-                claim, self._found = self._found, None
-                return Reclaimed(given_up=claim.ids)
-            self.request(idle_ms)
-            claimed = self.receive(limit)
-            self._acknowledge_deleted()
-            if claimed:
-                return claimed
-        self._give_a_sign_of_life()
+        """The next entries that other consumers have held for `idle_ms`; None if there are none.
+        One that was delivered `limit` times is not read: it may be too large for this process.
+        Raises ConnectionLost, ResponseError."""
+        while planned := self._plan or self._search(idle_ms, limit):
+            self._plan = None
+            if planned.give_up:
+                return Reclaimed(given_up=planned.give_up)
+            self.request(planned)
+            if reclaimed := self.receive(planned):
+                return reclaimed
         return None
 
-    @property
-    def is_wary(self) -> bool:
-        """The next entries may be the death of whoever decodes them, so they are not taken over
-        before it is known that it was not for those at hand."""
-        return self._found is not None and not self._found.untried
+    def prepare(self, idle_ms: int, *, limit: int) -> Plan | None:
+        """What this pass reads next, to be requested before the current batch is committed; None
+        if there is nothing more, or an attempt on it has failed before. Then it waits: if it kills
+        this process, the current batch must not have been delivered in vain."""
+        if self._plan is None and (self._owns_more or self._cursor != _START):
+            self._look(idle_ms, limit)
+        planned = self._plan
+        if planned is None or not planned.is_untried:
+            return None
+        self._plan = None
+        return planned
 
-    def request(self, idle_ms: int) -> None:
-        """Ask for the entries that were found last, and look for those that follow them."""
-        self._acknowledge_deleted()
-        if claim := self._found:
-            stream, ids = self.partition.stream, claim.ids
-            self.link.send(
-                "XCLAIM", stream, GROUP, f"{self.consumer}-claims", idle_ms,
-                *(ids[:1] if claim.untried else ids), "RETRYCOUNT", claim.tries,
-            )  # fmt: skip
-            if claim.untried:
-                self.link.send("XRANGE", stream, ids[0], ids[-1], "COUNT", len(ids))
-        self._look(idle_ms)
+    def request(self, planned: Plan) -> None:
+        """Send the read of the planned entries; other commands may follow it on the link."""
+        self.link.send(
+            "XREADGROUP", "GROUP", GROUP, self.consumer, "COUNT", len(planned.read),
+            "STREAMS", self.partition.stream, self._after,
+        )  # fmt: skip
+        self._after = planned.read[-1]
 
-    def receive(self, limit: int) -> Reclaimed | None:
-        """What was asked for; None if nothing was found before, or somebody was quicker, or it is
-        deleted. What it leaves of that is found again when the list has been passed through."""
-        claim, self._found = self._found, None
-        entries: Sequence[Entry] = self._receive(claim) if claim else ()
-        self._find(limit)
-        if claim is None or not entries:
+    def receive(self, planned: Plan) -> Reclaimed | None:
+        """What was requested; None if another process has counted or deleted it since.
+
+        If another process took some of it, COUNT has reached behind the last planned entry. What
+        it delivers there stays pending, and is planned next with its new count. A deleted entry has
+        no fields; XAUTOCLAIM drops it in the next pass.
+        """
+        ((_, entries),) = self.link.receive()
+        if [entry[0] for entry in entries] != planned.read:
+            last = order_of(planned.read[-1])
+            entries = [entry for entry in entries if order_of(entry[0]) <= last]
+        entries = [entry for entry in entries if entry[1] is not None]
+        if not entries:
             return None
         self.metrics.reclaimed(len(entries))
-        return Reclaimed(entries, untried=claim.untried)
+        return Reclaimed(entries, may_be_poison=not planned.is_untried)
 
-    def _receive(self, claim: Claim) -> Sequence[Entry]:
-        """The entries that were claimed; of untried ones those that one reading of the stream finds
-        behind the first, if that was claimed. What it finds to be deleted is to be acknowledged:
-        else it would hold up its hour."""
-        claimed: Sequence[Entry] = self.link.receive()
-        if not claim.untried:
-            return claimed
-        found: Sequence[Entry] = self.link.receive()
-        if [entry_id for entry_id, _ in found] != claim.ids:
-            found = self._pick(found, claim.ids)
-        return found if claimed else []
+    def _search(self, idle_ms: int, limit: int) -> Plan | None:
+        """Look from the cursor to the end of the pending list, and once more from its start, until
+        there is something to do; None if there is nothing."""
+        passes = 1 if self._cursor == _START else 2
+        while passes:
+            reclaims = not self._owns_more
+            self._look(idle_ms, limit)
+            if self._plan:
+                return self._plan
+            passes -= reclaims and self._cursor == _START
+        return None
 
-    def _pick(self, found: Sequence[Entry], ids: Sequence[bytes]) -> Sequence[Entry]:
-        """The entries with these ids among as many from the first on, wherever they lie."""
-        wanted = frozenset(ids)
-        entries = [entry for entry in found if entry[0] in wanted]
-        present = {entry_id for entry_id, _ in entries}
-        seen = ids
-        if len(found) == len(ids):  # others lie between, and more of these may lie behind
-            last = order_of(found[-1][0])
-            seen = takewhile(lambda entry_id: order_of(entry_id) <= last, ids)
-        self._deleted = [entry_id for entry_id in seen if entry_id not in present]
-        return entries
-
-    def _look_around(self, idle_ms: int, limit: int) -> bool:
-        """Look from the cursor on, and then from the start; whether there is anything."""
-        while True:
-            from_the_start = self._cursor == b"-"
-            self._look(idle_ms)
-            self._find(limit)
-            if self._found or from_the_start:
-                return self._found is not None
-            self._cursor = b"-"
-
-    def _look(self, idle_ms: int) -> None:
-        self.link.send(
-            "XPENDING", self.partition.stream, GROUP, "IDLE", idle_ms, self._cursor, "+", _LOOK
-        )
-
-    def _find(self, limit: int) -> None:
-        """What the last look saw; the next one goes on behind it."""
-        self._found = plan(self.link.receive(), limit=limit)
-        if self._found:
-            last = self._found.ids[-1]
-            self._cursor = b"-" if last == GREATEST_ID else b"(" + last
-
-    def _acknowledge_deleted(self) -> None:
-        if deleted := self._deleted:
-            self._deleted = []
-            self.link.call("XACK", self.partition.stream, GROUP, *deleted)
-
-    def _give_a_sign_of_life(self) -> None:
-        """To wait for entries is none; to look for something to claim is one."""
-        self.link.call(
-            "XAUTOCLAIM", self.partition.stream, GROUP, self.consumer, _NEVER_MS, "-",
-            "COUNT", 1, "JUSTID",
-        )  # fmt: skip
+    def _look(self, idle_ms: int, limit: int) -> None:
+        """List what the consumer owns, and plan. More is reclaimed only when all of that is read,
+        so that the list is complete and no read reaches an entry that is not in it."""
+        stream = self.partition.stream
+        reclaims = not self._owns_more
+        if reclaims:
+            if self._cursor == _START:
+                self._after = _START
+            self.link.send(
+                "XAUTOCLAIM", stream, GROUP, self.consumer, idle_ms, self._cursor,
+                "COUNT", _BATCH, "JUSTID",
+            )  # fmt: skip
+        self.link.send("XPENDING", stream, GROUP, b"(" + self._after, "+", _BATCH, self.consumer)
+        if reclaims:
+            self._cursor = self.link.receive()[0]
+        owned = self.link.receive()
+        self._plan = plan(owned, limit=limit)
+        self._owns_more = self._plan is not None and len(self._plan.read) < len(owned)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from redis.cluster import RedisCluster
 from redis.exceptions import ResponseError
 
 from aggregator.commit import BatchCommitter
 from hourglass.cluster.groups import reap
+from hourglass.cluster.link import Link
 from hourglass.model.keys import GROUP
 from hourglass.model.readings import Rules
 from hourglassctl.quarantine import quarantined
+from tests.support.keyspace import KEYS
+from tests.support.leftovers import delete_keys
 from tests.support.pipeline import DAY, Pipeline, at, reading
-from tests.support.waiting import wait_until
 
 HALF_A_MINUTE_MS = 30_000
 
@@ -49,16 +54,16 @@ def test_idle_entries_of_a_dead_consumer_are_claimed_and_counted_once(pipeline: 
     assert pipeline.claim(heir, HALF_A_MINUTE_MS, limit=5) == ([], [])
 
 
-def test_two_heirs_count_every_entry_once(pipeline: Pipeline) -> None:
-    let_idle(pipeline, left_behind(pipeline, 100))
-    heirs = [pipeline.delivery(), pipeline.delivery()]
+def test_two_that_reclaim_the_same_entries_count_each_once(pipeline: Pipeline) -> None:
+    ids = left_behind(pipeline, 10)
+    slow, quick = pipeline.delivery(), pipeline.delivery()
+    read, _ = pipeline.claim(slow, 0, limit=50)
+    while entries := pipeline.claim(quick, 0, limit=50)[0]:
+        pipeline.commit(quick, entries)
 
-    claims = [pipeline.claim(heir, 0, limit=50) for heir in heirs]
-    for heir, (entries, _) in zip(heirs, claims, strict=True):
-        pipeline.commit(heir, entries)
-
-    assert [len(entries) for entries, _ in claims] == [100, 100]
-    assert (pipeline.record(0).count, pipeline.pending()) == (100, 0)
+    assert [entry_id for entry_id, _ in read] == ids
+    assert not pipeline.commit(slow, read)
+    assert (pipeline.record(0).count, pipeline.pending()) == (10, 0)
 
 
 def test_claiming_reaches_the_end_of_a_long_list_whose_head_is_not_idle(
@@ -85,7 +90,8 @@ def test_claiming_passes_through_the_whole_list_though_its_head_is_idle_again(
             [entry_id for entry_id, _ in pipeline.claim(heir, HALF_A_MINUTE_MS, limit=9)[0]]
         )
 
-    assert rounds == [ids[:1000], ids[1000:2000], ids[2000:], ids[:1000]]
+    # In the second pass, each of them was delivered before: they are read one at a time.
+    assert rounds == [ids[:1000], ids[1000:2000], ids[2000:], ids[:1]]
 
 
 def test_only_what_kills_whoever_decodes_it_is_given_up(pipeline: Pipeline) -> None:
@@ -164,29 +170,49 @@ def deliveries(pipeline: Pipeline) -> list[int]:
     return [row["times_delivered"] for row in rows]
 
 
-def test_of_what_nobody_has_tried_only_the_first_is_marked_and_then_all(pipeline: Pipeline) -> None:
-    let_idle(pipeline, left_behind(pipeline, 4))
-
-    pipeline.claim(pipeline.delivery(name="first"), HALF_A_MINUTE_MS, limit=5)
-    assert owners(pipeline) == ["first-claims", "gone", "gone", "gone"]
-    assert deliveries(pipeline) == [2, 1, 1, 1]
-
-    pipeline.claim(pipeline.delivery(name="second"), 0, limit=5)
-    assert set(owners(pipeline)) == {"second-claims"}
-    assert deliveries(pipeline) == [3, 3, 3, 3]
+def read_alone(pipeline: Pipeline, heir: BatchCommitter, *, limit: int = 5) -> list[bytes]:
+    """The ids that the next step of a reclaim reads together."""
+    return [entry_id for entry_id, _ in pipeline.claim(heir, 0, limit=limit)[0]]
 
 
-def test_who_finds_that_another_has_counted_it_all_counts_nothing(pipeline: Pipeline) -> None:
-    let_idle(pipeline, left_behind(pipeline, 10))
-    quick, slow = pipeline.delivery(), pipeline.delivery()
-    seen, _ = pipeline.claim(slow, HALF_A_MINUTE_MS, limit=5)
-    also_seen, _ = pipeline.claim(quick, HALF_A_MINUTE_MS, limit=5)
+def test_entries_delivered_once_are_read_together_and_after_a_failed_attempt_each_alone(
+    pipeline: Pipeline,
+) -> None:
+    ids = left_behind(pipeline, 4)
 
-    assert (len(seen), len(also_seen)) == (10, 9)
-    assert pipeline.commit(quick, also_seen)
-    assert not pipeline.commit(slow, seen)
+    assert read_alone(pipeline, pipeline.delivery(name="first")) == ids
+    assert owners(pipeline) == ["first-claims"] * 4
+    assert deliveries(pipeline) == [2, 2, 2, 2]
 
-    assert (pipeline.pending(), pipeline.record(0).count) == (0, 10)
+    second = pipeline.delivery(name="second")
+    assert read_alone(pipeline, second) == ids[:1]
+    assert owners(pipeline) == ["second-claims"] * 4
+    assert deliveries(pipeline) == [3, 2, 2, 2]
+    assert read_alone(pipeline, second) == ids[1:2]
+    assert deliveries(pipeline) == [3, 3, 2, 2]
+
+
+def set_deliveries(pipeline: Pipeline, ids: list[bytes], counts: list[int]) -> None:
+    """As if each had been delivered so often, and was idle since."""
+    link = pipeline.delivery().link
+    for entry_id, count in zip(ids, counts, strict=True):
+        link.call(
+            "XCLAIM", DAY.stream, GROUP, "gone", 0, entry_id,
+            "IDLE", 60_000, "RETRYCOUNT", count, "JUSTID",
+        )  # fmt: skip
+
+
+def test_an_entry_at_the_limit_is_given_up_before_others_are_read(pipeline: Pipeline) -> None:
+    ids = left_behind(pipeline, 6)
+    set_deliveries(pipeline, ids, [1, 1, 5, 1, 9, 4])
+    heir = pipeline.delivery()
+
+    entries, given_up = pipeline.claim(heir, HALF_A_MINUTE_MS, limit=5)
+    assert (list(entries), given_up) == ([], [ids[2], ids[4]])
+    pipeline.commit(heir, [], given_up=given_up)
+
+    assert read_alone(pipeline, heir) == [ids[0], ids[1], ids[3]]
+    assert read_alone(pipeline, heir) == [ids[5]]
 
 
 def test_pending_entries_that_were_deleted_hold_up_no_hour(pipeline: Pipeline) -> None:
@@ -206,23 +232,21 @@ def interrupted(
     heir: BatchCommitter,
     monkeypatch: pytest.MonkeyPatch,
     before: str,
-    *command: str | bytes,
+    *command: str | bytes | int,
 ) -> None:
-    """Somebody gives this command before the heir gives `before`: XCLAIM, after it has looked for
-    what it may claim, or XRANGE, after it has claimed."""
+    """Another process gives this command once, before the heir gives its next command `before`."""
     send = heir.link.send
+    commands = [command]
 
     def interrupt(*own: str | bytes | int) -> None:
-        if own[0] == before:
-            if before == "XRANGE":
-                wait_until(lambda: f"{heir.consumer}-claims" in owners(pipeline))
-            pipeline.cluster.call(*command)
+        if own[0] == before and commands:
+            pipeline.cluster.call(*commands.pop())
         send(*own)
 
     monkeypatch.setattr(heir.link, "send", interrupt)
 
 
-@pytest.mark.parametrize("before", ["XCLAIM", "XRANGE"])
+@pytest.mark.parametrize("before", ["XAUTOCLAIM", "XREADGROUP"])
 def test_a_partition_that_goes_while_it_is_claimed_from_is_to_be_opened_again(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, before: str
 ) -> None:
@@ -234,60 +258,73 @@ def test_a_partition_that_goes_while_it_is_claimed_from_is_to_be_opened_again(
         pipeline.claim(heir, 0, limit=5)
 
 
-@pytest.mark.parametrize("deleted", [1, 3])
-def test_entries_that_are_deleted_while_they_are_claimed_are_passed_over(
+@pytest.mark.parametrize("deleted", [1, 3, 5])
+def test_entries_deleted_between_reclaim_and_read_are_passed_over_and_dropped(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, deleted: int
 ) -> None:
-    ids = left_behind(pipeline, 10)
-    link = pipeline.delivery().link
-    link.call("XACK", DAY.stream, GROUP, *ids[1:9])  # they stand in the stream between the two
-    let_idle(pipeline, [ids[0], ids[9]])
+    ids = left_behind(pipeline, 5)
+    let_idle(pipeline, ids)
     heir = pipeline.delivery()
-    interrupted(pipeline, heir, monkeypatch, "XRANGE", "XDEL", DAY.stream, *ids[:deleted])
-
-    entries, _ = pipeline.claim(heir, HALF_A_MINUTE_MS, limit=5)
-
-    assert [entry_id for entry_id, _ in entries] == [ids[9]]
-    assert pipeline.pending() == 1
-
-
-@pytest.mark.parametrize("tried", [(), ("RETRYCOUNT", "2")])
-def test_what_its_slow_holder_counts_while_it_is_claimed_takes_no_other_along(
-    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, tried: tuple[str, ...]
-) -> None:
-    ids = left_behind(pipeline, 10)
-    link = pipeline.delivery().link
-    link.call("XACK", DAY.stream, GROUP, *ids[1:9])  # they stand in the stream between the two
-    idle = ("IDLE", 60_000, *tried, "JUSTID")
-    link.call("XCLAIM", DAY.stream, GROUP, "gone", 0, ids[0], ids[9], *idle)
-    heir = pipeline.delivery()
-    interrupted(pipeline, heir, monkeypatch, "XCLAIM", "XACK", DAY.stream, GROUP, ids[0])
+    interrupted(pipeline, heir, monkeypatch, "XREADGROUP", "XDEL", DAY.stream, *ids[:deleted])
 
     while entries := pipeline.claim(heir, HALF_A_MINUTE_MS, limit=5)[0]:
         pipeline.commit(heir, entries)
+    pipeline.claim(heir, HALF_A_MINUTE_MS, limit=5)
 
-    assert (pipeline.pending(), pipeline.record(0).count) == (0, 1)
+    assert (pipeline.pending(), pipeline.record(0).count) == (0, 5 - deleted)
 
 
-def test_many_that_were_trimmed_away_cost_one_look_for_a_thousand(
+@pytest.mark.parametrize(
+    "take", [("XACK", DAY.stream, GROUP), ("XCLAIM", DAY.stream, GROUP, "other", 0)]
+)
+def test_what_another_process_takes_before_the_read_brings_no_tried_entry_into_the_batch(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, take: tuple[str | int, ...]
+) -> None:
+    ids = left_behind(pipeline, 4)
+    set_deliveries(pipeline, ids, [1, 1, 3, 1])
+    heir = pipeline.delivery()
+    interrupted(pipeline, heir, monkeypatch, "XREADGROUP", *take, ids[0])
+
+    assert read_alone(pipeline, heir) == [ids[1]]
+    assert deliveries(pipeline)[-2:] == [4, 1]
+    assert read_alone(pipeline, heir, limit=9) == [ids[2]]
+
+
+def test_an_entry_at_the_limit_is_not_delivered_whatever_is_taken_before_the_read(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = left_behind(pipeline, 4)
+    set_deliveries(pipeline, ids, [1, 1, 5, 1])
+    heir = pipeline.delivery()
+    interrupted(pipeline, heir, monkeypatch, "XREADGROUP", "XACK", DAY.stream, GROUP, ids[0])
+
+    while any(step := pipeline.claim(heir, HALF_A_MINUTE_MS, limit=5)):
+        pipeline.commit(heir, step[0], given_up=step[1])
+
+    assert (pipeline.pending(), pipeline.record(0).count) == (0, 2)
+    (item,) = quarantined(pipeline.cluster, pipeline.clock.look())
+    assert item.original_id == ids[2]
+
+
+def test_a_thousand_that_were_trimmed_away_are_dropped_by_one_command(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = left_behind(pipeline, 3000)
     let_idle(pipeline, ids)
     pipeline.cluster.call("XTRIM", DAY.stream, "MAXLEN", 1)
     heir = pipeline.delivery()
-    send, looks = heir.link.send, list[str]()
+    send, commands = heir.link.send, list[str | bytes | int]()
 
     def watched(*command: str | bytes | int) -> None:
-        if command[0] == "XPENDING":
-            looks.append("look")
+        commands.append(command[0])
         send(*command)
 
     monkeypatch.setattr(heir.link, "send", watched)
     entries, _ = pipeline.claim(heir, HALF_A_MINUTE_MS, limit=5)
 
     assert [entry_id for entry_id, _ in entries] == ids[-1:]
-    assert len(looks) <= 8
+    assert commands.count("XAUTOCLAIM") == 3
+    assert pipeline.pending() == 1
 
 
 def test_pending_entries_far_apart_are_all_found(pipeline: Pipeline) -> None:
@@ -329,6 +366,95 @@ def test_whatever_lies_between_all_that_was_left_behind_is_counted_once(pipeline
 
     left = len(held) - len(counted) - len(deleted)
     assert (pipeline.pending(), pipeline.record(0).count) == (0, left)
+
+
+class Interrupted:
+    """A link for a reclaimer; other processes act before its commands.
+
+    deeds: each before the next command of that name: what is done, and to which entry
+    deliveries: of each entry, as Redis counts them
+    """
+
+    def __init__(
+        self, pipeline: Pipeline, link: Link, deliveries: dict[bytes, int], limit: int
+    ) -> None:
+        self.link, self.limit = link, limit
+        self.other = pipeline.delivery().link
+        self.deliveries = deliveries
+        self.deeds: list[tuple[str, str, int]] = []
+        self.settled: set[bytes] = set()
+        self._sent: list[str | bytes | int] = []
+
+    def send(self, *command: str | bytes | int) -> None:
+        while self.deeds and self.deeds[0][0] == command[0]:
+            _, deed, number = self.deeds.pop(0)
+            self._do(deed, [*self.deliveries][number % len(self.deliveries)])
+        self._sent.append(command[0])
+        self.link.send(*command)
+
+    def _do(self, deed: str, entry_id: bytes) -> None:
+        group = (DAY.stream, GROUP)
+        match deed:
+            case "acknowledge":
+                self.other.call("XACK", *group, entry_id)
+                self.settled.add(entry_id)
+            case "delete":
+                self.other.call("XDEL", DAY.stream, entry_id)
+                self.settled.add(entry_id)
+            case _:
+                self.other.call("XCLAIM", *group, "other", 0, entry_id, "IDLE", 60_000, "JUSTID")
+
+    def receive(self) -> Any:
+        reply = self.link.receive()
+        if self._sent.pop(0) == "XREADGROUP":
+            for entry_id, fields in reply[0][1]:
+                if fields is not None:
+                    assert self.deliveries[entry_id] < self.limit
+                    self.deliveries[entry_id] += 1
+        return reply
+
+
+@given(
+    counts=st.lists(st.integers(1, 6), min_size=1, max_size=12),
+    deeds=st.lists(
+        st.tuples(
+            st.sampled_from(["XAUTOCLAIM", "XPENDING", "XREADGROUP"]),
+            st.sampled_from(["acknowledge", "take", "delete"]),
+            st.integers(0, 11),
+        ),
+        max_size=6,
+    ),
+)
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_whatever_other_processes_do_no_delivery_is_above_the_limit_and_no_tried_entry_has_company(
+    redis: RedisCluster, redis_url: str, counts: list[int], deeds: list[tuple[str, str, int]]
+) -> None:
+    limit = 5
+    delete_keys(redis, KEYS)
+    with Pipeline(redis_url) as pipeline:
+        ids = left_behind(pipeline, len(counts))
+        set_deliveries(pipeline, ids, counts)
+        heir = pipeline.delivery()
+        link = Interrupted(pipeline, heir.link, dict(zip(ids, counts, strict=True)), limit)
+        link.deeds = deeds
+        heir.reclaimer.link = cast(Any, link)
+        counted, given_up = list[bytes](), list[bytes]()
+        for _ in range(2):
+            while any(step := pipeline.claim(heir, HALF_A_MINUTE_MS, limit=limit)):
+                entries = [entry_id for entry_id, _ in step[0]]
+                assert len(entries) <= 1 or {link.deliveries[each] for each in entries} == {2}
+                assert all(link.deliveries[each] >= limit for each in step[1])
+                pipeline.commit(heir, step[0], given_up=step[1])
+                counted += entries
+                given_up += step[1]
+            link.deeds = []
+            let_idle(pipeline, ids)
+
+        assert pipeline.pending() == 0
+        assert pipeline.record(0).count == len(counted) == len({*counted} - {*given_up})
+        assert {*counted, *given_up, *link.settled} == {*ids}
 
 
 def test_two_that_recover_at_once_count_every_entry_once(pipeline: Pipeline) -> None:

@@ -133,7 +133,7 @@ def test_an_entry_removed_while_a_dead_consumer_has_it_is_lost_once(
     trim(pipeline, left)
 
     heir = pipeline.delivery()
-    while claimed := heir.claims.take(0, limit=5):
+    while claimed := heir.reclaimer.take(0, limit=5):
         pipeline.commit(heir, claimed.entries)
 
     assert pipeline.pending() == 0

@@ -62,7 +62,7 @@ class Walk:
     def claim(self, member: int) -> None:
         if self.held[member] is None and self.given:
             delivery = self.pipeline.delivery()
-            if claimed := delivery.claims.take(0, limit=1_000):
+            if claimed := delivery.reclaimer.take(0, limit=1_000):
                 self.held[member] = delivery, claimed.entries
 
     def commit(self, member: int) -> None:
@@ -108,7 +108,7 @@ class Walk:
         if not self.given:
             return
         heir = self.pipeline.delivery()
-        while claimed := heir.claims.take(0, limit=1_000):
+        while claimed := heir.reclaimer.take(0, limit=1_000):
             self.pipeline.commit(heir, claimed.entries)
         self.pipeline.count()
         removed, counted = self.given - len(self._present()), self.pipeline.record(0).count

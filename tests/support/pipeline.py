@@ -195,7 +195,7 @@ class Pipeline:
         delivery: BatchCommitter, idle_ms: int, *, limit: int
     ) -> tuple[Sequence[Entry], Sequence[bytes]]:
         """What others have held for so long; or the ids of what is to be given up unread."""
-        claimed = delivery.claims.take(idle_ms, limit=limit)
+        claimed = delivery.reclaimer.take(idle_ms, limit=limit)
         return (claimed.entries, claimed.given_up) if claimed else ([], [])
 
     def commit(

@@ -1,4 +1,4 @@
-"""Claiming what others left: an entry that kills its reader is found, and only it is given up."""
+"""The plan of a reclaim: an entry that kills its reader is found, and only it is given up."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aggregator.config import AggregatorSettings
-from aggregator.reclaim_plan import ALONE_AFTER, plan
+from aggregator.reclaim import plan
 
-LOWEST_LIMIT = ALONE_AFTER + 1
+#: An entry is read together with others when it is new, and once more; then alone.
+LOWEST_LIMIT = 3
 
 limits = st.integers(LOWEST_LIMIT, 8)
 pending_lists = st.lists(st.integers(1, 10)).map(
@@ -40,17 +41,17 @@ def number_of(entry_id: bytes) -> int:
 
 @dataclass(slots=True, kw_only=True)
 class Partition:
-    """A partition and whoever reads it, for as long as it takes.
+    """A partition and its readers, one after the other.
 
-    A process claims what is pending, then reads, and commits each by itself, as the reader does.
-    Decoding a killer is the end of the process, and of the commit it was about to make.
+    A process reclaims and counts what is pending, a step of the plan at a time, and reads new
+    entries in between. To decode a killer ends the process, before it commits.
     """
 
     undelivered: list[int]
     killers: frozenset[int]
     limit: int
     batch: int
-    look: int
+    owned: int
     pending: dict[int, int] = field(default_factory=dict[int, int])
     counted: list[int] = field(default_factory=list[int])
     quarantined: list[int] = field(default_factory=list[int])
@@ -65,22 +66,24 @@ class Partition:
                 assert self.crashes <= self.limit * len(self.killers), "the loop never ends"
 
     def _live(self) -> None:
-        cursor = 0
+        after = -1
         while self.pending or self.undelivered:
-            idle = sorted(number for number in self.pending if number >= cursor)[: self.look]
-            claim = plan([entry(each, self.pending[each]) for each in idle], limit=self.limit)
-            cursor = 0
-            if claim is not None:
-                held = [number_of(each) for each in claim.ids]
-                cursor = held[-1] + 1
-                if claim.given_up:
-                    for number in held:
-                        del self.pending[number]
-                    self.quarantined += held
-                    continue
-                for number in held[: 1 if claim.untried else None]:
-                    self.pending[number] = claim.tries
-                self._decode(held)
+            owned = sorted(number for number in self.pending if number > after)[: self.owned]
+            planned = plan([entry(each, self.pending[each]) for each in owned], limit=self.limit)
+            if planned is None:
+                after = -1
+            elif planned.give_up:
+                given_up = [number_of(each) for each in planned.give_up]
+                for number in given_up:
+                    del self.pending[number]
+                self.quarantined += given_up
+                continue
+            else:
+                read = [number_of(each) for each in planned.read]
+                after = read[-1]
+                for number in read:
+                    self.pending[number] += 1
+                self._decode(read)
             read, self.undelivered = self.undelivered[: self.batch], self.undelivered[self.batch :]
             for number in read:
                 self.pending[number] = 1
@@ -94,66 +97,48 @@ class Partition:
         self.counted += held
 
 
-def test_nothing_pending_is_nothing_to_claim() -> None:
+def test_nothing_pending_is_nothing_to_do() -> None:
     assert plan([], limit=5) is None
 
 
 @given(pending=pending_lists, limit=limits)
-def test_a_claim_starts_at_the_first_entry_and_takes_at_least_that(
+def test_an_entry_is_given_up_if_and_only_if_it_is_at_the_limit(
     pending: list[Row], limit: int
 ) -> None:
-    claim = plan(pending, limit=limit)
+    planned = plan(pending, limit=limit)
 
+    at_the_limit = [each.id for each in pending if each.deliveries >= limit]
     if pending:
-        assert claim is not None
-        assert claim.ids
-        assert list(claim.ids) == [each.id for each in pending[: len(claim.ids)]]
-        assert claim.tries == pending[0].deliveries + (not claim.given_up)
+        assert planned is not None
+        assert list(planned.give_up) == at_the_limit
+        assert bool(planned.read) == (not at_the_limit)
 
 
 @given(pending=pending_lists, limit=limits)
-def test_an_entry_below_the_limit_is_never_given_up(pending: list[Row], limit: int) -> None:
-    claim = plan(pending, limit=limit)
-    deliveries = {each.id: each.deliveries for each in pending}
+def test_a_read_begins_with_the_first_entry(pending: list[Row], limit: int) -> None:
+    planned = plan(pending, limit=limit)
 
-    if claim is not None:
-        assert claim.given_up == (deliveries[claim.ids[0]] >= limit)
-        assert all((deliveries[each] >= limit) == claim.given_up for each in claim.ids)
+    if planned is not None:
+        assert list(planned.read) == [each.id for each in pending[: len(planned.read)]]
 
 
 @given(pending=pending_lists, limit=limits)
-def test_an_entry_at_the_limit_is_never_handed_to_a_decoder(pending: list[Row], limit: int) -> None:
-    claim = plan(pending, limit=limit)
+def test_an_entry_that_was_tried_is_read_alone(pending: list[Row], limit: int) -> None:
+    planned = plan(pending, limit=limit)
 
-    if claim is not None:
-        for each in pending[: len(claim.ids)]:
-            assert claim.given_up or each.deliveries < limit
-
-
-@given(pending=pending_lists, limit=limits)
-def test_a_suspect_is_decoded_alone(pending: list[Row], limit: int) -> None:
-    claim = plan(pending, limit=limit)
-
-    if claim is not None and not claim.given_up:
-        decoded = pending[: len(claim.ids)]
-        assert len(decoded) <= 1 or all(each.deliveries < ALONE_AFTER for each in decoded)
+    if planned is not None and planned.read:
+        read = pending[: len(planned.read)]
+        assert planned.is_untried == (read[0].deliveries == 1)
+        assert len(read) == 1 or all(each.deliveries == 1 for each in read)
 
 
-@given(size=st.integers(1, 1000), limit=limits)
-def test_entries_that_were_delivered_once_are_taken_over_together(size: int, limit: int) -> None:
-    claim = plan([entry(number, 1) for number in range(size)], limit=limit)
+@given(size=st.integers(1, 1000), tried=st.integers(2, 4), limit=st.integers(5, 8))
+def test_all_that_were_delivered_once_are_read_together(size: int, tried: int, limit: int) -> None:
+    untried = [entry(number, 1) for number in range(size)]
+    planned = plan([*untried, entry(size, tried), entry(size + 1, 1)], limit=limit)
 
-    assert claim is not None
-    assert (len(claim.ids), claim.untried, claim.given_up) == (size, True, False)
-
-
-@given(size=st.integers(1, 1000), limit=limits)
-def test_once_a_try_has_failed_every_entry_of_the_next_is_marked(size: int, limit: int) -> None:
-    tried = [entry(0, 2), *(entry(number, 1) for number in range(1, size))]
-    claim = plan(tried, limit=limit)
-
-    assert claim is not None
-    assert (len(claim.ids), claim.untried, claim.tries) == (size, False, 3)
+    assert planned is not None
+    assert list(planned.read) == [each.id for each in untried]
 
 
 @given(
@@ -161,14 +146,14 @@ def test_once_a_try_has_failed_every_entry_of_the_next_is_marked(size: int, limi
     data=st.data(),
     limit=limits,
     batch=st.integers(1, 40),
-    look=st.integers(1, 40),
+    owned=st.integers(1, 40),
 )
 def test_only_what_kills_its_reader_ends_in_quarantine(
-    size: int, data: st.DataObject, limit: int, batch: int, look: int
+    size: int, data: st.DataObject, limit: int, batch: int, owned: int
 ) -> None:
     killers = data.draw(st.frozensets(st.integers(0, size - 1), min_size=1, max_size=3))
     partition = Partition(
-        undelivered=list(range(size)), killers=killers, limit=limit, batch=batch, look=look
+        undelivered=list(range(size)), killers=killers, limit=limit, batch=batch, owned=owned
     )
     partition.work_off()
 
@@ -183,7 +168,7 @@ def test_one_killer_in_a_full_batch_costs_as_many_crashes_as_the_limit(limit: in
         killers=frozenset({500}),
         limit=limit,
         batch=1000,
-        look=1000,
+        owned=1000,
     )
     partition.work_off()
 
