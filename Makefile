@@ -75,7 +75,8 @@ $(STAMP): requirements-dev.lock pyproject.toml tests/charts/helm.txt
 demo: $(STAMP) ## run the whole pipeline on an embedded Redis Cluster (DAYS=10, KEEP=1 leaves it running)
 	@$(BIN)/hourglass demo --days $(DAYS) $(if $(filter 1,$(KEEP)),--keep)
 
-PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
+# Compiled once and kept, whatever the environment says of bytecode: every worker loads every test.
+PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 test: $(STAMP) ## run the suite for everyone: five minutes on two cores
 	@$(PYTEST) -m "not extended and not images and not kubernetes"

@@ -18,7 +18,7 @@ from hourglassctl.local import bootstrap
 from tests.support import providers
 from tests.support.cluster import EmbeddedCluster
 from tests.support.keyspace import KEYS
-from tests.support.leftovers import delete_keys, keys_kept_for_ever
+from tests.support.leftovers import delete_keys
 from tests.support.pipeline import Pipeline
 from tests.support.providers import Provider, Unavailable
 
@@ -109,17 +109,21 @@ def redis_url(pytestconfig: pytest.Config) -> Generator[str]:
         yield url
 
 
-@pytest.fixture
-def redis(redis_url: str) -> Generator[RedisCluster]:
-    """A client of the shared cluster, which has no key of this worker's pipeline before the test; a
-    key that the test leaves behind with neither TTL nor cap is the test's failure."""
+@pytest.fixture(scope="session")
+def _client(redis_url: str) -> Generator[RedisCluster]:  # pyright: ignore[reportUnusedFunction]
+    """Of the shared cluster, which has no key of this worker's pipeline."""
     nodes = [ClusterNode(host, port) for host, port in RedisUrl.parse(redis_url).nodes]
     with RedisCluster(startup_nodes=nodes, decode_responses=False, protocol=2) as client:
         delete_keys(client, KEYS)
         yield client
-        kept = keys_kept_for_ever(client, KEYS)
-        delete_keys(client, KEYS)
-    if kept:
+
+
+@pytest.fixture
+def redis(_client: RedisCluster) -> Generator[RedisCluster]:
+    """A client of the shared cluster, which has no key of this worker's pipeline before the test; a
+    key that the test leaves behind with neither TTL nor cap is the test's failure."""
+    yield _client
+    if kept := delete_keys(_client, KEYS):
         pytest.fail(f"keys without TTL or cap: {', '.join(kept)}", pytrace=False)
 
 

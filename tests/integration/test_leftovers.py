@@ -1,32 +1,37 @@
-"""A test that leaves a key behind for ever is caught, and what it leaves is deleted."""
+"""The keys that a test leaves behind are deleted; one with neither TTL nor cap is reported."""
 
 from __future__ import annotations
 
 from redis.cluster import RedisCluster
 
 from tests.support.keyspace import KEYS, beside
-from tests.support.leftovers import delete_keys, keys_kept_for_ever, keys_of
+from tests.support.leftovers import delete_keys, keys_of
 
 A_WEEK = [f"{KEYS.pipeline}:2025010{day}" for day in range(1, 8)]
 
 
-def test_a_key_without_ttl_is_found_on_whatever_master_it_lies(redis: RedisCluster) -> None:
+def test_a_key_without_ttl_is_found_on_any_master(redis: RedisCluster) -> None:
     for key in A_WEEK:
         redis.xadd(key, {"temp_f": "73"})
 
-    assert keys_kept_for_ever(redis, KEYS) == A_WEEK
+    assert delete_keys(redis, KEYS) == A_WEEK
+    assert not keys_of(redis, KEYS)
 
+
+def test_a_key_with_a_ttl_is_deleted_in_silence(redis: RedisCluster) -> None:
     for key in A_WEEK:
-        redis.expire(key, 60)
-    assert keys_kept_for_ever(redis, KEYS) == []
+        redis.set(key, "1", ex=60)
+
+    assert delete_keys(redis, KEYS) == []
+    assert not keys_of(redis, KEYS)
 
 
-def test_the_capped_keys_may_live_for_ever(redis: RedisCluster) -> None:
+def test_the_capped_keys_need_no_ttl(redis: RedisCluster) -> None:
     redis.xadd(KEYS.averages, {"average_temp_f": "73"})
     redis.set(KEYS.frontier, "0-0")
     redis.hset(KEYS.clock, "mode", "wall")
 
-    assert keys_kept_for_ever(redis, KEYS) == []
+    assert delete_keys(redis, KEYS) == []
 
 
 def test_a_key_like_a_capped_one_is_still_found(redis: RedisCluster) -> None:
@@ -34,9 +39,7 @@ def test_a_key_like_a_capped_one_is_still_found(redis: RedisCluster) -> None:
     for copy in copies:
         redis.set(copy, "1")
 
-    assert keys_kept_for_ever(redis, KEYS) == sorted(copies)
-    for copy in copies:
-        redis.delete(copy)
+    assert delete_keys(redis, KEYS) == sorted(copies)
 
 
 def test_what_begins_with_the_pipelines_name_is_deleted_and_no_other_pipelines(

@@ -18,7 +18,7 @@ from hourglassctl.__main__ import application
 from hourglassctl.backfill import backfill
 from hourglassctl.replay import DataSet, replay, reset
 from tests.support.keyspace import KEYS, beside
-from tests.support.leftovers import delete_keys, keys_kept_for_ever, keys_of
+from tests.support.leftovers import delete_keys, keys_of
 from tests.support.pipeline import DAY, Pipeline, at, reading
 from tests.support.services import services
 from tests.support.waiting import wait_until
@@ -32,9 +32,7 @@ ALWAYS = range(10**15)
 def other(redis: RedisCluster, redis_url: str) -> Generator[Pipeline]:
     with Pipeline(redis_url, keyspace=OTHER) as other:
         yield other
-    kept = keys_kept_for_ever(redis, OTHER)
-    delete_keys(redis, OTHER)
-    assert kept == []
+    assert delete_keys(redis, OTHER) == []
 
 
 def both_have_an_hour(pipeline: Pipeline, other: Pipeline) -> None:

@@ -1,4 +1,4 @@
-"""What a test leaves behind of its pipeline: it is deleted, unless Redis would keep it for ever."""
+"""The keys of a pipeline that a test leaves behind."""
 
 from __future__ import annotations
 
@@ -10,27 +10,19 @@ from redis.cluster import RedisCluster
 from hourglass.model.keys import Keyspace
 
 
-def keys_kept_for_ever(client: RedisCluster, keyspace: Keyspace) -> list[str]:
-    """Every key, on any master, whose name begins with the pipeline's and that has neither a TTL
-    nor a cap, sorted."""
+def delete_keys(client: RedisCluster, keyspace: Keyspace) -> list[str]:
+    """Delete every key whose name begins with the pipeline's, on all masters; return those that
+    had neither a TTL nor a cap, sorted."""
     kept: list[str] = []
     for shard, keys in _keys_by_shard(client, keyspace):
         pipeline = shard.pipeline(transaction=False)
         for key in keys:
             pipeline.pttl(key)
-        lives: list[int] = pipeline.execute()
+            pipeline.unlink(key)
         # -1 is a key without TTL; -2 one that expired meanwhile.
+        lives: list[int] = pipeline.execute()[::2]
         kept += [key.decode() for key, life in zip(keys, lives, strict=True) if life == -1]
     return sorted(key for key in kept if key not in keyspace.capped)
-
-
-def delete_keys(client: RedisCluster, keyspace: Keyspace) -> None:
-    """Those of `keys_of`."""
-    for shard, keys in _keys_by_shard(client, keyspace):
-        pipeline = shard.pipeline(transaction=False)
-        for key in keys:
-            pipeline.unlink(key)
-        pipeline.execute()
 
 
 def keys_of(client: RedisCluster, keyspace: Keyspace) -> set[str]:

@@ -14,14 +14,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-import docker
-from docker.errors import DockerException, ImageNotFound
-
 from hourglassctl.local.embedded import NoRedisServer, RedisServer, server_in_wheel, server_on_path
 from tests.support.cluster import EmbeddedCluster
-from tests.support.docker_cluster import docker_cluster
 
 AUTO = ("docker", "path", "wheel")
+#: Where Docker's SDK looks for the engine if DOCKER_HOST names none.
+_DOCKER_SOCKET = Path("/var/run/docker.sock")
 
 
 class Unavailable(RuntimeError):
@@ -87,6 +85,14 @@ def _local_cluster(server: RedisServer) -> Generator[str]:
 
 
 def _from_docker(image: str) -> Provider:
+    if not ("DOCKER_HOST" in os.environ or _DOCKER_SOCKET.exists()):
+        raise Unavailable("no engine answers")
+    # Here, as every test process would spend half a second on them.
+    import docker
+    from docker.errors import DockerException, ImageNotFound
+
+    from tests.support.docker_cluster import docker_cluster
+
     try:
         client = cast(Any, docker.from_env(timeout=60))
     except DockerException:
