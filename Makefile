@@ -2,6 +2,7 @@
 PYTHON ?= python3
 DAYS ?= 10
 FAULTS ?=
+SEED ?=
 RATE ?= 20000
 KEEP ?= 0
 ONLY ?=
@@ -179,8 +180,8 @@ down: ## remove what `make up` installed, data included (NAMESPACE, ENVIRONMENT,
 	$(if $(filter-out $(CHARTS),$(ALL_CHARTS)),,@[ -n "$$(helm list --namespace $(NAMESPACE) --short)" ] || kubectl delete namespace \
 		--selector app.kubernetes.io/created-by=hourglass-make-up --field-selector metadata.name=$(NAMESPACE))
 
-drill: $(STAMP) ## break things on purpose and see what becomes of every reading (FAULTS="kill-master …", RATE=20000, WRITE=1 writes docs/reliability.md)
-	@$(BIN)/python -m tests.lab drill $(FAULTS) --rate $(RATE) $(if $(filter 1,$(WRITE)),--write docs/reliability.md)
+drill: $(STAMP) ## break things on purpose and see what becomes of every reading (FAULTS="kill-master …", RATE=20000, SEED=1, WRITE=1 writes docs/reliability.md)
+	@$(BIN)/python -m tests.lab drill $(FAULTS) --rate $(RATE) $(if $(SEED),--seed $(SEED)) $(if $(filter 1,$(WRITE)),--write docs/reliability.md)
 
 alert-drill: $(STAMP) ## see which alert tells of which fault, and when (needs prometheus; FAULTS="kill-master …")
 	@$(BIN)/python -m tests.lab alert-drill $(FAULTS)

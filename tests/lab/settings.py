@@ -20,6 +20,7 @@ class DrillSettings:
     list_: bool = flag(False, "List the faults, and end.")
     json: bool = flag(False, "Print JSON instead of a table.")
     rate: int = flag(20_000, "Load, at least.", unit="readings a second", minimum=1000)
+    seed: int = flag(0, "Of the moments at which faults happen; 0 draws one, and prints it.")
     lanes: int = flag(1, "Lanes that each day is shared out to.", minimum=1, maximum=MOST_LANES)
     packed: bool = flag(False, "Pack readings under every fault, not under some of them only.")
     logs: str = flag("", "Folder to keep the services' logs in, each fault's in one of its name.")

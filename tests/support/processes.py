@@ -39,6 +39,10 @@ class ObservedProcesses(Processes):
         self.signal(name, signal.SIGKILL)
         self._children[name].wait()
 
+    def stopped(self, name: str) -> bool:
+        """Whether SIGSTOP has stopped it."""
+        return psutil.Process(self.pid(name)).status() == psutil.STATUS_STOPPED
+
     def pid(self, name: str) -> int:
         return self._children[name].pid
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -45,6 +47,8 @@ def drill(faults: Sequence[Fault], settings: DrillSettings, console: Console) ->
         raise ConfigurationError(
             f"{document} has no place between drill:begin and drill:end: --write"
         )
+    seed = settings.seed or random.randrange(1, 1 << 32)
+    print(f"seed: {seed}", file=sys.stderr)
     outcomes: list[Outcome] = []
     with interruptible() as check:
         for fault in faults:
@@ -56,6 +60,7 @@ def drill(faults: Sequence[Fault], settings: DrillSettings, console: Console) ->
                 perform(
                     fault,
                     rate=settings.rate,
+                    seed=seed,
                     lanes=settings.lanes,
                     packed=settings.packed,
                     logs=logs,
@@ -87,6 +92,7 @@ def perform(
     fault: Fault,
     *,
     rate: int,
+    seed: int,
     lanes: int = 1,
     packed: bool = False,
     logs: Path | None = None,
@@ -97,7 +103,9 @@ def perform(
     again_s = None
     setting = replace(fault.setting, packed=packed or fault.setting.packed)
     try:
-        with Stage(setting, rate=rate, lanes=lanes, logs=logs) as stage:
+        with Stage(
+            setting, rate=rate, seed=f"{fault.name}:{seed}", lanes=lanes, logs=logs
+        ) as stage:
             stage.await_flow(stage.now_ms())
             time.sleep(BEFORE_S)
             stage.hurt()

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from math import ceil, inf
 from pathlib import Path
+from random import Random
 from threading import Event, Thread
 from types import TracebackType
 from typing import Self, TypeVar
@@ -129,6 +130,7 @@ class Stage:
         setting: Setting,
         *,
         rate: int,
+        seed: str = "",
         lanes: int = 1,
         logs: Path | None = None,
         begin_ms: int = EXERCISE_START_MS,
@@ -137,6 +139,7 @@ class Stage:
     ) -> None:
         """Make one, where nothing runs yet.
 
+        seed: of the moments at which faults happen
         logs: a folder to keep the services' logs in
         begin_ms: pipeline time of the first readings
         environment: of every service; the setting's comes on top
@@ -144,6 +147,7 @@ class Stage:
         """
         self.setting = setting
         self.speed = setting.speed
+        self.random = Random(seed)
         self._begin_ms = begin_ms
         self._environment = environment
         self._lasts = lasts

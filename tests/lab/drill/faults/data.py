@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any, cast
 
@@ -170,7 +169,7 @@ def leap(stage: Stage) -> Happened:
     ahead_ms = instant.now_ms + 6 * HOUR_MS
     stage.set_clock(ahead_ms, real_ms=instant.real_ms)
     stage.hurt()
-    time.sleep(1.0)
+    stage.hold(1.0)
     return Happened(text="the pipeline clock was set six hours ahead")
 
 

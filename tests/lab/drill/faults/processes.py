@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import signal
 import time
-from random import Random
 from typing import Any
 
 from hourglass.cluster.partitions import candidates
@@ -15,37 +14,36 @@ from tests.lab.drill.report import Happened
 from tests.lab.drill.stage import CLAIM_IDLE_S, Setting, Stage, wait
 from tests.support.fault_injection import LOAD
 
-_random = Random()
 #: Steps of each service at which it can be killed, before and after.
 STEPS = {
     "producer": ("divide", "register", "ingest"),
     "aggregator": ("open", "commit", "seal", "publish", "reap"),
 }
-#: Of those, the ones that are taken once a day, and once at the start of whoever comes.
+#: Of those, the ones that a process takes at its start and once a day.
 ONCE_A_DAY = ("divide", "register", "open")
 
 
 def consumers(stage: Stage, name: str) -> list[dict[str, Any]]:
-    """What the groups know of this process's consumers."""
+    """This process's consumers, as XINFO CONSUMERS shows them."""
     streams = [(each.stream, GROUP) for each in candidates(stage.redis, stage.clock.look())]
     streams.append((stage.redis.keyspace.averages, AVERAGES_GROUP))
     groups = stage.redis.pipeline([("XINFO CONSUMERS", *each) for each in streams])
     return [
         consumer
         for known in groups
-        if not isinstance(known, Exception)  # no such stream, or nobody reads it yet
+        if not isinstance(known, Exception)  # no such stream, or no such group yet
         for consumer in known
         if re.fullmatch(f"{name}(-[0-9a-f]{{8}}(-.*)?)?", consumer["name"].decode())
     ]
 
 
 def held_by(stage: Stage, name: str) -> int:
-    """Entries that this process has been given and has not acknowledged."""
+    """Entries that are pending for this process's consumers."""
     return sum(consumer["pending"] for consumer in consumers(stage, name))
 
 
 def kill_producer(stage: Stage) -> Happened:
-    time.sleep(_random.random())
+    time.sleep(stage.random.random())
     stage.hurt()
     stage.services.kill("producer-1")
     stage.hold()
@@ -54,39 +52,30 @@ def kill_producer(stage: Stage) -> Happened:
     return Happened(text="producer-1 was killed, and producer-3 started")
 
 
-def stop_with_its_hands_full(stage: Stage, name: str) -> int:
-    """SIGSTOP when Redis has handed it something; how many entries."""
-
-    def caught() -> int:
-        time.sleep(0.3 * _random.random())  # it must get something done between two tries
-        stage.services.signal(name, signal.SIGSTOP)
-        until = time.monotonic() + 0.2
-        while time.monotonic() < until:
-            if held := held_by(stage, name):
-                return held
-        stage.services.signal(name, signal.SIGCONT)
-        return 0
-
-    return wait(caught, f"{name} holds something")
+def stop_before_a_commit(stage: Stage) -> tuple[str, int]:
+    """Start an aggregator that sends itself SIGSTOP between reading a batch and committing it; its
+    name, and how many entries are pending for it."""
+    name = stage.start("aggregator-4", faults="commit.before:stop@3")
+    wait(lambda: stage.services.stopped(name), f"{name} stops before its third commit")
+    return name, held_by(stage, name)
 
 
 def kill_aggregator(stage: Stage) -> Happened:
-    """In the middle of a batch."""
-    name = "aggregator-1"
-    held = stop_with_its_hands_full(stage, name)
+    """Between reading a batch and committing it."""
+    name, held = stop_before_a_commit(stage)
     stage.hurt()
     stage.services.kill(name)
     stage.hold()
     stage.start(name)
     stage.await_ready(name)
-    return Happened(text=f"{name} was killed with {held:,} entries in its hands, and restarted")
+    return Happened(text=f"{name} was killed with {held:,} pending entries, and restarted")
 
 
 def kill_consumer(stage: Stage) -> Happened:
     stage.start("consumer-3", faults="load.after-commit:kill")
     wait(lambda: not stage.services.running("consumer-3"), "consumer-3 is killed")
     stage.hurt()
-    time.sleep(_random.random())
+    time.sleep(stage.random.random())
     stage.services.kill("consumer-1")
     stage.hold()
     stage.start("consumer-1")
@@ -112,15 +101,15 @@ def kill_at_every_step(stage: Stage) -> Happened:
 
 
 def freeze_aggregator(stage: Stage) -> Happened:
-    name = "aggregator-1"
-    held = stop_with_its_hands_full(stage, name)
+    name, held = stop_before_a_commit(stage)
     stage.hurt()
-    wait(lambda: held_by(stage, name) == 0, "others claim what it holds")
+    wait(lambda: held_by(stage, name) == 0, f"others reclaim what is pending for {name}")
     stage.hold(CLAIM_IDLE_S)
     stage.services.signal(name, signal.SIGCONT)
     stage.await_ready(name)
     return Happened(
-        text=f"aggregator-1 slept until others had claimed its {held:,} entries, then went on"
+        text=f"{name} was stopped until others had reclaimed its {held:,} pending entries, then "
+        "went on"
     )
 
 
@@ -146,7 +135,7 @@ def scale(stage: Stage) -> Happened:
 
 
 def deep_pending(stage: Stage) -> Happened:
-    """One consumer takes a hundred thousand entries and is never heard of again."""
+    """One consumer reads a hundred thousand entries and never comes back."""
     for name in ("aggregator-1", "aggregator-2", "aggregator-3"):
         stage.services.signal(name, signal.SIGSTOP)
     partition = stage.today()
@@ -154,7 +143,7 @@ def deep_pending(stage: Stage) -> Happened:
     taken = 0
     while taken < DEEP:
         reply = link.call(
-            "XREADGROUP", "GROUP", GROUP, "nobody", "COUNT", 10_000, "BLOCK", 500,
+            "XREADGROUP", "GROUP", GROUP, "dead", "COUNT", 10_000, "BLOCK", 500,
             "STREAMS", partition.stream, ">",
         )  # fmt: skip
         taken += len(reply[0][1]) if reply else 0
@@ -163,7 +152,7 @@ def deep_pending(stage: Stage) -> Happened:
     link.close()
     for name in ("aggregator-1", "aggregator-2", "aggregator-3"):
         stage.services.signal(name, signal.SIGCONT)
-    wait(lambda: held_by(stage, "nobody") == 0, "the pending list is worked off")
+    wait(lambda: held_by(stage, "dead") == 0, "the pending list is worked off")
     return Happened(text=f"{taken:,} entries were delivered to a consumer that never came back")
 
 
@@ -180,7 +169,7 @@ FAULTS = (
     ),
     Fault(
         name="kill-aggregator",
-        what="SIGKILL of an aggregator with readings in its hands",
+        what="SIGKILL of an aggregator between reading a batch and committing it",
         act=kill_aggregator,
         rests_on="to acknowledge and to count are one step: `aggregator/scripts/commit.lua`",
         proof="tests/system/test_killed_aggregators.py::"
@@ -224,7 +213,7 @@ FAULTS = (
     ),
     Fault(
         name="deep-pending",
-        what="a pending list of 100,000 entries that nobody works on",
+        what="a pending list of 100,000 entries of a dead consumer",
         act=deep_pending,
         setting=Setting(takes_hours=True),
         rests_on="the place in the pending list is kept from call to call: `aggregator/reclaim.py`",
