@@ -397,6 +397,8 @@ def _service(
                     "maxSkew": 1,
                     "topologyKey": "kubernetes.io/hostname",
                     "whenUnsatisfiable": "ScheduleAnyway",
+                    # Without it, a rollout counts the pods that it replaces.
+                    "matchLabelKeys": ["pod-template-hash"],
                 },
             ),
             "networkPolicy": network,

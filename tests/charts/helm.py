@@ -154,8 +154,12 @@ def kinds(manifests: Sequence[Manifest]) -> set[str]:
     return {each["kind"] for each in manifests}
 
 
+def workloads(manifests: Sequence[Manifest]) -> list[Manifest]:
+    return [each for each in manifests if each["kind"] in ("StatefulSet", "Deployment")]
+
+
 def workload(manifests: Sequence[Manifest]) -> Manifest:
-    (found,) = (each for each in manifests if each["kind"] in ("StatefulSet", "Deployment"))
+    (found,) = workloads(manifests)
     return found
 
 

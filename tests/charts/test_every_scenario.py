@@ -8,7 +8,7 @@ from typing import Any
 import kubernetes_validate
 import pytest
 
-from tests.charts.helm import SERVICES, Helm, containers, pod_specs, workload
+from tests.charts.helm import SERVICES, Helm, containers, pod_specs, workload, workloads
 from tests.charts.scenarios import IDS, SCENARIOS
 
 #: Kinds that Kubernetes itself does not have; other tests look at what is in them.
@@ -43,8 +43,9 @@ def test_no_two_manifests_have_one_name(
 def test_every_pod_meets_the_restricted_standard(
     newest: Helm, chart: str, name: str, values: Mapping[str, Any]
 ) -> None:
-    specs = dict(pod_specs(newest.render(chart, values)))
-    assert len(specs) == 2, f"{name}: the workload's pod and the test's"
+    manifests = newest.render(chart, values)
+    specs = dict(pod_specs(manifests))
+    assert len(specs) == len(workloads(manifests)) + 1, f"{name}: the workloads' and the test's"
     for spec in specs.values():
         pod = spec["securityContext"]
         assert pod["runAsNonRoot"] is True
@@ -73,9 +74,10 @@ def test_every_mount_has_its_volume(
     manifests = newest.render(chart, values)
     for owner, spec in pod_specs(manifests):
         volumes = {each["name"] for each in spec.get("volumes", [])}
-        if owner == workload(manifests)["metadata"]["name"]:
-            claims = workload(manifests)["spec"].get("volumeClaimTemplates", [])
-            volumes |= {each["metadata"]["name"] for each in claims}
+        for made in workloads(manifests):
+            if owner == made["metadata"]["name"]:
+                claims = made["spec"].get("volumeClaimTemplates", [])
+                volumes |= {each["metadata"]["name"] for each in claims}
         for container in containers(spec):
             assert {m["name"] for m in container.get("volumeMounts", [])} <= volumes, name
 
@@ -100,12 +102,14 @@ def test_selectors_hold_nothing_that_an_upgrade_changes(
     found = [selector for manifest in manifests for selector in selectors(manifest)]
     assert len(found) >= 4, name
     for selector in found:
-        assert selector == {
+        # The shard, where each has a StatefulSet.
+        assert {key: selector[key] for key in selector if not key.endswith("/component")} == {
             "app.kubernetes.io/name": chart,
             "app.kubernetes.io/instance": "night",
         }
-    labels = workload(manifests)["spec"]["template"]["metadata"]["labels"]
-    assert found[0].items() <= labels.items()
+    for made in workloads(manifests):
+        labels = made["spec"]["template"]["metadata"]["labels"]
+        assert made["spec"]["selector"]["matchLabels"].items() <= labels.items()
     tests = [each for each in manifests if each["kind"] == "Pod"]
     assert all(not found[0].items() <= pod["metadata"]["labels"].items() for pod in tests)
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.charts.helm import ALL, ROOT, SERVICES, Helm, containers, kinds, one, workload
+from tests.charts.helm import ALL, ROOT, SERVICES, Helm, containers, kinds, one, workload, workloads
 from tests.charts.scenarios import EXTRAS, TLS
 
 KEDA: Mapping[str, Any] = {"keda": {"enabled": True, "prometheus": {"serverAddress": "http://p"}}}
@@ -225,9 +225,32 @@ def test_a_test_asks_the_service_in_its_own_image_without_a_shell(newest: Helm) 
 
 
 def test_the_cluster_has_a_pod_for_each_master_and_replica(newest: Helm) -> None:
-    made = workload(newest.render("redis-cluster-dev", {"shards": 3, "replicasPerShard": 2}))
-    assert made["spec"]["replicas"] == 9
+    made = workload(newest.render("redis-cluster-dev", {"shards": 5}))
+    assert made["spec"]["replicas"] == 5
     assert made["spec"]["podManagementPolicy"] == "Parallel"
+    shards = workloads(newest.render("redis-cluster-dev", {"shards": 3, "replicasPerShard": 2}))
+    assert [each["spec"]["replicas"] for each in shards] == [3, 3, 3]
+    (peers,) = {environment(each, "keeper")["PEERS"] for each in shards}
+    assert peers.split() == [f"redis-cluster-dev-{n}-{rank}" for rank in range(3) for n in range(3)]
+
+
+def test_a_master_and_its_replica_are_kept_on_two_nodes(newest: Helm) -> None:
+    shards = workloads(newest.render("redis-cluster-dev", {"replicasPerShard": 1}))
+    for number, made in enumerate(shards):
+        template = made["spec"]["template"]
+        *_, apart = template["spec"]["topologySpreadConstraints"]
+        assert apart["whenUnsatisfiable"] == "DoNotSchedule"
+        assert apart["nodeTaintsPolicy"] == "Honor", "or a drained node keeps pods waiting"
+        selected = apart["labelSelector"]["matchLabels"]
+        assert selected["app.kubernetes.io/component"] == f"shard-{number}"
+        assert selected.items() <= template["metadata"]["labels"].items()
+
+
+def environment(made: Mapping[str, Any], container: str) -> dict[str, Any]:
+    (found,) = (
+        each for each in made["spec"]["template"]["spec"]["containers"] if each["name"] == container
+    )
+    return {each["name"]: each.get("value") for each in found["env"]}
 
 
 def test_the_cluster_announces_an_address_and_a_name_together(newest: Helm) -> None:
@@ -270,3 +293,11 @@ def test_a_generated_secret_holds_what_the_services_look_for(newest: Helm) -> No
     certificates = newest.render("redis-cluster-dev", {"tls": {"enabled": True}})
     data = one(certificates, "Secret", "redis-cluster-dev-tls")["data"]
     assert data.keys() == {"ca.crt", "tls.crt", "tls.key"}
+
+
+@pytest.mark.parametrize("chart", SERVICES)
+def test_a_rollout_spreads_new_pods_without_regard_to_the_old(newest: Helm, chart: str) -> None:
+    pod = workload(newest.render(chart))["spec"]["template"]["spec"]
+    (constraint,) = pod["topologySpreadConstraints"]
+    assert constraint["whenUnsatisfiable"] == "ScheduleAnyway"
+    assert constraint["matchLabelKeys"] == ["pod-template-hash"]

@@ -73,14 +73,24 @@ spec:
         - python
         - -c
         - |
-          import sys
+          import sys, time
           from urllib.request import urlopen
+
+          def read(url, tries=10):
+              # Network policies take some seconds to apply to a new pod.
+              try:
+                  with urlopen(url, timeout=5) as response:
+                      return response.read().decode()
+              except OSError as error:
+                  if tries == 1:
+                      sys.exit(f"{url}: {error}")
+              time.sleep(1)
+              return read(url, tries - 1)
 
           service, metric = sys.argv[1:]
           for path, expected in ("/livez", "ok"), ("/readyz", "ok"), ("/metrics", metric):
-              with urlopen(service + path, timeout=10) as response:
-                  if expected not in response.read().decode():
-                      sys.exit(f"{path} does not contain {expected}")
+              if expected not in read(service + path):
+                  sys.exit(f"{path} does not contain {expected}")
               print(path, "contains", expected)
         - {{ printf "http://%s:%d" (include "hourglass.fullname" $) (int $.Values.config.httpPort) | quote }}
         - {{ .metric }}

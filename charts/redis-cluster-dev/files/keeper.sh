@@ -8,7 +8,12 @@ set -u
 trap 'exit 0' TERM
 
 port=6379
-ordinal=${POD_NAME##*-}
+# PEERS: the names of all pods, first one of each shard. Those pods become masters.
+nodes=0
+for name in $PEERS; do
+  [ "$name" = "$POD_NAME" ] && ordinal=$nodes
+  nodes=$((nodes + 1))
+done
 share=$((ordinal % SHARDS))
 first=$((16384 * share / SHARDS))
 last=$((16384 * (share + 1) / SHARDS - 1))
@@ -27,15 +32,12 @@ redis() {
 # address NAME: its current address in DNS; empty if there is none.
 address() { getent hosts "$1" | while read -r found _; do echo "$found"; break; done; }
 
-peer() { echo "${POD_NAME%-*}-$1.$DOMAIN"; }
-
 # A line of CLUSTER NODES is: id address flags master ping pong epoch link [slots...]
 
 # holders: the state of the server that has my first slot, as each peer reports it: "live ID" or "failed ID".
 holders() {
-  i=0
-  while [ $i -lt "$NODES" ]; do
-    redis "$(peer $i)" CLUSTER NODES | while read -r id address flags _ _ _ _ _ slots; do
+  for peer in $PEERS; do
+    redis "$peer.$DOMAIN" CLUSTER NODES | while read -r id address flags _ _ _ _ _ slots; do
       for range in $slots; do
         case $range in \[*) continue ;; esac # a slot that is migrated
         if [ "${range%-*}" -le $first ] && [ "${range#*-}" -ge $first ]; then
@@ -46,28 +48,25 @@ holders() {
         fi
       done
     done
-    i=$((i + 1))
   done
 }
 
 meet() {
   known=$(redis 127.0.0.1 CLUSTER NODES) || return 1
   met=0
-  i=0
-  while [ $i -lt "$NODES" ]; do
-    ip=$(address "$(peer $i)")
-    if [ $i -eq "$ordinal" ]; then
+  for peer in $PEERS; do
+    ip=$(address "$peer.$DOMAIN")
+    if [ "$peer" = "$POD_NAME" ]; then
       met=$((met + 1))
     elif [ -n "$ip" ]; then
       line=$(echo "$known" | grep -F " $ip:$port@" | grep -v -e noaddr -e handshake)
       case $line in
         *' connected'*) met=$((met + 1)) ;;
-        *) redis 127.0.0.1 CLUSTER MEET "$ip" "$port" >/dev/null && log "meet $(peer $i) at $ip" ;;
+        *) redis 127.0.0.1 CLUSTER MEET "$ip" "$port" >/dev/null && log "meet $peer at $ip" ;;
       esac
     fi
-    i=$((i + 1))
   done
-  [ $met -eq "$NODES" ]
+  [ $met -eq $nodes ]
 }
 
 settle() {
@@ -95,7 +94,7 @@ settle() {
   # A replica has the data, so it goes first; it detects later than I do that its master has failed.
   case $3$reports in *slave* | *failed*)
     lost=$((lost + 1))
-    case $3 in *slave*) rounds=15 ;; *) rounds=$((15 * NODES / SHARDS)) ;; esac
+    case $3 in *slave*) rounds=15 ;; *) rounds=$((15 * nodes / SHARDS)) ;; esac
     [ $lost -lt $rounds ] && return ;;
   esac
   case $3 in
@@ -130,7 +129,7 @@ forget() {
   done
 }
 
-log "keeper of ${POD_NAME}: share $((share + 1)) of $SHARDS, $NODES pods"
+log "keeper of ${POD_NAME}: share $((share + 1)) of $SHARDS, $nodes pods"
 while :; do
   if meet; then
     settle

@@ -1,5 +1,29 @@
-{{- define "redis-cluster-dev.nodes" -}}
-{{- mul .Values.shards (add 1 .Values.replicasPerShard) -}}
+{{/* The StatefulSets, as a YAML list: one, or with replicas one for each shard. */}}
+{{- define "redis-cluster-dev.sets" -}}
+{{- $name := include "hourglass.fullname" . -}}
+{{- $replicas := int .Values.replicasPerShard -}}
+{{- if eq $replicas 0 -}}
+- {name: {{ quote $name }}, pods: {{ int .Values.shards }}, labels: {}}
+{{- else -}}
+{{- /* A revision's label has eleven characters more than the name. */ -}}
+{{- range $shard := until (int .Values.shards) }}
+- name: {{ printf "%s-%d" ($name | trunc 49 | trimSuffix "-") $shard | quote }}
+  pods: {{ add 1 $replicas }}
+  labels: {app.kubernetes.io/component: {{ printf "shard-%d" $shard | quote }}}
+{{- end }}
+{{- end -}}
+{{- end -}}
+
+{{/* The pods' names: first one pod of each shard, then a replica of each shard, and so on. */}}
+{{- define "redis-cluster-dev.peers" -}}
+{{- $peers := list -}}
+{{- $sets := include "redis-cluster-dev.sets" . | fromYamlArray -}}
+{{- range $rank := until (int (first $sets).pods) -}}
+{{- range $sets -}}
+{{- $peers = append $peers (printf "%s-%d" .name $rank) -}}
+{{- end -}}
+{{- end -}}
+{{- join " " $peers -}}
 {{- end -}}
 
 {{/* Domain of the pods' names. */}}
