@@ -149,8 +149,13 @@ def test_the_development_environment_goes_without_a_trace(newest: Helm) -> None:
         assert retention is None or retention["whenDeleted"] == "Delete"
 
 
-def skaffold() -> dict[str, Any]:
-    return yaml.safe_load((ROOT / "skaffold.yaml").read_text(encoding="utf-8"))
+def skaffold(config: str = "hourglass") -> dict[str, Any]:
+    """One of the configurations in the file, by its name."""
+    documents = yaml.safe_load_all((ROOT / "skaffold.yaml").read_text(encoding="utf-8"))
+    return next(each for each in documents if each["metadata"]["name"] == config)
+
+
+CONFIGS = ("hourglass", "audit")
 
 
 def pipelines() -> Iterator[tuple[str, list[dict[str, Any]]]]:
@@ -165,7 +170,9 @@ def test_skaffold_builds_what_the_dockerfile_has() -> None:
     stages = re.findall(
         r"^FROM \S+ AS (\S+)", (ROOT / "Dockerfile").read_text("utf-8"), re.MULTILINE
     )
-    for artifact in skaffold()["build"]["artifacts"]:
+    artifacts = [each for name in CONFIGS for each in skaffold(name)["build"]["artifacts"]]
+    assert len(artifacts) == 4
+    for artifact in artifacts:
         assert artifact["image"] == f"hourglass/{artifact['docker']['target']}"
         assert artifact["docker"]["target"] in stages
 
@@ -184,21 +191,21 @@ def test_skaffold_installs_what_is_there(
         files = [ROOT / file for file in release["valuesFiles"]]
         assert workload(newest.render(release["name"], *files, required=False))
         for path, template in release.get("setValueTemplates", {}).items():
-            variable = re.fullmatch(r"\{\{\.IMAGE_(?:REPO|TAG)_(\w+)\}\}", template)
-            assert variable, path
-            assert variable[1] in {re.sub(r"[-/.:]", "_", image) for image in built}
+            variables = set(re.findall(r"\.IMAGE_(?:REPO|TAG|DIGEST)_(\w+)", template))
+            assert variables, path
+            assert variables <= {re.sub(r"[-/.:]", "_", image) for image in built}
 
 
 def test_skaffold_verifies_in_the_cluster() -> None:
-    for pipeline in (skaffold(), *skaffold()["profiles"]):
-        for case in pipeline.get("verify", ()):
+    for pipeline in (skaffold("audit"), *skaffold("audit")["profiles"]):
+        for case in pipeline["verify"]:
             job = job_of(case)
             (container,) = job["spec"]["template"]["spec"]["containers"]
             assert container["name"] == case["container"]["name"]
             assert container["args"] == case["container"]["args"] == ["audit"]
             assert container["securityContext"]["readOnlyRootFilesystem"] is True
             # Skaffold's own is that of the kubectl context, whatever its releases are in.
-            releases = pipeline["deploy"]["helm"]["releases"]
+            releases = skaffold()["deploy"]["helm"]["releases"]
             assert {release["namespace"] for release in releases} == {job["metadata"]["namespace"]}
 
 
@@ -208,10 +215,10 @@ def job_of(case: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_the_audit_of_another_redis_differs_by_where_it_is_and_who_may_ask() -> None:
-    (here,) = skaffold()["verify"]
-    (elsewhere,) = next(
-        each["verify"] for each in skaffold()["profiles"] if each["name"] == "external-redis"
-    )
+    (here,) = skaffold("audit")["verify"]
+    (profile,) = skaffold("audit")["profiles"]
+    assert profile["name"] == "external-redis"
+    (elsewhere,) = profile["verify"]
     jobs = job_of(here), job_of(elsewhere)
     environments = [each["spec"]["template"]["spec"]["containers"][0].pop("env") for each in jobs]
     assert jobs[0] == jobs[1]
@@ -255,7 +262,9 @@ def test_skaffold_itself_takes_the_file(profile: str) -> None:
         [binary, "diagnose", "--yaml-only", "--profile", profile],
         cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    whole = yaml.safe_load(read.stdout)
+    whole = next(
+        each for each in yaml.safe_load_all(read.stdout) if each["metadata"]["name"] == "hourglass"
+    )
     releases = dict(pipelines())[profile or "whole"]
     taken = [each["name"] for each in whole["deploy"]["helm"]["releases"]]
     assert taken == [each["name"] for each in releases]
