@@ -16,12 +16,14 @@ from hourglass.model.keys import parse_time
 from hourglass.service.cli import add_command, application, invoke
 from hourglass.service.runtime import Service
 from hourglass.service.tracing import tracer
+from producer.batch import Batcher
 from producer.buffer import Buffer
-from producer.config import ProducerSettings
+from producer.config import ProducerSettings, Source
 from producer.devices import Devices
 from producer.entry_format import EntryFormat
-from producer.metrics import Metrics
-from producer.pipeline import Line, ProducerPipeline
+from producer.metrics import Metrics, MqttMetrics
+from producer.mqtt import WORKER, Broker, MqttOptions, MqttSource
+from producer.pipeline import Line, ProducerPipeline, SimulatedLine
 from producer.writer import BatchWriter
 
 #: Interval at which the lanes of each day in use are registered in Redis again.
@@ -31,6 +33,7 @@ RENEW_S = 5.0
 def produce(settings: ProducerSettings) -> None:
     """Send one temperature reading per device and period; Redis stores each reading once."""
     until_ms = parse_time(settings.until, option="--until") if settings.until else None
+    mqtt = _mqtt_options(settings) if settings.source is Source.MQTT else None
     tally_outputs = [sys.stdout, *files(settings.tally_file)]
     service = Service("producer", settings)
     spans, flush = tracer("producer", service.name)
@@ -40,12 +43,9 @@ def produce(settings: ProducerSettings) -> None:
     clock = PipelineClock(cluster)
     clock.refresh()
     metrics = Metrics(service.registry)
-    metrics.devices(settings.devices)
     days = Days(cluster, clock, lanes=settings.lanes)
 
-    def line(name: str, layout: EntryFormat) -> Line:
-        # The buffer capacity of this pipeline, in proportion to its devices.
-        share = settings.buffer_readings * layout.source.device_count // settings.devices
+    def writer() -> BatchWriter:
         publisher = BatchWriter(
             cluster,
             clock,
@@ -56,32 +56,72 @@ def produce(settings: ProducerSettings) -> None:
             tracer=spans,
         )
         service.resources.callback(publisher.close)
-        return Line(
-            name,
-            layout,
-            Devices(layout.source, most_readings=max(1, share), until_ms=until_ms),
-            Buffer[Any](max(1, share // layout.readings)),
-            publisher,
-        )
+        return publisher
 
-    layouts = _layouts(service.name, settings)
-    lines = [
-        line(f"publisher {number}" if len(layouts) > 1 else "publisher", layout)
-        for number, layout in enumerate(layouts)
-    ]
+    def simulated(name: str, layout: EntryFormat) -> SimulatedLine:
+        # The buffer capacity of this pipeline, in proportion to its devices.
+        share = settings.buffer_readings * layout.source.device_count // settings.devices
+        return SimulatedLine(
+            name=name,
+            encoder=layout.cutter,
+            readings=layout.readings,
+            together=layout.together,
+            publisher=writer(),
+            devices=Devices(layout.source, most_readings=max(1, share), until_ms=until_ms),
+            buffer=Buffer[Any](max(1, share // layout.readings)),
+        )
 
     service.every(1.0, "clock", clock.refresh)
     service.every(RENEW_S, "days", days.renew)
-    flow = ProducerPipeline(service, clock, days, lines, metrics)
-    service.worker("sensors", lambda: flow.sense(settings.linger_ms / 1000))
-    for each in lines:
-        service.worker(each.name, lambda each=each: flow.send(each))
+    if mqtt is None:
+        metrics.devices(settings.devices)
+        layouts = _layouts(service.name, settings)
+        lines = [
+            simulated(f"publisher {number}" if len(layouts) > 1 else "publisher", layout)
+            for number, layout in enumerate(layouts)
+        ]
+        flow = ProducerPipeline(service, clock, days, lines, metrics)
+        service.worker("sensors", lambda: flow.sense(settings.linger_ms / 1000))
+        for each in lines:
+            service.worker(each.name, lambda each=each: flow.send(each))
+    else:
+        flow = ProducerPipeline(service, clock, days, (), metrics)
+        source = MqttSource(service, clock, MqttMetrics(service.registry, metrics), mqtt)
+        # One line for all lanes: messages are acknowledged in the order of receipt.
+        limit = settings.batch_readings
+        line = Line(
+            name="publisher",
+            encoder=lambda shares: Batcher(limit=limit, partitions=shares, in_order=False),
+            readings=1,
+            together=limit,
+            publisher=writer(),
+            is_kept=True,
+        )
+        service.worker(WORKER, source.run)
+        service.worker(line.name, lambda: flow.forward(line, source))
     try:
         status = service.run(drained=flow.give_up_the_rest)
     finally:  # the tally accounts for every reading, also after an error
         for output in tally_outputs:
             print(json.dumps(metrics.tally), file=output, flush=True)
     sys.exit(status)
+
+
+def _mqtt_options(settings: ProducerSettings) -> MqttOptions:
+    """Raises ConfigurationError."""
+    broker = Broker.parse(settings.mqtt_url, settings.read_mqtt_password())
+    return MqttOptions(
+        broker=broker,
+        tls=broker.tls_context(settings.mqtt_tls),
+        messages=settings.mqtt_messages,
+        client_id=f"hourglass-{settings.pipeline}-{settings.process_name}",
+        group=settings.check_mqtt_group(),
+        receive_maximum=settings.mqtt_receive_maximum,
+        session_expiry_s=settings.mqtt_session_expiry_s,
+        silent_s=settings.mqtt_silent_s,
+        batch_readings=settings.batch_readings,
+        linger_s=settings.linger_ms / 1000,
+    )
 
 
 def _layouts(name: str, settings: ProducerSettings) -> list[EntryFormat]:

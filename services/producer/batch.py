@@ -107,8 +107,11 @@ def _watermark_ms(partition: Partition, next_ms: int) -> int:
 class Batcher:
     """Groups readings into batches."""
 
-    def __init__(self, *, limit: int, partitions: Shares) -> None:
+    def __init__(self, *, limit: int, partitions: Shares, in_order: bool = True) -> None:
+        """`in_order`: readings come in the order of their times; otherwise `next_ms` alone says
+        which may follow."""
         self._limit = limit
+        self._in_order = in_order
         self._partitions = partitions
         self._numbering = Numbering()
 
@@ -121,22 +124,29 @@ class Batcher:
         next_ms: event time of the next reading; None if it is unknown, but not earlier than these
         to_all: send the watermark to every open partition, also to those without readings here
         """
+
+        def followed(by_ms: int) -> int:
+            return by_ms if self._in_order else next_ms or 0
+
+        if not self._in_order:
+            readings = sorted(readings, key=_day)
         last: list[tuple[Partition, list[Reading]]] = []
-        for day, of_day in groupby(readings, lambda reading: reading.ts_ms // DAY_MS):
+        for day, of_day in groupby(readings, _day):
             for partition, chunk in last:
-                yield self._batch(partition, chunk, partition.end_ms)
+                yield self._batch(partition, chunk, followed(partition.end_ms))
             partitions = self._partitions(day * DAY_MS)
             lanes = len(partitions)
             chunks: list[list[Reading]] = [[] for _ in partitions]
             for reading in of_day:
                 lane = lane_index(reading.device, lanes) if lanes > 1 else 0
                 if len(chunks[lane]) == self._limit:
-                    yield self._batch(partitions[lane], chunks[lane], reading.ts_ms)
+                    yield self._batch(partitions[lane], chunks[lane], followed(reading.ts_ms))
                     chunks[lane] = []
                 chunks[lane].append(reading)
             last = [each for each in zip(partitions, chunks, strict=True) if each[1]]
         for partition, chunk in last:
-            yield self._batch(partition, chunk, chunk[-1].ts_ms if next_ms is None else next_ms)
+            then_ms = followed(chunk[-1].ts_ms) if next_ms is None else next_ms
+            yield self._batch(partition, chunk, then_ms)
         if next_ms is not None:
             yield from self._numbering.watermarks(next_ms, all_of_them=to_all)
 
@@ -154,6 +164,10 @@ class Batcher:
             latest_ms=max(times_ms),
             payload=packed([flat, []]),
         )
+
+
+def _day(reading: Reading) -> int:
+    return reading.ts_ms // DAY_MS
 
 
 @lru_cache(maxsize=1024)  # all devices of a tick have the same time stamp

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from hourglass.cluster.partitions import Days
 from hourglass.errors import CorruptKey, HourglassError, Unforeseen, UnsupportedServer
 from hourglass.model.clock import Instant, PipelineClock
 from hourglass.model.keys import Partition, iso
 from hourglass.service.runtime import Service
-from producer.batch import NO_MORE_MS, Batch
+from producer.batch import NO_MORE_MS, Batch, Shares
 from producer.buffer import Buffer
 from producer.devices import Devices
-from producer.entry_format import EntryFormat
+from producer.entry_format import Encoder
 from producer.metrics import Loss, Metrics
 from producer.writer import BatchWriter, Outcome
 
@@ -37,16 +37,48 @@ SENT_AHEAD = 1
 HEARTBEAT_S = 5.0
 
 
-@dataclass(frozen=True, slots=True)
+class Input(Protocol):
+    """Where a sender takes items from: a buffer, or a source that keeps its readings itself."""
+
+    def __len__(self) -> int: ...
+    def take(self, limit: int, timeout_s: float) -> list[Any]: ...
+    @property
+    def next_ms(self) -> int: ...
+    @property
+    def drained(self) -> bool: ...
+
+
+class Keeping(Input, Protocol):
+    """A source that keeps each reading until it is settled."""
+
+    def settled(self, count: int) -> None: ...
+    def finish(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """The path of the devices of one lane to Redis. Each lane has its own, so that an unreachable
-    shard delays only the lanes it holds."""
+    """The path of readings to Redis. Each lane of simulated devices has its own, so that an
+    unreachable shard delays only the lanes it holds.
+
+    encoder: factory of the encoder
+    readings: readings in one item
+    together: items to send in one batch
+    is_kept: whether the source keeps readings that Redis has not stored when the service stops;
+        then they count as produced once they are stored or dropped
+    """
 
     name: str
-    layout: EntryFormat
+    encoder: Callable[[Shares], Encoder]
+    readings: int
+    together: int
+    publisher: BatchWriter
+    is_kept: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimulatedLine(Line):
     devices: Devices
     buffer: Buffer[Any]
-    publisher: BatchWriter
 
 
 class ProducerPipeline:
@@ -57,7 +89,7 @@ class ProducerPipeline:
         service: Service,
         clock: PipelineClock,
         days: Days,
-        lines: Sequence[Line],
+        lines: Sequence[SimulatedLine],
         metrics: Metrics,
     ) -> None:
         self._service = service
@@ -82,31 +114,29 @@ class ProducerPipeline:
         for line in self._lines:
             line.buffer.close()
 
-    def _sense(self, line: Line, instant: Instant) -> None:
+    def _sense(self, line: SimulatedLine, instant: Instant) -> None:
         due = line.devices.due(instant.spec, instant.now_ms)
         # Skipped readings count as produced: at the end, produced = taken + dropped.
-        self._metrics.produced(len(due.items) * line.layout.readings + due.skipped)
+        self._metrics.produced(len(due.items) * line.readings + due.skipped)
         if due.back_ms:
             log.warning("the clock went back: readings continue from %s", iso(instant.now_ms))
         if due.skipped:
             self._metrics.dropped(due.skipped, Loss.SKIPPED)
             log.warning("the clock jumped forward: %d readings skipped", due.skipped)
-        if lost := line.buffer.put(due.items, next_ms=line.devices.next_ms) * line.layout.readings:
+        if lost := line.buffer.put(due.items, next_ms=line.devices.next_ms) * line.readings:
             self._metrics.dropped(lost, Loss.BUFFER_FULL)
             log.warning("the buffer of the %s is full: %d readings dropped", line.name, lost)
 
-    def send(self, line: Line) -> None:
+    def send(self, line: SimulatedLine) -> None:
         """Buffer → batches → partition; makes the next batch while Redis processes the last one."""
-        cutter = line.layout.cutter(
+        cutter = line.encoder(
             lambda day_ms: self._partitions(line, self._days.beginning_at(day_ms))
         )
         sent_s = time.monotonic()
         while not line.buffer.drained:
             self._service.beat(line.name)
-            items = line.buffer.take(line.layout.together, 1.0)
-            is_silent = time.monotonic() >= sent_s + HEARTBEAT_S
-            for batch in cutter.cut(items, next_ms=line.buffer.next_ms, to_all=is_silent):
-                line.publisher.put(batch)
+            items = line.buffer.take(line.together, 1.0)
+            if self._put(line, cutter, items, line.buffer.next_ms, sent_s):
                 sent_s = time.monotonic()
             self._settle(line, leave=SENT_AHEAD if len(line.buffer) else 0)
             self._show_buffered()
@@ -118,6 +148,41 @@ class ProducerPipeline:
         if all(line.buffer.drained for line in self._lines):
             self._service.stop.set()
 
+    def forward(self, line: Line, source: Keeping) -> None:
+        """Source → batches → partition. A reading is settled once Redis has stored it; what is not
+        settled when the service stops, the source keeps.
+
+        Sends no final watermark: what the source receives meanwhile comes after a restart, and an
+        aggregator waits for it like for a producer that is silent.
+        """
+        encoder = line.encoder(
+            lambda day_ms: self._partitions(line, self._days.beginning_at(day_ms))
+        )
+        sent_s = time.monotonic()
+        while not source.drained:
+            self._service.beat(line.name)
+            next_ms = source.next_ms  # of readings that are settled, so before others are taken
+            items = source.take(line.together, 1.0)
+            if self._put(line, encoder, items, next_ms, sent_s):
+                sent_s = time.monotonic()
+            self._metrics.buffered(len(source) + len(items))
+            if not self._settle(line, leave=0):
+                break
+            source.settled(len(items))
+        source.finish()
+        self._service.retire(line.name)
+
+    def _put(
+        self, line: Line, encoder: Encoder, items: Sequence[Any], next_ms: int, sent_s: float
+    ) -> bool:
+        """Queue `items` in batches; whether there was a batch. After a pause since `sent_s` there
+        is one for each open partition."""
+        is_silent = time.monotonic() >= sent_s + HEARTBEAT_S
+        batches = list(encoder.cut(items, next_ms=next_ms, to_all=is_silent))
+        for batch in batches:
+            line.publisher.put(batch)
+        return bool(batches)
+
     def give_up_the_rest(self) -> None:
         """Count the readings that are still buffered or in flight at exit as dropped, and log the
         number of readings dropped because of the stop."""
@@ -127,10 +192,7 @@ class ProducerPipeline:
 
     def _show_buffered(self) -> None:
         self._metrics.buffered(
-            sum(
-                len(line.buffer) * line.layout.readings + line.publisher.held
-                for line in self._lines
-            )
+            sum(len(line.buffer) * line.readings + line.publisher.held for line in self._lines)
         )
 
     def _partitions(self, line: Line, day: Partition) -> Sequence[Partition]:
@@ -147,8 +209,9 @@ class ProducerPipeline:
                 if self._give_up(line, day, error):
                     return (day,)
 
-    def _settle(self, line: Line, *, leave: int) -> None:
-        """Send until at most `leave` batches are in flight; give up those that cannot be sent."""
+    def _settle(self, line: Line, *, leave: int) -> bool:
+        """Send until at most `leave` batches are in flight; give up those that cannot be sent.
+        False if the service stopped meanwhile."""
         publisher = line.publisher
         while True:
             self._service.beat(line.name)
@@ -156,7 +219,7 @@ class ProducerPipeline:
                 for batch, outcome in publisher.settle(leave=leave):
                     self._service.mark_recovered(line.name)
                     if batch.count:
-                        self._account(batch, outcome)
+                        self._account(line, batch, outcome)
             except UnsupportedServer:
                 raise
             except Exception as error:
@@ -165,7 +228,7 @@ class ProducerPipeline:
                     case Loss.REFUSED:
                         stream = publisher.first.partition.stream
                         if refused := publisher.give_up_first():
-                            self._metrics.dropped(refused, Loss.REFUSED)
+                            self._dropped(line, refused, Loss.REFUSED)
                             log.warning(
                                 "%s was corrupt until its day ended: %d readings dropped",
                                 stream,
@@ -173,19 +236,27 @@ class ProducerPipeline:
                                 extra={"partition": stream},
                             )
                     case Loss.STOPPED:
-                        self._metrics.dropped(publisher.give_up(), Loss.STOPPED)
-                        return
+                        stopped = publisher.give_up()
+                        self._metrics.dropped(0 if line.is_kept else stopped, Loss.STOPPED)
+                        return False
                     case _:
                         pass
             else:
-                return
+                return True
 
-    def _account(self, batch: Batch, outcome: Outcome) -> None:
+    def _dropped(self, line: Line, count: int, reason: Loss) -> None:
+        if line.is_kept:
+            self._metrics.produced(count)
+        self._metrics.dropped(count, reason)
+
+    def _account(self, line: Line, batch: Batch, outcome: Outcome) -> None:
         if outcome is not Outcome.EXPIRED:
             duplicate = outcome is Outcome.DUPLICATE
+            if line.is_kept:
+                self._metrics.produced(batch.count)
             self._metrics.taken(batch.count, batch.entries, duplicate=duplicate)
             return
-        self._metrics.dropped(batch.count, Loss.EXPIRED)
+        self._dropped(line, batch.count, Loss.EXPIRED)
         log.warning(
             "%d readings of %s are older than the retention time: dropped",
             batch.count,
