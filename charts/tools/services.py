@@ -46,6 +46,11 @@ SET_OTHERWISE: Mapping[str, str] = {
 NOT_IN_CHARTS: Mapping[str, str] = {
     "redis_password_file": "the Secret's password comes as an environment variable",
     "warehouse_url_file": "the Secret's URL comes as an environment variable",
+    "mqtt_password": "extraEnv takes it from a Secret",
+    "mqtt_password_file": "extraEnv names a file of a volume",
+    "mqtt_ca_file": "extraEnv names a file of a volume",
+    "mqtt_cert_file": "extraEnv names a file of a volume",
+    "mqtt_key_file": "extraEnv names a file of a volume",
 }
 #: Options whose default in a pod differs from that of a process in a terminal.
 DEFAULTS_IN_PODS: Mapping[str, Any] = {
