@@ -22,7 +22,8 @@ from producer.config import ProducerSettings, Source
 from producer.devices import Devices
 from producer.entry_format import EntryFormat
 from producer.metrics import Metrics, MqttMetrics
-from producer.mqtt import WORKER, Broker, MqttOptions, MqttSource
+from producer.mqtt import WORKER, MqttSource
+from producer.mqtt_options import Broker, MqttOptions
 from producer.pipeline import Line, ProducerPipeline, SimulatedLine
 from producer.writer import BatchWriter
 

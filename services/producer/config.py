@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from hourglass.cluster.url import Tls
+from hourglass.cluster.seed import Tls
 from hourglass.errors import ConfigurationError
 from hourglass.model.keys import MOST_LANES, RETENTION_MS
 from hourglass.service.config import ServiceSettings, option, secret

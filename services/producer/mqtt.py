@@ -7,174 +7,48 @@ sender's thread takes readings and settles them. producer.mqtt_session decides w
 from __future__ import annotations
 
 import logging
-import select
 import socket
 import ssl
 import time
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass
 from threading import Condition, Event
-from typing import Any
-from urllib.parse import unquote, urlsplit
 
-from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage, error_string
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
-from paho.mqtt.reasoncodes import ReasonCode
-from paho.mqtt.subscribeoptions import SubscribeOptions
+from paho.mqtt.client import MQTTMessage
 
-from hourglass.cluster.url import Tls, shown_node
 from hourglass.errors import ConfigurationError
 from hourglass.model.clock import PipelineClock
 from hourglass.model.readings import Reading
 from hourglass.service.runtime import Service
 from producer.metrics import MqttMetrics
-from producer.mqtt_messages import MessageFormat, Reason, Unreadable
+from producer.mqtt_connection import (
+    MQTT_3,
+    MQTT_5,
+    STOP_S,
+    Connection,
+    ConnectionEnded,
+    TooManyUnsettled,
+    VersionRefused,
+)
+from producer.mqtt_messages import Reason, Unreadable
+from producer.mqtt_options import MqttOptions
 from producer.mqtt_session import Content, Session
 
 log = logging.getLogger(__name__)
 
 #: The worker that serves the connection.
 WORKER = "mqtt"
-KEEP_ALIVE_S = 30
 #: Pause before a connection is tried again: the first, doubled up to the second.
 PAUSE_S = 0.5
 MOST_PAUSE_S = 8.0
-#: Interval of the requests that show whether the broker holds messages back.
-FENCE_S = 1.0
-#: A broker that does not answer for this long is waited for no longer: the watermark follows the
+#: A broker that cannot be reached for this long is waited for no longer: the watermark follows the
 #: clock, as an aggregator waits for a silent producer (HOURGLASS_PRODUCER_IDLE_S).
 BROKER_IDLE_S = 30.0
-#: Longest time until a waiting thread sees that the service stops.
-_STOP_S = 0.2
-#: Messages that are read before acknowledgements are written.
-_AT_ONCE = 500
 #: Topics and devices that are remembered.
 _MOST_NAMES = 100_000
 #: Interval of the gauges, and the time after which a silent device is forgotten.
 SHOW_S = 1.0
 FORGET_S = 86_400.0
-
-#: Refusals that no later attempt changes, with their remedies.
-_REFUSED = {
-    "Bad user name or password": "check the user in HOURGLASS_MQTT_URL and its password",
-    "Not authorized": "check the user in HOURGLASS_MQTT_URL and the broker's access rules",
-    "Banned": "allow this client at the broker",
-    "Client identifier not valid": "set HOURGLASS_NAME to a name that the broker accepts",
-    "Bad authentication method": "use a broker that takes a user name and a password",
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Broker:
-    """Where the broker is, and how to log in."""
-
-    host: str
-    port: int
-    is_tls: bool
-    username: str | None = None
-    password: str | None = None
-
-    @classmethod
-    def parse(cls, url: str, password: str) -> Broker:
-        """From mqtt(s)://[user[:password]@]host[:port]. Raises ConfigurationError."""
-        remedy = "give mqtt://[user@]host[:port], or mqtts:// for TLS"
-        if not url:
-            raise ConfigurationError(f"HOURGLASS_MQTT_URL is not set: {remedy}")
-        parts = urlsplit(url)
-        if parts.scheme not in ("mqtt", "mqtts"):
-            raise ConfigurationError(f"the MQTT URL has no mqtt:// or mqtts:// scheme: {remedy}")
-        try:
-            host, port = parts.hostname, parts.port
-        except ValueError:  # its message may contain a misplaced password
-            host, port = None, None
-        if not host or port == 0 or parts.path not in ("", "/") or parts.query or parts.fragment:
-            raise ConfigurationError(f"the MQTT URL has a bad host, port or path: {remedy}")
-        is_tls = parts.scheme == "mqtts"
-        found = unquote(parts.password or "") or password or None
-        if found and not parts.username:
-            raise ConfigurationError(
-                "there is a password for MQTT and no user: name the user in HOURGLASS_MQTT_URL"
-            )
-        return cls(
-            host=host,
-            port=port or (8883 if is_tls else 1883),
-            is_tls=is_tls,
-            username=unquote(parts.username or "") or None,
-            password=found,
-        )
-
-    @property
-    def shown(self) -> str:
-        return shown_node(self.host, self.port)
-
-    def tls_context(self, files: Tls) -> ssl.SSLContext | None:
-        """Raises ConfigurationError if the files are not what they should be."""
-        if not self.is_tls:
-            if any((files.ca_file, files.cert_file, files.key_file)):
-                raise ConfigurationError(
-                    "TLS files are set, but the MQTT URL is not for TLS: use mqtts:// in "
-                    "HOURGLASS_MQTT_URL, or unset the files"
-                )
-            return None
-        try:
-            context = ssl.create_default_context(cafile=files.ca_file or None)
-        except OSError as error:
-            raise ConfigurationError(
-                f"{files.ca_file} has no CA certificates ({error.strerror}): "
-                "check HOURGLASS_MQTT_CA_FILE"
-            ) from None
-        try:
-            if files.cert_file:
-                context.load_cert_chain(files.cert_file, files.key_file or None, password="")
-        except OSError as error:
-            raise ConfigurationError(
-                f"{files.cert_file} and {files.key_file or 'no key file'} are not a certificate "
-                f"and key ({error.strerror}): check HOURGLASS_MQTT_CERT_FILE and "
-                "HOURGLASS_MQTT_KEY_FILE"
-            ) from None
-        return context
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MqttOptions:
-    """What an MQTT source is to do.
-
-    client_id: name of the session at the broker; no other client may have it
-    group: name of the shared subscription; empty subscribes alone
-    receive_maximum: messages that the broker may have in flight
-    session_expiry_s: how long the broker keeps the session of a producer that is down
-    silent_s: time without a reading after which a device counts as silent
-    batch_readings, linger_s: how many readings are taken at once, and how long they may wait
-    """
-
-    broker: Broker
-    tls: ssl.SSLContext | None
-    messages: MessageFormat
-    client_id: str
-    group: str
-    receive_maximum: int
-    session_expiry_s: int
-    silent_s: float
-    batch_readings: int
-    linger_s: float
-
-    @property
-    def filters(self) -> list[str]:
-        """What to subscribe to."""
-        prefix = f"$share/{self.group}/" if self.group else ""
-        return [f"{prefix}{each.topic_filter}" for each in self.messages.patterns]
-
-
-class _ConnectionEnded(Exception):
-    """The connection cannot be used, or is not to be used any longer; the message says why."""
-
-
-class _TooManyUnsettled(_ConnectionEnded):
-    """Only a broker sends so much that does not limit messages in flight: over MQTT 3.1.1, or
-    messages of QoS 0, which are not acknowledged."""
 
 
 class MqttSource:
@@ -192,9 +66,6 @@ class MqttSource:
         self._clock = clock
         self._metrics = metrics
         self._options = options
-        self._broker = options.broker
-        self._filters = options.filters
-        self._protocol = MQTTProtocolVersion.MQTTv5
         self._session = Session()
         self._changed = Condition()
         self._wake_reader, self._wake_writer = socket.socketpair()
@@ -202,11 +73,8 @@ class MqttSource:
             end.setblocking(False)
             service.resources.callback(end.close)
         self._is_finished = Event()
-        self._was_connected = False
-        self._is_connected = False
-        self._is_subscribed = False
-        self._ended: str | None = None
-        self._packets = 0
+        self._was_subscribed = False
+        self._version = MQTT_5
         self._left_out: Counter[Reason] = Counter()
         self._logged: set[tuple[str, str]] = set()
         self._devices: dict[bytes, float] = {}
@@ -222,7 +90,7 @@ class MqttSource:
         no more than the broker sends at once."""
         with self._changed:
             if not self._session.waiting and not self._service.stop.is_set():
-                self._changed.wait(min(timeout_s, _STOP_S))
+                self._changed.wait(min(timeout_s, STOP_S))
             if self._session.waiting:
                 self._changed.wait_for(self._is_batch, self._options.linger_s)
             return [] if self._service.stop.is_set() else self._session.take(limit)
@@ -263,29 +131,70 @@ class MqttSource:
         """Receive until the service stops and the sender has finished."""
         pause_s, lost_s = PAUSE_S, time.monotonic()
         while not self._service.stop.is_set():
-            self._service.beat(WORKER)
-            self._is_connected = self._is_subscribed = False
-            client = self._client()
+            connection = Connection(
+                self._options,
+                self._version,
+                self._session,
+                self._changed,
+                self._wake_reader,
+                now_ms=self._now_ms,
+                received=self._received,
+                subscribed=self._subscribed,
+            )
             try:
-                self._serve(client)
+                self._serve(connection)
                 break
-            except (_ConnectionEnded, OSError) as error:
-                if self._is_subscribed:
-                    pause_s, lost_s = PAUSE_S, time.monotonic()
+            except (ConnectionEnded, OSError) as error:
                 self._lost(error)
-                is_full = isinstance(error, _TooManyUnsettled)
+                ended = error
+            except ConfigurationError as error:
+                if not self._was_subscribed:
+                    raise
+                self._lost(error)
+                ended = error
             finally:
-                client.on_disconnect = None
-                client.disconnect()
-                if (connection := client.socket()) is not None:
-                    connection.close()
-            if is_full:
+                connection.close()
+            if isinstance(ended, TooManyUnsettled):
                 self._wait_for_redis()
-                lost_s = time.monotonic()
-            else:
-                self._wait(pause_s, lost_s)
-                pause_s = min(MOST_PAUSE_S, 2 * pause_s)
+            if connection.is_lasting:
+                pause_s, lost_s = PAUSE_S, time.monotonic()
+            self._wait(pause_s, lost_s)
+            pause_s = min(MOST_PAUSE_S, 2 * pause_s)
         self._service.retire(WORKER)
+
+    def _serve(self, connection: Connection) -> None:
+        """Connect, and serve the connection until the sender has finished. Raises ConnectionEnded,
+        OSError, ConfigurationError."""
+        self._service.beat(WORKER)
+        connection.open()
+        while not self._is_finished.is_set():
+            self._service.beat(WORKER)
+            connection.pump()
+            self._show()
+        connection.pump()
+
+    def _now_ms(self) -> int:
+        return self._clock.look().now_ms
+
+    def _subscribed(self) -> None:
+        self._was_subscribed = True
+        self._metrics.connected(is_connected=True)
+        self._service.mark_recovered(WORKER)
+        version = "5" if self._version is MQTT_5 else "3.1.1"
+        filters, broker = ", ".join(self._options.filters), self._options.broker.shown
+        log.info("subscribed to %s at %s (MQTT %s)", filters, broker, version)
+
+    def _lost(self, error: Exception) -> None:
+        self._metrics.connected(is_connected=False)
+        if isinstance(error, VersionRefused) and not self._was_subscribed:
+            self._version = MQTT_3 if self._version is MQTT_5 else MQTT_5
+        cause = error.strerror if isinstance(error, OSError) and error.strerror else error
+        what = f"{self._options.broker.shown}: {cause}"
+        if isinstance(error, ssl.SSLCertVerificationError) and not self._was_subscribed:
+            raise ConfigurationError(
+                f"{what}: check HOURGLASS_MQTT_CA_FILE and the host in HOURGLASS_MQTT_URL"
+            )
+        self._service.mark_failing(WORKER, f"the MQTT broker is not connected: {what}")
 
     def _wait_for_redis(self) -> None:
         """Until the broker may send again. The watermark stays: the broker holds messages."""
@@ -294,15 +203,7 @@ class MqttSource:
             and not self._service.stop.is_set()
         ):
             self._service.beat(WORKER)
-            self._service.stop.wait(_STOP_S)
-
-    def _lost(self, error: Exception) -> None:
-        self._metrics.connected(is_connected=False)
-        cause = error.strerror if isinstance(error, OSError) and error.strerror else error
-        what = f"{self._broker.shown}: {cause}"
-        if not self._was_connected and isinstance(error, ssl.SSLCertVerificationError):
-            raise ConfigurationError(f"{what}: check HOURGLASS_MQTT_CA_FILE and the host's name")
-        self._service.mark_failing(WORKER, f"the MQTT broker is not connected: {what}")
+            self._service.stop.wait(STOP_S)
 
     def _wait(self, pause_s: float, lost_s: float) -> None:
         """Pause before the next attempt."""
@@ -311,201 +212,14 @@ class MqttSource:
             self._service.beat(WORKER)
             if time.monotonic() >= lost_s + BROKER_IDLE_S:
                 self._follow_the_clock()
-            self._service.stop.wait(_STOP_S)
+            self._service.stop.wait(STOP_S)
 
     def _follow_the_clock(self) -> None:
         with self._changed:
-            self._session.wait_no_longer(self._clock.look().now_ms)
+            self._session.wait_no_longer(self._now_ms())
             self._changed.notify()
 
-    def _client(self) -> Client:
-        """A client for one connection: nothing of the connection before is carried over."""
-        is_5 = self._protocol is MQTTProtocolVersion.MQTTv5
-        client = Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=self._options.client_id,
-            protocol=self._protocol,
-            clean_session=None if is_5 else False,
-            reconnect_on_failure=False,
-            manual_ack=True,
-        )
-        if self._broker.username:
-            client.username_pw_set(self._broker.username, self._broker.password)
-        if self._options.tls is not None:
-            client.tls_set_context(self._options.tls)
-        client.on_connect = self._on_connect
-        client.on_disconnect = self._on_disconnect
-        client.on_subscribe = self._on_subscribe
-        client.on_unsubscribe = self._on_unsubscribe
-        client.on_message = self._on_message
-        return client
-
-    def _serve(self, client: Client) -> None:
-        """Connect, and serve the connection until the service stops. Raises _ConnectionEnded or
-        OSError."""
-        self._ended = None
-        options: dict[str, Any] = {}
-        if self._protocol is MQTTProtocolVersion.MQTTv5:
-            properties: Any = Properties(PacketTypes.CONNECT)
-            properties.SessionExpiryInterval = self._options.session_expiry_s
-            properties.ReceiveMaximum = self._options.receive_maximum
-            options = {"clean_start": False, "properties": properties}
-        client.connect(self._broker.host, self._broker.port, KEEP_ALIVE_S, **options)
-        began_s = fence_s = time.monotonic()
-        while not self._is_finished.is_set():
-            self._service.beat(WORKER)
-            self._pump(client)
-            now_s = time.monotonic()
-            if not self._is_subscribed and now_s >= began_s + KEEP_ALIVE_S:
-                raise _ConnectionEnded(f"no answer within {KEEP_ALIVE_S} s")
-            if self._is_subscribed and now_s >= fence_s + FENCE_S:
-                fence_s = self._fence(client, now_s, fence_s)
-            self._show()
-        self._pump(client)
-
-    def _fence(self, client: Client, now_s: float, sent_s: float) -> float:
-        """Send a fence, unless one is on its way; the time of the last one."""
-        with self._changed:
-            if not self._session.awaits_fence:
-                self._session.fence_sent(self._clock.look().now_ms)
-                client.unsubscribe(f"hourglass/{self._options.client_id}/fence")
-                return now_s
-        if now_s >= sent_s + BROKER_IDLE_S:
-            raise _ConnectionEnded(f"no answer within {BROKER_IDLE_S:.0f} s")
-        return sent_s
-
-    def _pump(self, client: Client) -> None:
-        """Read and write what there is; wait for it for a short time."""
-        connection: Any = client.socket()
-        if connection is None:
-            raise _ConnectionEnded(self._ended or "the connection was lost")
-        pending = getattr(connection, "pending", None)
-        writing = [connection] if client.want_write() else []
-        wait_s = 0.0 if pending is not None and pending() else _STOP_S
-        ready, _, _ = select.select([connection, self._wake_reader], writing, [], wait_s)
-        if self._wake_reader in ready:
-            self._wake_reader.recv(4096)
-        self._read(client)
-        with self._changed:
-            packet_ids = self._session.acknowledge()
-        for packet_id in packet_ids:
-            client.ack(packet_id, 1)
-        if client.want_write():
-            self._check(client.loop_write())
-        self._check(client.loop_misc())
-        if self._ended is not None:
-            raise _ConnectionEnded(self._ended)
-        if self._session.unsettled >= 2 * self._options.receive_maximum:
-            raise _TooManyUnsettled(f"{self._session.unsettled} readings wait for Redis")
-
-    def _check(self, result: MQTTErrorCode) -> None:
-        if result is not MQTTErrorCode.MQTT_ERR_SUCCESS:
-            raise _ConnectionEnded(self._ended or error_string(result))
-
-    def _read(self, client: Client) -> None:
-        for _ in range(_AT_ONCE):
-            before = self._packets
-            self._check(client.loop_read())
-            if self._packets == before or self._ended is not None:
-                return
-
-    def _on_connect(
-        self,
-        client: Client,
-        _userdata: Any,
-        flags: ConnectFlags,
-        reason: ReasonCode,
-        _properties: Properties | None,
-    ) -> None:
-        self._packets += 1
-        if reason.is_failure:
-            self._refused(str(reason))
-            return
-        with self._changed:
-            self._session.connected(is_resumed=flags.session_present)
-        self._is_connected = True
-        if self._protocol is MQTTProtocolVersion.MQTTv5:
-            options = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND)
-            client.subscribe([(each, options) for each in self._filters])
-        else:
-            client.subscribe([(each, 1) for each in self._filters])
-
-    def _refused(self, reason: str) -> None:
-        self._ended = f"the broker refuses the connection: {reason}"
-        if "protocol version" in reason:
-            self._protocol = MQTTProtocolVersion.MQTTv311
-        elif not self._was_connected and (remedy := _REFUSED.get(reason)):
-            raise ConfigurationError(f"the MQTT broker says {reason!r}: {remedy}")
-
-    def _on_subscribe(
-        self,
-        _client: Client,
-        _userdata: Any,
-        _packet_id: int,
-        reasons: list[ReasonCode],
-        _properties: Properties | None,
-    ) -> None:
-        self._packets += 1
-        for topic_filter, reason in zip(self._filters, reasons, strict=True):
-            if reason.is_failure or reason.value == 0:
-                granted = "QoS 0 alone" if reason.value == 0 else str(reason)
-                self._ended = f"the broker answers {granted!r} to the subscription {topic_filter}"
-                return
-        self._was_connected = self._is_subscribed = True
-        self._metrics.connected(is_connected=True)
-        self._service.mark_recovered(WORKER)
-        version = "5" if self._protocol is MQTTProtocolVersion.MQTTv5 else "3.1.1"
-        log.info("subscribed to %s at %s (MQTT %s)", ", ".join(self._filters), self._broker.shown,
-                 version)  # fmt: skip
-
-    def _on_unsubscribe(
-        self,
-        _client: Client,
-        _userdata: Any,
-        _packet_id: int,
-        _reasons: list[ReasonCode],
-        _properties: Properties | None,
-    ) -> None:
-        self._packets += 1
-        with self._changed:
-            self._session.fence_answered()
-            self._changed.notify()
-
-    def _on_disconnect(
-        self,
-        _client: Client,
-        _userdata: Any,
-        flags: DisconnectFlags,
-        reason: ReasonCode,
-        _properties: Properties | None,
-    ) -> None:
-        is_early = self._ended is None and not self._is_connected
-        self._ended = self._ended or (
-            f"the broker ended the connection: {reason}"
-            if flags.is_disconnect_packet_from_server
-            else "the connection was lost"
-        )
-        if str(reason) == "Session taken over":
-            self._ended += (
-                f"; another client uses the name {self._options.client_id}: give each process a "
-                "HOURGLASS_NAME of its own"
-            )
-        if is_early:
-            # A broker may close the connection at a version that it does not know.
-            self._protocol = (
-                MQTTProtocolVersion.MQTTv311
-                if self._protocol is MQTTProtocolVersion.MQTTv5
-                else MQTTProtocolVersion.MQTTv5
-            )
-
-    def _on_message(self, _client: Client, _userdata: Any, message: MQTTMessage) -> None:
-        self._packets += 1
-        content = None
-        if message.qos:
-            content = Content(message.mid, hash((message.topic, message.payload)))
-            with self._changed:
-                if self._session.is_known(content, is_duplicate=message.dup):
-                    return
+    def _received(self, message: MQTTMessage, content: Content | None) -> None:
         reading = self._reading(message)
         with self._changed:
             self._session.received(content, reading)
@@ -524,7 +238,7 @@ class MqttSource:
                 topic,
                 bytes(message.payload),
                 is_retained=message.retain,
-                now_ms=self._clock.look().now_ms,
+                now_ms=self._now_ms(),
             )
         except Unreadable as unreadable:
             self._left_out[unreadable.reason] += 1
@@ -560,7 +274,7 @@ class MqttSource:
         left_out = ", ".join(f"{count} {reason}" for reason, count in self._left_out.items())
         self._service.note(
             WORKER,
-            f"MQTT: {self._broker.shown}, {len(self._devices)} devices, {silent} silent, "
+            f"MQTT: {self._options.broker.shown}, {len(self._devices)} devices, {silent} silent, "
             f"{self._session.unacknowledged} messages unacknowledged, "
             f"without a reading: {left_out or 'none'}",
         )

@@ -78,8 +78,6 @@ IN_WORDS = {
 
 
 class Unreadable(ValueError):
-    """A message without a reading, for the given `reason`."""
-
     def __init__(self, reason: Reason) -> None:
         super().__init__(IN_WORDS[reason])
         self.reason = reason
@@ -118,8 +116,6 @@ class Pointer:
 
 @dataclass(frozen=True, slots=True)
 class TopicPattern:
-    """Topics that differ in the names of devices."""
-
     levels: tuple[str, ...]
 
     @classmethod
@@ -139,7 +135,6 @@ class TopicPattern:
 
     @property
     def topic_filter(self) -> str:
-        """As the broker takes it."""
         return "/".join("+" if level == DEVICE else level for level in self.levels)
 
     def device(self, topic: str) -> str | None:

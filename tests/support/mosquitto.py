@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from paho.mqtt.client import Client, MQTTMessageInfo
+from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from hourglassctl.local.bootstrap import free_ports
-from hourglassctl.local.process_group import ProcessGroup
+from hourglassctl.local.processes import ProcessGroup
 from tests.support.waiting import PATIENCE_S, wait_until
 
 #: Nothing is dropped, however much waits, and a restart forgets nothing.
@@ -98,7 +98,7 @@ class Mosquitto:
 def mosquitto(
     configuration: str = "", listener: str = "allow_anonymous true"
 ) -> Generator[Mosquitto]:
-    """`configuration` is of the broker, `listener` of its port."""
+    """`configuration` is of the broker, `listener` of its port. Skips the test without one."""
     program()
     with ProcessGroup("hourglass-mosquitto-") as guard:
         broker = Mosquitto(guard, configuration, listener)
@@ -123,8 +123,10 @@ class Publisher:
             self._client.username_pw_set(login["user"], login["password"])
         host = "localhost" if ca_file else "127.0.0.1"
         wait_until(lambda: self._connected(host, port), message="the broker does not answer")
+        self._sent = 0
+        self._taken = 0
+        self._client.on_publish = self._on_publish
         self._client.loop_start()
-        self._sent: list[MQTTMessageInfo] = []
 
     def _connected(self, host: str, port: int) -> bool:
         with suppress(OSError):
@@ -133,7 +135,11 @@ class Publisher:
         return False
 
     def publish(self, topic: str, payload: Any, *, qos: int = 1, retain: bool = False) -> None:
-        self._sent.append(self._client.publish(topic, str(payload), qos=qos, retain=retain))
+        self._sent += 1
+        self._client.publish(topic, str(payload), qos=qos, retain=retain)
+
+    def _on_publish(self, *_: Any) -> None:
+        self._taken += 1
 
     def publish_all(self, messages: Iterable[tuple[str, Any]]) -> None:
         for topic, payload in messages:
@@ -143,10 +149,9 @@ class Publisher:
     def flush(self) -> None:
         """Until the broker has everything."""
         wait_until(
-            lambda: all(each.is_published() for each in self._sent),
+            lambda: self._taken == self._sent,
             message="the broker does not take what is published",
         )
-        self._sent.clear()
 
     def close(self) -> None:
         self._client.disconnect()
