@@ -18,7 +18,6 @@ from hourglass.model.keys import AVERAGES_GROUP, GROUP, HOUR_MS
 from hourglass.monitoring.pipeline_status import PipelineStatus, Snapshot, collect
 from hourglass.monitoring.problems import Problem, problems
 from hourglass.monitoring.server_settings import clock_findings, findings, read
-from hourglass.monitoring.stream_stats import counted_line, uncounted_line
 from hourglass.service.cli import printable
 from hourglassctl.silent_devices import SilentDevices, silent
 from hourglassctl.silent_devices import look as look_for_silence
@@ -27,7 +26,8 @@ from hourglassctl.silent_devices import look as look_for_silence
 #: somebody should look, and the pipeline is well.
 NO_FAULT_OF_ITS = frozenset({
     "devices-silent", "entries-removed", "eviction-policy", "full-coverage", "hours-revised",
-    "hours-too-late", "late", "no-append-only-file", "no-readings", "quarantine", "readings-gone",
+    "hours-too-late", "late", "no-append-only-file", "no-readings", "quarantine", "readings-lost",
+    "removals-unknown",
 })  # fmt: skip
 
 #: The hour in progress is looked at as it was this long ago, so that what is on its way is in.
@@ -125,15 +125,10 @@ def _left_out(lanes: Unlisted) -> Iterable[Problem]:
 
 
 def _losses(losses: LostReadings) -> Iterable[Problem]:
-    for stream, removed in losses.removals.items():
-        if text := uncounted_line(stream, removed):
-            yield Problem(code="readings-gone", severity="warning", text=f"{text}.")
-        if text := counted_line(stream, removed):
-            yield Problem(code="entries-removed", severity="info", text=f"{text}.")
     for stream, readings in losses.taken.items():
         if readings:
             yield Problem(
-                code="readings-gone",
+                code="readings-lost",
                 severity="warning",
                 text=f"{readings:,} readings of {stream} that producers were told were taken are "
                 "gone: hourglass audit says how many of which partition.",

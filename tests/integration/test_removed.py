@@ -276,12 +276,12 @@ def test_status_tells_what_was_removed(pipeline: Pipeline) -> None:
     status = gather(pipeline.cluster, pipeline.clock, period_s=0)
     texts = {each.code: each.text for each in status.problems}
     assert "removed 6 entries after they had been counted" in texts["entries-removed"]
-    assert "readings-gone" not in texts
+    assert "readings-lost" not in texts
 
     give(pipeline, 5)
     trim(pipeline, 2)
     pipeline.count()
     status = gather(pipeline.cluster, pipeline.clock, period_s=0)
     texts = {each.code: each.text for each in status.problems}
-    assert "3 entries that had not been counted" in texts["readings-gone"]
+    assert "3 entries that had not been counted" in texts["readings-lost"]
     assert "removed 10 entries after" in texts["entries-removed"]

@@ -19,11 +19,14 @@ import hourglass
 from hourglass.cluster.connect import connect
 from hourglass.errors import UnsupportedServer
 from hourglass.model.keys import HOUR_MS, HOURS
+from hourglass.monitoring.pipeline_status import PipelineStatus, Snapshot, collect
+from hourglass.monitoring.problems import problems
+from hourglass.monitoring.stream_stats import Removals
 from hourglassctl.replay import DataSet, replay
 from tests.support.cluster import EmbeddedCluster, Node
 from tests.support.commands import run, run_hourglass
 from tests.support.keyspace import KEYS, beside
-from tests.support.pipeline import DAY, Pipeline, at
+from tests.support.pipeline import DAY, Pipeline, at, reading
 from tests.support.services import Services, services
 from tests.support.users import (
     FILE,
@@ -174,6 +177,59 @@ def test_the_averages_consumer_may_load_what_was_trimmed_from_the_hour_records(
         assert denials(cluster.nodes) == set()
 
 
+def uncounted_entry_removed(pipeline: Pipeline) -> None:
+    pipeline.open()
+    pipeline.produce(*(reading(at(0) + number) for number in range(3)))
+    ((first, _), *_) = pipeline.cluster.call("XRANGE", DAY.stream, "-", "+")
+    pipeline.cluster.call("XDEL", DAY.stream, first)
+
+
+def test_the_averages_consumer_finds_entries_that_another_program_removed(
+    tmp_path: Path, redis_binary: Path | None
+) -> None:
+    options = {"aclfile": str(acl_file(tmp_path))}
+    with (
+        EmbeddedCluster(masters=1, binary=redis_binary, options=options) as cluster,
+        Pipeline(cluster.url) as pipeline,
+    ):
+        uncounted_entry_removed(pipeline)
+
+        assert collected(cluster, pipeline).removals == {
+            DAY.stream: Removals(entries=1, uncounted=1)
+        }
+        assert denials(cluster.nodes) == set()
+
+
+def test_with_an_earlier_users_acl_removals_are_unknown_and_nothing_else_changes(
+    tmp_path: Path, redis_binary: Path | None
+) -> None:
+    file = acl_file(tmp_path)
+    partition = f"%R~{KEYS.pipeline}:[0-9]*"
+    added = f"({partition} %R~{{{KEYS.pipeline}:[0-9]*}}:hours +eval_ro +evalsha_ro) "
+    now = file.read_text()
+    assert added in now
+    file.write_text(now.replace(added, ""))
+    with (
+        EmbeddedCluster(masters=1, binary=redis_binary, options={"aclfile": str(file)}) as cluster,
+        Pipeline(cluster.url) as pipeline,
+    ):
+        uncounted_entry_removed(pipeline)
+
+        status = collected(cluster, pipeline)
+        assert (status.removals, len(status.partitions)) == (None, 1)
+        instant = status.instant
+        seen = Snapshot(instant=instant, pipeline=status, averages_at_ms=instant.real_ms)
+        (problem,) = (each for each in problems(seen) if "removals" in each.code)
+        assert "deploy/redis/users.acl" in problem.text
+
+
+def collected(cluster: EmbeddedCluster, pipeline: Pipeline) -> PipelineStatus:
+    """The status that the page of an averages consumer reads."""
+    user = "hourglass-averages-consumer"
+    with closing(connect(cluster.url, username=user, password=PASSWORD, keyspace=KEYS)) as own:
+        return collect(own, pipeline.clock.refresh())
+
+
 def other_master(embedded: EmbeddedCluster, key: str) -> Node:
     holders = {embedded.master_of(f"any-{number}") for number in range(50)}
     return next(node for node in holders if node is not embedded.master_of(key))
@@ -205,7 +261,7 @@ SAID_IN_SCRIPTS = ("ACL failure in script", "The user executing the script can't
 MAY: Mapping[str, Sequence[str]] = {
     # readings
     f"XADD {DAY.stream} * temp_f 73": ("producer", "operator"),
-    f"XRANGE {DAY.stream} - +": ("aggregator", "auditor", "operator"),
+    f"XRANGE {DAY.stream} - +": ("aggregator", "averages-consumer", "auditor", "operator"),
     f"XLEN {DAY.stream}": ("aggregator", "averages-consumer", "auditor", "operator"),
     f"XREAD STREAMS {DAY.stream} 0": (),
     f"XREADGROUP GROUP aggregators me STREAMS {DAY.stream} >": ("aggregator",),
@@ -268,8 +324,13 @@ MAY: Mapping[str, Sequence[str]] = {
     "EVAL_RO return(redis.call('GET',KEYS[1])) 1 other": (),
     "EVAL return(redis.call('GET',KEYS[1])) 1 other": (),
     f"EVAL return(redis.call('DEL',KEYS[1])) 1 {DAY.stream}": ("operator",),
-    f"EVALSHA_RO {'0' * 40} 1 {DAY.stream}": ("aggregator", "auditor", "operator"),
-    f"EVAL_RO return(1) 1 {DAY.stream}": ("aggregator", "auditor", "operator"),
+    f"EVALSHA_RO {'0' * 40} 1 {DAY.stream}": (
+        "aggregator",
+        "averages-consumer",
+        "auditor",
+        "operator",
+    ),
+    f"EVAL_RO return(1) 1 {DAY.stream}": ("aggregator", "averages-consumer", "auditor", "operator"),
     "SCAN 0": ("aggregator", "operator"),
     "KEYS *": (),
     "FLUSHALL": (),
@@ -325,7 +386,7 @@ def test_what_is_refused_among_many_commands_is_told_of(shard: Node) -> None:
     ) as one:
         assert one.pipeline([("HGETALL", DAY.hours)])
         with pytest.raises(UnsupportedServer, match=r"deploy/redis/users\.acl"):
-            one.pipeline([("HGETALL", DAY.hours), ("XRANGE", DAY.stream, "-", "+")])
+            one.pipeline([("HGETALL", DAY.hours), ("HGETALL", DAY.devices(0))])
 
 
 def test_every_user_of_the_file_is_tried() -> None:
@@ -428,7 +489,7 @@ RUNS = {
         "hourglass/reap",
         "hourglass/tally",
     ),
-    "averages-consumer": ("averages_consumer/*", "hourglass/reap"),
+    "averages-consumer": ("averages_consumer/*", "hourglass/reap", "hourglass/removed"),
     "operator": (
         "hourglassctl/*",
         "hourglass/tally",

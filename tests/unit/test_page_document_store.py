@@ -12,7 +12,8 @@ from averages_consumer.web.document_store import DocumentStore
 from hourglass.errors import Unreachable
 from hourglass.model.clock import Instant
 from hourglass.monitoring.pipeline_status import REDIS_STALE_MS
-from tests.support.snapshots import instant, polled
+from hourglass.monitoring.stream_stats import Removals
+from tests.support.snapshots import DAY, instant, polled
 
 
 class NoClock:
@@ -65,3 +66,18 @@ def test_what_one_look_cannot_read_another_does_not_make_good(board: DocumentSto
     board.heard(module.News())
     board.refresh()
     assert said(board) == (True, True, [])
+
+
+def test_a_loss_stays_known_while_a_later_poll_finds_less_of_it(
+    board: DocumentStore,
+) -> None:
+    def problems_after(removed: Removals) -> list[str]:
+        board.polled(polled(removals={DAY.stream: removed}))
+        board.refresh()
+        found = json.loads(board.documents["status"].body)["problems"]
+        return [each["text"] for each in found if each["code"] == "readings-lost"]
+
+    first = problems_after(Removals(entries=5, uncounted=5))
+    assert first
+    assert problems_after(Removals(entries=5)) == first
+    assert problems_after(Removals(entries=1)) == []  # another stream of the same name

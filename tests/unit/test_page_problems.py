@@ -15,6 +15,7 @@ from hourglass.model.strays import Reason, Strays
 from hourglass.monitoring.pipeline_status import REDIS_STALE_MS, WAREHOUSE_STALE_MS, Snapshot
 from hourglass.monitoring.problems import PATIENCE_MS, STUCK_MS, problems
 from hourglass.monitoring.server_settings import ServerSettings, findings
+from hourglass.monitoring.stream_stats import Removals
 from tests.support.snapshots import (
     DAY,
     NOW_MS,
@@ -53,6 +54,9 @@ WRONG: Mapping[str, dict[str, Any]] = {
     "readings-at-risk": {"pipeline": polled(partition=state(lag=1, expires_ms=NOW_MS + HOUR_MS))},
     "averages-not-loaded": {"pipeline": polled(averages=averages_state(lag=2, idle_ms=None))},
     "partition-damaged": {"pipeline": polled(damaged={DAY: f"{DAY.hours} is a string"})},
+    "readings-lost": {"pipeline": polled(removals={DAY.stream: Removals(entries=1, uncounted=1)})},
+    "entries-removed": {"pipeline": polled(removals={DAY.stream: Removals(entries=1, counted=1)})},
+    "removals-unknown": {"pipeline": polled(removals=None)},
     "never-expires": {"pipeline": polled(partition=state(expires_ms=None))},
 }
 

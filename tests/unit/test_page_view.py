@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import msgspec
@@ -16,6 +17,7 @@ from hourglass.model.averages import HourRecord
 from hourglass.model.clock import Mode
 from hourglass.model.keys import DAY_MS, HOUR_MS, Keyspace
 from hourglass.monitoring.pipeline_status import REDIS_STALE_MS, WAREHOUSE_STALE_MS
+from hourglass.monitoring.stream_stats import Removals
 from tests.support.snapshots import (
     DAY,
     NOW_MS,
@@ -291,3 +293,16 @@ def test_documents_are_what_the_api_says_they_are(mode: Mode) -> None:
         (view.status(seen, PERIOD_S, "me"), Status),
     ):
         assert msgspec.json.decode(msgspec.json.encode(document), type=kind) == document
+
+
+@pytest.mark.parametrize(
+    ("removals", "shown"),
+    [({DAY.stream: Removals(entries=3)}, 3), ({}, None), (None, None)],
+    ids=["known", "damaged", "not permitted"],
+)
+def test_removed_entries_that_are_unknown_are_not_zero(
+    removals: Mapping[str, Removals] | None, shown: int | None
+) -> None:
+    (partition,) = view.partitions(snapshot(pipeline=polled(removals=removals))).partitions
+
+    assert partition.removed == shown

@@ -125,6 +125,8 @@ class DocumentStore:
 
     def polled(self, pipeline: PipelineStatus) -> None:
         due_since = still_due(self._snapshot.due_since, pipeline)
+        if (before := self._snapshot.pipeline) is not None:
+            pipeline = with_known_removals(pipeline, before)
         self._know(pipeline=pipeline, due_since=due_since)
         self._found("pipeline", {})
 
@@ -255,3 +257,13 @@ def still_due(before: Mapping[int, int], pipeline: PipelineStatus) -> Mapping[in
     are no longer due are left out."""
     now_ms = pipeline.instant.real_ms
     return {hour: before.get(hour, now_ms) for hour in pipeline.hours_due()}
+
+
+def with_known_removals(pipeline: PipelineStatus, before: PipelineStatus) -> PipelineStatus:
+    """`pipeline` with the losses known before: while many entries are not delivered, one poll
+    finds fewer than an earlier one did."""
+    if not pipeline.removals or not before.removals:
+        return pipeline
+    known = before.removals
+    removals = {name: each.after(known.get(name, each)) for name, each in pipeline.removals.items()}
+    return replace(pipeline, removals=removals)

@@ -100,6 +100,10 @@ class Partition(Struct, frozen=True, kw_only=True):
     counted: Annotated[int, Meta(description="Readings counted, including late ones.")]
     late: int
     quarantined: Count
+    removed: Annotated[
+        Count | None,
+        Meta(description="Entries that another program removed; null if it is unknown."),
+    ]
 
 
 class Partitions(Struct, frozen=True, kw_only=True):

@@ -24,7 +24,7 @@ from hourglass.cluster.published import Result
 from hourglass.model.averages import HourlyAverage, HourRecord, mean_milli_f
 from hourglass.model.keys import AVERAGES_KEPT, HOUR_MS
 from hourglass.model.readings import MILLI
-from hourglass.monitoring.pipeline_status import PartitionView, Snapshot
+from hourglass.monitoring.pipeline_status import PartitionView, PipelineStatus, Snapshot
 from hourglass.monitoring.problems import problems
 
 WINDOW_MS = AVERAGES_KEPT * HOUR_MS
@@ -139,13 +139,16 @@ def partitions(snapshot: PageSnapshot) -> Partitions:
                 each,
                 shard=shards.index(each.state.shard) + 1,
                 quarantined=pipeline.quarantined.get(each.state.stream, 0),
+                removed=_removed(pipeline, each.state.stream),
             )
             for each in pipeline.partitions
         ]
     )
 
 
-def _partition(view: PartitionView, *, shard: int, quarantined: int) -> Partition:
+def _partition(
+    view: PartitionView, *, shard: int, quarantined: int, removed: int | None
+) -> Partition:
     state = view.state
     return Partition(
         stream=state.stream,
@@ -160,7 +163,13 @@ def _partition(view: PartitionView, *, shard: int, quarantined: int) -> Partitio
         counted=view.counted,
         late=sum(record.late for record in view.hours),
         quarantined=quarantined,
+        removed=removed,
     )
+
+
+def _removed(pipeline: PipelineStatus, stream: str) -> int | None:
+    found = (pipeline.removals or {}).get(stream)
+    return None if found is None else found.entries
 
 
 def open_hours(snapshot: PageSnapshot, period_s: float) -> list[OpenHour]:

@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 from hourglass.cluster.client import Cluster
 from hourglass.cluster.partitions import recorded
 from hourglass.cluster.published import frontier_ms, results
-from hourglass.errors import CorruptKey
+from hourglass.errors import CorruptKey, UnsupportedServer
 from hourglass.model.averages import HourlyAverage, HourRecord, joined_hours
 from hourglass.model.clock import Instant
 from hourglass.model.hour_records import decode_hours
@@ -26,7 +26,7 @@ from hourglass.model.keys import (
 )
 from hourglass.model.strays import Reason, Strays, decode
 from hourglass.monitoring.server_settings import Finding
-from hourglass.monitoring.stream_stats import StreamState, survey
+from hourglass.monitoring.stream_stats import Removals, StreamState, removals, survey
 
 #: Age from which data counts as stale. The page polls Redis every second, the warehouse every two.
 REDIS_STALE_MS = 5_000
@@ -63,6 +63,8 @@ class PipelineStatus:
     revised: hours sealed again with another result after they were published
     too_late: hours that got their first reading after a later hour was published
     strays: stray streams, as the aggregators recorded them
+    removals: entries that another program removed, by stream; None if the Redis user may not read
+        them
     """
 
     instant: Instant
@@ -75,6 +77,7 @@ class PipelineStatus:
     revised: int = 0
     too_late: AbstractSet[int] = frozenset()
     strays: Mapping[Reason, Strays] = field(default_factory=dict[Reason, Strays])
+    removals: Mapping[str, Removals] | None = field(default_factory=dict[str, Removals])
 
     def records(self) -> Iterator[HourRecord]:
         """The hours of the live days, with the lanes of a day joined, in order."""
@@ -188,7 +191,16 @@ def collect(cluster: Cluster, instant: Instant) -> PipelineStatus:
         revised=revised,
         too_late=results(too_late, key=keys.too_late).keys(),
         strays=decode(strays, key=keys.strays),
+        removals=_removals(cluster, alive),
     )
+
+
+def _removals(cluster: Cluster, partitions: Sequence[Partition]) -> Mapping[str, Removals] | None:
+    try:
+        found = list(removals(cluster, partitions))
+    except UnsupportedServer:  # an earlier users.acl does not permit the script
+        return None
+    return {each.stream: one for each, one in zip(partitions, found, strict=True) if one}
 
 
 def _quarantined(

@@ -11,7 +11,7 @@ from hourglass.model.clock import Mode
 from hourglass.model.keys import HOUR_MS, iso
 from hourglass.model.strays import line
 from hourglass.monitoring.pipeline_status import PipelineStatus, Snapshot
-from hourglass.monitoring.stream_stats import StreamState, hours_left
+from hourglass.monitoring.stream_stats import StreamState, counted_line, hours_left, uncounted_line
 
 #: Real time after which a delay is reported. An hour is normally published some seconds after it is
 #: due, and a device sends a reading every second.
@@ -47,6 +47,7 @@ def problems(snapshot: Snapshot) -> list[Problem]:
     if (pipeline := snapshot.pipeline) is not None:
         found += [*_hours(snapshot, pipeline), *_readings(pipeline), *_at_risk(pipeline)]
         found += [*_averages(snapshot, pipeline), *_damaged(pipeline), *_strays(pipeline)]
+        found += _removed(pipeline)
         for partition in pipeline.partitions:
             found += _partition(partition.state)
     return sorted(found, key=lambda problem: _ORDER[problem.severity])
@@ -60,8 +61,8 @@ def _warning(code: str, text: str, about: str = "") -> Problem:
     return Problem(code=code, severity="warning", text=text, about=about)
 
 
-def _info(code: str, text: str) -> Problem:
-    return Problem(code=code, severity="info", text=text)
+def _info(code: str, text: str, about: str = "") -> Problem:
+    return Problem(code=code, severity="info", text=text, about=about)
 
 
 def _sources(snapshot: Snapshot) -> Iterator[Problem]:
@@ -171,6 +172,22 @@ def _readings(pipeline: PipelineStatus) -> Iterator[Problem]:
 def _strays(pipeline: PipelineStatus) -> Iterator[Problem]:
     for reason, strays in pipeline.strays.items():
         yield _warning("stray-streams", f"{line(reason, strays)}.", strays.first)
+
+
+def _removed(pipeline: PipelineStatus) -> Iterator[Problem]:
+    if pipeline.removals is None:
+        yield _info(
+            "removals-unknown",
+            "Whether another program removed readings is unknown, because the Redis user of this "
+            "process may not run EVALSHA_RO on partitions: install this release's "
+            "deploy/redis/users.acl.",
+        )
+        return
+    for stream, removed in pipeline.removals.items():
+        if text := uncounted_line(stream, removed):
+            yield _warning("readings-lost", f"{text}.", stream)
+        if text := counted_line(stream, removed):
+            yield _info("entries-removed", f"{text}.", stream)
 
 
 def _damaged(pipeline: PipelineStatus) -> Iterator[Problem]:

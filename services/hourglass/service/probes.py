@@ -1,7 +1,9 @@
 """The HTTP server of a service: GET and HEAD of /livez, /readyz and /metrics.
 
 asyncio's server with time-outs carries it, and http.server reads and writes the messages; producer
-and aggregator need no web library for it. One thread serves all clients, and no client can block it. A connection serves one request, limited
+and aggregator need no web library for it.
+
+One thread serves all clients, and no client can block it. A connection serves one request, limited
 to EXCHANGE_S in total and HEAD_BYTES of headers. Above CONNECTIONS open connections the server
 drops the oldest. Threads, memory and descriptors are therefore bounded, and probes are answered
 while a thousand idle clients are connected.
@@ -88,7 +90,8 @@ class Exchange(BaseHTTPRequestHandler):
 
     do_HEAD = do_GET  # noqa: N815 - the standard library's name
 
-    def send_error(self, code: int, message: str | None = None, *_: object) -> None:
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        del explain  # a paragraph for an HTML page
         if code == HTTPStatus.NOT_IMPLEMENTED:  # there is no such method here
             code, message = HTTPStatus.METHOD_NOT_ALLOWED, "only GET and HEAD are allowed"
         status = HTTPStatus(code)
