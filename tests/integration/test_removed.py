@@ -9,7 +9,7 @@ import pytest
 from aggregator.collectors import read_lost_readings
 from aggregator.consumer import Found
 from hourglass.model.keys import GROUP, Partition
-from hourglass.monitoring.stream_stats import Removals, removals
+from hourglass.monitoring.stream_stats import Removals, removals, survey
 from hourglassctl.status import gather
 from tests.support.keyspace import KEYS
 from tests.support.pipeline import DAY, Pipeline, at, reading, tick
@@ -68,6 +68,35 @@ def test_entries_removed_before_they_were_counted_are_lost(
     assert read_lost_readings(pipeline.cluster, pipeline.clock.refresh()).gone() == {
         DAY.stream: 250
     }
+
+
+@pytest.mark.parametrize(
+    ("remove", "left"),
+    [(xtrim_uncounted, 50), (xadd_maxlen_uncounted, 51)],
+    ids=lambda each: getattr(each, "__name__", ""),
+)
+def test_the_lag_in_readings_leaves_out_entries_that_were_removed(
+    pipeline: Pipeline, remove: Callable[[Pipeline], None], left: int
+) -> None:
+    give(pipeline, 200)
+    pipeline.count()
+    give(pipeline, 300, hour=1)
+    remove(pipeline)
+
+    (state,) = survey(pipeline.cluster, [DAY.stream], GROUP)
+    assert (state.lag, state.lag_readings) == (left, left)
+
+
+def test_a_trim_and_a_recount_leave_no_negative_number_of_late_readings(pipeline: Pipeline) -> None:
+    give(pipeline, 100)
+    pipeline.count()
+    pipeline.drive(at(1))
+    pipeline.seal()
+    trim(pipeline, 30)
+    pipeline.cluster.call("XGROUP DESTROY", DAY.stream, GROUP)
+    pipeline.count()
+
+    assert pipeline.audit().late == 0
 
 
 def test_entries_removed_after_they_were_counted_are_in_their_hours(pipeline: Pipeline) -> None:

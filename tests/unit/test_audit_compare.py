@@ -41,6 +41,13 @@ def test_what_adds_up_has_no_difference() -> None:
     assert (audit.counted, audit.late, audit.lost, audit.twice) == (5, 1, 0, 0)
 
 
+def test_an_hour_recounted_after_a_removal_takes_nothing_from_the_total_of_late_readings() -> None:
+    lane = Keyspace().partition(DAY.day_ms, 7)
+    recounted = replace(SEALED, late=-2, late_sum_milli_f=-100_000)
+    audit = compare([GOOD, replace(GOOD, partition=lane, records=(recounted,))], PUBLISHED)
+    assert (audit.late, audit.late_by_hour) == (1, {FIRST: 1})
+
+
 @pytest.mark.parametrize(
     ("raw", "lost", "twice"),
     [(RawHour(5, 250_000), 1, 0), (RawHour(3, 150_000), 0, 1), (RawHour(4, 200_001), 0, 0)],

@@ -15,6 +15,10 @@ REPORTED = (
 )  # fmt: skip
 
 
+#: Of the whole partition: entries, and readings, that were counted or went to quarantine.
+ACKNOWLEDGED = ("acknowledged_entries", "acknowledged")
+
+
 def decode_hours(partition: Partition, fields: Mapping[bytes, bytes]) -> list[HourRecord]:
     """A record for each hour that has been counted, sealed or come late to, in order. Raises
     CorruptKey."""

@@ -11,6 +11,7 @@ from typing import Any
 from hourglass.cluster.client import Cluster
 from hourglass.cluster.scripts import Script
 from hourglass.model.clock import Instant
+from hourglass.model.hour_records import ACKNOWLEDGED
 from hourglass.model.keys import GROUP, HOUR_MS, Partition
 from hourglass.model.readings import Rules, Unusable, event_time
 
@@ -71,7 +72,7 @@ def survey(cluster: Cluster, streams: Sequence[str], group: str) -> list[StreamS
         ]
         if partition:
             commands.append(("HMGET", partition.producers, ":entries", ":readings"))
-            commands.append(("HMGET", partition.hours, "acknowledged"))
+            commands.append(("HMGET", partition.hours, *ACKNOWLEDGED))
     replies = iter(cluster.pipeline(commands))
     states: list[StreamState] = []
     for stream, partition in named.items():
@@ -89,7 +90,7 @@ def survey(cluster: Cluster, streams: Sequence[str], group: str) -> list[StreamS
                 group=group,
                 shard=cluster.shard_of(stream),
                 length=length,
-                lag=length if info is None else info["lag"],
+                lag=_lag(length, info),
                 pending=0 if info is None else info["pending"],
                 consumers=0 if info is None else info["consumers"],
                 expires_ms=expires if expires >= 0 else None,
@@ -105,27 +106,41 @@ def survey(cluster: Cluster, streams: Sequence[str], group: str) -> list[StreamS
     return states
 
 
+def _lag(length: int, info: Mapping[str, Any] | None) -> int | None:
+    """Entries to deliver. Redis counts those that were trimmed before they were delivered, too."""
+    if info is None:
+        return length
+    return None if info["lag"] is None else min(info["lag"], length)
+
+
 def _lag_readings(length: int, info: Mapping[str, Any] | None, books: Sequence[Any]) -> int | None:
     """Readings that wait, by what producers wrote and what was acknowledged since the stream began.
 
-    An entry that no producer of this project wrote is taken for one reading: of a foreign writer's
-    packed entries, no more than that is known until they are read.
+    An entry of another program counts as one reading: how many its packed entries hold is unknown
+    until they are read. If entries were removed unread, those that still wait count as the average
+    of all that were not acknowledged.
 
     info: of the group, if there is one
-    books: entries and readings that came from producers; readings acknowledged
+    books: entries and readings that producers wrote; entries and readings that were acknowledged
     """
     lag, pending, read = length, 0, 0
     if info is not None:
         lag, pending, read = info["lag"], info["pending"], info["entries-read"] or 0
     if lag is None or not books or any(isinstance(book, Exception) for book in books):
         return None
+    (entries, readings), (entries_done, readings_done) = books
     try:
-        written, readings, acknowledged = (int(number or 0) for book in books for number in book)
-    except ValueError:  # the aggregators say so
+        foreign = max(0, read + lag - int(entries or 0))
+        unread = int(readings or 0) + foreign - int(readings_done or 0)
+        # An earlier release counted acknowledged readings only.
+        known = entries_done is not None or not readings_done
+        unread_entries = int(entries or 0) + foreign - int(entries_done or 0) if known else 0
+    except ValueError:  # the aggregators report it
         return None
-    foreign = max(0, read + lag - written)
-    waiting = lag + pending
-    return max(waiting, readings + foreign - acknowledged) if waiting else 0
+    waiting = min(lag + pending, length)
+    if 0 < waiting < unread_entries:
+        unread = round(unread * waiting / unread_entries)
+    return max(waiting, unread) if waiting else 0
 
 
 def _group(groups: Sequence[Mapping[str, Any]], name: str) -> Mapping[str, Any] | None:

@@ -98,6 +98,7 @@ def compare(recounts: Iterable[Recomputed], publication: Publication) -> Audit:
     recounts = sorted(recounts, key=lambda each: each.partition)
     for each in recounts:
         audit.quarantined += each.quarantined
+        _add_late(audit, each.records)
         _compare_told(audit, each)
         _compare_uncounted(audit, each)
         _compare_removed(audit, each)
@@ -106,8 +107,6 @@ def compare(recounts: Iterable[Recomputed], publication: Publication) -> Audit:
         for record in joined_hours([each.records for each in members if each.records]):
             audit.hours += 1
             audit.counted += record.count
-            if record.late:
-                audit.late_by_hour[record.start_ms] = record.late
             if record.sealed and record.count:
                 _compare_published(audit, record, publication)
     _compare_stream(audit, publication)
@@ -116,6 +115,15 @@ def compare(recounts: Iterable[Recomputed], publication: Publication) -> Audit:
         audit.revised = publication.revised
         audit.differences += _warehouse_differences(publication, publication.warehouse)
     return audit
+
+
+def _add_late(audit: Audit, records: Iterable[HourRecord]) -> None:
+    """Add the late readings of one partition. A recount of a sealed hour begins at minus its count,
+    and stays below 0 if entries were removed since: then no late reading is known of."""
+    for record in records:
+        if record.late > 0:
+            late = audit.late_by_hour.get(record.start_ms, 0)
+            audit.late_by_hour[record.start_ms] = late + record.late
 
 
 def _compare_told(audit: Audit, recount: Recomputed) -> None:
