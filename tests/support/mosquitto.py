@@ -60,7 +60,7 @@ class Mosquitto:
     def start(self) -> None:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [self._program, "-v", "-c", self._file],
+                [self._program, "-c", self._file],
                 stdout=log,
                 stderr=log,
                 process_group=self._guard.group,
@@ -142,8 +142,10 @@ class Publisher:
         self._taken += 1
 
     def publish_all(self, messages: Iterable[tuple[str, Any]]) -> None:
-        for topic, payload in messages:
+        for number, (topic, payload) in enumerate(messages, 1):
             self.publish(topic, payload)
+            if number % 5_000 == 0:
+                self.flush()
         self.flush()
 
     def flush(self) -> None:

@@ -325,7 +325,8 @@ def test_an_outage_of_redis_makes_no_reading_at_the_broker_late(
         assert len(waiting) > 100
         wait_until(lambda: running.metric(name, UNACKNOWLEDGED) == 20.0)
         embedded.restart()
-        running.aggregator("aggregator", "--lateness-s=0")
+        # Longer than it takes to connect to a cluster that has just come back.
+        running.aggregator("aggregator", "--lateness-s=0", "--producer-idle-s=20")
 
         every = Counter([*expected(first), *expected(waiting)])
         wait_until(
@@ -391,6 +392,7 @@ def test_a_hundred_thousand_messages_wait_at_the_broker(
 def test_tls_with_a_user_and_a_password_from_a_file(
     pipeline: Pipeline, running: Services, tmp_path: Path
 ) -> None:
+    now_ms = pipeline.use_wall_clock().now_ms - HOUR_MS
     authority = Authority(tmp_path / "authority")
     certificate = authority.certificate("localhost")
     passwords, password = tmp_path / "passwords", tmp_path / "password"
@@ -408,7 +410,7 @@ def test_tls_with_a_user_and_a_password_from_a_file(
         url = {"HOURGLASS_MQTT_URL": f"mqtts://gateway@localhost:{broker.port}"}
         name = running.producer("gateway", **url, **ca, **secret)
         connected(running, name)
-        messages = timed(0, 2_000, pipeline.use_wall_clock().now_ms - HOUR_MS)
+        messages = timed(0, 2_000, now_ms)
         login = {"user": "gateway", "password": "from-a-file"}
         with publishing(broker.port, ca_file=Path(authority.ca_file), **login) as publisher:
             publisher.publish_all(messages)
