@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import count, groupby
 from typing import TypeAlias
@@ -12,9 +12,14 @@ from hourglass.cluster.scripts import packed
 from hourglass.model.devices import lane_index
 from hourglass.model.keys import DAY_MS, HOUR_MS, Partition
 from hourglass.model.readings import Reading, degrees
+from producer.identities import Block, identify, without_known
 
 #: Maps the start of a day (ms since the epoch) to the partitions that hold its readings.
 Shares: TypeAlias = Callable[[int], Sequence[Partition]]
+
+#: Maximum readings in a batch that is deduplicated. Each may take two steps on a block of its own,
+#: and no script may hold a shard for more than 20 ms.
+MOST_DEDUPLICATED = 1000
 
 #: The watermark of a producer that has finished: no further reading follows.
 NO_MORE_MS = 1 << 62
@@ -32,6 +37,11 @@ class Batch:
                   readings with an earlier event time to this partition
     payload: MessagePack of an array of device, ts (ms since the partition's start), temp_f
              repeated, and an array of packed entries, each an array of its fields and values
+    blocks: the bits of its readings, by which Redis recognises those that it has; empty if the
+            batch is not deduplicated
+    tick_ms: width of a tick of these bits
+    repeated: readings left out, because they are in this batch or in Redis already
+    unidentified: readings in the batch without a bit, because the partition has no room for it
     """
 
     partition: Partition
@@ -41,6 +51,34 @@ class Batch:
     latest_ms: int
     watermark_ms: int
     payload: bytes
+    blocks: tuple[Block, ...] = ()
+    tick_ms: int = 0
+    repeated: int = 0
+    unidentified: int = 0
+
+    @property
+    def size(self) -> int:
+        """Readings that the batch was made of."""
+        return self.count + self.repeated
+
+    def without(self, known: Sequence[bytes | None]) -> Batch:
+        """This batch without the readings that Redis has already. Call it on the batch as it was
+        made: Redis may have lost readings that it had at the last attempt.
+
+        known: of each block, the bits that Redis has; None if it has no room for the block
+        """
+        pairs = list(zip(self.blocks, known, strict=True))
+        blocks = [block._replace(known=bits) for block, bits in pairs if bits is not None]
+        payload, count, entries = without_known(self.partition, self.payload, blocks, self.tick_ms)
+        return replace(
+            self,
+            count=count,
+            entries=entries,
+            payload=payload,
+            blocks=tuple(blocks),
+            repeated=self.repeated + self.count - count,
+            unidentified=sum(block.readings for block, bits in pairs if bits is None),
+        )
 
 
 class Numbering:
@@ -60,6 +98,9 @@ class Numbering:
         entries: int,
         latest_ms: int,
         payload: bytes,
+        blocks: Iterable[Block] = (),
+        tick_ms: int = 0,
+        repeated: int = 0,
     ) -> Batch:
         """The next batch in sequence.
 
@@ -77,6 +118,9 @@ class Numbering:
             latest_ms=latest_ms,
             watermark_ms=watermark_ms,
             payload=payload,
+            blocks=tuple(blocks),
+            tick_ms=tick_ms,
+            repeated=repeated,
         )
 
     def watermarks(self, next_ms: int, *, all_of_them: bool) -> Iterator[Batch]:
@@ -105,13 +149,26 @@ def _watermark_ms(partition: Partition, next_ms: int) -> int:
 
 
 class Batcher:
-    """Groups readings into batches."""
+    """Groups readings into batches.
 
-    def __init__(self, *, limit: int, partitions: Shares, in_order: bool = True) -> None:
-        """`in_order`: readings come in the order of their times; otherwise `next_ms` alone says
-        which may follow."""
-        self._limit = limit
+    A source that can repeat readings sets `deduplicate_ms`, usually to identities.TICK_MS: Redis
+    then takes one reading of a device in each tick of that width, whatever batch or producer it
+    comes in. Repeated readings are left out and counted (`Batch.repeated`).
+    """
+
+    def __init__(
+        self, *, limit: int, partitions: Shares, in_order: bool = True, deduplicate_ms: int = 0
+    ) -> None:
+        """What its source gives.
+
+        in_order: readings come in the order of their times; otherwise `next_ms` alone says which
+                  may follow
+        deduplicate_ms: width of a tick, at most the shortest period of the devices; 0 takes every
+                        reading
+        """
+        self._limit = min(limit, MOST_DEDUPLICATED) if deduplicate_ms else limit
         self._in_order = in_order
+        self._tick_ms = deduplicate_ms
         self._partitions = partitions
         self._numbering = Numbering()
 
@@ -151,6 +208,15 @@ class Batcher:
             yield from self._numbering.watermarks(next_ms, all_of_them=to_all)
 
     def _batch(self, partition: Partition, readings: Sequence[Reading], next_ms: int) -> Batch:
+        blocks: list[Block] = []
+        given = len(readings)
+        if self._tick_ms:
+            of_day = (reading.ts_ms - partition.day_ms for reading in readings)
+            devices = (reading.device for reading in readings)
+            blocks, repeated = identify(devices, of_day, self._tick_ms)
+            if repeated:
+                left_out = set(repeated)
+                readings = [each for at, each in enumerate(readings) if at not in left_out]
         devices, times_ms, milli_f = zip(*readings, strict=True)
         flat: list[bytes] = [b""] * (3 * len(readings))
         flat[0::3] = devices
@@ -163,6 +229,9 @@ class Batcher:
             entries=len(readings),
             latest_ms=max(times_ms),
             payload=packed([flat, []]),
+            blocks=blocks,
+            tick_ms=self._tick_ms,
+            repeated=given - len(readings),
         )
 
 

@@ -7,6 +7,7 @@ from itertools import product
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hourglass.cluster.scripts import packed
 from hourglass.model.devices import lane_index
@@ -14,6 +15,8 @@ from hourglass.model.entries import ENCODINGS
 from hourglass.model.keys import DAY_MS
 from hourglass.model.packed_codec import MISSING, encode
 from producer.batch import Batch, Numbering, Shares
+from producer.identities import Block, field_of, identify
+from producer.identities import place as place_of_bit
 from producer.simulator_array import Tick
 
 #: Maximum bytes of values in an entry, by the width of a value. Redis stores entries in nodes of
@@ -55,16 +58,19 @@ class Packer:
         limit: int = BATCH_READINGS,
         entry_bytes: Mapping[int, int] = ENTRY_BYTES,
         batch_devices: int = BATCH_DEVICES,
+        deduplicate_ms: int = 0,
     ) -> None:
         """All devices of a packer write to the same one of the day's `partitions`.
 
         device: prefix of the device names, as in hourglass.model.devices.device_names
+        deduplicate_ms: as for a Batcher; no longer than the distance of two ticks
         """
         self._device = device.encode()
         self._partitions = partitions
         self._limit = limit
         self._entry_bytes = entry_bytes
         self._batch_devices = batch_devices
+        self._tick_ms = deduplicate_ms
         self._numbering = Numbering()
 
     def cut(
@@ -81,6 +87,7 @@ class Packer:
             for first in range(0, devices, size):
                 milli_f = of_all[:, first : first + size]
                 encoding, values = encode(milli_f)
+                blocks = self._blocks(first, [tick.ts_ms for tick in run], milli_f != MISSING)
                 array = Array(first, start_ms, period_ms, milli_f.shape[1], encoding, values)
                 entries = list(self._entries(array))
                 yield self._numbering.batch(
@@ -90,9 +97,45 @@ class Packer:
                     entries=len(entries),
                     latest_ms=latest_ms,
                     payload=packed([[], entries]),
+                    blocks=blocks,
+                    tick_ms=self._tick_ms,
                 )
         if next_ms is not None:
             yield from self._numbering.watermarks(next_ms, all_of_them=to_all)
+
+    def _blocks(
+        self, first: int, times_ms: Sequence[int], present: NDArray[np.bool_]
+    ) -> Iterator[Block]:
+        """The bits of the readings that are present; none if they are not deduplicated."""
+        if not self._tick_ms:
+            return
+        of_day = np.array(times_ms) % DAY_MS
+        ticks = of_day // self._tick_ms
+        if (np.diff(ticks) == 0).any():
+            raise ValueError("deduplicate_ms must not exceed the distance of two ticks")
+        devices = present.shape[1]
+        if first == 0 and devices == 1:
+            times = of_day[present[:, 0]].tolist()
+            yield from identify([self._device] * len(times), times, self._tick_ms)[0]
+            return
+        at = 0
+        while at < devices:
+            group, rows, width, position = place_of_bit(b"%s-%d" % (self._device, first + at))
+            of_group = present[:, at : at + width - position]
+            numbers = ticks // rows
+            for number in range(int(numbers[0]), int(numbers[-1]) + 1):
+                of_block = numbers == number
+                bits = np.zeros((rows, width), np.bool_)
+                bits[ticks[of_block] % rows, position : position + of_group.shape[1]] = of_group[
+                    of_block
+                ]
+                mask = np.packbits(bits, bitorder="little").tobytes()
+                upto = mask.rstrip(b"\0")
+                if upto:
+                    least = upto.lstrip(b"\0")
+                    field = field_of(self._tick_ms, group, number)
+                    yield Block(field, len(upto) - len(least), least)
+            at += of_group.shape[1]
 
     def _entries(self, array: Array) -> Iterator[list[bytes]]:
         """Entries of several ticks each, or of a part of a tick if one is too large for an

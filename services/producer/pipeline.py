@@ -218,7 +218,7 @@ class ProducerPipeline:
             try:
                 for batch, outcome in publisher.settle(leave=leave):
                     self._service.mark_recovered(line.name)
-                    if batch.count:
+                    if batch.size:
                         self._account(line, batch, outcome)
             except UnsupportedServer:
                 raise
@@ -253,13 +253,16 @@ class ProducerPipeline:
         if outcome is not Outcome.EXPIRED:
             duplicate = outcome is Outcome.DUPLICATE
             if line.is_kept:
-                self._metrics.produced(batch.count)
-            self._metrics.taken(batch.count, batch.entries, duplicate=duplicate)
+                self._metrics.produced(batch.size)
+            self._metrics.repeated(batch.repeated)
+            self._metrics.unidentified(batch.unidentified)
+            if batch.count:
+                self._metrics.taken(batch.count, batch.entries, duplicate=duplicate)
             return
-        self._dropped(line, batch.count, Loss.EXPIRED)
+        self._dropped(line, batch.size, Loss.EXPIRED)
         log.warning(
             "%d readings of %s are older than the retention time: dropped",
-            batch.count,
+            batch.size,
             batch.partition.stream,
             extra={"partition": batch.partition.stream},
         )

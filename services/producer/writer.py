@@ -6,14 +6,15 @@ from collections import Counter, deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum, auto
-from itertools import islice
+from itertools import chain, islice
+from typing import cast
 
 from opentelemetry.trace import Span, SpanKind, Tracer
 
 from hourglass.cluster.client import Cluster
 from hourglass.cluster.link import Link, ResponseError
 from hourglass.cluster.partitions import Days
-from hourglass.cluster.scripts import Script
+from hourglass.cluster.scripts import Script, packed
 from hourglass.errors import ConnectionLost, CorruptKey, Unreachable
 from hourglass.model.clock import PipelineClock
 from hourglass.model.keys import RECORDS_KEPT_MS, RETENTION_MS, Partition
@@ -43,6 +44,10 @@ class BatchWriter:
     server and caller work at the same time. Redis stores a batch only if it stored the one before
     it. After any failure the publisher therefore resends all batches from the first unconfirmed one
     on, unchanged and in order; this loses no batch and stores none twice.
+
+    Of a batch that is deduplicated (see Batcher), Redis takes no reading of a device and tick that
+    it has already. If it has some, it takes nothing and replies with them; the batch is then sent
+    without them, and is taken if Redis still has exactly these.
     """
 
     def __init__(
@@ -72,6 +77,8 @@ class BatchWriter:
         self._links: dict[Partition, Link] = {}
         self._acknowledged: Counter[Partition] = Counter()
         self._unconfirmed: deque[Batch] = deque()
+        #: The first of `_unconfirmed` as it was made, if readings were left out of it since.
+        self._whole: Batch | None = None
         #: Readings in `_unconfirmed`; other threads may read it.
         self.held = 0
         #: The span of each traced batch, by sequence number.
@@ -84,7 +91,7 @@ class BatchWriter:
     def put(self, batch: Batch) -> None:
         """Append `batch` to the queue; `settle` sends it."""
         self._unconfirmed.append(batch)
-        self.held += batch.count
+        self.held += batch.size
         if not is_off(self._tracer):
             stream = batch.partition.stream
             self._spans[batch.sequence] = self._tracer.start_span(
@@ -107,6 +114,8 @@ class BatchWriter:
             if len(self._unconfirmed) == self._in_flight <= leave:
                 return
             outcome = self._confirm()
+            if outcome is None:
+                continue
             self._end_span(outcome.name.lower())
             yield self._forget_first(), outcome
 
@@ -119,11 +128,12 @@ class BatchWriter:
         """Drop the first unconfirmed batch; return its number of readings."""
         self._go_back()
         self._end_span("given up")
-        return self._forget_first().count
+        return self._forget_first().size
 
     def _forget_first(self) -> Batch:
         batch = self._unconfirmed.popleft()
-        self.held -= batch.count
+        self._whole = None
+        self.held -= batch.size
         return batch
 
     def give_up(self) -> int:
@@ -164,7 +174,12 @@ class BatchWriter:
         with self._going_back():
             self._linked(partition).begin(
                 _INGEST,
-                [partition.stream, partition.producers, partition.watermarks],
+                [
+                    partition.stream,
+                    partition.producers,
+                    partition.watermarks,
+                    partition.identities,
+                ],
                 [
                     self._incarnation,
                     batch.sequence,
@@ -175,18 +190,25 @@ class BatchWriter:
                     batch.count,
                     batch.watermark_ms,
                     batch.payload,
+                    instant.expiry(partition.end_ms + RETENTION_MS),
+                    packed([*chain.from_iterable(batch.blocks)]) if batch.blocks else "",
                     *self._traceparent(batch),
                 ],
             )
         self._in_flight += 1
 
-    def _confirm(self) -> Outcome:
-        """Read the reply to the first batch in flight; return its outcome."""
+    def _confirm(self) -> Outcome | None:
+        """Read the reply to the first batch in flight; return its outcome, or None if it is to be
+        sent without the readings that Redis has."""
         batch = self._unconfirmed[0]
         with self._going_back():
             link = self._linked(batch.partition)
             self._in_flight -= 1
             taken = link.finish()
+            if isinstance(taken, list):
+                self._go_back()  # Redis rejects a batch in flight behind this one
+                self._leave_out(cast(Sequence[bytes | None], taken))
+                return None
             if taken == _OUT_OF_TURN:
                 raise Unreachable("the partition lost the previous batch; it is sent again")
             if taken >= 0 and self._wait_replicas:
@@ -198,6 +220,14 @@ class BatchWriter:
         self._sends_ahead_to = None if self._wait_replicas else batch.partition
         is_duplicate = taken == _DUPLICATE and batch.count > 0
         return Outcome.DUPLICATE if is_duplicate else Outcome.TAKEN
+
+    def _leave_out(self, known: Sequence[bytes | None]) -> None:
+        """Leave the readings that Redis has out of the first batch. `known`: the bits that Redis
+        has of each of its blocks, or None."""
+        batch = self._unconfirmed[0]
+        self._whole = whole = self._whole or batch
+        of = {block.field: bits for block, bits in zip(batch.blocks, known, strict=True)}
+        self._unconfirmed[0] = whole.without([of.get(block.field) for block in whole.blocks])
 
     @contextmanager
     def _going_back(self) -> Generator[None]:

@@ -27,7 +27,7 @@ Command = tuple[str, ...]
 
 
 def of_another_type(partition: Partition) -> dict[str, Command]:
-    keys = (partition.stream, *partition.companions[:5], partition.devices(0))
+    keys = (partition.stream, *partition.companions[:6], partition.devices(0))
     found = {f"string at {key}": ("SET", key, "in the way", "EX", "3600") for key in keys}
     return found | {f"list at {key}": ("RPUSH", key, "in the way") for key in keys}
 

@@ -45,6 +45,7 @@ WRONG: Mapping[str, Mapping[int, Iterable[str]]] = {
         6: (*NUMBERS, "1"),
         7: (*NUMBERS, "0", "1", "3"),
         8: NUMBERS,
+        10: NUMBERS,
     },
     "open": {
         1: ("",),

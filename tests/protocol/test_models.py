@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.protocol import publishing, sealing, unknown_lanes, watermarks
+from tests.protocol import identities, publishing, sealing, unknown_lanes, watermarks
 from tests.protocol.explorer import Holds, Violation, explore
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -162,6 +162,30 @@ def test_publishing_without_one_of_its_rules_does_damage(flaw: publishing.Flaw) 
     assert found.damage == PUBLISHING_DAMAGE[flaw]
 
 
+def test_a_repeated_reading_is_stored_once_and_is_there_when_it_is_acknowledged() -> None:
+    assert isinstance(found := explore(identities.LARGE), Holds), found
+    assert found.states > 500
+
+
+TWICE = "the reading is stored twice"
+LEFT_OUT = "the reading was left out of a batch, and is not in the stream"
+IDENTITIES_DAMAGE = {
+    identities.Flaw.NO_BIT: TWICE,
+    identities.Flaw.BIT_AFTERWARDS: TWICE,
+    identities.Flaw.BIT_BEFORE: LEFT_OUT,
+    identities.Flaw.OTHER_SLOT: TWICE,
+    identities.Flaw.UNCHECKED: LEFT_OUT,
+}
+
+
+@pytest.mark.parametrize("flaw", identities.Flaw)
+def test_the_bits_without_one_of_their_rules_do_damage(flaw: identities.Flaw) -> None:
+    found = explore(replace(identities.WORLDS[flaw], flaw=flaw))
+
+    assert isinstance(found, Violation), found
+    assert found.damage == IDENTITIES_DAMAGE[flaw]
+
+
 @pytest.mark.parametrize(
     ("module", "arguments", "exit_code", "output"),
     [
@@ -169,6 +193,7 @@ def test_publishing_without_one_of_its_rules_does_damage(flaw: publishing.Flaw) 
         ("watermarks", ["--flaw", "first-sight"], 1, "at 0: "),
         ("watermarks", ["--help"], 0, "no-resumed"),
         ("unknown_lanes", ["--large"], 0, "holds in all"),
+        ("identities", ["--flaw", "unchecked"], 1, "THE SHARD FAILS OVER"),
         ("publishing", ["--flaw", "deleted-id"], 1, "nothing is published any more"),
     ],
 )

@@ -113,10 +113,10 @@ def test_a_partition_and_its_companions_share_a_slot(partition: Partition) -> No
 @given(partition=partitions)
 def test_every_companion_is_listed_once(partition: Partition) -> None:
     named = {partition.hours, partition.producers, partition.watermarks}
-    named |= {partition.lanes, partition.quarantine}
+    named |= {partition.identities, partition.lanes, partition.quarantine}
     named |= {partition.devices(hour) for hour in range(24)}
 
-    assert len(named) == 29
+    assert len(named) == 30
     assert sorted(partition.companions) == sorted(named)
 
 

@@ -59,7 +59,7 @@ def test_a_tally_adds_up_whatever_a_worker_still_tells_after_the_end() -> None:
     metrics.dropped(4, Loss.STOPPED)
     metrics.taken(5, 5, duplicate=False)
 
-    assert metrics.tally == {"produced": 10, "taken": 3, "dropped": 7}
+    assert metrics.tally == {"produced": 10, "taken": 3, "repeated": 0, "dropped": 7}
     assert metrics.stopped == 7
     stopped = {"reason": "stopped"}
     assert registry.get_sample_value("hourglass_readings_dropped_total", stopped) == 7

@@ -42,7 +42,7 @@ _STREAM = re.compile(
     rf"(?P<pipeline>{_NAME.pattern}):(?P<day>[0-9]{{8}})(:(?P<lane>0|[1-9][0-9]{{0,3}}))?"
 )
 _COMPANION = re.compile(
-    r"\{(?P<stream>[^{}]+)\}:(hours|producers|watermarks|lanes|quarantine|devices:[0-9]{2})"
+    r"\{(?P<stream>[^{}]+)\}:(hours|producers|watermarks|identities|lanes|quarantine|devices:[0-9]{2})"
 )
 
 #: The averages' stream keeps five days of hours, and what is remembered of publishing ten.
@@ -228,6 +228,11 @@ class Partition:
         return f"{{{self.stream}}}:watermarks"
 
     @property
+    def identities(self) -> str:
+        """Which readings have been taken, of producers whose sources repeat readings."""
+        return f"{{{self.stream}}}:identities"
+
+    @property
     def lanes(self) -> str:
         """Of a plain partition: the numbers of the lanes that producers share the day out to."""
         return f"{{{self.stream}}}:lanes"
@@ -247,6 +252,7 @@ class Partition:
             self.hours,
             self.producers,
             self.watermarks,
+            self.identities,
             self.lanes,
             self.quarantine,
             *(self.devices(hour) for hour in range(HOURS)),

@@ -67,6 +67,12 @@ def masked(fields: Sequence[bytes], at: bytes, *, only: bool) -> list[bytes]:
     return [part for pair in named.items() for part in pair]
 
 
+def present(packed: Packed) -> list[int]:
+    """The positions of the values that are not missing."""
+    values = decode(packed.encoding, packed.values)
+    return np.flatnonzero(values != missing(packed.encoding)).tolist()
+
+
 def readings_at(packed: Packed, at: bytes) -> Iterator[Reading]:
     """The readings at the bits set in `at`."""
     values = decode(packed.encoding, packed.values)

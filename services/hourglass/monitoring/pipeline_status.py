@@ -271,6 +271,7 @@ def _kinds(partition: Partition) -> Mapping[str, str]:
         partition.hours: "hash",
         partition.producers: "hash",
         partition.watermarks: "zset",
+        partition.identities: "hash",
         partition.lanes: "string",
         partition.quarantine: "stream",
         **{partition.devices(hour): "hash" for hour in range(HOURS)},
