@@ -45,6 +45,9 @@ DOCUMENTS := docs/configuration.md docs/commands.md docs/metrics.md
 E2E_NAMESPACE = $(if $(filter file,$(origin NAMESPACE)),hourglass-e2e,$(NAMESPACE))
 # More for pytest: make e2e E2E='-k scaling'
 E2E ?=
+# Commands that power the last node off and bring it back, where the cluster has more than one.
+LOSE_NODE ?=
+RESTORE_NODE ?=
 # Where the sources are, for a label of the images.
 SOURCE ?=
 REVISION ?= $(shell git rev-parse --verify --quiet HEAD 2>/dev/null)
@@ -117,6 +120,7 @@ e2e: $(STAMP) ## build and push the images, install everything on the cluster th
 	kubectl version >/dev/null 2>&1 || { echo "make e2e: kubectl reaches no cluster" >&2; exit 1; }
 	@$(MAKE) --no-print-directory images TAG=$(TAG)
 	@REGISTRY=$(REGISTRY) TAG=$(TAG) REDIS_REGISTRY=$(REDIS_REGISTRY) NAMESPACE=$(E2E_NAMESPACE) KEEP=$(KEEP) \
+		LOSE_NODE="$(LOSE_NODE)" RESTORE_NODE="$(RESTORE_NODE)" DOCKER_BUILD_FLAGS="$(DOCKER_BUILD_FLAGS)" \
 		$(BIN)/python -m pytest -m kubernetes tests/kubernetes $(E2E)
 
 check: $(STAMP) ## lint, format, types, the arrows between packages, the generated docs, vulnerabilities
@@ -170,9 +174,10 @@ up: ## install everything on the cluster that kubectl reaches (NAMESPACE, REGIST
 			|| { $(WAITING_PODS); exit 1; }; \
 	done
 
-# A StatefulSet keeps a pod that never became ready, whatever its template says by now.
-WAITING_PODS = echo "make up: $$chart is not ready. Its containers that wait, and why:" >&2; \
-	kubectl get pods --namespace $(NAMESPACE) --selector app.kubernetes.io/instance=$$chart --output go-template='{{range .items}}{{$$pod := .metadata.name}}{{range .status.conditions}}{{if eq (print .reason) "Unschedulable"}}  {{$$pod}}: {{.message}}{{"\n"}}{{end}}{{end}}{{range .status.containerStatuses}}{{with .state.waiting}}  {{$$pod}}: {{.reason}} {{.message}}{{"\n"}}{{end}}{{end}}{{end}}' >&2; \
+# A StatefulSet keeps a pod that never became ready, even if its template changes.
+WAITING_PODS = echo "make up: $$chart is not ready. Its containers that wait or have failed:" >&2; \
+	kubectl get pods --namespace $(NAMESPACE) --selector app.kubernetes.io/instance=$$chart --output go-template='{{range .items}}{{$$pod := .metadata.name}}{{range .status.conditions}}{{if eq (print .reason) "Unschedulable"}}  {{$$pod}}: {{.message}}{{"\n"}}{{end}}{{end}}{{range .status.containerStatuses}}{{with .state.waiting}}  {{$$pod}}: {{.reason}} {{.message}}{{"\n"}}{{end}}{{with .state.terminated}}  {{$$pod}}: {{.reason}} {{.message}}{{"\n"}}{{end}}{{with .lastState.terminated}}  {{$$pod}}: {{.reason}} {{.message}}{{"\n"}}{{end}}{{end}}{{end}}' >&2; \
+	echo "make up: the logs: kubectl logs --namespace $(NAMESPACE) --selector app.kubernetes.io/instance=$$chart" >&2; \
 	echo "make up: after a correction delete the pods of a StatefulSet that never became ready, or they stay as they are: kubectl delete pods --namespace $(NAMESPACE) --selector app.kubernetes.io/instance=$$chart" >&2
 
 down: ## remove what `make up` installed, data included (NAMESPACE, ENVIRONMENT, CHARTS)

@@ -3,7 +3,8 @@
 # run. SECONDS counts from the start.
 lab=../shared/lab/lab
 readonly CLUSTER_WITHIN_S=2700  # until Kubernetes is there
-readonly ADDONS_WITHIN_S=2400   # until Prometheus and KEDA are: what tests them is left out otherwise
+readonly ADDONS_WITHIN_S=1800   # until the parts below are there: the tests of what is missing are left out
+readonly PARTS='nodes policies monitoring scaling skaffold' # after kube, in this order, as far as there is time
 readonly EXTENDED_WITHIN_S=2800 # until a part of the extended suite or another server's begins: it is left out otherwise
 readonly VALKEY_WITHIN_S=300    # Debian's Valkey is taken out of an image in this time, or left out
 readonly EVERYTHING='the tests of the images, and every end-to-end test'
@@ -29,10 +30,10 @@ begin_lab() {
   # A session of its own: its daemons leave it, its compilers go with it.
   # shellcheck disable=SC2016 # expanded by the shell inside
   setsid chrt --idle 0 bash -c '
-    for part in kube monitoring scaling; do
+    for part in kube $2; do
       "$0" up "$part" || exit 1
       touch "$1/$part"
-    done' "$lab" "$lab_work" >"$lab_work/log" 2>&1 </dev/null &
+    done' "$lab" "$lab_work" "$PARTS" >"$lab_work/log" 2>&1 </dev/null &
   lab_pid=$!
 }
 
@@ -64,16 +65,16 @@ on_the_lab() {
     echo ".ci/run: ../shared/lab has no cluster after $((SECONDS / 60)) minutes; see above"
     return 0
   fi
-  for part in monitoring scaling; do
-    if ! has "$part" "$ADDONS_WITHIN_S"; then
-      tail -n 5 "$lab_work/log"
-      echo ".ci/run: $part is not there after $((SECONDS / 60)) minutes; see above"
-      not_run='the end-to-end tests of autoscaling'
-      [ "$part" = scaling ] || not_run+=' and of monitoring'
-      stop_making
-      break
-    fi
+  local part
+  for part in $PARTS; do
+    has "$part" "$ADDONS_WITHIN_S" || not_run+="${not_run:+, }$part"
   done
+  if [ -n "$not_run" ]; then
+    tail -n 5 "$lab_work/log"
+    not_run="the end-to-end tests of $not_run"
+    echo ".ci/run: after $((SECONDS / 60)) minutes the cluster is not ready for $not_run; see above"
+    stop_making
+  fi
   # What was made of idle time now runs as everything else does.
   ps -eo pid=,cls= | awk '$2 == "IDL" {print $1}' | xargs -r -n 1 chrt --all-tasks --other --pid 0 2>/dev/null || true
   eval "$("$lab" env)"
@@ -83,7 +84,8 @@ on_the_lab() {
   done
   make test-images DOCKER_BUILD_FLAGS='--network host'
   timeout "$VALKEY_WITHIN_S" make "$valkey" DOCKER_BUILD_FLAGS='--network host' || true
-  make e2e REGISTRY="$LAB_REGISTRY" REDIS_REGISTRY="$LAB_REGISTRY" DOCKER_BUILD_FLAGS='--network host'
+  make e2e REGISTRY="$LAB_REGISTRY" REDIS_REGISTRY="$LAB_REGISTRY" DOCKER_BUILD_FLAGS='--network host' \
+    LOSE_NODE="$lab lose lab2" RESTORE_NODE="$lab up nodes"
   # What comes next takes time for granted, which the cluster uses all the while.
   [ -n "$lab_was_up" ] || "$lab" down
 }

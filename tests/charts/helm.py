@@ -81,7 +81,7 @@ class Helm:
 
 @cache
 def _template(helm: Helm, *arguments: str | Path, stdin: str) -> str:
-    """Many tests look at the same manifests, and Helm takes longer than they do."""
+    """Cached: many tests read the same manifests, and Helm takes longer than they do."""
     return helm.run("template", *arguments, stdin=stdin)
 
 

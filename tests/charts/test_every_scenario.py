@@ -11,7 +11,7 @@ import pytest
 from tests.charts.helm import SERVICES, Helm, containers, pod_specs, workload, workloads
 from tests.charts.scenarios import IDS, SCENARIOS
 
-#: Kinds that Kubernetes itself does not have; other tests look at what is in them.
+#: Kinds that Kubernetes itself does not have; other tests check their content.
 ADDED_KINDS = {"PodMonitor", "ServiceMonitor", "PrometheusRule", "ScaledObject"}
 KUBERNETES = ("1.29", "1.37")
 
@@ -115,7 +115,7 @@ def test_selectors_hold_nothing_that_an_upgrade_changes(
 
 
 @pytest.mark.parametrize("chart", SERVICES)
-def test_a_pod_lives_longer_than_its_drain_and_liveness_waits_for_nobody(
+def test_a_pod_lives_longer_than_its_drain_and_liveness_does_not_wait(
     newest: Helm, chart: str
 ) -> None:
     pod = workload(newest.render(chart))["spec"]["template"]["spec"]

@@ -41,8 +41,8 @@ def test_generated_files_are_current() -> None:
 def test_lint_finds_nothing(helm: Helm, chart: str, tmp_path: Path) -> None:
     values = tmp_path / "values.yaml"
     values.write_text(yaml.safe_dump(dict(REDIS)) if chart in SERVICES else "")
-    said = helm.run("lint", "--strict", CHARTS / chart, "--values", values)
-    assert "0 chart(s) failed" in said
+    output = helm.run("lint", "--strict", CHARTS / chart, "--values", values)
+    assert "0 chart(s) failed" in output
 
 
 @pytest.mark.parametrize("chart", ALL)
@@ -64,19 +64,19 @@ def test_the_notes_say_what_to_do_next(helm: Helm, chart: str, tmp_path: Path) -
     values = tmp_path / "values.yaml"
     values.write_text(yaml.safe_dump(dict(REDIS)) if chart in SERVICES else "")
     try:
-        said = helm.run(
+        output = helm.run(
             "install", chart, CHARTS / chart, "--dry-run=client", "--namespace", "weather",
             "--values", values,
         )  # fmt: skip
     except Refused as reason:
         if "cluster unreachable" in str(reason):
-            pytest.skip("this Helm asks a cluster even for a dry run, and there is none")
+            pytest.skip("this Helm needs a cluster even for a dry run, and there is none")
         raise
-    notes = said.partition("NOTES:")[2]
+    notes = output.partition("NOTES:")[2]
     assert f"helm test {chart} -n weather" in notes
     forwarded = "-n weather port-forward service/averages-consumer-page 8081:80"
     assert (forwarded in notes) == (chart == "averages-consumer")
-    assert "<no value>" not in said
+    assert "<no value>" not in output
 
 
 @pytest.mark.parametrize("chart", ALL)
@@ -112,9 +112,9 @@ def test_make_up_gives_helm_a_tag_that_looks_like_a_number_as_a_text(
         ["make", "--dry-run", "up", "CHARTS=producer", "REGISTRY=", f"TAG={tag}"],
         cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    (told,) = re.findall(r'image="(.*image\.tag.*)"', recipe.stdout)
+    (flags,) = re.findall(r'image="(.*image\.tag.*)"', recipe.stdout)
     file = ENVIRONMENTS / "development" / "producer.yaml"
-    rendered = newest.run("template", "p", CHARTS / "producer", "--values", file, *told.split())
+    rendered = newest.run("template", "p", CHARTS / "producer", "--values", file, *flags.split())
     assert f'image: "hourglass/producer:{tag}"' in rendered
 
 
@@ -248,7 +248,7 @@ def test_skaffold_forwards_ports_of_what_it_installs(newest: Helm) -> None:
         assert forward["port"] in {each.get("port", each.get("containerPort")) for each in offered}
         local[forward["localPort"]] = forward["resourceName"]
     assert len(local) == len(skaffold()["portForward"])
-    assert local[8081] == "averages-consumer-page", "which is where the docs look for it"
+    assert local[8081] == "averages-consumer-page", "the port that the docs name"
 
 
 @pytest.mark.extended
@@ -281,9 +281,9 @@ def test_flags_that_the_docs_give_are_taken(newest: Helm) -> None:
     commands = re.findall(r"^make up (.*HELM_FLAGS.*)$", text, re.MULTILINE)
     assert commands
     for variables in map(shlex.split, commands):
-        told = dict(variable.split("=", 1) for variable in variables)
-        for chart in told.get("CHARTS", " ".join(ALL)).split():
-            flags = shlex.split(told["HELM_FLAGS"])
+        given = dict(variable.split("=", 1) for variable in variables)
+        for chart in given.get("CHARTS", " ".join(ALL)).split():
+            flags = shlex.split(given["HELM_FLAGS"])
             values = ENVIRONMENTS / "development" / f"{chart}.yaml"
             files = [ROOT / each if each.startswith("deploy/") else each for each in flags]
             made = newest.run("template", chart, CHARTS / chart, "--values", values, *files)

@@ -75,7 +75,7 @@ def test_a_monitor_finds_the_pods_and_their_port(
 
 @pytest.mark.parametrize("chart", SERVICES)
 def test_an_alert_asks_for_metrics_of_its_service_in_its_namespace(helm: Helm, chart: str) -> None:
-    """And may look at those of the others besides."""
+    """And may link those of the others."""
     found = alerts(helm, chart)
     of_any = exported(*SERVICES)
     assert len(found) >= 3
@@ -126,8 +126,10 @@ def test_each_runbook_is_some_alerts(newest: Helm) -> None:
 def test_runbooks_give_commands_that_there_are() -> None:
     known = commands(application())
     for page in RUNBOOKS.glob("*.md"):
-        for said in re.findall(r"`(hourglass [a-z ]+)", page.read_text(encoding="utf-8")):
-            assert any(said.strip().startswith(each) for each in known), f"{page.name}: {said}"
+        for command in re.findall(r"`(hourglass [a-z ]+)", page.read_text(encoding="utf-8")):
+            assert any(command.strip().startswith(each) for each in known), (
+                f"{page.name}: {command}"
+            )
 
 
 def commands(app: typer.Typer) -> set[str]:
@@ -193,7 +195,7 @@ def test_there_is_a_dashboard_for_the_whole_the_stream_and_each_service() -> Non
     uids = {board(file)["uid"] for file in DASHBOARDS}
     assert uids == {"hourglass", "hourglass-stream", *(f"hourglass-{each}" for each in SERVICES)}
     shown = {name for _, _, query in queries() for name in names_in(query)}
-    # What tells of one process alone, or stands in a panel by its bare count, is for the curious.
+    # Panels about one process, or with a bare count, are optional.
     left_out = {each.name for each in exporters()} - {base_name(name) for name in shown}
     assert left_out == {
         "hourglass_seals_total",

@@ -1,4 +1,4 @@
-"""What a chart tells a service is what the service can be told."""
+"""A chart sets each option of its service, and nothing else."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_a_number_reaches_the_service_as_it_was_written(helm: Helm, number: floa
 
 
 @pytest.mark.parametrize("chart", SETTINGS)
-def test_redis_is_told_without_credentials(helm: Helm, chart: str) -> None:
+def test_the_redis_url_has_no_credentials(helm: Helm, chart: str) -> None:
     assert (
         environment(helm.render(chart))["HOURGLASS_REDIS_URL"]
         == "redis://redis-1:6379,redis-2:7000"

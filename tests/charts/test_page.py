@@ -24,7 +24,7 @@ def test_a_service_with_an_address_leads_to_the_page_and_to_nothing_else(helm: H
     spec = one(helm.render(CHART), "Service", PAGE)["spec"]
 
     assert spec["ports"] == [{"name": "page", "port": 80, "targetPort": "page"}]
-    # What it has to say matters most when its pods are not ready.
+    # The page is needed most while its pods are not ready.
     assert spec["publishNotReadyAddresses"] is True
     assert "clusterIP" not in spec
 
@@ -39,7 +39,7 @@ def test_without_a_page_nothing_leads_to_it(helm: Helm) -> None:
     assert one(manifests, "ConfigMap")["data"]["HOURGLASS_WEB"] == "false"
 
 
-def test_who_may_open_the_page_can_be_told_apart_from_who_may_scrape(helm: Helm) -> None:
+def test_peers_of_the_page_and_of_the_metrics_are_set_apart(helm: Helm) -> None:
     peer = {"namespaceSelector": {"matchLabels": {"team": "weather"}}}
     values = {"networkPolicy": {"pageFrom": [peer]}}
 

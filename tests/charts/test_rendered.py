@@ -44,7 +44,7 @@ def test_the_number_of_replicas_is_taken_as_it_is(
         ("aggregator", {"replicaCount": 3, **KEDA}),
     ],
 )
-def test_replicas_that_somebody_else_decides_are_left_out(
+def test_replicas_that_an_autoscaler_or_kubectl_sets_are_omitted(
     helm: Helm, chart: str, values: Mapping[str, Any]
 ) -> None:
     assert "replicas" not in workload(helm.render(chart, values))["spec"]

@@ -21,7 +21,7 @@ COMMAND_S = 360.0
 
 
 class ClusterError(RuntimeError):
-    """What kubectl or helm said when it refused; `output` is what it had printed before."""
+    """The error message of kubectl or helm; `output` is its standard output."""
 
     def __init__(self, message: str, output: str = "") -> None:
         super().__init__(message)
@@ -29,7 +29,7 @@ class ClusterError(RuntimeError):
 
 
 class Refused(ClusterError):
-    """Not now: a disruption budget says no (status 429)."""
+    """A disruption budget does not allow the eviction now (status 429)."""
 
 
 def run(*command: str, stdin: str = "", env: Mapping[str, str] | None = None) -> str:
@@ -47,8 +47,8 @@ def run(*command: str, stdin: str = "", env: Mapping[str, str] | None = None) ->
     except subprocess.TimeoutExpired:
         raise ClusterError(f"{' '.join(command)}: not done within {COMMAND_S:.0f} s") from None
     if done.returncode:
-        said = done.stderr.strip()[-3000:]
-        raise ClusterError(f"{' '.join(command)[:300]}: {said}", done.stdout)
+        message = done.stderr.strip()[-3000:]
+        raise ClusterError(f"{' '.join(command)[:300]}: {message}", done.stdout)
     return done.stdout
 
 
@@ -80,7 +80,7 @@ def has_kind(resource: str) -> bool:
 
 
 def serves(group: str) -> bool:
-    """Whether somebody answers for an API group beside Kubernetes itself, metrics.k8s.io for
+    """Whether an extension serves an API group, metrics.k8s.io for
     instance."""
     services = json.loads(kubectl("get", "apiservices", "--output", "json"))["items"]
     return any(
@@ -207,7 +207,7 @@ class Namespace:
         return set(self.kubectl("get", ",".join(kinds), "--output", "name").split())
 
     def rolled_out(self, workload: str) -> None:
-        """Until deployment/NAME or statefulset/NAME is what was asked for, and ready."""
+        """Wait until deployment/NAME or statefulset/NAME has its desired state and is ready."""
         self.kubectl("rollout", "status", workload, "--timeout=300s")
 
     def described(self) -> str:

@@ -22,7 +22,7 @@ class Story:
     """What the session made, and what it measured."""
 
     namespaces: list[Namespace] = field(default_factory=list[Namespace])
-    last_looks: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    snapshots: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     measured: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
 
     def measure(self, what: str, seconds: float) -> None:
@@ -30,9 +30,16 @@ class Story:
         self.measured.append((what, f"{seconds:.1f} s"))
 
     @contextmanager
+    def measured_as(self, what: str) -> Generator[None]:
+        """Measure what happens within."""
+        began = time.monotonic()
+        yield
+        self.measure(what, time.monotonic() - began)
+
+    @contextmanager
     def namespace(self, name: str, helm_binary: str = "helm") -> Generator[Namespace]:
         """A new one, removed in the end; KEEP=1 in the environment keeps it. What an error left
-        is looked at before."""
+        is recorded before."""
         namespace = Namespace(name, helm_binary)
         if namespace.exists:
             pytest.fail(
@@ -44,7 +51,7 @@ class Story:
         try:
             yield namespace
         except BaseException:
-            self.last_looks.append(self.look_at(namespace))
+            self.snapshots.append(self.snapshot(namespace))
             raise
         finally:
             self.namespaces.remove(namespace)
@@ -52,7 +59,7 @@ class Story:
                 namespace.delete()
 
     @staticmethod
-    def look_at(namespace: Namespace) -> tuple[str, str]:
+    def snapshot(namespace: Namespace) -> tuple[str, str]:
         return f"namespace {namespace.name}", namespace.described()
 
 
@@ -67,7 +74,7 @@ def story(pytestconfig: pytest.Config) -> Story:
 @pytest.fixture(scope="session")
 def images(pytestconfig: pytest.Config) -> Images:
     """What is to be installed. Nothing is, on whatever cluster kubectl happens to reach, unless
-    somebody asked for these very tests."""
+    these very tests are selected."""
     images = Images.from_environment()
     if images is None or pytestconfig.getoption("markexpr") != "kubernetes":
         pytest.skip("installs on a cluster: `make e2e` runs it")
@@ -157,8 +164,8 @@ def pytest_runtest_makereport(
     report = yield
     if report.failed and item.get_closest_marker("kubernetes"):
         story = item.config.stash.get(_STORY, Story())
-        report.sections += [*story.last_looks, *map(story.look_at, story.namespaces)]
-        story.last_looks.clear()
+        report.sections += [*story.snapshots, *map(story.snapshot, story.namespaces)]
+        story.snapshots.clear()
     return report
 
 

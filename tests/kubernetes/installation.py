@@ -1,4 +1,4 @@
-"""Hourglass on the cluster: installed by `make up`, seen through its pods, asked by the operator's
+"""Hourglass on the cluster: installed by `make up`, read through its pods and by the operator's
 command in a pod of its own."""
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Images:
-    """Where the cluster pulls from, as `make` is told it."""
+    """Where the cluster pulls from: the variables of `make`."""
 
     registry: str
     tag: str
@@ -51,7 +51,7 @@ class Images:
 
     @classmethod
     def from_environment(cls) -> Images | None:
-        """None if nobody said which images to install: then nothing is to be installed."""
+        """None without a TAG: then nothing is to be installed."""
         tag = os.environ.get("TAG", "")
         if not tag:
             return None
@@ -77,7 +77,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What the producers say, and what `hourglass audit` says, with nothing on its way."""
+    """The counts of the producers and of `hourglass audit`, with nothing in flight."""
 
     produced: Tally
     audit: dict[str, Any]
@@ -95,30 +95,32 @@ class Installation:
     """One `make up`. Its names of releases are the charts'.
 
     flags: for Helm, at every upgrade of a chart
+    workloads: the kind and name of each chart's workload
     """
 
     namespace: Namespace
     images: Images
     flags: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
+    workloads: Mapping[str, str] = field(default_factory=WORKLOADS.copy)
     ledger: Ledger = field(init=False)
 
     def __post_init__(self) -> None:
         self.ledger = Ledger(self.namespace)
 
-    def make(self, target: str, **variables: str) -> None:
+    def make(self, target: str, **overrides: str) -> None:
         """`make up` or `make down`, from outside of any make."""
         outer = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
         helm = Path(self.namespace.helm_binary)
         if helm.is_absolute():
             outer["PATH"] = f"{helm.parent}{os.pathsep}{outer['PATH']}"
-        told = {
+        variables = {
             "NAMESPACE": self.namespace.name,
             "REGISTRY": self.images.registry,
             "TAG": self.images.tag,
             "REDIS_REGISTRY": self.images.redis_registry,
-            **variables,
+            **overrides,
         }
-        arguments = [f"{name}={value}" for name, value in told.items()]
+        arguments = [f"{name}={value}" for name, value in variables.items()]
         run("make", "--directory", str(ROOT), target, *arguments, env=outer)
 
     def upgrade(self, chart: str, *flags: str, **values: str) -> None:
@@ -130,7 +132,7 @@ class Installation:
 
     def scale(self, app: str, replicas: int) -> None:
         """`kubectl scale`; returns when that many pods are ready and the rest are gone."""
-        workload = WORKLOADS[app]
+        workload = self.workloads[app]
         self.namespace.kubectl("scale", workload, f"--replicas={replicas}")
         self.namespace.rolled_out(workload)
         await_on_cluster(
@@ -139,10 +141,10 @@ class Installation:
         )
 
     def replicas(self, app: str) -> int:
-        return self.namespace.get(*WORKLOADS[app].split("/"))["spec"]["replicas"]
+        return self.namespace.get(*self.workloads[app].split("/"))["spec"]["replicas"]
 
     def uids(self, *apps: str) -> set[str]:
-        """Of the pods, and how often their containers were started anew."""
+        """Of the pods, with the number of restarts of their containers."""
         return {
             f"{pod['metadata']['uid']} {status['restartCount']}"
             for app in apps
@@ -159,17 +161,19 @@ class Installation:
         self.scale("producer", producers)
         return settlement
 
-    def install_operator(self, *, like: str = "") -> None:
+    def install_operator(self, *, like: str = "", on: str = "") -> None:
         """A pod that waits for commands: the one of deploy/verify, standing still; or one that
-        reaches Redis and the warehouse as the pods of a service do. Its Redis user is the
-        operator's, who may set the clock."""
+        reaches Redis and the warehouse as the pods of a service do; on any node, or on one. Its
+        Redis user is the operator's, who may set the clock."""
         if like:
-            spec = self.namespace.get(*WORKLOADS[like].split("/"))["spec"]["template"]["spec"]
+            spec = self.namespace.get(*self.workloads[like].split("/"))["spec"]["template"]["spec"]
             for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
                 del spec["containers"][0][probe]
         else:
             spec = audit_job(self.images, self.namespace)["spec"]["template"]["spec"]
         spec |= {"restartPolicy": "Never", "terminationGracePeriodSeconds": 0}
+        if on:
+            spec["nodeSelector"] = {"kubernetes.io/hostname": on}
         for variable in spec["containers"][0]["env"]:
             if variable["name"] in OPERATOR_KEYS:
                 variable["valueFrom"]["secretKeyRef"]["key"] = OPERATOR_KEYS[variable["name"]]
@@ -193,7 +197,7 @@ class Installation:
         return json.loads(self.namespace.exec(OPERATOR, "python", "-c", program, *arguments))
 
     def redis(self, *command: str) -> Any:
-        """One command, as anybody may give it who needs no library of ours."""
+        """One Redis command."""
         return self.python(_COMMAND, *command)
 
     def run_clock(self, start: str = START, speed: float = SPEED) -> None:
@@ -223,7 +227,7 @@ class Installation:
     def consumers(self) -> dict[str, list[str]]:
         """The names that each group knows, by stream."""
         names: dict[str, list[str]] = {}
-        # Asked from where it may be asked: a Redis user sees what its service reads.
+        # From the service's own pod: its Redis user may read the streams that it consumes.
         for app, program in _CONSUMERS.items():
             (pod, *_) = self.namespace.ready_pods(app)
             names |= json.loads(self.namespace.exec(pod, "python", "-c", program))
@@ -279,7 +283,7 @@ def each_hour(first: str, last: str) -> list[str]:
 
 def await_on_cluster(predicate: Callable[[], T], message: str, timeout_s: float = PATIENCE_S) -> T:
     """The first true value. A command that is refused meanwhile is tried again: pods come and go
-    between being listed and being asked."""
+    between a list and a request."""
     refusals: list[str] = [""]
 
     def tried() -> T | None:

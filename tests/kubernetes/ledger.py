@@ -1,4 +1,4 @@
-"""What the producers' pods say that Redis took of them, the pods that are gone included."""
+"""The readings that Redis acknowledged to the producers, those of removed pods included."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.kubernetes.cluster import Manifest, Namespace
 from tests.support.waiting import wait_until
 
 #: A pod's status follows its end within moments.
-LAST_WORD_S = 60.0
+TALLY_WITHIN_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +28,7 @@ class Tally:
 
 @dataclass(slots=True)
 class Ledger:
-    """Watches every producer's pod to its end, because a producer's last word is its tally, and the
+    """Watches every producer's pod to its end, because a producer prints its tally at exit, and the
     pod's status, which keeps it, goes with the pod."""
 
     namespace: Namespace
@@ -42,11 +42,11 @@ class Ledger:
         self._watch = subprocess.Popen(command, stdout=seen, stderr=subprocess.STDOUT), seen
 
     def total(self) -> Tally:
-        """Of all producers there were, which must all be told to end by now."""
-        said = wait_until(self._tallies, LAST_WORD_S, "a producer ended without its tally")
+        """Of all producers that ever ran; all must be stopping or gone."""
+        tallies = wait_until(self._tallies, TALLY_WITHIN_S, "a producer ended without its tally")
         return Tally(
             **{
-                each: sum(tally[each] for tally in said)
+                each: sum(tally[each] for tally in tallies)
                 for each in ("produced", "taken", "dropped")
             }
         )
@@ -59,16 +59,16 @@ class Ledger:
             seen.close()
 
     def _tallies(self) -> list[dict[str, int]]:
-        """None of them while one of the producers has still to say it."""
+        """Empty while the tally of a producer is missing."""
         assert self._watch is not None, "the ledger was not opened"
         watcher, seen = self._watch
         # Read without moving the place where the watcher writes.
         text = os.pread(seen.fileno(), os.fstat(seen.fileno()).st_size, 0).decode()
         assert watcher.poll() is None, f"kubectl watches no longer: {text[-500:]}"
-        words = last_words(states(text))
-        if not words or not all(words.values()):
+        messages = exit_messages(states(text))
+        if not messages or not all(messages.values()):
             return []
-        return [json.loads(word) for word in words.values()]
+        return [json.loads(each) for each in messages.values()]
 
 
 def states(text: str) -> Iterator[Manifest]:
@@ -84,14 +84,14 @@ def states(text: str) -> Iterator[Manifest]:
         yield state
 
 
-def last_words(pods: Iterable[Manifest]) -> Mapping[str, str]:
-    """What each container that ever ran said at its end; empty until then."""
-    said: dict[str, str] = {}
+def exit_messages(pods: Iterable[Manifest]) -> Mapping[str, str]:
+    """The termination message of each container that ever ran; empty until it ends."""
+    messages: dict[str, str] = {}
     for pod in pods:
         for container in pod["status"].get("containerStatuses", ()):
             if "running" in container["state"]:
-                said.setdefault(container["containerID"], "")
+                messages.setdefault(container["containerID"], "")
             for state in (container["lastState"], container["state"]):
                 if ended := state.get("terminated"):
-                    said[ended["containerID"]] = ended.get("message", "")
-    return said
+                    messages[ended["containerID"]] = ended.get("message", "")
+    return messages

@@ -1,4 +1,4 @@
-"""The Prometheus of the Prometheus Operator, asked by way of the API server."""
+"""The Prometheus of the Prometheus Operator, queried through the API server."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class NoPrometheus(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One series' value at the moment of asking."""
+    """One series' value at the time of the query."""
 
     labels: Mapping[str, str]
     value: float
@@ -62,7 +62,7 @@ class Prometheus:
         """For pods."""
         return f"http://{SERVICE}.{self.namespace}.svc:{PORT}"
 
-    def ask(self, path: str, **parameters: str) -> Any:
+    def get(self, path: str, **parameters: str) -> Any:
         """The data of an answer of /api/v1. Raises ClusterError, for a wrong query too."""
         service = f"/api/v1/namespaces/{self.namespace}/services/{SERVICE}:{PORT}/proxy"
         query = urlencode({name.replace("match", "match[]"): v for name, v in parameters.items()})
@@ -70,15 +70,15 @@ class Prometheus:
 
     def query(self, expression: str) -> Sequence[Series]:
         """What an expression gives now; NaN is no value."""
-        data = self.ask("query", query=expression)
+        data = self.get("query", query=expression)
         if data["resultType"] == "scalar":
             data["result"] = [{"metric": {}, "value": data["result"]}]
         series = [Series(each["metric"], float(each["value"][1])) for each in data["result"]]
         return [each for each in series if not math.isnan(each.value)]
 
     def alerts(self, namespace: str) -> Iterator[dict[str, Any]]:
-        """The alerting rules that ask for a namespace."""
-        for group in self.ask("rules", type="alert")["groups"]:
+        """The alerting rules for a namespace."""
+        for group in self.get("rules", type="alert")["groups"]:
             for rule in group["rules"]:
                 if f'namespace="{namespace}"' in rule["query"]:
                     yield rule

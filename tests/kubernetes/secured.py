@@ -30,7 +30,7 @@ def secrets(namespace: Namespace) -> list[Manifest]:
 
 
 def _users() -> dict[str, bytes]:
-    """Names and passwords under the keys that `redis-cluster-dev` and the services look for."""
+    """Names and passwords under the keys that `redis-cluster-dev` and the services read."""
     users = {"": "operator", **{f"{service}-": service for service in SERVICES}}
     return {
         **{f"{key}username": f"hourglass-{user}".encode() for key, user in users.items()},

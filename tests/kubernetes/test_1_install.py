@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
-from tests.kubernetes.cluster import ClusterError, is_ready
-from tests.kubernetes.conftest import Story
-from tests.kubernetes.installation import SERVICES, WORKLOADS, Images, Installation
+from tests.kubernetes.cluster import is_ready
+from tests.kubernetes.installation import SERVICES, WORKLOADS, Installation
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(900)]
 
@@ -30,18 +27,3 @@ def test_the_first_average_is_of_one_device_and_adds_up(installation: Installati
     assert found["differences"] == []
     assert found["published"] >= 1
     assert found["late"] == found["quarantined"] == 0
-
-
-def test_an_image_that_cannot_be_pulled_is_named_and_so_is_the_remedy(
-    images: Images, story: Story, base_namespace: str
-) -> None:
-    unreachable = replace(images, registry="127.0.0.1:1/nowhere")
-    with story.namespace(f"{base_namespace}-unpulled") as namespace:
-        installed = Installation(namespace, unreachable)
-        with pytest.raises(ClusterError) as refusal:
-            installed.make("up", CHARTS="producer", HELM_FLAGS="--timeout=30s")
-        report = str(refusal.value)
-        assert "producer is not ready" in report
-        assert "  producer-" in report
-        assert "127.0.0.1:1/nowhere/hourglass/producer" in report
-        assert "kubectl delete pods" in report

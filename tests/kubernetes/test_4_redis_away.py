@@ -1,6 +1,6 @@
-"""Redis goes away and comes back; nobody touches the pods of the services.
+"""Redis is unreachable and recovers; the pods of the services are not touched.
 
-What may be lost? A pod that is deleted is told to stop, and a Redis that is told to stop writes its
+What may be lost? A deleted pod gets SIGTERM, and Redis on SIGTERM writes its
 append-only file out and syncs it: nothing. Nor is anything by a kill: what was answered has been
 written. (`redis-cluster-dev` appends with `appendfsync everysec`, so that a node that loses power
 takes the last second or two with it: of a whole shard, so of readings and of what counted them
@@ -59,7 +59,7 @@ def test_a_drain_takes_the_shard_of_today_and_no_second_one(installation: Instal
             namespace.evict(second)
         # A drain tries again, and by then the shard that is away is known to be.
         await_on_cluster(
-            lambda: "cluster_slots_fail:0" not in sees(installation, third), "nobody notices"
+            lambda: "cluster_slots_fail:0" not in sees(installation, third), "no server detects it"
         )
         assert "cluster_state:ok" in sees(installation, third), "what is there does not go on"
         with pytest.raises(Refused, match="disruption budget"):
@@ -107,7 +107,7 @@ def test_nothing_was_lost_and_nothing_doubled(installation: Installation) -> Non
 
 
 def sees(installation: Installation, pod: str) -> str:
-    """What a server says of the cluster."""
+    """A server's view of the cluster."""
     return installation.namespace.exec(pod, "sh", "-c", "redis-cli $REDIS_FLAGS CLUSTER INFO")
 
 

@@ -98,10 +98,10 @@ def test_an_upgrade_meanwhile_leaves_them_alone(
 def test_a_lag_that_nobody_knows_is_not_taken_for_none(
     monitored: Installation, prometheus: Prometheus, by_lag: dict[str, str]
 ) -> None:
-    """An entry that is deleted before it was delivered: from then on, Redis cannot tell the lag
+    """An entry that is deleted before it was delivered: from then on, Redis does not know the lag
     until the group has caught up."""
     assert by_lag
-    # More than all aggregators can count, so that they do not catch up before the autoscaler looks.
+    # More than all aggregators can count, so that they do not catch up before the autoscaler polls.
     monitored.scale("producer", TOO_MANY)
     await_on_cluster(lambda: (lag(monitored, prometheus) or 0) > BACKLOG, "no backlog grows")
     _, today = around_midnight(monitored)
@@ -181,7 +181,7 @@ def lag(installation: Installation, prometheus: Prometheus) -> float | None:
 
 
 def gives_up(installation: Installation) -> bool:
-    """Whether the autoscaler says that it has no metric to go by."""
+    """Whether the autoscaler reports that it has no metric."""
     hpa = installation.namespace.get("hpa", "keda-hpa-aggregator-lag")
     scaled = installation.namespace.get("scaledobjects.keda.sh", "aggregator-lag")
     conditions = {

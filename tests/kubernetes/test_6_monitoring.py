@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(900)]
 Known: TypeAlias = Mapping[str, Sequence[Series]]
 
 INSTRUMENTS = {each.name: each for _, declared in DECLARED.values() for each in declared}
-#: What Prometheus adds to say where a series is from, and what a histogram's buckets have besides.
+#: Labels that Prometheus adds for the source of a series, and the label of histogram buckets.
 ADDED = {
     "app_kubernetes_io_instance",
     "container",
@@ -78,7 +78,7 @@ GAUGES: Mapping[str, tuple[float, float]] = {
     "hourglass_uncounted_expiry_seconds": (0, 72 * 3600),
     "hourglass_warehouse_rows_missing": (0, 0),
 }
-#: Absent while there is nothing to tell of.
+#: Absent while nothing has happened that they count.
 FLEETING = {
     "hourglass_current_hour_average_temp_f",
     "hourglass_current_hour_completeness_ratio",
@@ -126,7 +126,7 @@ def test_every_pod_is_scraped_once(monitored: Installation, prometheus: Promethe
 
 def test_monitors_of_both_kinds_are_taken(monitored: Installation, prometheus: Prometheus) -> None:
     pools = {
-        each["scrapePool"] for each in prometheus.ask("targets", state="active")["activeTargets"]
+        each["scrapePool"] for each in prometheus.get("targets", state="active")["activeTargets"]
     }
     here = monitored.namespace.name
     assert {pool for pool in pools if f"/{here}/" in pool} == {
@@ -141,7 +141,7 @@ def test_a_metric_is_there_as_declared(name: str, known: Known, prometheus: Prom
     declared = INSTRUMENTS[name]
     # As OpenMetrics has it, a counter's name ends before its _total.
     family = name.removesuffix("_total")
-    (metadata, *_) = prometheus.ask("metadata", metric=family)[family]
+    (metadata, *_) = prometheus.get("metadata", metric=family)[family]
     assert (metadata["type"], metadata["help"]) == (declared.kind, declared.help)
     series = known[f"{name}_count" if declared.kind == "histogram" else name]
     assert {service(each) for each in series} == {
@@ -225,11 +225,11 @@ def test_the_rules_are_loaded_and_can_be_evaluated(
     def health() -> dict[str, str]:
         return {rule["name"]: rule["health"] for rule in prometheus.alerts(here.name)}
 
-    well = dict.fromkeys(shipped, "ok")
-    # Which rule is not is said of the moment at which patience ends.
+    healthy = dict.fromkeys(shipped, "ok")
+    # The assertion shows which rule is not, once the time is over.
     with suppress(AssertionError):
-        await_on_cluster(lambda: health() == well, "not all rules are ok")
-    assert health() == well
+        await_on_cluster(lambda: health() == healthy, "not all rules are ok")
+    assert health() == healthy
 
 
 def test_the_alert_fires_for_the_reading_that_is_none_and_no_other_does(
@@ -255,9 +255,9 @@ def test_the_alert_fires_for_the_reading_that_is_none_and_no_other_does(
 def test_a_panel_shows_something(
     expression: str, monitored: Installation, prometheus: Prometheus
 ) -> None:
-    asked = as_grafana_asks(expression, namespace=monitored.namespace.name, rate_interval="1m")
-    assert "$" not in asked
-    await_on_cluster(lambda: prometheus.query(asked), f"nothing for {asked}")
+    query = as_grafana_asks(expression, namespace=monitored.namespace.name, rate_interval="1m")
+    assert "$" not in query
+    await_on_cluster(lambda: prometheus.query(query), f"nothing for {query}")
 
 
 def test_the_dashboard_offers_the_namespace(
@@ -271,7 +271,7 @@ def test_the_dashboard_offers_the_namespace(
     matched = re.fullmatch(r"label_values\((\w+), (\w+)\)", query)
     assert matched
     metric, label = matched.groups()
-    offered = prometheus.ask(f"label/{label}/values", match=metric)
+    offered = prometheus.get(f"label/{label}/values", match=metric)
     assert monitored.namespace.name in offered
 
 

@@ -21,8 +21,8 @@ MADE_BY_MAKE = "app.kubernetes.io/created-by"
 
 @pytest.mark.parametrize("release", WORKLOADS)
 def test_a_release_passes_its_own_test(installation: Installation, release: str) -> None:
-    said = installation.namespace.helm("test", release, "--timeout", "3m")
-    assert "Succeeded" in said
+    output = installation.namespace.helm("test", release, "--timeout", "3m")
+    assert "Succeeded" in output
 
 
 def test_the_audit_is_a_job_of_the_auditors(installation: Installation) -> None:

@@ -1,5 +1,5 @@
 """Over TLS with a client certificate and a user of its own, into PostgreSQL, with traces that
-lead nowhere: installed chart by chart, as beside a Redis Cluster of somebody else's."""
+lead nowhere: installed chart by chart, as beside an existing Redis Cluster."""
 
 from __future__ import annotations
 
@@ -71,12 +71,12 @@ def test_a_consumer_that_goes_leaves_its_work_to_the_other(secured: Installation
 
 
 def test_redis_takes_nobody_without_a_certificate(secured: Installation) -> None:
-    said = secured.namespace.exec(
+    reply = secured.namespace.exec(
         "redis-cluster-dev-0", "sh", "-c",
         "redis-cli --tls --cacert /tls/ca.crt -h redis-cluster-dev PING 2>&1 || true",
     )  # fmt: skip
-    assert "PONG" not in said
-    assert "NOAUTH" not in said
+    assert "PONG" not in reply
+    assert "NOAUTH" not in reply
 
 
 def test_the_clusters_own_test_shows_its_certificate(secured: Installation) -> None:

@@ -17,6 +17,7 @@ from tests.kubernetes.installation import (
     Installation,
     await_on_cluster,
 )
+from tests.kubernetes.nodes import nodes
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(900)]
 
@@ -49,6 +50,10 @@ def replicated(images: Images, base_namespace: str, story: Story) -> Generator[I
 def test_averages_are_published(replicated: Installation) -> None:
     assert len(replicated.namespace.ready_pods(REDIS)) == PODS
     replicated.await_averages(1)
+
+
+def test_a_master_and_its_replica_are_on_two_nodes(replicated: Installation) -> None:
+    check_apart(replicated)
 
 
 @pytest.mark.parametrize("release", WORKLOADS)
@@ -93,10 +98,21 @@ def test_all_pods_at_once_take_the_data_with_them_and_form_the_cluster_anew(
     namespace.delete_pods("--selector", f"app.kubernetes.io/name={REDIS}")
     await_on_cluster(lambda: len(namespace.ready_pods(REDIS)) == PODS, "they do not come back")
     assert not before & replicated.uids(REDIS)
+    check_apart(replicated)
     assert "Succeeded" in namespace.helm("test", REDIS, "--timeout", "3m")
     replicated.run_clock()
     replicated.scale("producer", 1)
     replicated.await_averages(1)
+
+
+def check_apart(replicated: Installation) -> None:
+    """Where two nodes take pods, each shard has a pod on each of them."""
+    shards: dict[str, set[str]] = {}
+    for pod in replicated.namespace.pods(REDIS):
+        shard = pod["metadata"]["labels"]["app.kubernetes.io/component"]
+        shards.setdefault(shard, set()).add(pod["spec"]["nodeName"])
+    assert len(shards) == 3
+    assert {len(found) for found in shards.values()} == {min(2, len(nodes()))}
 
 
 def test_nothing_is_left_when_it_is_uninstalled(replicated: Installation) -> None:
