@@ -23,6 +23,7 @@ SETTINGS: Mapping[str, type] = {
 UNLIKE_ANY_DEFAULT: Mapping[str, Any] = {
     "pipeline": "weather",
     "packed": "off",
+    "source": "mqtt",
     "tally_file": "/var/tally",
     "log_format": "json",
     "log_level": "debug",
@@ -52,6 +53,8 @@ def everything(settings: type) -> dict[str, Any]:
             chosen[camel(field.name)] = UNLIKE_ANY_DEFAULT[field.name]
         elif isinstance(field.default, bool):
             chosen[camel(field.name)] = not field.default
+        elif isinstance(field.default, str):
+            chosen[camel(field.name)] = f"other{field.default}"
         else:
             other: float = cast(float, field.default) + 1
             chosen[camel(field.name)] = other if info.maximum is None else min(other, info.maximum)

@@ -109,6 +109,11 @@ def test_the_network_opens_for_what_is_configured(newest: Helm) -> None:
     assert ports(egress)[-1] == 443
     _, egress = network(newest, "producer", {"tracing": {"endpoint": "http://otel:4318/v1"}})
     assert ports(egress)[-1] == 4318
+    for broker, port in (
+        ("mqtt://broker", 1883), ("mqtts://user@broker", 8883), ("mqtt://broker:1884", 1884),
+    ):  # fmt: skip
+        _, egress = network(newest, "producer", {"config": {"mqttUrl": broker}})
+        assert ports(egress)[-1] == port
     peer = {"namespaceSelector": {}}
     values = {"redisTo": [peer], "metricsFrom": [peer], "redisPorts": [7001]}
     ingress, egress = network(newest, "producer", {"networkPolicy": values})
