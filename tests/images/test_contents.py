@@ -109,7 +109,7 @@ def test_an_image_can_install_and_compile_nothing(
 
 
 @every_image
-def test_an_image_is_compiled_readable_by_anybody_and_writable_by_nobody(
+def test_an_image_is_compiled_readable_by_every_user_and_writable_by_none(
     name: str, look: Callable[[str], dict[str, Any]]
 ) -> None:
     found = look(name)

@@ -68,7 +68,7 @@ def test_what_a_script_wrote_is_there_after_a_restart(config: Path) -> None:
         assert client.mget("{a}1", "{a}2") == [b"1", b"2"]
 
 
-def test_nobody_can_be_the_default_user(config: Path) -> None:
+def test_no_client_can_be_the_default_user(config: Path) -> None:
     with server(config) as client:
         port = client.connection_pool.connection_kwargs["port"]
         with Redis("127.0.0.1", port) as stranger:

@@ -301,7 +301,7 @@ def test_readings_that_were_flushed_are_counted_exactly(pipeline: Pipeline) -> N
     assert (found.gone, found.lost, found.twice, found.counted) == (10, 0, 0, 7)
 
 
-def test_what_nobody_had_counted_when_its_partition_was_deleted_is_gone(
+def test_readings_not_counted_when_their_partition_was_deleted_are_lost(
     pipeline: Pipeline,
 ) -> None:
     pipeline.produce(*(reading(at(0, minute)) for minute in range(10)), reading(at(1), 999.0))
@@ -336,7 +336,9 @@ def test_a_partition_that_expired_when_all_of_it_was_counted_is_clean(pipeline: 
     assert (found.differences, found.gone) == ([], 0)
 
 
-def test_what_a_producer_gave_up_though_it_was_stored_is_not_gone(pipeline: Pipeline) -> None:
+def test_a_batch_that_a_producer_gave_up_though_it_was_stored_is_not_lost(
+    pipeline: Pipeline,
+) -> None:
     cautious = pipeline.publisher("cautious", wait_replicas=1, wait_timeout_ms=1)
     for batch in Batcher(limit=1, partitions=KEYS.undivided).cut([reading(at(0)), reading(at(1))]):
         with pytest.raises(Unreachable, match="0 of 1 replicas"):
@@ -368,7 +370,7 @@ def commands(pipeline: Pipeline) -> int:
     return int(processed)
 
 
-def test_a_group_that_was_destroyed_is_told_from_readings_counted_twice(good: Pipeline) -> None:
+def test_a_destroyed_group_is_not_taken_for_readings_counted_twice(good: Pipeline) -> None:
     good.cluster.call("XGROUP DESTROY", DAY.stream, GROUP)
     (difference,) = good.audit().differences
     assert "was destroyed" in difference.what

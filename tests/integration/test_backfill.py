@@ -89,7 +89,7 @@ def test_only_the_hours_asked_for_are_loaded(pipeline: Pipeline, warehouse: Ware
 
 
 @pytest.mark.usefixtures("published")
-def test_a_record_that_is_gone_or_says_something_else_fills_nothing(
+def test_a_deleted_or_different_record_fills_nothing(
     pipeline: Pipeline, warehouse: Warehouse
 ) -> None:
     trim(pipeline, 3)

@@ -139,7 +139,9 @@ def test_scripts_that_were_flushed_are_sent_again(pipeline: Pipeline) -> None:
     assert stored(pipeline) == [number * 1000 for number in range(6)]
 
 
-def test_what_a_producer_was_told_is_what_is_there(pipeline: Pipeline) -> None:
+def test_the_entries_acknowledged_to_a_producer_are_the_entries_in_the_stream(
+    pipeline: Pipeline,
+) -> None:
     publisher, rest = trusted(pipeline)
     for batch in rest:
         sent_ahead(publisher, batch)

@@ -100,7 +100,7 @@ def hours(documents: Documents) -> list[str]:
     return [each["hour"] for each in json.loads(documents["averages"].body)["hours"]]
 
 
-def test_an_average_is_shown_though_nobody_looks(
+def test_an_average_is_exported_without_a_scrape(
     collector: Collector, board: DocumentStore, pipeline: Pipeline
 ) -> None:
     """Nothing runs here but what follows the stream: no survey, and no clock that ticks."""

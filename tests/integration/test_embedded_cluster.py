@@ -87,7 +87,7 @@ def test_a_killed_owner_takes_servers_and_files_with_it() -> None:
     wait_until(lambda: not Path(log).parent.parent.exists(), message="its files are still there")
 
 
-def test_a_guard_that_is_told_to_end_takes_its_group_with_it() -> None:
+def test_a_process_group_that_is_ended_ends_its_members() -> None:
     with ProcessGroup("hourglass-test-") as guard:
         child = subprocess.Popen(["sleep", "1000"], process_group=guard.group)
         (guard.directory / "file").touch()
@@ -98,7 +98,7 @@ def test_a_guard_that_is_told_to_end_takes_its_group_with_it() -> None:
         wait_until(lambda: not guard.directory.exists(), message="its files are left behind")
 
 
-def test_a_port_that_somebody_took_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_that_another_process_took_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server((HOST, 0)) as taken:
         port: int = taken.getsockname()[1]
         draws = iter([[(port, port + 1)], bootstrap.free_ports(1)])
@@ -112,7 +112,7 @@ def test_a_port_that_somebody_took_is_replaced(monkeypatch: pytest.MonkeyPatch) 
             assert cluster.ports != [port]
 
 
-def test_an_option_that_redis_refuses_is_told_with_redis_own_words() -> None:
+def test_an_option_that_redis_refuses_is_reported_with_redis_message() -> None:
     with pytest.raises(ClusterNotFormed, match=r"(?s)port \d+: .*no-such-option"):
         EmbeddedCluster(masters=1, options={"no-such-option": "1"}).start()
 

@@ -131,7 +131,7 @@ def listed(pipeline: Pipeline) -> set[str]:
     return {name.decode() for name in pipeline.cluster.call("ZRANGE", KEYS.partitions, 0, -1)}
 
 
-def test_records_made_anew_by_counting_have_a_ttl(pipeline: Pipeline) -> None:
+def test_records_created_again_by_counting_have_a_ttl(pipeline: Pipeline) -> None:
     pipeline.produce(reading(at(0)))
     pipeline.count()
     pipeline.cluster.call("DEL", DAY.hours)
@@ -141,7 +141,7 @@ def test_records_made_anew_by_counting_have_a_ttl(pipeline: Pipeline) -> None:
     assert expires_ms(pipeline, DAY.hours) > expires_ms(pipeline, DAY.stream)
 
 
-def test_records_made_anew_by_sealing_have_a_ttl(pipeline: Pipeline) -> None:
+def test_records_created_again_by_sealing_have_a_ttl(pipeline: Pipeline) -> None:
     pipeline.produce(reading(at(0)))
     pipeline.count()
     pipeline.cluster.call("DEL", DAY.hours)

@@ -39,7 +39,7 @@ def close_to(hours: float | None, wanted: float) -> bool:
     return hours is not None and wanted - 0.5 < hours <= wanted
 
 
-def test_what_waits_is_said_with_the_hours_that_it_has_left(
+def test_uncounted_readings_are_reported_with_the_hours_until_they_expire(
     pipeline: Pipeline, running: Services
 ) -> None:
     pipeline.produce(reading(at(10)), reading(at(1, day=NEXT_DAY)))

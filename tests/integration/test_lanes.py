@@ -352,7 +352,7 @@ def test_two_numbers_in_a_day_after_a_loss_still_count_everything_once(
     assert pipeline.audit().differences == []
 
 
-def test_a_producer_proposes_anew_the_lanes_it_has_used(pipeline: Pipeline) -> None:
+def test_a_producer_proposes_again_the_lanes_that_it_has_used(pipeline: Pipeline) -> None:
     old, new = writers(pipeline, 3, 6)
     old.produce(*one_for_each_lane(at(0)))
     before = lanes(pipeline)
@@ -543,7 +543,7 @@ def test_a_damaged_record_of_lanes_is_named_and_waited_for(
     assert published(pipeline) == [(at(0), 3)]
 
 
-def test_a_lane_whose_number_is_a_part_of_anothers_is_told_all_the_same(
+def test_a_lane_whose_number_is_part_of_anothers_is_listed_too(
     pipeline: Pipeline,
 ) -> None:
     decided, used = ([KEYS.partition(DAY.day_ms, n) for n in each] for each in ((10, 12), (1, 2)))

@@ -106,7 +106,7 @@ def running_out_of_silence(running: Services, service: str) -> bool:
     ) and exported(running, service).keys() == {family_name(each) for each in SERVICES[service][1]}
 
 
-def test_whoever_asks_for_open_metrics_gets_them(busy: Services) -> None:
+def test_open_metrics_is_served_on_request(busy: Services) -> None:
     for service in SERVICES:
         status, body = busy.get(service, "/metrics", accept="application/openmetrics-text")
         assert status == 200

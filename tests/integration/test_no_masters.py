@@ -31,7 +31,7 @@ ASKED: list[Callable[[Cluster], object]] = [
 @pytest.mark.parametrize(
     "ask", ASKED, ids=["call", "pipeline", "run", "clock", "topology", "link", "keys"]
 )
-def test_redis_is_away_whatever_it_is_asked(
+def test_a_cluster_without_masters_is_unreachable_for_every_command(
     embedded: EmbeddedCluster, ask: Callable[[Cluster], object]
 ) -> None:
     with closing(connect(embedded.url, keyspace=KEYS)) as cluster:

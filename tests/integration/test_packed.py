@@ -233,7 +233,7 @@ def test_one_given_up_undecoded_can_be_redriven(pipeline: Pipeline) -> None:
     assert pipeline.audit().differences == []
 
 
-def test_when_the_group_is_lost_everything_is_counted_anew(pipeline: Pipeline) -> None:
+def test_when_the_group_is_lost_everything_is_counted_again(pipeline: Pipeline) -> None:
     pipeline.pack(tick(at(0), 50, 451, 52), tick(at(1), 50, 60, 70))
     pipeline.count()
     pipeline.drive(at(1))
@@ -321,7 +321,7 @@ class Mix:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_any_mix_by_many_hands_adds_up(pipeline: Pipeline, seed: int) -> None:
+def test_any_mix_by_several_consumers_adds_up(pipeline: Pipeline, seed: int) -> None:
     """Read in pieces, by consumers of which some are lost with all they hold."""
     random = Random(seed)
     mix = Mix(pipeline, random)

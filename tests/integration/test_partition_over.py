@@ -32,7 +32,7 @@ WATCHED_S = 1.0
 PER_S = 300
 
 
-def test_it_is_said_once_costs_nothing_and_its_series_disappear(
+def test_an_expired_partition_is_logged_once_costs_nothing_and_its_series_disappear(
     pipeline: Pipeline, redis_url: str
 ) -> None:
     pipeline.drive(at(1, day=TODAY))

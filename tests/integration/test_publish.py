@@ -203,7 +203,7 @@ def test_a_failover_of_the_averages_is_made_good_with_the_same_entries(
     assert pipeline.audit().clean
 
 
-def test_a_failover_between_a_look_at_the_frontier_and_publishing_passes_over_no_hour(
+def test_a_failover_between_reading_the_published_through_hour_and_publishing_skips_no_hour(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     day_published(pipeline, 5)
@@ -244,7 +244,9 @@ def test_averages_lost_altogether_are_published_again(pipeline: Pipeline) -> Non
     assert pipeline.averages() == before
 
 
-def test_a_published_hour_sealed_anew_with_the_same_result_is_no_news(pipeline: Pipeline) -> None:
+def test_a_published_hour_sealed_again_with_the_same_result_is_no_revision(
+    pipeline: Pipeline,
+) -> None:
     produce_hours(pipeline, 0)
     pipeline.count()
     copy = Copy(pipeline, OF_THE_DAY)
@@ -325,7 +327,7 @@ def test_only_what_was_published_has_a_span(pipeline: Pipeline) -> None:
     assert step() == []
 
 
-def test_a_frontier_that_is_lost_alone_is_restored_and_publishing_goes_on(
+def test_a_published_through_hour_that_is_lost_alone_is_restored_and_publishing_goes_on(
     pipeline: Pipeline,
 ) -> None:
     day_published(pipeline, 3)

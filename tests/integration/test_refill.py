@@ -90,7 +90,7 @@ def pending(pipeline: Pipeline) -> int:
     return int(pipeline.cluster.call("XPENDING", KEYS.averages, AVERAGES_GROUP)["pending"])
 
 
-def test_hours_whose_records_are_gone_stay_missing_and_are_named(
+def test_hours_whose_records_were_deleted_stay_missing_and_are_named(
     pipeline: Pipeline, entries: list[HourlyAverage], running: Services, url: str
 ) -> None:
     hours = [

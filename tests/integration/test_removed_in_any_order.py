@@ -127,7 +127,7 @@ class Walk:
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-def test_what_was_lost_is_known_to_the_entry_whatever_is_removed(
+def test_lost_entries_are_counted_exactly_whatever_is_removed(
     redis: RedisCluster, redis_url: str, walk: list[tuple[str, int]]
 ) -> None:
     delete_keys(redis, KEYS)

@@ -79,7 +79,7 @@ def test_without_yes_and_without_a_terminal_it_refuses(
     assert keys(redis) == before
 
 
-def test_the_pipeline_begins_anew_after_it(pipeline: Pipeline, redis_url: str) -> None:
+def test_the_pipeline_starts_again_after_a_reset(pipeline: Pipeline, redis_url: str) -> None:
     everything_there(pipeline)
     sealer = pipeline.sealer()
     sealer.step()

@@ -140,7 +140,7 @@ def test_a_redelivery_does_not_take_a_revision_back(
     assert row(warehouse) == before
 
 
-def test_an_hour_published_anew_with_another_result_takes_the_row_over(
+def test_an_hour_published_again_with_another_result_takes_the_row_over(
     pipeline: Pipeline, warehouse: Warehouse, revisions: Revisions
 ) -> None:
     load(pipeline, warehouse)
@@ -250,7 +250,7 @@ def test_an_audit_takes_a_revision_for_no_difference(
     assert found.revised == 1
 
 
-def test_the_service_does_it_where_it_is_told_to_and_shows_it(
+def test_the_service_applies_revisions_where_configured_and_exports_it(
     redis_url: str, pipeline: Pipeline, tmp_path: Path
 ) -> None:
     late(pipeline, 60.0)

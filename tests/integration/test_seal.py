@@ -198,7 +198,7 @@ def test_a_day_without_any_reading_gets_no_record(pipeline: Pipeline) -> None:
     assert pipeline.cluster.call("EXISTS", DAY.hours) == 0
 
 
-def test_a_partition_whose_stream_is_gone_seals_what_it_counted(pipeline: Pipeline) -> None:
+def test_a_partition_whose_stream_was_deleted_seals_what_it_counted(pipeline: Pipeline) -> None:
     pipeline.produce(reading(at(0)), reading(at(0, 1)))
     delivery = pipeline.delivery()
     pipeline.commit(delivery, delivery.read(1, 1))
@@ -289,7 +289,7 @@ def test_a_late_reading_is_of_no_device_of_its_hour(pipeline: Pipeline) -> None:
     assert pipeline.record(0).devices == 1
 
 
-def test_a_stream_that_somebody_made_empty_stops_nobody(pipeline: Pipeline) -> None:
+def test_a_stream_emptied_by_another_program_holds_up_no_other(pipeline: Pipeline) -> None:
     pipeline.cluster.call("XGROUP CREATE", DAY.stream, "somebody", "$", "MKSTREAM")
     pipeline.cluster.call("EXPIRE", DAY.stream, 60)
     pipeline.produce(reading(at(0, day=NEXT_DAY)))

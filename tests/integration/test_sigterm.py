@@ -80,7 +80,7 @@ def counted(pipeline: Pipeline) -> int:
     return sum(each.count for day in DAYS for each in pipeline.records(day).values())
 
 
-def test_a_collector_that_is_away_holds_up_nothing(
+def test_an_unreachable_collector_holds_up_nothing(
     pipeline: Pipeline, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")

@@ -64,7 +64,7 @@ def look(pipeline: Pipeline) -> dict[Reason, Strays]:
     raise AssertionError("a look takes more than 100 steps")
 
 
-def test_a_stream_that_nobody_reads_is_found_and_given_a_partitions_ttl(wall: Pipeline) -> None:
+def test_a_stream_that_no_service_reads_is_found_and_given_a_partitions_ttl(wall: Pipeline) -> None:
     add(wall, MALFORMED, OVER.stream, AHEAD.stream)
 
     assert look(wall) == {
@@ -155,7 +155,7 @@ def test_a_clock_that_is_set_back_while_it_looks_judges_nothing(wall: Pipeline) 
         assert look(wall) == {}
 
 
-def test_a_step_makes_a_bounded_number_of_calls_and_the_whole_is_looked_through(
+def test_a_step_makes_a_bounded_number_of_calls_and_all_keys_are_scanned(
     wall: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     others = [f"{OTHER.pipeline}:{number}" for number in range(2000)]
@@ -214,7 +214,7 @@ def test_a_master_that_does_not_answer_holds_up_no_other_and_nothing_is_recorded
     assert recorded(wall) == {Reason.NAME: Strays(1, MALFORMED)}
 
 
-def test_it_is_recorded_and_logged_once_and_taken_back_when_it_is_gone(
+def test_it_is_recorded_and_logged_once_and_removed_once_it_is_deleted(
     wall: Pipeline, caplog: pytest.LogCaptureFixture
 ) -> None:
     def warned() -> list[str]:

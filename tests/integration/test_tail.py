@@ -42,7 +42,7 @@ def test_an_average_is_not_waited_for_longer_than_it_takes_to_come(
     publishing.join()
 
 
-def test_a_stream_that_was_deleted_and_begun_anew_is_told_from_its_first_entry(
+def test_a_stream_deleted_and_created_again_is_read_from_its_first_entry(
     pipeline: Pipeline, feed: Tail
 ) -> None:
     pipeline.publish(average(8))
@@ -54,7 +54,7 @@ def test_a_stream_that_was_deleted_and_begun_anew_is_told_from_its_first_entry(
     assert feed.next(1) == News([average(3)])
 
 
-def test_a_stream_that_a_failover_took_back_is_told_anew(pipeline: Pipeline, feed: Tail) -> None:
+def test_a_stream_that_a_failover_took_back_is_read_again(pipeline: Pipeline, feed: Tail) -> None:
     pipeline.publish(average(0), average(1))
     feed.next(1)
     pipeline.cluster.call("DEL", KEYS.averages)

@@ -112,7 +112,7 @@ def test_session_tickets_are_not_taken_for_a_broken_connection(
         assert len(client.shards()) == 3
 
 
-def test_a_server_that_somebody_else_has_signed_for_is_not_trusted(
+def test_a_certificate_of_another_authority_is_not_trusted(
     cluster: TlsCluster, stranger: Authority
 ) -> None:
     code, line = clock(cluster, HOURGLASS_REDIS_CA_FILE=stranger.ca_file)
@@ -137,7 +137,7 @@ def test_a_server_whose_certificate_is_wrong_is_not_trusted(
     assert f"not trusted ({reason}" in line
 
 
-def test_a_client_without_certificate_is_told_so(cluster: TlsCluster) -> None:
+def test_a_client_without_a_certificate_gets_an_error_that_says_so(cluster: TlsCluster) -> None:
     code, line = clock(cluster, HOURGLASS_REDIS_CERT_FILE="", HOURGLASS_REDIS_KEY_FILE="")
     assert code == 1
     assert re.search("accepts? the client certificate", line)
@@ -176,7 +176,7 @@ def test_a_file_without_what_it_should_hold_is_named(
     assert variable in line
 
 
-def test_files_for_tls_beside_a_url_without_are_a_mistake(cluster: TlsCluster) -> None:
+def test_tls_files_with_a_redis_url_without_tls_are_refused(cluster: TlsCluster) -> None:
     code, line = clock(cluster, HOURGLASS_REDIS_URL=cluster.url.replace("rediss", "redis"))
     assert code == 2
     assert "rediss://" in line

@@ -133,7 +133,7 @@ def test_an_hour_too_late_to_be_published_is_closed_to_it(pipeline: Pipeline) ->
     assert pipeline.cluster.call("ZCARD", KEYS.too_late) == 1
 
 
-def test_an_hour_that_nobody_has_readings_of_stays_open_to_it(pipeline: Pipeline) -> None:
+def test_an_hour_without_readings_stays_open_to_it(pipeline: Pipeline) -> None:
     publish_hour(pipeline, 1)
     write(pipeline, 0)
 

@@ -351,7 +351,7 @@ MAY: Mapping[str, Sequence[str]] = {
 
 
 @pytest.mark.parametrize("said", MAY)
-def test_each_user_may_do_its_own_business_and_no_other(shard: Node, said: str) -> None:
+def test_each_user_may_do_its_own_work_and_nothing_else(shard: Node, said: str) -> None:
     assert [user for user in EVERYBODY if is_allowed(shard, user, said)] == list(MAY[said])
 
 
@@ -379,7 +379,7 @@ def is_allowed(shard: Node, user: str, said: str) -> bool:
         return True
 
 
-def test_what_is_refused_among_many_commands_is_told_of(shard: Node) -> None:
+def test_a_command_refused_in_a_pipeline_is_reported(shard: Node) -> None:
     url = f"redis://127.0.0.1:{shard.port}"
     with closing(
         connect(url, username="hourglass-averages-consumer", password=PASSWORD, keyspace=KEYS)
@@ -393,7 +393,7 @@ def test_every_user_of_the_file_is_tried() -> None:
     assert names() == [f"hourglass-{user}" for user in EVERYBODY]
 
 
-def test_nobody_can_log_in_with_the_file_as_it_is_shipped(
+def test_no_user_can_log_in_with_the_file_as_shipped(
     tmp_path: Path, redis_binary: Path | None
 ) -> None:
     options = {"aclfile": str(acl_file(tmp_path, state="off"))}
@@ -435,7 +435,7 @@ def test_a_service_whose_user_may_too_little_says_so_in_one_line(
     assert "deploy/redis/users.acl" in line
 
 
-def test_passwords_come_from_files_and_whoever_has_none_stays_out(tmp_path: Path) -> None:
+def test_passwords_come_from_files_and_a_user_without_one_cannot_log_in(tmp_path: Path) -> None:
     passwords = tmp_path / "passwords"
     passwords.mkdir()
     (passwords / "hourglass-auditor").write_text(f"{PASSWORD}\nnot this line\n")

@@ -82,7 +82,7 @@ def test_a_lock_without_one_passes(osv: tuple[str, list[str]]) -> None:
     assert "none known" in ended.stdout
 
 
-def test_a_database_out_of_reach_is_said_in_one_line_and_is_no_failure() -> None:
+def test_an_unreachable_database_is_reported_in_one_line_and_is_no_failure() -> None:
     ended = audited("http://127.0.0.1:1/v1/query", "requirements-warehouse.lock")
     assert ended.returncode == 0
     assert ended.stdout.startswith("vulnerabilities: not audited")

@@ -56,7 +56,7 @@ def all_rows(warehouse: Warehouse) -> list[HourRow]:
     return list(warehouse.rows(0, START_MS + 10_000 * HOUR_MS))
 
 
-def test_a_row_holds_what_the_average_said(warehouse: Warehouse) -> None:
+def test_a_row_holds_the_fields_of_the_average(warehouse: Warehouse) -> None:
     warehouse.upsert([average(5)], NOON)
 
     assert all_rows(warehouse) == [
@@ -87,7 +87,7 @@ def test_times_come_back_in_utc_whatever_the_time_zone_they_went_in_with(
     assert row.loaded_at == NOON
 
 
-def test_when_it_was_loaded_is_told_to_the_second_and_never_without_a_zone(
+def test_the_load_time_has_whole_seconds_and_a_zone(
     warehouse: Warehouse,
 ) -> None:
     warehouse.upsert([average(0)], NOON + timedelta(milliseconds=999))
@@ -106,7 +106,7 @@ def test_loading_an_hour_again_changes_nothing(warehouse: Warehouse) -> None:
     assert all_rows(warehouse) == before
 
 
-def test_an_hour_that_was_published_anew_with_another_result_replaces_its_row(
+def test_an_hour_published_again_with_another_result_replaces_its_row(
     warehouse: Warehouse,
 ) -> None:
     warehouse.upsert([average(0), average(1)], NOON)
@@ -289,7 +289,7 @@ def test_a_file_that_may_only_be_read_is_refused(tmp_path: Path) -> None:
         warehouse.create()
 
 
-def test_a_file_that_another_program_holds_locked_is_away_within_the_grace_period(
+def test_a_file_locked_by_another_program_is_unreachable_within_the_grace_period(
     tmp_path: Path,
 ) -> None:
     file = tmp_path / "warehouse.db"
@@ -426,7 +426,7 @@ def test_a_password_among_the_url_s_options_is_not_shown(option: str) -> None:
     assert "me@localhost:1/database" in warehouse.shown
 
 
-def test_a_table_that_somebody_holds_locked_is_away_before_the_worker_counts_as_stuck(
+def test_a_locked_table_is_unreachable_before_the_worker_counts_as_stuck(
     postgres: Postgres,
 ) -> None:
     url = postgres.new_database()
@@ -490,7 +490,7 @@ def test_a_connection_that_is_cut_in_a_transaction_leaves_all_of_it_or_nothing(
         assert len(all_rows(warehouse)) == 2
 
 
-def test_a_full_disk_is_away_until_there_is_room_again(tmp_path: Path) -> None:
+def test_a_full_disk_is_unreachable_until_there_is_room_again(tmp_path: Path) -> None:
     pages = {"most": 1 << 30}
 
     def limit(connection: sqlite3.Connection, _record: object) -> None:

@@ -406,7 +406,7 @@ def test_of_ten_thousand_producers_that_live_one_is_looked_at(
     assert (_looks(pipeline) - before, published(pipeline)) == (1, hours)
 
 
-def test_of_ten_thousand_producers_that_are_gone_each_look_takes_a_bounded_number(
+def test_of_ten_thousand_dead_producers_each_read_takes_a_bounded_number(
     pipeline: Pipeline,
 ) -> None:
     pipeline.xadd(ts=at(0), temp_f=50)

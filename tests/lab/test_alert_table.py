@@ -62,7 +62,7 @@ def test_a_fault_that_keeps_an_average_back_has_an_alert() -> None:
 @pytest.mark.parametrize(
     ("seconds", "said"), [(0.4, "0 s"), (42.2, "42 s"), (60, "1 min"), (310, "5 min 10 s")]
 )
-def test_a_time_is_said_in_minutes_and_seconds(seconds: float, said: str) -> None:
+def test_a_time_is_shown_in_minutes_and_seconds(seconds: float, said: str) -> None:
     assert span(seconds) == said
 
 

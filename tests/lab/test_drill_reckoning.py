@@ -60,7 +60,7 @@ def test_a_loss_in_one_hour_hides_no_gain_in_another() -> None:
     assert (found.lost, found.twice) == (10, 10)
 
 
-def test_a_whole_ledger_is_held_against_the_generator_and_not_against_what_is_stored() -> None:
+def test_a_whole_report_is_compared_with_the_generator_and_not_with_the_stream() -> None:
     found = reckon(
         Evidence(
             ledgers={"producer-1": WHOLE},
@@ -72,14 +72,14 @@ def test_a_whole_ledger_is_held_against_the_generator_and_not_against_what_is_st
     assert found.lost == 50
 
 
-def test_a_producer_that_was_killed_is_held_against_what_is_stored() -> None:
+def test_a_killed_producer_is_compared_with_the_stream() -> None:
     stored = {"producer-1": hours(120)}
     assert reckon(Evidence(stored=stored, counted=hours(120))).lost == 0
     assert reckon(Evidence(stored=stored, counted=hours(119))).lost == 1
     assert reckon(Evidence(stored=stored, counted=hours(121))).twice == 1
 
 
-def test_a_producer_that_gave_some_up_has_what_it_was_told_was_taken() -> None:
+def test_a_producer_that_gave_some_up_has_what_was_acknowledged() -> None:
     ledger = Ledger(produced=130, taken=120, dropped=10)
     for stored, lost in ((120, 0), (121, 0), (110, 10)):
         found = reckon(
@@ -92,7 +92,7 @@ def test_a_producer_that_gave_some_up_has_what_it_was_told_was_taken() -> None:
         assert found.lost == lost
 
 
-def test_a_producer_that_was_killed_is_held_against_what_it_said_last() -> None:
+def test_a_killed_producer_is_compared_with_its_last_report() -> None:
     stored = {"producer-1": hours(120)}
     for told, lost in ((119, 0), (120, 0), (123, 3)):
         evidence = Evidence(told={"producer-1": told}, stored=stored, counted=hours(120))

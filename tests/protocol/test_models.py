@@ -197,7 +197,7 @@ def test_the_bits_without_one_of_their_rules_do_damage(flaw: identities.Flaw) ->
         ("publishing", ["--flaw", "deleted-id"], 1, "nothing is published any more"),
     ],
 )
-def test_people_can_run_a_model_by_itself(
+def test_a_model_can_be_run_by_itself(
     module: str, arguments: list[str], exit_code: int, output: str
 ) -> None:
     command = [sys.executable, "-m", f"tests.protocol.{module}", *arguments]

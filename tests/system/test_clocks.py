@@ -92,7 +92,7 @@ def test_the_pipeline_clock_leaps_ahead_and_nothing_is_lost(
     assert pipeline.record(4).count == 0
 
 
-def test_readings_that_come_before_the_news_of_a_leap_are_counted(
+def test_readings_that_arrive_before_a_leap_is_noticed_are_counted(
     pipeline: Pipeline, running: Services
 ) -> None:
     pipeline.run_clock(at(0), 1.0)

@@ -41,7 +41,7 @@ def reported(running: Services, name: str, key: str) -> bool:
 
 
 @pytest.mark.parametrize("key", OF_THE_DAY)
-def test_yesterday_is_published_and_today_follows_when_its_key_is_gone(
+def test_yesterday_is_published_and_today_follows_once_its_key_is_deleted(
     pipeline: Pipeline, running: Services, key: str
 ) -> None:
     damage(pipeline, key)
@@ -172,7 +172,7 @@ def test_an_hour_that_temps_averages_does_not_take_is_overdue(
     assert len(pipeline.averages()) == 1
 
 
-def test_a_producer_keeps_its_readings_until_the_key_is_gone(
+def test_a_producer_keeps_its_readings_until_the_key_is_deleted(
     pipeline: Pipeline, running: Services
 ) -> None:
     pipeline.run_clock(at(0), SPEED)

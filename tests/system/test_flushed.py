@@ -73,7 +73,7 @@ def test_the_averages_are_published_again_with_the_same_entries(
     running.await_ready("aggregator", "consumer")
 
 
-def test_audit_says_exactly_how_many_readings_are_gone(
+def test_audit_gives_the_exact_number_of_lost_readings(
     pipeline: Pipeline, running: Services, day: Partition
 ) -> None:
     pipeline.run_clock(at(0, day=day), SPEED)

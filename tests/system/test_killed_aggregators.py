@@ -65,7 +65,9 @@ def published_until(pipeline: Pipeline) -> int:
 
 @pytest.mark.system
 @pytest.mark.usefixtures("redis")
-def test_whoever_is_killed_every_reading_is_counted_once(redis_url: str, lanes: int) -> None:
+def test_every_reading_is_counted_once_whichever_aggregator_is_killed(
+    redis_url: str, lanes: int
+) -> None:
     with Pipeline(redis_url, lanes=lanes) as pipeline, services(redis_url) as running:
         deaths = {
             name: [f"commit.before:kill@{each}" for each in at] for name, at in DEATHS.items()

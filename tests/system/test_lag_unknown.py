@@ -32,7 +32,7 @@ def first_shown(running: Services, name: str, sample: str) -> float:
 
 @pytest.mark.extended
 @pytest.mark.embedded(node_timeout_ms=15_000)
-def test_the_first_lag_shown_is_what_waits_and_none_is_shown_while_redis_is_away(
+def test_the_first_lag_exported_is_right_and_none_is_while_redis_is_unreachable(
     embedded: EmbeddedCluster,
 ) -> None:
     with Pipeline(embedded.url) as pipeline, services(embedded.url) as running:

@@ -77,7 +77,7 @@ def lives_until_published(
     return lives
 
 
-def test_what_kills_whoever_decodes_it_is_given_up_at_the_limit(
+def test_an_entry_that_kills_its_reader_is_given_up_at_the_limit(
     pipeline: Pipeline, running: Services, tmp_path: Path
 ) -> None:
     (tmp_path / "fragile.py").write_text(FRAGILE)
@@ -118,7 +118,7 @@ def test_an_entry_larger_than_the_memory_of_an_aggregator_is_given_up_unread_at_
     assert pipeline.audit().differences == []
 
 
-def test_megabytes_are_cut_in_quarantine_and_hold_up_nobody(
+def test_megabytes_are_cut_in_quarantine_and_hold_up_no_other(
     pipeline: Pipeline, running: Services
 ) -> None:
     long, huge = "9" * 500_000, "9" * 1_000_000

@@ -86,7 +86,7 @@ def test_a_producer_buffers_while_its_shard_is_silent_and_catches_up(
 
 
 @pytest.mark.embedded(node_timeout_ms=15_000)
-def test_a_producer_told_to_stop_sends_what_it_has_buffered(embedded: EmbeddedCluster) -> None:
+def test_on_sigterm_a_producer_sends_its_buffer(embedded: EmbeddedCluster) -> None:
     options = ("--devices", "3", "--batch-readings", "100")
     with silent_shard(embedded, *options, until=(BUFFERED, 1_000)) as (pipeline, running, shard):
         running.signal(PORCH, signal.SIGTERM)
@@ -99,7 +99,7 @@ def test_a_producer_told_to_stop_sends_what_it_has_buffered(embedded: EmbeddedCl
 
 
 @pytest.mark.embedded(node_timeout_ms=15_000)
-def test_a_producer_told_to_stop_while_its_shard_is_silent_tells_what_it_gives_up(
+def test_on_sigterm_with_an_unreachable_shard_a_producer_reports_what_it_gives_up(
     embedded: EmbeddedCluster,
 ) -> None:
     options = ("--batch-readings", "100")

@@ -32,7 +32,7 @@ def consumers(pipeline: Pipeline) -> set[str]:
 
 
 @pytest.mark.parametrize("point", ["commit.before", "commit.after"])
-def test_one_that_sleeps_over_its_batch_counts_nothing_twice(
+def test_an_aggregator_stopped_until_its_batch_is_reclaimed_counts_nothing_twice(
     pipeline: Pipeline, running: Services, point: str
 ) -> None:
     produce(pipeline, 1_000)
@@ -53,7 +53,7 @@ def test_one_that_sleeps_over_its_batch_counts_nothing_twice(
     assert pipeline.audit().differences == []
 
 
-def test_those_that_left_are_forgotten_and_those_that_come_go_on(
+def test_consumers_that_ended_are_removed_and_new_ones_go_on(
     pipeline: Pipeline, running: Services
 ) -> None:
     def scale(wanted: int) -> None:
@@ -82,7 +82,7 @@ def test_those_that_left_are_forgotten_and_those_that_come_go_on(
     assert pipeline.audit().differences == []
 
 
-def test_what_a_dead_one_left_is_recovered_however_much_it_is(
+def test_the_pending_list_of_a_dead_consumer_is_reclaimed_however_long(
     pipeline: Pipeline, running: Services
 ) -> None:
     produce(pipeline, PENDING)

@@ -74,7 +74,7 @@ def test_entries_acknowledged_and_nowhere_to_be_found_are_lost() -> None:
     )
 
 
-def test_readings_that_producers_were_told_were_taken_and_are_gone_are_a_difference() -> None:
+def test_acknowledged_readings_that_are_lost_are_a_difference() -> None:
     audit = compare([replace(GOOD, gone=120)], PUBLISHED)
     assert (audit.gone, audit.lost, audit.twice) == (120, 0, 0)
     assert [each.what for each in audit.differences] == [
@@ -83,7 +83,7 @@ def test_readings_that_producers_were_told_were_taken_and_are_gone_are_a_differe
 
 
 @pytest.mark.parametrize(("there", "lost"), [(1, 0), (4, 0), (5, 1)])
-def test_a_partition_made_anew_may_count_more_than_is_there_and_not_less(
+def test_a_partition_created_again_may_count_more_than_is_there_and_not_less(
     there: int, lost: int
 ) -> None:
     raw = {FIRST: RawHour(there, 50_000 * there), SECOND: RawHour(2, 100_000)}
@@ -107,7 +107,7 @@ def test_an_hour_sealed_and_not_published_is_found() -> None:
     assert any("not published" in each for each in differences(publication=publication))
 
 
-def test_an_hour_sealed_after_the_frontier_is_waiting() -> None:
+def test_an_hour_sealed_after_the_published_through_hour_is_waiting() -> None:
     empty = replace(PUBLISHED, frontier_ms=-1, published={}, on_stream={}, warehouse={})
     audit = compare([GOOD], empty)
     assert audit.clean

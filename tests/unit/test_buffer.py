@@ -61,7 +61,7 @@ def test_an_empty_buffer_gives_nothing_in_the_end() -> None:
     assert Buffer[Reading](1).take(1, 0.001) == []
 
 
-def test_whoever_waits_gets_what_is_put() -> None:
+def test_a_waiting_reader_gets_what_is_put() -> None:
     buffer = Buffer[Reading](10)
     got: list[Reading] = []
     taker = Thread(target=lambda: got.extend(buffer.take(10, FOR_EVER_S)), daemon=True)
@@ -72,7 +72,7 @@ def test_whoever_waits_gets_what_is_put() -> None:
     assert numbers(got) == [1]
 
 
-def test_closing_wakes_whoever_waits() -> None:
+def test_closing_wakes_a_waiting_reader() -> None:
     buffer = Buffer[Reading](10)
     taker = Thread(target=buffer.take, args=(10, FOR_EVER_S), daemon=True)
     taker.start()

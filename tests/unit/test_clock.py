@@ -215,7 +215,9 @@ def test_a_manual_clock_goes_on_when_moved_forward_and_not_when_set_back(
 
 
 @given(spec=running, moved_ms=st.integers(1, HOUR_MS))
-def test_a_clock_of_another_kind_or_origin_is_set_anew(spec: ClockSpec, moved_ms: int) -> None:
+def test_a_clock_of_another_mode_or_origin_counts_as_set_again(
+    spec: ClockSpec, moved_ms: int
+) -> None:
     assert not spec.continues(ClockSpec())
     assert not ClockSpec().continues(spec)
     assert not replace(spec, origin_ms=spec.origin_ms + moved_ms).continues(spec)
@@ -292,7 +294,7 @@ def test_setting_the_wall_clock_leaves_nothing_stored() -> None:
     assert kept.fields == {}
 
 
-def test_whoever_sets_the_clock_sees_it_at_once() -> None:
+def test_the_process_that_sets_the_clock_sees_it_at_once() -> None:
     clock = PipelineClock(Kept(real_ms=1_750_000_000_000))
     clock.refresh()
     clock.set(ClockSpec(mode=Mode.MANUAL, origin_ms=5))
@@ -326,7 +328,7 @@ def test_the_first_look_asks() -> None:
     assert kept.asked == 1
 
 
-def test_a_clock_set_anew_by_somebody_else_is_told_of_once(
+def test_a_clock_set_by_another_process_is_reported_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     kept = Kept(real_ms=1_750_000_000_000)
@@ -345,7 +347,7 @@ def test_a_clock_set_anew_by_somebody_else_is_told_of_once(
     assert caplog.messages == [told, told]
 
 
-def test_a_manual_clock_that_moves_on_is_no_news(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_manual_clock_that_moves_on_is_not_reported(caplog: pytest.LogCaptureFixture) -> None:
     kept = Kept(real_ms=1_750_000_000_000)
     driver, clock = PipelineClock(kept), PipelineClock(kept)
     for origin_ms in (5, 6, 7):

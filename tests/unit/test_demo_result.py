@@ -42,7 +42,7 @@ def test_a_late_reading_is_neither_lost_nor_counted() -> None:
     assert (found.lost, found.late, found.exact_sums) == (0, 1, 1)
 
 
-def test_an_hour_whose_readings_all_came_late_is_told_apart_from_a_loss() -> None:
+def test_an_hour_whose_readings_all_came_late_is_no_loss() -> None:
     late = verdict({HOUR: Result(10, 500)}, {HOUR + HOUR_MS: 10})
     lost = verdict({HOUR: Result(10, 500)}, {HOUR + HOUR_MS: 9})
     assert not late.good

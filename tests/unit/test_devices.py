@@ -112,7 +112,7 @@ def test_what_is_skipped_is_the_oldest_and_is_counted(
 
 
 @given(before=st.integers(0, 10**6), after=st.integers(0, 10**6), later=st.integers(0, 1000))
-def test_when_the_clock_is_set_anew_they_go_on_from_the_new_time(
+def test_when_the_clock_is_set_they_go_on_from_the_new_time(
     before: int, after: int, later: int
 ) -> None:
     running = ClockSpec(mode=Mode.SIMULATED, origin_ms=after)
@@ -138,7 +138,7 @@ def test_a_manual_clock_moved_forward_leaves_no_gap(moves: list[int]) -> None:
     assert given_ticks == multiples(10, moves[0], moves[-1])
 
 
-def test_a_manual_clock_set_back_gives_its_ticks_anew() -> None:
+def test_a_manual_clock_set_back_repeats_its_ticks() -> None:
     followed = devices(period_ms=10)
     followed.due(ClockSpec(mode=Mode.MANUAL, origin_ms=1_000), 1_000)
 

@@ -90,7 +90,7 @@ def test_each_published_hour_is_loaded_held_waiting_or_missing(
     assert published <= set(missing) | held | loaded | waiting
 
 
-def test_neighbouring_hours_are_told_together() -> None:
+def test_neighbouring_hours_are_reported_together() -> None:
     missing = [NEW_YEAR_MS + hour * HOUR_MS for hour in (0, 1, 2, 5, 30)]
 
     assert describe_missing(missing) == (

@@ -15,7 +15,7 @@ class Finalized:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_one_that_strikes_in_a_finalizer_is_heard_with_the_next_check() -> None:
+def test_an_interrupt_in_a_finalizer_is_raised_by_the_next_check() -> None:
     with interruptible() as check:
         check()
         Finalized()
@@ -24,14 +24,14 @@ def test_one_that_strikes_in_a_finalizer_is_heard_with_the_next_check() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_elsewhere_it_is_heard_at_once_and_once(number: signal.Signals) -> None:
+def test_elsewhere_an_interrupt_is_raised_at_once_and_once(number: signal.Signals) -> None:
     with interruptible():
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(number)
         signal.raise_signal(number)
 
 
-def test_afterwards_it_is_heard_as_before() -> None:
+def test_afterwards_an_interrupt_is_raised_as_before() -> None:
     before = signal.getsignal(signal.SIGINT)
     with interruptible():
         assert signal.getsignal(signal.SIGINT) != before

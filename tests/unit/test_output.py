@@ -43,7 +43,7 @@ def test_a_reader_who_has_seen_enough_is_no_error(body: str) -> None:
     assert spoken(body, "| head -n 1 > /dev/null")[1] == "141\n"
 
 
-def test_a_reader_who_has_gone_before_the_end_is_not_taken_for_a_finding() -> None:
+def test_a_reader_that_closed_early_is_not_reported_as_a_finding() -> None:
     until_gone = "import select; gone = select.poll(); gone.register(1, 0); gone.poll()"
 
     assert spoken(f"{until_gone}; {LITTLE_AND_UNHEALTHY}", "| true")[1] == "141\n"

@@ -12,7 +12,7 @@ from tests.support.waiting import wait_until
 SAYS = "import os; print(sorted(n for n in os.environ if n.startswith(('HOURGLASS_', 'OTEL_'))))"
 
 
-def test_what_the_callers_own_services_are_told_is_not_for_these(
+def test_the_callers_own_settings_are_not_passed_on(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "says_what_it_is_told.py").write_text(SAYS)

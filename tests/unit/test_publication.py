@@ -17,7 +17,7 @@ def test_the_published_set_says_what_each_hour_was_published_with() -> None:
     }
 
 
-def test_the_frontier_is_a_time_or_not_there_yet() -> None:
+def test_the_published_through_hour_is_a_time_or_missing() -> None:
     assert decode_frontier(None, key="frontier") is None
     assert decode_frontier(b"1735689600000", key="frontier") == 1735689600000
     with pytest.raises(CorruptKey, match="frontier holds no time: rename or delete it"):

@@ -100,7 +100,7 @@ def test_nothing_overtakes_an_open_hour(world: list[SealedHours], after_ms: int)
 
 
 @given(world=worlds(), after_ms=after)
-def test_nothing_at_or_before_the_frontier_is_published_again(
+def test_nothing_up_to_the_published_through_hour_is_published_again(
     world: list[SealedHours], after_ms: int
 ) -> None:
     assert all(each.start_ms > after_ms for each in publishable(world, after_ms=after_ms))
@@ -129,7 +129,7 @@ def test_an_hour_that_waits_holds_back_the_later_ones_of_its_day() -> None:
     assert publishable([day], after_ms=BEFORE_ALL_MS) == [record(DAY_1, 0), record(DAY_1, 1)]
 
 
-def test_an_hour_that_waits_behind_the_frontier_holds_back_nothing() -> None:
+def test_an_hour_that_waits_before_the_published_through_hour_holds_back_nothing() -> None:
     world = [sealed(DAY_1, 3, waiting=21), sealed(DAY_2, 5)]
 
     assert publishable(world, after_ms=DAY_2.hour_start_ms(1)) == [
@@ -245,7 +245,9 @@ def test_a_lane_that_waits_holds_back_its_day_and_the_next() -> None:
     assert [each.start_ms for each in ready] == [DAY_1.hour_start_ms(hour) for hour in range(3)]
 
 
-def test_an_hour_with_readings_is_unpublished_until_the_frontier_has_passed_it() -> None:
+def test_an_hour_with_readings_is_unpublished_until_the_published_through_hour_has_passed_it() -> (
+    None
+):
     day = sealed(DAY_1, 5, waiting=2, silent=frozenset({4}))
 
     counts = [
@@ -257,7 +259,7 @@ def test_an_hour_with_readings_is_unpublished_until_the_frontier_has_passed_it()
     assert counts == [6, 5, 4, 3, 2, 2, 1, 0]
 
 
-def test_of_a_day_that_could_not_be_asked_no_hour_beyond_the_frontier_is_published() -> None:
+def test_of_a_day_on_an_unreachable_shard_no_further_hour_is_published() -> None:
     unknown = replace(sealed(DAY_1, 0, waiting=24), known=False)
 
     assert unpublished([unknown], after_ms=DAY_1.hour_start_ms(20)) == 3

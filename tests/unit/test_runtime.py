@@ -268,7 +268,7 @@ def port_of(running: Running) -> int:
 
 
 @pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGINT])
-def test_told_to_stop_it_is_unready_then_finishes_its_batch_then_closes(
+def test_on_sigterm_it_is_unready_then_finishes_its_batch_then_closes(
     start: Start, told: signal.Signals
 ) -> None:
     running = start(drains)
@@ -320,7 +320,7 @@ def test_the_last_reckoning_comes_after_a_failure_too(start: Start) -> None:
     assert running.order("worker sealer failed", "^drained") == ["worker sealer failed", "^drained"]
 
 
-def test_told_twice_it_still_finishes_its_batch(start: Start) -> None:
+def test_on_a_second_sigterm_it_still_finishes_its_batch(start: Start) -> None:
     running = start(drains)
     running.hear("^working")
     running.tell(signal.SIGTERM)
@@ -396,7 +396,7 @@ def test_it_heeds_signals_whatever_threads_were_there_before(start: Start) -> No
     assert "batch finished" in running.said
 
 
-def test_told_to_stop_while_it_waits_for_redis_it_ends(start: Start) -> None:
+def test_on_sigterm_while_it_waits_for_redis_it_ends(start: Start) -> None:
     running = start(waits_for_redis)
     running.hear("^port")
     wait_until(lambda: heeds_sigterm(running.process.pid), message="signals are heeded")
@@ -441,7 +441,7 @@ def test_who_waits_long_for_redis_says_why_in_the_log_once(
     assert said == ["waiting for Redis: nobody at home"]
 
 
-def test_told_to_stop_at_the_worst_moment_it_ends(start: Start) -> None:
+def test_on_sigterm_at_the_worst_moment_it_ends(start: Start) -> None:
     running = start(is_told_amid_its_waiting)
 
     assert running.end() == 0
@@ -532,7 +532,7 @@ def test_a_worker_without_signs_of_life_is_named_dead(
     assert [reason.partition(" ")[0] for reason in service.dead_reasons()] == ["reader"]
 
 
-def test_who_waits_for_a_redis_that_is_silent_is_not_stuck(
+def test_a_worker_that_waits_for_an_unreachable_redis_is_not_stuck(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runtime, "STUCK_S", -1.0)
@@ -551,7 +551,7 @@ def test_a_worker_that_rests_is_not_stuck(
     assert service.dead_reasons() == []
 
 
-def test_a_worker_that_is_done_is_missed_by_nobody(
+def test_a_worker_that_has_finished_is_not_reported_dead(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service.mark_recovered("start")

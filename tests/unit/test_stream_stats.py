@@ -117,18 +117,18 @@ def test_a_stream_without_ttl_has_no_expiry(exported: Exported) -> None:
     assert exported.value("hourglass_stream_length", stream="temps:20250101") == 10
 
 
-def test_the_series_of_a_stream_that_is_gone_disappear(exported: Exported) -> None:
+def test_the_series_of_a_deleted_stream_disappear(exported: Exported) -> None:
     exported.gauges.show([state(), state("temps:20250102")])
     exported.gauges.show([state("temps:20250102")])
 
     assert exported.streams() == {"temps:20250102"}
 
 
-def test_before_the_first_survey_nothing_is_known(exported: Exported) -> None:
+def test_before_the_first_read_there_are_no_stream_stats(exported: Exported) -> None:
     assert list(exported.registry.collect()) == []
 
 
-def test_what_an_old_survey_saw_is_not_known_any_more(exported: Exported) -> None:
+def test_old_stream_stats_are_not_used(exported: Exported) -> None:
     exported.gauges.show([state(lag=7)])
     exported.now_s += FRESH_S - 1
     assert exported.value("hourglass_aggregate_lag") == 7

@@ -241,7 +241,7 @@ def test_the_hour_in_progress_fills_up(page: Page, pipeline: Pipeline) -> None:
     expect(meter).to_have_attribute("aria-valuetext", "25 % of the readings, 50 % of the hour")
 
 
-def test_where_devices_have_no_period_in_common_nothing_is_said_to_be_empty(
+def test_where_devices_have_no_period_in_common_nothing_is_called_empty(
     visitor: Visitor, running: Services, pipeline: Pipeline, warehouse_url: str
 ) -> None:
     pipeline.drive(at(9, 30))

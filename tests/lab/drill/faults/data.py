@@ -209,7 +209,7 @@ FAULTS = (
         ),
         rests_on="a producer says with each batch what it was told before: "
         "`producer/scripts/ingest.lua`",
-        proof="tests/system/test_flushed.py::test_audit_says_exactly_how_many_readings_are_gone",
+        proof="tests/system/test_flushed.py::test_audit_gives_the_exact_number_of_lost_readings",
     ),
     Fault(
         name="wrong-type",
@@ -217,7 +217,7 @@ FAULTS = (
         act=wrong_type,
         rests_on="scripts look before they change anything: `hourglass/scripts/prelude.lua`",
         proof="tests/system/test_corrupt_keys.py::"
-        "test_yesterday_is_published_and_today_follows_when_its_key_is_gone",
+        "test_yesterday_is_published_and_today_follows_once_its_key_is_deleted",
     ),
     Fault(
         name="poison",

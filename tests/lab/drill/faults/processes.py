@@ -173,7 +173,7 @@ FAULTS = (
         act=kill_aggregator,
         rests_on="to acknowledge and to count are one step: `aggregator/scripts/commit.lua`",
         proof="tests/system/test_killed_aggregators.py::"
-        "test_whoever_is_killed_every_reading_is_counted_once",
+        "test_every_reading_is_counted_once_whichever_aggregator_is_killed",
     ),
     Fault(
         name="kill-consumer",
@@ -200,7 +200,7 @@ FAULTS = (
         setting=Setting(packed=True),
         rests_on="a commit counts only what is still pending: `aggregator/scripts/commit.lua`",
         proof="tests/system/test_stopped_and_scaled.py::"
-        "test_one_that_sleeps_over_its_batch_counts_nothing_twice",
+        "test_an_aggregator_stopped_until_its_batch_is_reclaimed_counts_nothing_twice",
     ),
     Fault(
         name="scale",
@@ -209,7 +209,7 @@ FAULTS = (
         setting=Setting(aggregators=1),
         rests_on="a consumer is removed only with nothing pending: `hourglass/scripts/reap.lua`",
         proof="tests/system/test_stopped_and_scaled.py::"
-        "test_those_that_left_are_forgotten_and_those_that_come_go_on",
+        "test_consumers_that_ended_are_removed_and_new_ones_go_on",
     ),
     Fault(
         name="deep-pending",
@@ -218,6 +218,6 @@ FAULTS = (
         setting=Setting(takes_hours=True),
         rests_on="the place in the pending list is kept from call to call: `aggregator/reclaim.py`",
         proof="tests/system/test_stopped_and_scaled.py::"
-        "test_what_a_dead_one_left_is_recovered_however_much_it_is",
+        "test_the_pending_list_of_a_dead_consumer_is_reclaimed_however_long",
     ),
 )

@@ -98,7 +98,7 @@ FAULTS = (
         act=slow,
         rests_on=RESTS,
         proof="tests/integration/test_warehouse.py::"
-        "test_a_table_that_somebody_holds_locked_is_away_before_the_worker_counts_as_stuck",
+        "test_a_locked_table_is_unreachable_before_the_worker_counts_as_stuck",
     ),
     Fault(
         name="warehouse-full",
@@ -106,7 +106,7 @@ FAULTS = (
         act=full,
         rests_on=RESTS,
         proof="tests/integration/test_warehouse.py::"
-        "test_a_full_disk_is_away_until_there_is_room_again",
+        "test_a_full_disk_is_unreachable_until_there_is_room_again",
     ),
     Fault(
         name="warehouse-cut",
