@@ -1,4 +1,4 @@
-"""Composition root of the aggregator: followers read and count, the sealer seals and publishes."""
+"""Composition root of the aggregator: consumers read and count, the sealer seals and publishes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 from aggregator.collectors import LostReadingsGauges, ProgressGauges
 from aggregator.config import AggregatorSettings
-from aggregator.consumer import PartitionConsumer
+from aggregator.consumer import ShardConsumer
 from aggregator.metrics import Metrics
 from aggregator.sealer import Sealer
 from aggregator.strays import StrayFinder, StrayGauges
@@ -18,7 +18,7 @@ from hourglass.service.cli import add_command, application, invoke
 from hourglass.service.runtime import Service
 from hourglass.service.tracing import tracer
 
-FOLLOW_S = 1.0
+SUPERVISE_S = 1.0
 SURVEY_S = 2.0
 UNLISTED_S = 60.0
 LOSSES_S = 5.0
@@ -39,8 +39,12 @@ def aggregate(settings: AggregatorSettings) -> None:
     progress = ProgressGauges(service.registry, period_s=settings.period_s)
     losses = LostReadingsGauges(service.registry)
     strays, finder = StrayGauges(service.registry), StrayFinder(cluster, clock)
-    reader = PartitionConsumer(service, cluster, clock, settings, metrics, spans)
-    followers = PartitionSupervisor(service, cluster, clock, reader)
+    supervisor = PartitionSupervisor(
+        service,
+        cluster,
+        clock,
+        lambda shard: ShardConsumer(shard, service, cluster, clock, settings, metrics, spans),
+    )
     lateness_ms = round(settings.lateness_s * 1000)
     sealer = Sealer(
         name=service.name,
@@ -52,10 +56,10 @@ def aggregate(settings: AggregatorSettings) -> None:
         tracer=spans,
     )
     claim_idle_s = settings.claim_idle_ms / 1000
-    service.every(FOLLOW_S, "followers", followers.step)
+    service.every(SUPERVISE_S, "supervisor", supervisor.step)
     service.every(lambda: sealer.rest_s(settings.seal_every_ms / 1000), "sealer", sealer.tick)
-    service.every(UNLISTED_S, "unlisted", followers.find_unlisted)
-    service.every(SURVEY_S, "survey", lambda: followers.survey(gauges))
+    service.every(UNLISTED_S, "unlisted", supervisor.find_unlisted)
+    service.every(SURVEY_S, "survey", lambda: supervisor.survey(gauges))
     service.every(
         SURVEY_S,
         "progress",
@@ -64,7 +68,7 @@ def aggregate(settings: AggregatorSettings) -> None:
     service.every(LOSSES_S, "losses", lambda: losses.poll(cluster, clock.look()))
     service.every(STRAYS_S, "strays", lambda: strays.look(finder))
     service.every(
-        claim_idle_s, "reaper", lambda: followers.reap(gone_after_ms(settings.claim_idle_ms))
+        claim_idle_s, "reaper", lambda: supervisor.reap(gone_after_ms(settings.claim_idle_ms))
     )
     sys.exit(service.run())
 

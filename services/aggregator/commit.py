@@ -1,4 +1,4 @@
-"""One link's work on one partition: read entries or take them over, and commit what they fold into.
+"""One consumer name's work on one partition: read or reclaim a batch, aggregate it, commit it.
 
 A batch is committed over the connection that delivered it, so the entries are those the server
 still has.
@@ -14,13 +14,13 @@ from typing import Any
 
 from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Tracer
 
+from aggregator.aggregates import MOST_WORK, BatchAggregate, SeenDevices, encoded, work_of
 from aggregator.metrics import Metrics
 from aggregator.reclaim import Reclaimed, Reclaimer
-from aggregator.seen_devices import SeenDevices, flat
-from aggregator.window import BatchAggregate, aggregate_entries
+from aggregator.window import aggregate_entries
 from hourglass.cluster.link import Link
 from hourglass.cluster.scripts import Script, packed
-from hourglass.errors import ConnectionLost
+from hourglass.errors import DeliveryLost
 from hourglass.model.clock import Instant
 from hourglass.model.entries import Entry, Reject, origins
 from hourglass.model.keys import GROUP, RECORDS_KEPT_MS, RETENTION_MS, Partition
@@ -35,15 +35,6 @@ from hourglass.service.tracing import (
 )
 
 _COMMIT = Script.load("aggregator", "commit", library="tally")
-
-
-#: What a commit may amount to, in units of about a microsecond of Redis on a core of its own: a
-#: shard serves nobody else meanwhile. An entry costs one to look up and to acknowledge.
-MOST_WORK = 8_000
-#: A block of devices is read and written, and each of its bytes united with what is there.
-BLOCK_WORK, BYTES_OF_BITS = 4, 5
-#: A reject is an entry of the quarantine's stream, and its bytes are copied a few times.
-REJECT_WORK, BYTES_OF_FIELDS = 3, 250
 
 
 @dataclass(slots=True)
@@ -74,7 +65,7 @@ class _Sent:
 
     batch: _Batch
     entries: Sequence[Entry]
-    folded: BatchAggregate
+    aggregate: BatchAggregate
     started: float
 
 
@@ -82,12 +73,12 @@ class _Sent:
 class BatchCommitter:
     """One partition, one connection, one consumer name that holds one batch at a time.
 
-    Two of them on one link take turns: while one's batch is folded, the server reads the other's;
-    while that arrives, it commits the first. So replies are taken in the order of sending:
-    `request`, `submit`, `receive`, `settle`.
+    Replies come in the order of sending, so a caller that prefetches over the same link with
+    another committer calls the one's `request`, the other's `submit`, the one's `receive`, the
+    other's `settle`.
 
     renewed: rules and time by a clock that has just been read. Before a reading is refused as being
-        too far in the future it is asked for: whoever sent it may have heard of a leap sooner
+        too far in the future it is asked for: its writer may have learned of a leap sooner
     """
 
     link: Link
@@ -95,7 +86,7 @@ class BatchCommitter:
     incarnation: bytes
     consumer: str
     metrics: Metrics
-    roster: SeenDevices = field(default_factory=SeenDevices)
+    seen: SeenDevices = field(default_factory=SeenDevices)
     tracer: Tracer = NO_TRACER
     renewed: Callable[[], tuple[Rules, Instant]] | None = None
     reclaimer: Reclaimer = field(init=False)
@@ -153,15 +144,15 @@ class BatchCommitter:
         return self.settle()
 
     def give_up(self, ids: Sequence[bytes], instant: Instant) -> None:
-        """Send the commit that puts these entries into quarantine, whoever holds them. It takes
-        their ids alone: an entry may be larger than what this process may allocate. Raises
+        """Send the commit that puts these entries into quarantine, whichever consumer holds them.
+        It takes their ids alone: an entry may be larger than this process may allocate. Raises
         ConnectionLost."""
         entries = [(entry_id, ()) for entry_id in ids]
         self._send_next(_Batch(deque([entries]), Rules(), instant, INVALID_SPAN, given_up=True))
 
     def submit(self, entries: Sequence[Entry], rules: Rules, instant: Instant) -> None:
-        """Fold `entries`, which this link delivered, and send the commit, of a part of them if
-        that of all would hold up the shard. Raises ConnectionLost."""
+        """Aggregate `entries`, which this link delivered, and send the commit, of a part of them if
+        that of all would block the shard. Raises ConnectionLost."""
         if entries:
             self._send_next(_Batch(deque([entries]), rules, instant, self._span(entries)))
 
@@ -169,32 +160,33 @@ class BatchCommitter:
         """Send the first of what waits, as much as makes a commit."""
         entries = batch.waiting.popleft()
         while True:
-            folded = self._fold(entries, batch)
-            counted = told(folded, self.roster)
-            parts = min(len(entries), -(-work_of(folded.ids, *counted) // MOST_WORK))
+            aggregate = self._aggregate(entries, batch)
+            counted = encoded(aggregate, self.seen)
+            parts = min(len(entries), -(-work_of(aggregate.ids, *counted) // MOST_WORK))
             if parts == 1:
                 break
             size = -(-len(entries) // parts)
             entries, *others = [entries[at : at + size] for at in range(0, len(entries), size)]
             batch.waiting.extendleft(reversed(others))
-        self._sent = _Sent(batch, entries, folded, time.perf_counter())
-        self._send(folded, counted, batch)
+        started = time.perf_counter()
+        self._send(aggregate, counted, batch)
+        self._sent = _Sent(batch, entries, aggregate, started)
 
-    def _fold(self, entries: Sequence[Entry], batch: _Batch) -> BatchAggregate:
+    def _aggregate(self, entries: Sequence[Entry], batch: _Batch) -> BatchAggregate:
         if batch.given_up:
             rejects = [Reject(entry_id, Reason.UNDELIVERABLE, ()) for entry_id, _ in entries]
             ids = [reject.id for reject in rejects]
             return BatchAggregate(ids, {}, rejects, latest_ms=self.partition.day_ms)
-        folded = aggregate_entries(self.partition, entries, batch.rules)
-        is_ahead = any(each.reason is Reason.FAR_FUTURE for each in folded.rejects)
+        aggregate = aggregate_entries(self.partition, entries, batch.rules)
+        is_ahead = any(each.reason is Reason.FAR_FUTURE for each in aggregate.rejects)
         if is_ahead and self.renewed and not batch.renewed:
             batch.rules, batch.instant = self.renewed()
             batch.renewed = True
-            folded = aggregate_entries(self.partition, entries, batch.rules)
-        return folded
+            aggregate = aggregate_entries(self.partition, entries, batch.rules)
+        return aggregate
 
     def _span(self, entries: Sequence[Entry]) -> Span:
-        """Of one batch, linked to the producers' batches that it takes in."""
+        """The span of one batch, linked to the producers' batches in it."""
         if is_off(self.tracer):
             return INVALID_SPAN
         stream = self.partition.stream
@@ -210,11 +202,11 @@ class BatchCommitter:
         )
 
     def settle(self) -> bool:
-        """Wait until the batch is committed; False if somebody else has counted some of it.
+        """Wait until the batch is committed; False if another consumer has counted some of it.
 
         Raises ConnectionLost; then nothing is known of the batch, and what was not committed comes
-        back by redelivery. Raises ResponseError NOGROUP when the partition has been opened anew
-        since: open it again.
+        back by redelivery. Raises ResponseError NOGROUP when the group was created again since:
+        open the partition again.
         """
         whole = True
         while (sent := self._sent) is not None:
@@ -228,10 +220,9 @@ class BatchCommitter:
                     batch.span.end()
             if done == 1:
                 seconds = time.perf_counter() - sent.started
-                self._account(sent.folded, answer[0], seconds, exemplar(batch.span))
+                self._account(sent.aggregate, answer[0], seconds, exemplar(batch.span))
             elif done < 0:
-                self.link.close()
-                raise ConnectionLost(f"{self.consumer} has entries pending that it was never given")
+                raise DeliveryLost(f"{self.consumer} has entries pending that it was never given")
             else:
                 whole = False
                 self.metrics.conflict()
@@ -243,7 +234,7 @@ class BatchCommitter:
                 self._send_next(batch)
         return whole
 
-    def _send(self, folded: BatchAggregate, counted: Sequence[Any], batch: _Batch) -> None:
+    def _send(self, aggregate: BatchAggregate, counted: Sequence[Any], batch: _Batch) -> None:
         partition, instant = self.partition, batch.instant
         trace = traceparent_of(batch.span)
         self.link.begin(
@@ -252,58 +243,32 @@ class BatchCommitter:
                 partition.stream,
                 partition.hours,
                 partition.quarantine,
-                *(partition.devices(hour) for hour in folded.tallies),
+                *(partition.devices(hour) for hour in aggregate.partials),
             ],
             [
                 GROUP,
                 self.incarnation,
                 self.consumer,
                 batch.left,
-                instant.deadline(folded.latest_ms + RETENTION_MS),
+                instant.deadline(aggregate.latest_ms + RETENTION_MS),
                 instant.expiry(partition.end_ms + RECORDS_KEPT_MS),
-                packed([folded.ids, *counted, *([trace] if trace else [])]),
+                packed([aggregate.ids, *counted, *([trace] if trace else [])]),
             ],
         )
 
     def _account(
-        self, folded: BatchAggregate, late: int, seconds: float, trace: Mapping[str, str] | None
+        self, aggregate: BatchAggregate, late: int, seconds: float, trace: Mapping[str, str] | None
     ) -> None:
         self.metrics.committed(
-            entries=len(folded.ids),
-            counted=folded.counted - late,
+            entries=len(aggregate.ids),
+            counted=aggregate.counted - late,
             late=late,
             seconds=seconds,
             exemplar=trace,
         )
         quarantined = Counter[Reason]()
-        for reject in folded.rejects:
+        for reject in aggregate.rejects:
             quarantined[reject.reason] += reject.readings
         for reason, count in quarantined.items():
             self.metrics.quarantined(reason, count)
-        self.roster.know(folded.tallies)
-
-
-def work_of(ids: Sequence[bytes], tallies: Sequence[Any], rejects: Sequence[Any]) -> int:
-    """What a commit of this costs the shard, in the units of MOST_WORK."""
-    work = len(ids)
-    for *_, devices in tallies:
-        work += len(devices) // 2 * BLOCK_WORK
-        work += sum(map(len, devices[1::2])) // BYTES_OF_BITS
-    for _, _, fields, _, at in rejects:
-        work += REJECT_WORK + (len(fields) + len(at)) // BYTES_OF_FIELDS
-    return work
-
-
-def told(folded: BatchAggregate, roster: SeenDevices) -> list[Any]:
-    """Tallies and rejects as a script that counts takes them."""
-    tallies = [
-        [hour, tally.count, str(tally.sum_milli_f), tally.min_milli_f, tally.max_milli_f,
-         flat(roster.news(hour, tally))]
-        for hour, tally in folded.tallies.items()
-    ]  # fmt: skip
-    rejects = [
-        [reject.id, reject.explanation, packed(reject.fields) if reject.fields else b"",
-         reject.readings, reject.at]
-        for reject in folded.rejects
-    ]  # fmt: skip
-    return [tallies, rejects]
+        self.seen.mark_committed(aggregate.partials)

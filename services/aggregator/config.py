@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hourglass.errors import ConfigurationError
-from hourglass.model.readings import Unusable, milli_f
+from hourglass.model.clock import Instant
+from hourglass.model.readings import MILLI, Rules, Unusable, milli_f
 from hourglass.service.config import ServiceSettings, option
 
 #: So that an hour's sum of thousandths keeps within 18 digits, with a billion readings in it.
@@ -106,3 +107,15 @@ class AggregatorSettings(ServiceSettings):
             raise ConfigurationError(
                 f"--no-reading-f is {self.no_reading_f!r}: give numbers with commas between them"
             ) from None
+
+    def rules(self, instant: Instant) -> Rules:
+        """Which readings can be used at `instant`."""
+        tolerance_ms = round(self.future_tolerance_s * 1000)
+        return Rules(
+            min_milli_f=round(self.min_temp_f * MILLI),
+            max_milli_f=round(self.max_temp_f * MILLI),
+            overrun_ms=round(self.lateness_s * 1000),
+            max_entry_bytes=self.max_entry_bytes,
+            latest_ms=instant.spec.latest_plausible(instant.real_ms, tolerance_ms),
+            no_reading_milli_f=self.no_reading_milli_f,
+        )

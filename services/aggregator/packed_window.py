@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from aggregator.window import BatchAggregate, PartialAggregate
+from aggregator.aggregates import BatchAggregate, PartialAggregate
 from hourglass.model.devices import blocks_of, blocks_of_range
 from hourglass.model.entries import Encoding, Packed, PackedEntry, Reject
 from hourglass.model.keys import HOUR_MS, Partition
@@ -40,9 +40,9 @@ class TickRange(NamedTuple):
 
 
 def aggregate_packed(
-    partition: Partition, entries: Sequence[PackedEntry], rules: Rules, folded: BatchAggregate
+    partition: Partition, entries: Sequence[PackedEntry], rules: Rules, aggregate: BatchAggregate
 ) -> None:
-    """Add the readings in `entries` to `folded`.
+    """Add the readings in `entries` to `aggregate`.
 
     All that share an hour and an encoding become one array, so what numpy is asked to do does not
     grow with the number of entries.
@@ -51,20 +51,21 @@ def aggregate_packed(
     unusable: Unusable = defaultdict(dict)
     for entry_id, packed in entries:
         for fate, start, stop in _fates(partition, packed, rules):
-            stretch = TickRange(entry_id, packed, start, stop)
+            ticks = TickRange(entry_id, packed, start, stop)
             if isinstance(fate, Reason):
-                present = decode(packed.encoding, stretch.values) != missing(packed.encoding)
-                _mark(unusable, stretch, fate, present)
+                present = decode(packed.encoding, ticks.values) != missing(packed.encoding)
+                _mark(unusable, ticks, fate, present)
             else:
-                groups[fate, packed.encoding].append(stretch)
-    for (hour, encoding), stretches in groups.items():
-        tally = folded.tallies.setdefault(hour, PartialAggregate())
-        _count(encoding, stretches, rules, tally, unusable)
-        folded.latest_ms = max(folded.latest_ms, *(stretch.latest_ms for stretch in stretches))
+                groups[fate, packed.encoding].append(ticks)
+    for (hour, encoding), ranges in groups.items():
+        partial = aggregate.partials.setdefault(hour, PartialAggregate())
+        _count(encoding, ranges, rules, partial, unusable)
+        aggregate.latest_ms = max(aggregate.latest_ms, *(ticks.latest_ms for ticks in ranges))
     for entry in entries:
         if entry.id in unusable:
-            folded.rejects += _rejects(entry, unusable[entry.id])
-    folded.tallies = {hour: tally for hour, tally in folded.tallies.items() if tally.count}
+            aggregate.rejects += _rejects(entry, unusable[entry.id])
+    partials = aggregate.partials.items()
+    aggregate.partials = {hour: partial for hour, partial in partials if partial.count}
 
 
 def _fates(
@@ -99,13 +100,13 @@ def _fate(
 
 def _count(
     encoding: Encoding,
-    stretches: Sequence[TickRange],
+    ranges: Sequence[TickRange],
     rules: Rules,
-    tally: PartialAggregate,
+    partial: PartialAggregate,
     unusable: Unusable,
 ) -> None:
-    """Add the usable readings in `stretches`, which are of one hour, to `tally`."""
-    values = decode(encoding, b"".join([stretch.values for stretch in stretches]))
+    """Add the usable readings in `ranges`, which are of one hour, to `partial`."""
+    values = decode(encoding, b"".join([ticks.values for ticks in ranges]))
     lowest = max(-(-rules.min_milli_f // encoding.milli_f), missing(encoding) + 1)
     highest = min(rules.max_milli_f // encoding.milli_f, -missing(encoding) - 1)
     silent = _silent(encoding, values, rules)
@@ -113,26 +114,26 @@ def _count(
         good = (values >= lowest) & (values <= highest)
         if silent is not None:
             good &= ~silent
-        sizes = [len(stretch.values) // encoding.width for stretch in stretches]
+        sizes = [len(ticks.values) // encoding.width for ticks in ranges]
         starts = [0, *accumulate(sizes)]
         whole = np.logical_and.reduceat(good, starts[:-1])
         for index in np.flatnonzero(~whole).tolist():
             part = slice(starts[index], starts[index + 1])
             present = values[part] != missing(encoding)
             if silent is not None:
-                _mark(unusable, stretches[index], Reason.NO_READING, present & silent[part])
+                _mark(unusable, ranges[index], Reason.NO_READING, present & silent[part])
                 present &= ~silent[part]
-            _mark(unusable, stretches[index], Reason.IMPLAUSIBLE, present & ~good[part])
-            _see(tally, stretches[index].packed, good[part])
-        stretches = [stretches[index] for index in np.flatnonzero(whole).tolist()]
+            _mark(unusable, ranges[index], Reason.IMPLAUSIBLE, present & ~good[part])
+            _see(partial, ranges[index].packed, good[part])
+        ranges = [ranges[index] for index in np.flatnonzero(whole).tolist()]
         values = values[good]
-    for packed in {each.packed[:3]: each.packed for each in stretches}.values():
-        _see(tally, packed)
+    for packed in {each.packed[:3]: each.packed for each in ranges}.values():
+        _see(partial, packed)
     if values.size:
-        tally.count += values.size
-        tally.sum_milli_f += encoding.milli_f * int(values.sum(dtype=np.int64))
-        tally.min_milli_f = min(tally.min_milli_f, encoding.milli_f * int(values.min()))
-        tally.max_milli_f = max(tally.max_milli_f, encoding.milli_f * int(values.max()))
+        partial.count += values.size
+        partial.sum_milli_f += encoding.milli_f * int(values.sum(dtype=np.int64))
+        partial.min_milli_f = min(partial.min_milli_f, encoding.milli_f * int(values.min()))
+        partial.max_milli_f = max(partial.max_milli_f, encoding.milli_f * int(values.max()))
 
 
 def _silent(
@@ -150,7 +151,7 @@ def _silent(
     return silent if silent.any() else None
 
 
-def _see(tally: PartialAggregate, packed: Packed, good: NDArray[np.bool_] | None = None) -> None:
+def _see(partial: PartialAggregate, packed: Packed, good: NDArray[np.bool_] | None = None) -> None:
     """Note the devices that gave one of the `good` readings; of all, if they are not given."""
     seen = (1 << packed.devices) - 1
     if good is not None:
@@ -161,13 +162,13 @@ def _see(tally: PartialAggregate, packed: Packed, good: NDArray[np.bool_] | None
     else:
         blocks = blocks_of_range(packed.device, packed.first, seen)
     for block, bits in blocks:
-        tally.blocks[block] = tally.blocks.get(block, 0) | bits
+        partial.blocks[block] = partial.blocks.get(block, 0) | bits
 
 
-def _mark(unusable: Unusable, stretch: TickRange, reason: Reason, where: NDArray[np.bool_]) -> None:
-    positions = np.flatnonzero(where) + stretch.start * stretch.packed.devices
+def _mark(unusable: Unusable, ticks: TickRange, reason: Reason, where: NDArray[np.bool_]) -> None:
+    positions = np.flatnonzero(where) + ticks.start * ticks.packed.devices
     if positions.size:
-        unusable[stretch.id].setdefault(reason, []).extend(positions.tolist())
+        unusable[ticks.id].setdefault(reason, []).extend(positions.tolist())
 
 
 def _rejects(entry: PackedEntry, unusable: dict[Reason, list[int]]) -> list[Reject]:

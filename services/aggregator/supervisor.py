@@ -1,14 +1,13 @@
-"""Which partitions this process reads: every one that lives, each in a thread of its own."""
+"""Which partitions this process consumes: every live one, by a consumer for each shard."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from threading import Thread
 
-from aggregator.consumer import PartitionConsumer
+from aggregator.consumer import ShardConsumer
 from hourglass.cluster.client import Cluster
 from hourglass.cluster.groups import reap
 from hourglass.cluster.partitions import (
@@ -31,34 +30,41 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class PartitionSupervisor:
-    """Starts a follower for each partition that has appeared; one whose partition is over ends."""
+    """Gives each partition that has appeared to the consumer of its shard. A consumer lets go of a
+    partition that is over or has moved, and ends with its last one.
+
+    consumer: makes the consumer of a shard, which is a thread of the service
+    """
 
     service: Service
     cluster: Cluster
     clock: PipelineClock
-    reader: PartitionConsumer
-    _threads: dict[Partition, Thread] = field(default_factory=dict[Partition, Thread])
+    consumer: Callable[[str], ShardConsumer]
+    _consumers: dict[str, ShardConsumer] = field(default_factory=dict[str, ShardConsumer])
 
     def step(self) -> None:
-        """Raises Unreachable, after it has started whatever can be read while a shard is away."""
-        self._threads = {p: thread for p, thread in self._threads.items() if thread.is_alive()}
+        """Raises Unreachable, after every partition that can be reached is consumed."""
         instant = self.clock.look()
-        index_is_away: Unreachable | None = None
+        index_failure: Unreachable | None = None
         try:
             known = candidates(self.cluster, instant)
         except Unreachable as error:
             known = list(self.cluster.keyspace.days_alive(instant.now_ms))
-            index_is_away = error
-        unread = [partition for partition in known if partition not in self._threads]
-        with_each(self.cluster, unread, self._follow)
-        if index_is_away:
-            raise index_is_away
+            index_failure = error
+        consumed = set(self.partitions)
+        with_each(self.cluster, [each for each in known if each not in consumed], self._consume)
+        if index_failure:
+            raise index_failure
 
-    def _follow(self, partition: Partition) -> None:
-        if self.cluster.call("EXISTS", partition.stream):
-            self._threads[partition] = self.service.worker(
-                partition.stream, lambda: self.reader.follow(partition)
-            )
+    def _consume(self, partition: Partition) -> None:
+        if not self.cluster.call("EXISTS", partition.stream):
+            return
+        shard = self.cluster.shard_of(partition.stream)
+        consumer = self._consumers.get(shard)
+        if consumer is None or not consumer.add(partition):
+            consumer = self._consumers[shard] = self.consumer(shard)
+            consumer.add(partition)
+            self.service.worker(f"consumer of {shard}", consumer.run)
 
     def find_unlisted(self) -> None:
         """Enter the lanes that the index has lost into it again. Raises Unreachable, and CorruptKey
@@ -78,10 +84,10 @@ class PartitionSupervisor:
 
     @property
     def partitions(self) -> Sequence[Partition]:
-        return sorted(self._threads)
+        return sorted({one for each in self._consumers.values() for one in each.partitions})
 
     def reap(self, idle_ms: int) -> None:
-        """Remove the consumers that are gone and hold nothing, from every partition read here.
+        """Remove the consumers that are gone and hold nothing, from every partition consumed here.
         Raises Unreachable or CorruptKey."""
         with_each(
             self.cluster,
@@ -90,7 +96,7 @@ class PartitionSupervisor:
         )
 
     def survey(self, gauges: StreamGauges) -> None:
-        """Show what lives now, whether it is read here yet or not. Raises Unreachable."""
+        """Show what lives now, whether it is consumed here yet or not. Raises Unreachable."""
         instant = self.clock.look()
         partitions = candidates(self.cluster, instant)
         states = survey(self.cluster, [each.stream for each in partitions], GROUP)

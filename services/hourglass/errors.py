@@ -8,7 +8,8 @@
     │   └── Unforeseen   unexpected error in work on one key: the same
     └── Unreachable      Redis does not answer: try again
         └── ConnectionLost      a connection was lost: drop the entries it delivered, they come
-        again
+            │               again
+            └── DeliveryLost   the same for the entries of one partition: the connection is good
 
 Each message is one line with the cause and the remedy.
 """
@@ -59,3 +60,8 @@ class Unreachable(HourglassError):
 
 class ConnectionLost(Unreachable):
     """The connection of a link was lost, or its shard moved."""
+
+
+class DeliveryLost(ConnectionLost):
+    """The entries of one partition that a connection delivered cannot be committed over it: the
+    partition moved, or another consumer interfered. The connection serves other partitions."""

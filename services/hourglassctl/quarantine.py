@@ -12,8 +12,7 @@ from typing import Any, cast
 
 import msgpack
 
-from aggregator.commit import told
-from aggregator.seen_devices import SeenDevices
+from aggregator.aggregates import SeenDevices, encoded
 from aggregator.window import aggregate_entries
 from hourglass.cluster.client import Cluster
 from hourglass.cluster.partitions import PartialFailures, recorded
@@ -165,7 +164,7 @@ def redrive(cluster: Cluster, item: Quarantined, rules: Rules, instant: Instant)
     partition = item.partition
     folded = aggregate_entries(partition, [(item.original_id, fields)], rules)
     reasons = ", ".join(sorted({str(reject.reason) for reject in folded.rejects}))
-    if not folded.tallies:
+    if not folded.partials:
         return f"stays: {reasons}"
     outcome, *late = cluster.run(
         _REDRIVE,
@@ -173,12 +172,12 @@ def redrive(cluster: Cluster, item: Quarantined, rules: Rules, instant: Instant)
             partition.stream,
             partition.hours,
             partition.quarantine,
-            *(partition.devices(hour) for hour in folded.tallies),
+            *(partition.devices(hour) for hour in folded.partials),
         ],
         [
             item.id,
             instant.expiry(partition.end_ms + RECORDS_KEPT_MS),
-            packed(told(folded, SeenDevices())),
+            packed(encoded(folded, SeenDevices())),
         ],
     )
     if outcome < 0:

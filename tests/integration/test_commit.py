@@ -9,7 +9,7 @@ import pytest
 from redis.exceptions import ResponseError
 
 from aggregator.commit import BatchCommitter
-from aggregator.consumer import Found
+from aggregator.opening import Found
 from hourglass.cluster.groups import reap
 from hourglass.cluster.scripts import Script, packed
 from hourglass.errors import ConnectionLost, CorruptKey, Unreachable

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from redis.exceptions import ResponseError
 
-from aggregator.consumer import Found
+from aggregator.opening import Found
 from hourglass.model.keys import GROUP
 from tests.support.pipeline import DAY, Pipeline, at, reading
 from tests.support.services import services
@@ -330,12 +330,12 @@ def test_a_running_aggregator_says_that_a_partition_was_deleted_and_goes_on(
 
         pipeline.cluster.call("DEL", DAY.stream)
         wait_until(
-            lambda: "is gone before any of its readings expired" in running.said("aggregator")
+            lambda: "was deleted before any of its readings expired" in running.said("aggregator")
         )
         pipeline.produce(reading(at(0), 60.0))
 
         wait_until(lambda: pipeline.record(0).count == 2)
-        assert running.said("aggregator").count("was deleted and made anew") == 1
+        assert running.said("aggregator").count("was deleted and created again") == 1
         assert running.metric("aggregator", "hourglass_partitions_recreated_total") == 1
         pipeline.drive(at(1))
         wait_until(lambda: len(pipeline.averages()) == 1)

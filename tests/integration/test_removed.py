@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from aggregator.collectors import read_lost_readings
-from aggregator.consumer import Found
+from aggregator.opening import Found
 from hourglass.model.keys import GROUP, Partition
 from hourglass.monitoring.stream_stats import Removals, removals, survey
 from hourglassctl.status import gather

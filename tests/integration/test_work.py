@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, cast
 import msgpack
 import pytest
 
-from aggregator.commit import MOST_WORK, work_of
+from aggregator.aggregates import MOST_WORK, work_of
 from aggregator.window import MOST_BYTES, MOST_FIELDS
 from hourglass.cluster.link import Link
 from hourglass.cluster.scripts import Script

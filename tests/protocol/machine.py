@@ -20,7 +20,7 @@ from redis.cluster import RedisCluster
 from redis.exceptions import ResponseError
 
 from aggregator.commit import BatchCommitter
-from aggregator.consumer import open_partition
+from aggregator.opening import open_partition
 from hourglass.cluster.groups import group_is_gone, reap
 from hourglass.cluster.partitions import candidates
 from hourglass.errors import ConnectionLost, Unreachable

@@ -14,8 +14,8 @@ from opentelemetry.trace import NoOpTracerProvider, Tracer
 from prometheus_client import CollectorRegistry
 
 from aggregator.commit import BatchCommitter
-from aggregator.consumer import Found, open_partition
 from aggregator.metrics import Metrics
+from aggregator.opening import Found, open_partition
 from aggregator.sealer import Sealer
 from averages_consumer.warehouse import Warehouse
 from hourglass.cluster.client import Cluster

@@ -154,7 +154,7 @@ def test_a_tick_of_more_devices_than_fit_is_shared_out() -> None:
 
     assert [len(fields[-1]) for fields in entries(batch)] == [16, 2]
     names = [name.encode() for name in device_names("pod", 9)]
-    assert folded.tallies[0].blocks == blocks_of(names)
+    assert folded.partials[0].blocks == blocks_of(names)
 
 
 def test_a_tick_of_very_many_devices_is_sent_in_parts_and_the_last_moves_the_watermark() -> None:

@@ -11,7 +11,8 @@ from typing import NamedTuple
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aggregator.window import BatchAggregate, aggregate_entries
+from aggregator.aggregates import BatchAggregate
+from aggregator.window import aggregate_entries
 from hourglass.model.devices import blocks_of
 from hourglass.model.entries import Entry, Reject
 from hourglass.model.keys import DAY_MS, HOUR_MS, Keyspace
@@ -76,11 +77,11 @@ def fault_of(one: One, rules: Rules) -> Reason | None:
 
 
 def check(result: BatchAggregate, entries: Sequence[Entry], expected: Expected) -> None:
-    assert {hour: tally.count for hour, tally in result.tallies.items()} == {
+    assert {hour: tally.count for hour, tally in result.partials.items()} == {
         hour: len(ones) for hour, ones in expected.hours.items()
     }
     for hour, ones in expected.hours.items():
-        tally, milli_f = result.tallies[hour], [one.milli_f for one in ones]
+        tally, milli_f = result.partials[hour], [one.milli_f for one in ones]
         assert (tally.sum_milli_f, tally.min_milli_f, tally.max_milli_f) == (
             sum(milli_f),
             min(milli_f),
@@ -211,8 +212,8 @@ def test_the_order_of_delivery_changes_no_tally(
     shuffled = data.draw(st.permutations(batch))
 
     assert (
-        aggregate_entries(DAY, shuffled, rules).tallies
-        == aggregate_entries(DAY, batch, rules).tallies
+        aggregate_entries(DAY, shuffled, rules).partials
+        == aggregate_entries(DAY, batch, rules).partials
     )
 
 
@@ -222,7 +223,7 @@ def test_what_is_rejected_folds_again_into_just_that(batch: list[Entry], rules: 
     for reject in aggregate_entries(DAY, batch, rules).rejects:
         again = aggregate_entries(DAY, [(reject.id, rejected(reject, batch))], rules)
 
-        assert again.tallies == {}
+        assert again.partials == {}
         (found,) = again.rejects
         assert (found.id, found.reason, found.readings) == (*reject[:2], reject.readings)
 
@@ -239,7 +240,7 @@ def test_without_what_is_rejected_the_rest_is_the_same(batch: list[Entry], rules
 
     again = aggregate_entries(DAY, list(rest.items()), rules)
 
-    assert again.tallies == folded.tallies
+    assert again.partials == folded.partials
     assert again.rejects == []
 
 
@@ -260,7 +261,7 @@ def test_a_bad_reading_is_rejected_alone() -> None:
     folded = aggregate_entries(DAY, [(b"1-0", fields)], Rules())
 
     assert folded.rejects == [Reject(b"1-0", Reason.IMPLAUSIBLE, (), 1, b"\x04")]
-    assert (folded.tallies[0].count, folded.tallies[0].blocks) == (2, {b"a-0": 0b1001})
+    assert (folded.partials[0].count, folded.partials[0].blocks) == (2, {b"a-0": 0b1001})
 
 
 def test_what_a_sensor_gives_in_place_of_a_reading_is_rejected_alone() -> None:
@@ -275,7 +276,7 @@ def test_what_a_sensor_gives_in_place_of_a_reading_is_rejected_alone() -> None:
         Reject(b"1-0", Reason.NO_READING, (), 1, b"\x02"),
         Reject(b"1-0", Reason.IMPLAUSIBLE, (), 1, b"\x08"),
     ]
-    assert (folded.tallies[0].count, folded.tallies[0].blocks) == (1, {b"a-0": 0b0001})
+    assert (folded.partials[0].count, folded.partials[0].blocks) == (1, {b"a-0": 0b0001})
 
 
 def test_ticks_too_far_in_the_future_are_rejected_and_those_before_them_count() -> None:
@@ -286,7 +287,7 @@ def test_ticks_too_far_in_the_future_are_rejected_and_those_before_them_count() 
     folded = aggregate_entries(DAY, [entry], Rules(latest_ms=DAY.day_ms + 2_000))
 
     assert folded.rejects == [Reject(b"1-0", Reason.FAR_FUTURE, (), 1, b"\x08")]
-    assert (folded.tallies[0].count, folded.latest_ms) == (3, DAY.day_ms + 2_000)
+    assert (folded.partials[0].count, folded.latest_ms) == (3, DAY.day_ms + 2_000)
 
 
 def test_an_entry_without_any_reading_is_acknowledged_and_counts_nothing() -> None:

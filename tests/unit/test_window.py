@@ -11,7 +11,8 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aggregator.window import MOST_BYTES, MOST_FIELDS, BatchAggregate, aggregate_entries, kept
+from aggregator.aggregates import BatchAggregate
+from aggregator.window import MOST_BYTES, MOST_FIELDS, aggregate_entries, kept
 from hourglass.model.entries import ARRAY, Reject
 from hourglass.model.keys import DAY_MS, HOUR_MS, Keyspace
 from hourglass.model.readings import TIME_OF_DAY, Reason, Rules
@@ -99,16 +100,16 @@ def test_every_entry_is_acknowledged_once_in_the_order_of_delivery(batch: list[S
 def test_every_entry_is_counted_or_rejected_and_never_both(batch: list[Sent]) -> None:
     result = folded(batch)
 
-    counted = sum(tally.count for tally in result.tallies.values())
+    counted = sum(tally.count for tally in result.partials.values())
     assert counted + len(result.rejects) == len(batch)
-    assert {hour: tally.count for hour, tally in result.tallies.items()} == {
+    assert {hour: tally.count for hour, tally in result.partials.items()} == {
         hour: len(of_hour) for hour, of_hour in by_hour(batch).items()
     }
 
 
 @given(batch=batches())
 def test_a_tally_is_what_exact_arithmetic_gives(batch: list[Sent]) -> None:
-    tallies = folded(batch).tallies
+    tallies = folded(batch).partials
 
     for hour, of_hour in by_hour(batch).items():
         tally, degrees = tallies[hour], [sent.degrees for sent in of_hour]
@@ -123,7 +124,7 @@ def test_the_order_of_delivery_changes_no_tally(batch: list[Sent], seed: int) ->
     shuffled = [*batch]
     Random(seed).shuffle(shuffled)
 
-    assert folded(shuffled).tallies == folded(batch).tallies
+    assert folded(shuffled).partials == folded(batch).partials
     assert sorted(folded(shuffled).rejects) == sorted(folded(batch).rejects)
 
 
@@ -141,7 +142,7 @@ def test_an_entry_above_the_limit_is_rejected_with_its_size_and_the_rest_counts(
 
     result = aggregate_entries(DAY, [fits, larger, fits], RULES)
 
-    assert result.tallies[0].count == 2
+    assert result.partials[0].count == 2
     (reject,) = result.rejects
     assert (reject.id, reject.reason) == (larger[0], Reason.TOO_LARGE)
     assert reject.explanation == (
@@ -171,9 +172,9 @@ def test_nothing_is_lost_whatever_the_entries_hold(
 ) -> None:
     result = aggregate_entries(DAY, entries, RULES)
 
-    counted = sum(tally.count for tally in result.tallies.values())
+    counted = sum(tally.count for tally in result.partials.values())
     assert counted + len(result.rejects) == len(result.ids) == len(entries)
-    assert all(0 <= hour < 24 for hour in result.tallies)
+    assert all(0 <= hour < 24 for hour in result.partials)
 
 
 def test_no_entries_fold_into_nothing() -> None:

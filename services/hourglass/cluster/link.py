@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import redis
@@ -15,6 +16,7 @@ from hourglass.cluster.scripts import Script
 from hourglass.errors import (
     ConnectionLost,
     CorruptKey,
+    DeliveryLost,
     HourglassError,
     Unreachable,
     UnsupportedServer,
@@ -83,6 +85,20 @@ def _unforeseen(said: str, key: str) -> CorruptKey:
     return CorruptKey(f"Redis refuses work on {key}: {said.partition(' script: ')[0]}")
 
 
+@dataclass(slots=True)
+class _LinkState:
+    """What the users of one connection share.
+
+    scripts: those that the server knows, by their SHA-1
+    unanswered: commands whose reply was not received
+    is_closed: nothing can be sent or received any more
+    """
+
+    scripts: set[str] = field(default_factory=set[str])
+    unanswered: int = 0
+    is_closed: bool = False
+
+
 class Link:
     """One connection to the shard that holds a key. Not for several threads.
 
@@ -100,17 +116,40 @@ class Link:
         self._connection = connection
         self._key = key
         self._traffic = traffic
-        self._known: set[str] = set()
+        self._state = _LinkState()
+        self._is_shared = False
+
+    def about(self, key: str) -> Link:
+        """The same connection, for work on another key of the shard. A redirection of that key
+        raises DeliveryLost, and the connection stays good for the others."""
+        link = Link(self._connection, self._traffic, key=key)
+        link._state = self._state
+        link._is_shared = True
+        return link
 
     def send(self, *command: str | bytes | int) -> None:
         """One command, whose reply `receive` returns in its turn. Raises ConnectionLost."""
         with self._severing():
             self._connection.send_command(*command)
+            self._state.unanswered += 1
 
     def receive(self) -> Any:
         """The next reply as RESP2 delivers it, undecoded. Raises ConnectionLost, ResponseError."""
         with self._severing():
+            self._state.unanswered -= 1
             return self._connection.read_response(disable_decoding=True)
+
+    def drain(self) -> None:
+        """Receive and drop the replies to everything sent. Raises ConnectionLost."""
+        while self._state.unanswered:
+            try:
+                self.receive()
+            except DeliveryLost:
+                continue
+            except ConnectionLost:
+                raise
+            except (ResponseError, HourglassError):
+                continue
 
     def call(self, *command: str | bytes | int) -> Any:
         """One command and its reply, when nothing else is on its way."""
@@ -123,10 +162,11 @@ class Link:
         """Send a script, whose reply `finish` returns in its turn."""
         with self._severing():
             # The first time over this link the source itself: then no reply can be NOSCRIPT.
-            known = script.sha in self._known
-            self._known.add(script.sha)
+            known = script.sha in self._state.scripts
+            self._state.scripts.add(script.sha)
             named = (script.evalsha, script.sha) if known else (script.eval, script.source)
             self._connection.send_command(*named, len(keys), *keys, *arguments)
+            self._state.unanswered += 1
 
     def finish(self) -> Any:
         """The reply to the script that was begun first of those not finished; as `receive`."""
@@ -140,20 +180,28 @@ class Link:
         return self.finish()
 
     def close(self) -> None:
+        self._state.is_closed = True
         self._connection.disconnect()
 
     @contextmanager
     def _severing(self) -> Generator[None]:
+        if self._state.is_closed:  # the client library would connect again
+            raise ConnectionLost("the connection to a shard is closed")
         try:
             yield
         except TRANSIENT as error:
             if self._traffic:
                 self._traffic.unanswered(error)
+            if self._is_shared and isinstance(error, ResponseError):
+                raise DeliveryLost(f"a shard does not serve {self._key}: {error}") from error
             self.close()
             raise ConnectionLost(f"the connection to a shard broke: {error}") from error
         except ResponseError as error:
             if refusal := _refusal(error, key=self._key):
                 raise refusal from error
+            raise
+        except BaseException:
+            self.close()  # the number of unread replies is unknown
             raise
 
 

@@ -173,7 +173,7 @@ def _count(
         folded = aggregate_entries(partition, counted, _ANYTHING)
         unaccounted += folded.rejected
         packed |= folded.counted + folded.rejected > len(counted)
-        for hour, tally in folded.tallies.items():
+        for hour, tally in folded.partials.items():
             counts[hour] = counts.get(hour, 0) + tally.count
             sums[hour] = sums.get(hour, 0) + tally.sum_milli_f
     hours = {

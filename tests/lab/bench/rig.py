@@ -16,9 +16,9 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 from prometheus_client import CollectorRegistry
 
-from aggregator.consumer import open_partition
+from aggregator.config import AggregatorSettings
+from aggregator.consumer import ShardConsumer
 from aggregator.metrics import Metrics
-from aggregator.prefetch import Prefetch
 from hourglass.cluster.client import Cluster
 from hourglass.cluster.connect import connect
 from hourglass.cluster.link import Link
@@ -28,7 +28,7 @@ from hourglass.model.clock import ClockSpec, Mode, PipelineClock
 from hourglass.model.devices import device_names
 from hourglass.model.hour_records import decode_hours
 from hourglass.model.keys import DAY_MS, GROUP, Keyspace, Partition
-from hourglass.model.readings import Reading, Rules
+from hourglass.model.readings import Reading
 from hourglassctl.local.bootstrap import client
 from hourglassctl.local.processes import ProcessGroup
 from hourglassctl.replay import EXERCISE_START_MS
@@ -38,6 +38,7 @@ from producer.simulator import Sensors
 from producer.writer import BatchWriter
 from tests.support.cluster import EmbeddedCluster
 from tests.support.processes import ObservedProcesses
+from tests.support.workers import RecordedWorkers
 
 #: The exercise's first day, where everything is written.
 DAY = Keyspace().partition(EXERCISE_START_MS)
@@ -199,14 +200,18 @@ class Shards:
     def count(self, partition: Partition = DAY, *, batch: int = BATCH, name: str = "bench") -> int:
         """Work off a partition's backlog, as one aggregator thread does it; how many readings the
         hour records hold then."""
-        instant = self.clock.look()
-        opened = open_partition(self.cluster, partition, instant)
-        with closing(self.cluster.link(partition.stream)) as link:
-            hands = Prefetch.over(link, partition, opened.incarnation, name, self.metrics)
-            entries = hands.read(batch, None)
-            while entries:
-                ahead = batch if len(entries) == batch else 0
-                entries = hands.turn(entries, Rules(), instant, ahead=ahead)
+        consumer = ShardConsumer(
+            self.cluster.shard_of(partition.stream),
+            RecordedWorkers(name),
+            self.cluster,
+            self.clock,
+            AggregatorSettings(batch_entries=batch),
+            self.metrics,
+        )
+        consumer.add(partition)
+        with closing(consumer):
+            while consumer.step(wait=False):
+                pass
         return self.counted(partition)
 
     def counted(self, *partitions: Partition) -> int:

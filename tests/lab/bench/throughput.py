@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 
 from aggregator.commit import BatchCommitter
-from aggregator.consumer import open_partition
+from aggregator.opening import open_partition
 from hourglass.cluster.link import Link
 from hourglass.model.keys import GROUP
 from hourglass.model.readings import Rules
