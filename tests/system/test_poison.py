@@ -60,20 +60,19 @@ def lives_until_published(
     hour is published; how often that was."""
     lives = 0
 
-    def published() -> bool:
-        nonlocal lives
-        if lives == 0 or not running.running(module):
-            lives += 1
-            assert lives <= most, "it is delivered more often than the limit"
-            running.start(
-                module,
-                module,
-                PYTHONPATH=str(folder),
-                HOURGLASS_DELIVERY_LIMIT=str(limit),
-            )
-        return len(pipeline.averages()) == 1
+    def ended() -> bool:
+        return len(pipeline.averages()) == 1 or not running.running(module)
 
-    wait_until(published, message="the hour is never published")
+    while len(pipeline.averages()) != 1:
+        lives += 1
+        assert lives <= most, "it is delivered more often than the limit"
+        running.start(
+            module,
+            module,
+            PYTHONPATH=str(folder),
+            HOURGLASS_DELIVERY_LIMIT=str(limit),
+        )
+        wait_until(ended, message="the aggregator neither dies nor publishes the hour")
     return lives
 
 
@@ -110,7 +109,9 @@ def test_an_entry_larger_than_the_memory_of_an_aggregator_is_given_up_unread_at_
     lives = lives_until_published(
         pipeline, running, "limited", folder=tmp_path, limit=LIMIT, most=LIMIT + 1
     )
-    assert lives == LIMIT + 1
+    # A process survives a delivery that times out, and receives the next one. So the entry takes
+    # fewer lives on a slow machine, where it is given up after as many deliveries.
+    assert lives == LIMIT + 1 or "Timeout reading from socket" in running.said("limited")
     assert pipeline.averages()[0].count == 60
     (item,) = quarantined(pipeline.cluster, pipeline.clock.look())
     assert (item.original_id, item.reason) == (huge, Reason.UNDELIVERABLE)
