@@ -297,6 +297,12 @@ def test_a_killed_producer_loses_no_reading(
     wait_until(lambda: running.metric(name, UNACKNOWLEDGED) == 0.0)
 
 
+#: Less than the producer waits for a broker that does not answer, and more than what makes an
+#: aggregator wait: a batch of the producer every five seconds.
+IDLE_S = 15
+
+
+@pytest.mark.extended
 @pytest.mark.embedded(persistence=True)
 def test_an_outage_of_redis_makes_no_reading_at_the_broker_late(
     embedded: EmbeddedCluster, broker: Mosquitto
@@ -324,9 +330,14 @@ def test_an_outage_of_redis_makes_no_reading_at_the_broker_late(
             publisher.publish_all(waiting[-1:])
         assert len(waiting) > 100
         wait_until(lambda: running.metric(name, UNACKNOWLEDGED) == 20.0)
+        broker.pause()  # what it holds comes when hours could long have been sealed
         embedded.restart()
         # Longer than it takes to connect to a cluster that has just come back.
-        running.aggregator("aggregator", "--lateness-s=0", "--producer-idle-s=20")
+        running.aggregator("aggregator", "--lateness-s=0", f"--producer-idle-s={IDLE_S}")
+        wait_until(lambda: running.metric(name, TAKEN) == 25.0)
+        long_ms = pipeline.clock.look().now_ms + int(1.4 * IDLE_S * SPEED * 1000)
+        wait_until(lambda: pipeline.clock.look().now_ms > long_ms)
+        broker.resume()
 
         every = Counter([*expected(first), *expected(waiting)])
         wait_until(
