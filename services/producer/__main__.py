@@ -90,9 +90,13 @@ def produce(settings: ProducerSettings) -> None:
         source = MqttSource(service, clock, MqttMetrics(service.registry, metrics), mqtt)
         # One line for all lanes: messages are acknowledged in the order of receipt.
         limit = settings.batch_readings
+        # An arrival time identifies no reading: a message that comes again has another one.
+        tick_ms = round(settings.period_s * 1000) if mqtt.messages.time else 0
         line = Line(
             name="publisher",
-            encoder=lambda shares: Batcher(limit=limit, partitions=shares, in_order=False),
+            encoder=lambda shares: Batcher(
+                limit=limit, partitions=shares, in_order=False, deduplicate_ms=tick_ms
+            ),
             readings=1,
             together=limit,
             publisher=writer(),
