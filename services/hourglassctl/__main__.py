@@ -45,10 +45,11 @@ from hourglassctl.config import (
     reached,
 )
 from hourglassctl.demo.run import demo
+from hourglassctl.file_replay import run_replay
 from hourglassctl.local.embedded import EmbeddedCluster
 from hourglassctl.quarantine import list_quarantine, redrive_quarantine
 from hourglassctl.render import as_document, as_screen, clock_line, console
-from hourglassctl.replay import reset, run_replay
+from hourglassctl.replay import reset
 from hourglassctl.status import gather
 
 #: Interval between two updates of `status --watch`.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from functools import partial
 
@@ -14,6 +14,7 @@ from hourglass.model.averages import LAST_MS
 from hourglass.model.clock import Instant, PipelineClock
 from hourglass.model.keys import MOST_LANES, parse_time
 from hourglass.service.config import RedisSettings, option, secret
+from hourglassctl.history_values import Fold, Form, Unit
 from producer.entry_format import PACKED_FROM, Packing
 
 #: An option without environment variable, because it applies to one call only.
@@ -79,6 +80,34 @@ class RunClockSettings(WallClockSettings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplaySettings(RedisSettings):
+    file: str = option(
+        "",
+        "File with readings: CSV (plain or gzip), Parquet, or a log of Zigbee2MQTT; by default "
+        "the exercise's data set is written.",
+        env=False,
+        positional=True,
+    )
+    time: str = flag("", "Column of times; by default it is recognised.")
+    temperature: str = flag("", "Column of temperatures; by default it is recognised.")
+    device: str = flag("", "Column of device names; by default it is recognised.")
+    name: str = flag("file", "Device name of a file without a column of devices.")
+    unit: Unit | None = option(
+        None, "Unit of the temperatures; by default it is recognised.", env=False
+    )
+    timezone: str = flag("UTC", "Time zone of times without an offset, such as Europe/Berlin.")
+    fold: Fold = option(
+        Fold.REFUSE,
+        "What to do with a local time that occurs twice when clocks go back: refuse it as a bad "
+        "row, or take the first.",
+        env=False,
+    )
+    time_format: str = flag("", "Format of times, as for strptime; by default it is recognised.")
+    delimiter: str = flag("", "Delimiter of a CSV file; by default it is recognised.")
+    decimal_comma: bool = flag(False, "Temperatures have a decimal comma.")
+    missing: str = flag("", "Further texts, separated by commas, that stand for no temperature.")
+    quality: str = flag(
+        "", "Column and texts of good values, as COLUMN=TEXT,TEXT; other rows are left out."
+    )
     devices: int = flag(1, "Number of devices, each with one reading per period.", minimum=1)
     days: int = flag(10, "Number of days to write.", unit="days", minimum=1)
     start: str = flag("2025-01-01", "The first day (ISO 8601, UTC).")
@@ -94,6 +123,10 @@ class ReplaySettings(RedisSettings):
         env=False,
     )
     reset: bool = flag(False, "Delete all data of the pipeline first, as the exercise does.")
+
+    @property
+    def form(self) -> Form:
+        return Form(**{each.name: getattr(self, each.name) for each in fields(Form)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

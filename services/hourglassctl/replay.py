@@ -10,14 +10,10 @@ from typing import TypeVar
 
 from hourglass.cluster.client import Cluster
 from hourglass.cluster.partitions import Days
-from hourglass.errors import ConfigurationError, Conflict, Unreachable
-from hourglass.model.clock import LAST_ORIGIN_MS, ClockSpec, Mode, PipelineClock
+from hourglass.errors import Conflict, Unreachable
+from hourglass.model.clock import ClockSpec, Mode, PipelineClock
 from hourglass.model.devices import device_names
-from hourglass.model.keys import DAY_MS, HOUR_MS, iso, parse_time
-from hourglassctl.config import (
-    ReplaySettings,
-    reached,
-)
+from hourglass.model.keys import DAY_MS, HOUR_MS
 from producer.entry_format import EntryFormat, Packing
 from producer.pipeline import SENT_AHEAD
 from producer.simulator import Sensors
@@ -85,12 +81,12 @@ def replay(
     Unreachable.
     """
     clock = PipelineClock(cluster)
-    _drive(clock, data.start_ms)
+    drive(clock, data.start_ms)
     days = Days(cluster, clock, lanes=lanes)
     incarnation = f"replay:{uuid.uuid4().hex[:12]}"
     publisher = BatchWriter(cluster, clock, days=days, incarnation=incarnation)
     layout = data.layout(batch_readings)
-    cutter = layout.cutter(lambda day_ms: _patiently(lambda: days.shares(day_ms)))
+    cutter = layout.cutter(lambda day_ms: patiently(lambda: days.shares(day_ms)))
     taken = 0
 
     def settle(*, leave: int) -> None:
@@ -102,18 +98,18 @@ def replay(
         next_ms = hour_ms + HOUR_MS
         for batch in cutter.cut(layout.source.read(hour_ms, next_ms), next_ms=next_ms):
             publisher.put(batch)
-            _patiently(lambda: settle(leave=SENT_AHEAD))
-        _patiently(lambda: settle(leave=0))
-        _drive(clock, next_ms)
+            patiently(lambda: settle(leave=SENT_AHEAD))
+        patiently(lambda: settle(leave=0))
+        drive(clock, next_ms)
     publisher.close()
     return taken
 
 
-def _drive(clock: PipelineClock, at_ms: int) -> None:
+def drive(clock: PipelineClock, at_ms: int) -> None:
     clock.set(ClockSpec(mode=Mode.MANUAL, origin_ms=at_ms))
 
 
-def _patiently(step: Callable[[], T]) -> T:
+def patiently(step: Callable[[], T]) -> T:
     """Retry `step` while Redis is unreachable. Raises Unreachable after a time-out."""
     give_up = time.monotonic() + _GIVE_UP_S
     while True:
@@ -136,30 +132,3 @@ def reset(cluster: Cluster) -> list[str]:
     for key in keys:
         cluster.call("UNLINK", key)
     return keys
-
-
-def run_replay(settings: ReplaySettings) -> None:
-    """Write the exercise's data set at full speed and advance the pipeline clock with it."""
-    data = DataSet(
-        start_ms=parse_time(settings.start, option="--start"),
-        days=settings.days,
-        devices=settings.devices,
-        period_ms=round(settings.period_s * 1000),
-        seed=settings.seed,
-        packing=settings.packed,
-    )
-    if data.start_ms % 86_400_000:
-        raise ConfigurationError(f"--start is {settings.start!r}: give the start of a UTC day")
-    if data.end_ms > LAST_ORIGIN_MS:
-        raise ConfigurationError(f"the days end after {iso(LAST_ORIGIN_MS)}: give fewer --days")
-    with reached(settings) as (cluster, _):
-        if settings.reset:
-            reset(cluster)
-        refuse_what_is_there(cluster)
-        started = time.perf_counter()
-        taken = replay(cluster, data, lanes=settings.lanes)
-        elapsed = time.perf_counter() - started
-    print(
-        f"{taken:,} readings written, {taken / elapsed:,.0f} per second; the pipeline clock is "
-        f"manual and stays at {iso(data.end_ms)}: set it to real time with hourglass clock wall"
-    )
