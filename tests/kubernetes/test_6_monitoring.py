@@ -16,6 +16,7 @@ import pytest
 
 from hourglass.metrics import MetricSpec
 from hourglass.model.readings import Reason
+from producer.metrics import MQTT_METRICS
 from tests.charts.dashboard import DASHBOARDS, as_grafana_asks, board, queries
 from tests.kubernetes.installation import SERVICES, START, Installation, await_on_cluster
 from tests.kubernetes.prometheus import Prometheus, Series
@@ -78,8 +79,9 @@ GAUGES: Mapping[str, tuple[float, float]] = {
     "hourglass_uncounted_expiry_seconds": (0, 72 * 3600),
     "hourglass_warehouse_rows_missing": (0, 0),
 }
-#: Absent while nothing has happened that they count.
+#: Absent while nothing has happened that they count, or without a source that is MQTT.
 FLEETING = {
+    *(each.name for each in MQTT_METRICS),
     "hourglass_current_hour_average_temp_f",
     "hourglass_current_hour_completeness_ratio",
     "hourglass_stream_group_oldest_pending_timestamp_seconds",
