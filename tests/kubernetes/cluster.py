@@ -32,7 +32,12 @@ class Refused(ClusterError):
     """A disruption budget does not allow the eviction now (status 429)."""
 
 
-def run(*command: str, stdin: str = "", env: Mapping[str, str] | None = None) -> str:
+def run(
+    *command: str,
+    stdin: str = "",
+    env: Mapping[str, str] | None = None,
+    within_s: float = COMMAND_S,
+) -> str:
     """What a command prints. Raises ClusterError."""
     try:
         done = subprocess.run(
@@ -42,10 +47,10 @@ def run(*command: str, stdin: str = "", env: Mapping[str, str] | None = None) ->
             capture_output=True,
             text=True,
             check=False,
-            timeout=COMMAND_S,
+            timeout=within_s,
         )
     except subprocess.TimeoutExpired:
-        raise ClusterError(f"{' '.join(command)}: not done within {COMMAND_S:.0f} s") from None
+        raise ClusterError(f"{' '.join(command)}: not done within {within_s:.0f} s") from None
     if done.returncode:
         message = done.stderr.strip()[-3000:]
         raise ClusterError(f"{' '.join(command)[:300]}: {message}", done.stdout)

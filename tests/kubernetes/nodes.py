@@ -15,6 +15,8 @@ from tests.support.waiting import wait_until
 
 #: A node counts as lost some 40 s after its last heartbeat.
 NOTICED_S = 240.0
+#: A node may have to fetch its images again.
+RESTORED_S = 900.0
 #: The charts' value for `helm --set`.
 NODE_SELECTOR = "nodeSelector.kubernetes\\.io/hostname"
 
@@ -66,5 +68,5 @@ def without_power(node: str) -> Generator[None]:
         wait_until(lambda: node not in nodes(), NOTICED_S, f"{node} still counts as ready")
         yield
     finally:
-        run(*restore)
+        run(*restore, within_s=RESTORED_S)
         wait_until(lambda: node in nodes(), NOTICED_S, f"{node} does not come back")

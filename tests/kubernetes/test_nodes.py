@@ -18,7 +18,7 @@ from tests.kubernetes.installation import (
 )
 from tests.kubernetes.nodes import NODE_SELECTOR, drained, node_of, nodes, without_power
 
-pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(1800)]
 
 REPLICATED = ("producer", "aggregator")
 #: A pod leaves a lost node after this many seconds, in place of Kubernetes' five minutes.
