@@ -114,6 +114,7 @@ def shell(tmp_path: Path) -> Generator[Shell]:
         shell.close()
 
 
+# Some fifty commands, one after the other, on a clock that runs.
 @pytest.mark.timeout(600)
 @each_page
 def test_each_command_says_what_the_page_says(shell: Shell, page: str) -> None:

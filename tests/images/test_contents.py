@@ -12,6 +12,7 @@ from tests.images.conftest import REVISION, SOURCE, TAG
 from tests.images.engine import ask, config, have, history
 from tests.images.test_locks import pins
 
+#: The first test builds the images.
 pytestmark = [pytest.mark.images, pytest.mark.timeout(900)]
 
 #: The project's own packages in each image.

@@ -17,6 +17,7 @@ from tests.images.test_contents import PACKAGES, SERVICES
 from tests.support.cluster import EmbeddedCluster
 from tests.support.waiting import wait_until
 
+#: The first test builds the images.
 pytestmark = [pytest.mark.images, pytest.mark.timeout(900)]
 
 #: On this machine's network, at a port that is free, with a volume where an image wants one.

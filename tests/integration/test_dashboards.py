@@ -18,7 +18,8 @@ from tests.support.prometheus import Prometheus, binary, prometheus
 from tests.support.services import Services, services
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.extended]
+#: A run of the pipeline that Prometheus scrapes in real time.
+pytestmark = [pytest.mark.timeout(300), pytest.mark.extended]
 
 #: An hour in six seconds.
 SPEED = 600

@@ -96,7 +96,6 @@ def guarded(tmp_path: Path, redis_binary: Path | None) -> Generator[EmbeddedClus
 
 
 @pytest.mark.system
-@pytest.mark.timeout(300)
 def test_the_pipeline_needs_nothing_that_its_users_may_not_do(
     guarded: EmbeddedCluster, tmp_path: Path
 ) -> None:

@@ -54,7 +54,7 @@ AT_MOST_S = 1500.0
 
 
 class Known(Exception):
-    """There is no more to see: nobody need put the fault right."""
+    """There is no more to see: the fault need not be put right."""
 
 
 class Watch:
@@ -107,7 +107,7 @@ class Watch:
 
 
 def observe(name: str) -> Observation:
-    """Raises HourglassError if it cannot be told what tells of this fault."""
+    """Raises HourglassError if the alerts of this fault cannot be observed."""
     fault = FAULTS[name]
     in_haste = fault.setting.takes_hours
     setting = fault.setting if in_haste else replace(fault.setting, speed=WARM_UP_SPEED)
@@ -183,7 +183,7 @@ def scraped(stage: Stage, scraping: Prometheus) -> Generator[None]:
 
 
 def observe_all(faults: Sequence[Fault], at_once: int, document: Path) -> bool:
-    """Write what each shows into the document; whether all could be told."""
+    """Write what each shows into the document; whether all could be observed."""
     lines: dict[str, str] = {}
     failed = False
     spawning = get_context("spawn")
@@ -195,7 +195,7 @@ def observe_all(faults: Sequence[Fault], at_once: int, document: Path) -> bool:
                 try:
                     lines[fault.name] = line(done.result(), fault.what)
                 except HourglassError as error:
-                    print(f"{fault.name}: not told: {error}", file=sys.stderr, flush=True)
+                    print(f"{fault.name}: not observed: {error}", file=sys.stderr, flush=True)
                     failed = True
                     continue
                 print(lines[fault.name], flush=True)

@@ -12,6 +12,7 @@ import pytest
 from tests.support.processes import ROOT
 from tests.support.prometheus import binary
 
+#: Alerts fire after minutes of real time.
 pytestmark = [pytest.mark.extended, pytest.mark.timeout(900)]
 
 
@@ -45,6 +46,6 @@ def test_a_document_without_a_place_is_refused_before_anything_runs(tmp_path: Pa
     document.write_text("nothing\n")
     ended = run("--write", document)
     assert ended.returncode == 2
-    (said,) = ended.stderr.splitlines()
-    assert "alerts:begin" in said
+    (line,) = ended.stderr.splitlines()
+    assert "alerts:begin" in line
     assert document.read_text() == "nothing\n"

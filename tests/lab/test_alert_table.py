@@ -35,8 +35,8 @@ def rows() -> list[Sequence[str]]:
 
 
 def test_the_page_has_each_fault_as_the_drill_tells_it() -> None:
-    told = [(name.strip("`"), what.replace("\\|", "|")) for name, what, *_ in rows()]
-    assert told == [(each.name, each.what) for each in FAULTS.values()]
+    shown = [(name.strip("`"), what.replace("\\|", "|")) for name, what, *_ in rows()]
+    assert shown == [(each.name, each.what) for each in FAULTS.values()]
 
 
 def test_the_page_names_alerts_that_there_are_with_their_runbooks() -> None:
@@ -60,10 +60,10 @@ def test_a_fault_that_keeps_an_average_back_has_an_alert() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"), [(0.4, "0 s"), (42.2, "42 s"), (60, "1 min"), (310, "5 min 10 s")]
+    ("seconds", "shown"), [(0.4, "0 s"), (42.2, "42 s"), (60, "1 min"), (310, "5 min 10 s")]
 )
-def test_a_time_is_shown_in_minutes_and_seconds(seconds: float, said: str) -> None:
-    assert span(seconds) == said
+def test_a_time_is_shown_in_minutes_and_seconds(seconds: float, shown: str) -> None:
+    assert span(seconds) == shown
 
 
 def test_an_alert_leads_to_its_runbook() -> None:

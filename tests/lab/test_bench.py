@@ -17,8 +17,9 @@ from tests.support.processes import ROOT
 _ELSEWHERE = {"peers", "idle"}
 
 
+# Every kind of work, one after the other, in a process of its own.
 @pytest.mark.extended
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(600)
 @pytest.mark.skipif(not shutil.which("redis-benchmark"), reason="needs redis-benchmark")
 def test_everything_is_measured_and_nothing_goes_amiss():
     works = [name for name in WORKS if name not in _ELSEWHERE]

@@ -41,8 +41,8 @@ def test_a_target_is_for_the_median_of_the_ratios_or_else_of_the_values(
     met: bool | None,
 ):
     assert found.met is met
-    said = "".join(lines(found))
-    assert ("MISSED" in said) == (met is False)
+    text = "".join(lines(found))
+    assert ("MISSED" in text) == (met is False)
     assert ("✗" in page({}, [found], "images")) == (met is False)
 
 

@@ -20,6 +20,7 @@ from tests.support.processes import ROOT
 #: The least that a stage can do; the machine of the tests has other things to do besides.
 RATE = 1000
 
+#: A drill takes real time; the longest test runs three.
 pytestmark = [pytest.mark.extended, pytest.mark.timeout(600)]
 
 

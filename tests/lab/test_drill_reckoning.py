@@ -94,10 +94,12 @@ def test_a_producer_that_gave_some_up_has_what_was_acknowledged() -> None:
 
 def test_a_killed_producer_is_compared_with_its_last_report() -> None:
     stored = {"producer-1": hours(120)}
-    for told, lost in ((119, 0), (120, 0), (123, 3)):
-        evidence = Evidence(told={"producer-1": told}, stored=stored, counted=hours(120))
+    for acknowledged, lost in ((119, 0), (120, 0), (123, 3)):
+        evidence = Evidence(
+            acknowledged={"producer-1": acknowledged}, stored=stored, counted=hours(120)
+        )
         assert reckon(evidence).lost == lost
-    assert reckon(Evidence(told={"producer-1": 7})).lost == 7
+    assert reckon(Evidence(acknowledged={"producer-1": 7})).lost == 7
 
 
 def test_what_the_drill_wrote_itself_is_expected_too() -> None:
@@ -138,14 +140,14 @@ AT_RISK = Promise(text="the rest is gone", may_lose=MayLose.WHAT_WAS_THERE)
 
 
 def audit(
-    *said: str, gone: int = 0, quarantined: int = 0, late: int = 0, too_late: int = 0
+    *found: str, gone: int = 0, quarantined: int = 0, late: int = 0, too_late: int = 0
 ) -> Audit:
     return Audit(
         gone=gone,
         quarantined=quarantined,
         late_by_hour={0: late} if late else {},
         too_late=too_late,
-        differences=[Difference(hour="", what=what) for what in said],
+        differences=[Difference(hour="", what=what) for what in found],
     )
 
 

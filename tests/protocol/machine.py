@@ -80,7 +80,7 @@ NOT_SENT = ("crash before", "lose request")
 
 @dataclass(slots=True)
 class Worker:
-    """An aggregator's work on one partition, and what it has in its hands."""
+    """An aggregator's work on one partition, and its batch in flight."""
 
     partition: Partition
     delivery: BatchCommitter | None = None
@@ -221,7 +221,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self._idle())
     @rule(number=numbers)
     def work_off(self, number: int) -> None:
-        """All that was never delivered, and all that others have in their hands."""
+        """All that was never delivered, and all that is pending for others."""
         self._work_off(_one_of(self._idle(), number))
 
     def _work_off(self, worker: Worker) -> None:
@@ -233,10 +233,10 @@ class Machine(RuleBasedStateMachine):
                 break
             self._commit(worker, "")
 
-    @precondition(lambda self: self._idle() and self._somebody_holds_something())
+    @precondition(lambda self: self._idle() and self._something_is_pending())
     @rule(number=numbers, fate=fates)
     def claim(self, number: int, fate: str) -> None:
-        """What others have in their hands; the fate is that of opening the partition."""
+        """What is pending for others; the fate is that of opening the partition."""
         self._claim(_one_of(self._idle(), number), fate)
 
     def _claim(self, worker: Worker, fate: str = "") -> None:
@@ -255,7 +255,7 @@ class Machine(RuleBasedStateMachine):
             assert day.pending.issuperset(each for each, _ in worker.entries)
             assert day.pending.issuperset(worker.given_up)
             assert bool(worker.entries or worker.given_up) == bool(day.pending), (
-                "something is left in somebody's hands"
+                "something is left pending"
             )
             assert all(tries[each] >= DELIVERY_LIMIT for each in worker.given_up)
 
@@ -288,7 +288,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self._busy())
     @rule(number=numbers)
     def crash(self, number: int) -> None:
-        """With a batch in its hands."""
+        """With a batch in flight."""
         _one_of(self._busy(), number).drop()
 
     @rule(passage=st.integers(0, 9), fate=st.sampled_from(["", "", *FATES, *FATES, "overtaken"]))
@@ -477,7 +477,7 @@ class Machine(RuleBasedStateMachine):
     def _busy(self) -> list[Worker]:
         return [each for each in self.workers if each.entries]
 
-    def _somebody_holds_something(self) -> bool:
+    def _something_is_pending(self) -> bool:
         return any(day.pending for day in self.model.days.values())
 
     def _open(self, worker: Worker, fate: str = "") -> None:

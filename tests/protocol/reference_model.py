@@ -30,14 +30,14 @@ class Lost(Enum):
 
 @dataclass(slots=True)
 class Hour:
-    """`barrier` is how many entries the stream had when the hour was first found over; `empty` says
-    that it had no readings when these were counted."""
+    """`cut_off` is the number of entries that the stream had when the hour was first found over;
+    `empty` means that it had no readings when these were counted."""
 
     milli_f: list[int] = field(default_factory=list[int])
     devices: set[bytes] = field(default_factory=set[bytes])
     late: int = 0
     late_sum: int = 0
-    barrier: int | None = None
+    cut_off: int | None = None
     empty: bool = False
     sealed: bool = False
 
@@ -53,7 +53,7 @@ class Hour:
 class Day:
     """One partition and its companions.
 
-    pending: entries in somebody's hands; whose they are decides nothing
+    pending: entries delivered and not acknowledged; which consumer has them decides nothing
     acknowledged: entries counted or quarantined since the partition was opened
     incarnation: how often it was opened
     """
@@ -71,7 +71,7 @@ class Day:
     @property
     def has_records(self) -> bool:
         return self.incarnation > 0 or any(
-            hour.barrier is not None or hour.empty for hour in self.hours
+            hour.cut_off is not None or hour.empty for hour in self.hours
         )
 
     def ingest(self, entries: Mapping[bytes, Reading]) -> None:
@@ -96,7 +96,7 @@ class Day:
         recount = self.incarnation > 0
         for hour in self.hours:
             if not hour.sealed:
-                hour.barrier, hour.empty = None, False
+                hour.cut_off, hour.empty = None, False
             if recount and hour.sealed:
                 # What it was sealed with comes again, and is not late.
                 hour.late, hour.late_sum = -len(hour.milli_f), -sum(hour.milli_f)
@@ -122,7 +122,7 @@ class Day:
     def commit(
         self, incarnation: int, batch: Sequence[bytes], given_up: Collection[bytes], *, whole: bool
     ) -> None:
-        """Count what nobody has counted yet, and acknowledge it; with `whole`, all or nothing.
+        """Count the entries that are still pending, and acknowledge them; `whole`: all or nothing.
 
         Raises Gone.
         """
@@ -148,7 +148,7 @@ class Day:
                 hour.devices.add(reading.device)
 
     def seal(self, over: int) -> set[int]:
-        """The first `over` hours, each that has readings once what had arrived by its barrier is
+        """The first `over` hours, each that has readings once what had arrived by its cut-off is
         counted; those that have to wait."""
         if not self.alive and not self.has_records:
             return set()
@@ -157,23 +157,23 @@ class Day:
             hour.empty = hour.empty and not hour.milli_f
             if hour.sealed or hour.empty:
                 continue
-            if self.alive and hour.barrier is None:
-                hour.barrier = len(self.entries)
-            if not self._counted_up_to(hour.barrier or 0):
+            if self.alive and hour.cut_off is None:
+                hour.cut_off = len(self.entries)
+            if not self._counted_up_to(hour.cut_off or 0):
                 waiting.add(number)
             elif hour.milli_f:
                 hour.sealed = True
             elif self.alive:
-                hour.barrier, hour.empty = None, True
+                hour.cut_off, hour.empty = None, True
         return waiting
 
-    def _counted_up_to(self, barrier: int) -> bool:
+    def _counted_up_to(self, cut_off: int) -> bool:
         if not self.alive:
             return True
-        arrived = list(self.entries)[:barrier]
+        arrived = list(self.entries)[:cut_off]
         return (
             self.has_group
-            and self.delivered >= barrier
+            and self.delivered >= cut_off
             and not any(each in self.pending for each in arrived)
         )
 
@@ -208,7 +208,7 @@ class Model:
         self, shards: Mapping[Partition, str], now_ms: int
     ) -> Generator[None, Lost | None]:
         """One atomic step each time it is asked for the next: the seals, then what they allow to be
-        published, then a look at each hour behind the frontier.
+        published, then each hour up to the published-through hour is looked at.
 
         A step that is sent what was lost goes on as the sealer does: without that shard while it
         seals, and not at all once it publishes.
@@ -268,7 +268,7 @@ class Model:
         return sealed
 
     def _publish(self, start_ms: int, result: tuple[int, int, int, int, int], seen: int) -> bool:
-        """False if somebody else has published since: then nothing is done."""
+        """False if another process has published since: then nothing is done."""
         if start_ms > self.frontier_ms:
             if self.frontier_ms != seen:
                 return False

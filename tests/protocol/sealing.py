@@ -5,8 +5,8 @@
 One partition and the averages' slot, each on a shard with a replica; two aggregators, a publisher
 that may be slow beside one that is not, and a few readings over two hours. The rules:
 
-- An entry is delivered once, and again to whoever reclaims it, until it is acknowledged. A reading
-  is counted in the step that acknowledges its entry, and only if XACK answers 1.
+- An entry is delivered once, and again to each consumer that reclaims it, until it is acknowledged.
+  A reading is counted in the step that acknowledges its entry, and only if XACK answers 1.
 - A batch is committed only over the connection that delivered it. A failover breaks the connection,
   loses the newest writes, and lets a new entry get the id of a lost one.
 - An hour that is due gets a cut-off id, the stream's last id. It is sealed once everything up to

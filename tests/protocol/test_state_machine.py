@@ -101,7 +101,7 @@ BUGS = {
         "if false",
         shown_by=("ingest", "lose reply"),
     ),
-    "what somebody else has counted is counted again": Bug(
+    "what another consumer has counted is counted again": Bug(
         "aggregator.commit",
         "_COMMIT",
         "if gone > 0 then",
@@ -111,7 +111,7 @@ BUGS = {
     "what comes late is added to the sealed hour": Bug(
         "aggregator.commit", "_COMMIT", "if sealed then", "if false then"
     ),
-    "an hour is sealed over what is in somebody's hands": Bug(
+    "an hour is sealed over pending entries": Bug(
         "aggregator.sealer",
         "_SEAL",
         "and #redis.call('XPENDING', stream, group, '-', cut_off, 1) == 0",
@@ -131,7 +131,7 @@ BUGS = {
 
 
 #: Found only after hundreds of scripts.
-HIDDEN = ("an hour is sealed over what is in somebody's hands",)
+HIDDEN = ("an hour is sealed over pending entries",)
 
 
 @pytest.mark.parametrize(

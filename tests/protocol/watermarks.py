@@ -5,7 +5,7 @@
 One partition and one hour; producers that take a reading at each moment and send what they hold,
 oldest first, while Redis can be reached; a sealer. The model specifies the rule, and promises two
 things of it: a reading of a producer that lives, and that the shard knew, is never late, however
-long Redis was away; and an hour is sealed in bounded time, whoever dies.
+long Redis was unreachable; and an hour is sealed in bounded time, whichever process dies.
 
 The shard keeps, by its own clock:
 

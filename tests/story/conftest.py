@@ -22,7 +22,7 @@ from tests.support.waiting import wait_until
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """The pipeline, seen from its two ends: whoever writes readings, whoever reads averages."""
+    """The pipeline, seen from its two ends: writers of readings, readers of averages."""
 
     url: str
     cluster: Cluster

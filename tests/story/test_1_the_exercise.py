@@ -67,7 +67,7 @@ def test_ten_days_become_240_exact_averages(running: Running, devices: int) -> N
         assert row.average_temp_f == float(mean)
         assert row.devices == devices
 
-    # And whoever counts again from the raw readings finds the same.
+    # And a count of the raw readings finds the same.
     instant = PipelineClock(running.cluster).refresh()
     found = audit(running.cluster, instant, running.warehouse)
     assert found.clean, found.differences

@@ -9,10 +9,10 @@ from threading import Barrier
 
 def at_once(*works: Callable[[], object]) -> None:
     """Run them in threads that start together; raises what any of them raised."""
-    barrier = Barrier(len(works))
+    start = Barrier(len(works))
 
     def begin(work: Callable[[], object]) -> None:
-        barrier.wait()
+        start.wait()
         work()
 
     with ThreadPoolExecutor(len(works)) as threads:

@@ -130,7 +130,7 @@ class EmbeddedCluster(embedded.EmbeddedCluster):
 def _move_slot(slot: int, source: int, target: int, masters: Sequence[int]) -> None:
     """Move a slot with its keys from the master on port `source` to the one on `target`, in use.
 
-    Clients that come by meanwhile are sent on (ASK, MOVED) or told to try again (TRYAGAIN). The
+    Clients are redirected meanwhile (ASK, MOVED), or have to try again (TRYAGAIN). The
     steps are those of https://redis.io/docs/latest/commands/cluster-setslot/.
     """
     with ExitStack() as stack:
@@ -147,6 +147,6 @@ def _move_slot(slot: int, source: int, target: int, masters: Sequence[int]) -> N
             clients[source].execute_command(
                 "MIGRATE", HOST, target, "", 0, int(_MOVE_S * 1000), "KEYS", *keys
             )
-        # The target first: should the source fail now, the slot is not left to nobody.
+        # The target first: should the source fail now, the slot still has an owner.
         for port in sorted(masters, key=lambda port: (port != target, port != source)):
             clients[port].execute_command("CLUSTER SETSLOT", slot, "NODE", ids[target])

@@ -59,9 +59,9 @@ class Collector:
     def take(self, request: ExportTraceServiceRequest) -> None:
         with self._lock:
             for of_resource in request.resource_spans:
-                said = {a.key: a.value.string_value for a in of_resource.resource.attributes}
+                resource = {a.key: a.value.string_value for a in of_resource.resource.attributes}
                 self._spans += [
-                    Received(said["service.name"], said["service.instance.id"], span)
+                    Received(resource["service.name"], resource["service.instance.id"], span)
                     for of_scope in of_resource.scope_spans
                     for span in of_scope.spans
                 ]

@@ -27,7 +27,7 @@ def docker_cluster(image: str) -> Generator[str]:
     clients outside and the nodes inside take the same way.
     """
     masters = bootstrap.plan(bootstrap.free_ports(3), masters=3)
-    # The container ends by itself if whoever started it cannot: testcontainers' own reaper is an
+    # The container ends by itself if its starter cannot end it: testcontainers' own reaper is an
     # image more to be fetched, and where it cannot be had, nothing would start at all.
     testcontainers_config.ryuk_disabled = True
     life = f"sleep {LIFE_S}"

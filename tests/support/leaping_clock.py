@@ -18,7 +18,7 @@ _NOT_AHEAD = struct.pack("=q", 0)
 
 
 class LeapingNode(cluster.Node):
-    """One server, whose clock leaps when it is told to."""
+    """One server, whose clock leaps on demand."""
 
     library: ClassVar[Path]
 

@@ -305,7 +305,7 @@ class Pipeline:
         return int(self.cluster.call("XPENDING", partition.stream, GROUP)["pending"])
 
     def master_of(self, key: str) -> int:
-        """The port of the shard that holds `key`, asked anew."""
+        """The port of the shard that holds `key` now."""
         self.cluster.refresh_topology()
         return int(self.cluster.shard_of(key).rpartition(":")[2])
 

@@ -43,7 +43,7 @@ def find_binaries() -> Path:
 
 
 class Postgres:
-    """One server on a socket of its own. It does not run as root, whoever runs the tests."""
+    """One server on a socket of its own. It does not run as root, even where the tests do."""
 
     def __init__(self, guard: ProcessGroup) -> None:
         #: The superuser's.
@@ -121,7 +121,7 @@ class Postgres:
             time.sleep(0.02)
 
     def stop(self) -> None:
-        """At once: whoever is connected loses the connection."""
+        """At once: every client loses its connection."""
         self._process.send_signal(signal.SIGQUIT)
         self._process.wait()
 
@@ -162,7 +162,7 @@ class Postgres:
 
 
 def unprivileged() -> dict[str, Any]:
-    """How to start a process as somebody else than root: PostgreSQL refuses to run as root."""
+    """How to start a process as another user than root: PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:
         return {}
     nobody = pwd.getpwnam("nobody")

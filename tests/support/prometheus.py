@@ -25,7 +25,7 @@ _START_S = 100.0
 
 
 class Prometheus:
-    """Seen through its HTTP interface, and told what to scrape."""
+    """Seen through its HTTP interface; tests set what it scrapes."""
 
     def __init__(self, address: str, targets: Path) -> None:
         self._address = address
@@ -75,7 +75,7 @@ def binary() -> str | None:
 @contextmanager
 def prometheus(rules: Path, *features: str, interval_s: int = 1) -> Generator[Prometheus]:
     """One that scrapes, and evaluates the rules of that file, as often as that. It scrapes nothing
-    before it is told what."""
+    before its targets are set."""
     with ProcessGroup("hourglass-prometheus-") as guard:
         directory = guard.directory
         every = f"{interval_s}s"

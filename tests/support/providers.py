@@ -116,7 +116,7 @@ def _from_docker(image: str) -> Provider:
 
 
 def _drop_sockets() -> None:
-    """Docker's SDK leaves a socket open that found no engine: collected here, it warns nobody;
+    """Docker's SDK leaves a socket open that found no engine: collected here, it warns of nothing;
     later it would warn in the middle of some test, and fail it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)

@@ -15,7 +15,7 @@ _CHUNK = 65_536
 
 
 class Proxy:
-    """Passes bytes on, in both directions, as badly as it is told.
+    """Passes bytes on, in both directions, with the faults that it is given.
 
     delay_s: how long each piece of a reply is held back
     """

@@ -32,10 +32,10 @@ def tls_server() -> Path:
         binary = inspect_server("redis-server").binary
     except NoRedisServer as error:
         raise NoTls(f"{error}; Debian's package redis-server has TLS") from None
-    said = subprocess.run(
+    ended = subprocess.run(
         [binary, "--port", "0", "--tls-port", "0"], capture_output=True, text=True, check=False
     )
-    if "tls-port" in said.stdout + said.stderr:  # complains of the directive
+    if "tls-port" in ended.stdout + ended.stderr:  # complains of the directive
         raise NoTls(f"{binary} is built without TLS; Debian's package redis-server has it")
     return binary
 

@@ -24,8 +24,8 @@ def wait_until(
     *,
     every_s: float = 0.01,
 ) -> T:
-    """Poll; the first true value. Redis may be away meanwhile. Raises AssertionError with the
-    message."""
+    """Poll; the first true value. Redis may be unreachable meanwhile. Raises AssertionError with
+    the message."""
     deadline = time.monotonic() + timeout_s
     while True:
         reason = message or str(predicate)

@@ -1,7 +1,7 @@
-"""The same readings in the hands of others: what one would do instead of running Hourglass.
+"""The same readings in other programs: what one would do instead of running Hourglass.
 
 The libraries are of the dependency group `peers` (`make peers`); what is not installed, or what the
-server has no module for, is left out and said so. None of them counts exactly once.
+server has no module for, is left out, and the page says so. None of them counts exactly once.
 """
 
 from __future__ import annotations

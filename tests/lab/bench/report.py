@@ -22,7 +22,7 @@ comparable, ratios to a ceiling of the same run are. Each figure is the median o
 alternate with those of its ceiling; behind it the least and the greatest.
 
 What others do needs `make peers`, and RedisTimeSeries a server that has it, or its module:
-`make bench TIME_SERIES=…/redistimeseries.so`. What is missing is said.
+`make bench TIME_SERIES=…/redistimeseries.so`. What is missing is named.
 
 How a figure is measured: `tests/lab/bench`, a module for each kind of work.
 """
@@ -31,9 +31,9 @@ How a figure is measured: `tests/lab/bench`, a module for each kind of work.
 def machine() -> dict[str, str]:
     """What it was measured on."""
     processor = platform.processor() or platform.machine()
-    told = Path("/proc/cpuinfo")
-    if told.exists():
-        models = re.findall(r"^model name\s*: (.*)$", told.read_text(), re.MULTILINE)
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        models = re.findall(r"^model name\s*: (.*)$", cpuinfo.read_text(), re.MULTILINE)
         processor = models[0] if models else processor
     return {
         "processor": f"{os.cpu_count()} cores, {processor}",
@@ -125,13 +125,13 @@ def _measured(figure: Figure) -> str:
 
 
 def _judgement(figure: Figure) -> str:
-    said: list[str] = []
+    parts: list[str] = []
     if figure.ratios:
         ceiling = f"{figure.ceiling}, {_number(median(figure.ceilings))}"
-        said.append(f"{_number(median(figure.ratios))} ({_spread(figure.ratios)}) of {ceiling}")
+        parts.append(f"{_number(median(figure.ratios))} ({_spread(figure.ratios)}) of {ceiling}")
     if figure.target:
-        said.append(f"target {figure.target}: {'met' if figure.met else 'MISSED'}")
-    return "  ".join(said)
+        parts.append(f"target {figure.target}: {'met' if figure.met else 'MISSED'}")
+    return "  ".join(parts)
 
 
 def _flatness(curve: Curve, *, mark: bool = False) -> str:

@@ -121,7 +121,7 @@ class Shards:
         return cast(Any, client(port or self.port, timeout_s=60.0))
 
     def empty(self) -> None:
-        """Delete every key, and start the clock anew."""
+        """Delete every key, and start the clock again."""
         for node in self.embedded.nodes:
             with self.admin(node.port) as admin:
                 if admin.execute_command("ROLE")[0] == b"master":

@@ -144,7 +144,7 @@ class _Host:
 
 
 def _consume(shards: Shards, into: Warehouse, count: int) -> float:
-    """By a group made anew, which begins at the stream's first entry."""
+    """By a new group, which begins at the stream's first entry."""
     stream = shards.cluster.keyspace.averages
     shards.cluster.call("XGROUP", "DESTROY", stream, AVERAGES_GROUP)
     registry = CollectorRegistry()

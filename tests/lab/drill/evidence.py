@@ -1,4 +1,4 @@
-"""What can be found after a run: raw readings, records, rows, and what producers said."""
+"""What can be found after a run: raw readings, records, rows, and what producers reported."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def gather(stage: Stage) -> tuple[Evidence, Audit]:
             stored.setdefault(producer, {}).update(hours)
     evidence = Evidence(
         ledgers=stage.ledgers,
-        told=_told(stage, partitions),
+        acknowledged=_acknowledged(stage, partitions),
         generated=_generated(stage),
         stored=stored,
         foreign=stage.foreign,
@@ -64,16 +64,16 @@ def _generated(stage: Stage) -> dict[str, Hours]:
     return given
 
 
-def _told(stage: Stage, partitions: Sequence[Partition]) -> dict[str, int]:
-    """By each producer that was killed: what it was told, by the last batch that it could send to
-    each partition."""
-    told: dict[str, int] = {}
+def _acknowledged(stage: Stage, partitions: Sequence[Partition]) -> dict[str, int]:
+    """Readings acknowledged to each producer that was killed, as its last batch for each partition
+    reports them."""
+    acknowledged: dict[str, int] = {}
     for partition in partitions:
-        for incarnation, said in stage.redis.call("HGETALL", partition.producers).items():
+        for incarnation, report in stage.redis.call("HGETALL", partition.producers).items():
             producer = incarnation.decode().partition(":")[0]
             if producer in stage.services.names and producer not in stage.ledgers:
-                told[producer] = told.get(producer, 0) + int(said.split()[1])
-    return told
+                acknowledged[producer] = acknowledged.get(producer, 0) + int(report.split()[1])
+    return acknowledged
 
 
 def _stored(stage: Stage, day: Sequence[Partition]) -> dict[str, dict[int, Result]]:

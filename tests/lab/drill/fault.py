@@ -14,7 +14,7 @@ class Fault:
     """One thing that goes wrong on purpose.
 
     what: for people, one line
-    act: does it, and puts things right again as far as somebody would
+    act: does it, and puts things right again as far as an operator would
     rests_on: what keeps the promise, with the file it stands in
     proof: the test that fails when that is removed
     """

@@ -12,7 +12,7 @@ Hours = Mapping[int, Result]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ledger:
-    """What a producer process said at its end; `taken` is what it was told was taken."""
+    """What a producer process reported at its end; `taken` is what was acknowledged to it."""
 
     produced: int
     taken: int
@@ -29,7 +29,7 @@ class Evidence:
     """What can be found after a run, by hour start.
 
     ledgers: of the producers that ended by themselves
-    told: of those that were killed, the readings that they were told were taken, as they said last
+    acknowledged: of those that were killed, the readings acknowledged to them, as reported last
     generated: what the devices of those with a whole ledger gave
     stored: by producer, the readings in the partitions, each device and time once
     foreign: good readings that the drill itself wrote
@@ -38,7 +38,7 @@ class Evidence:
     """
 
     ledgers: Mapping[str, Ledger] = field(default_factory=dict[str, Ledger])
-    told: Mapping[str, int] = field(default_factory=dict[str, int])
+    acknowledged: Mapping[str, int] = field(default_factory=dict[str, int])
     generated: Mapping[str, Hours] = field(default_factory=dict[str, Hours])
     stored: Mapping[str, Hours] = field(default_factory=dict[str, Hours])
     foreign: Hours = field(default_factory=dict[int, Result])
@@ -47,7 +47,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reckoning:
-    """`lost` readings are those that producers were told were taken, or that stood in a partition,
+    """`lost` readings are those that were acknowledged to producers, or that stood in a partition,
     and that no hour has; they are added up hour by hour, so that a loss hides no gain."""
 
     expected: int
@@ -58,15 +58,18 @@ class Reckoning:
 
 def reckon(evidence: Evidence) -> Reckoning:
     """A producer with a whole ledger is held against the generator. Of another one the readings
-    that are stored must be counted, and be no fewer than it was told."""
+    that are stored must be counted, and be no fewer than were acknowledged to it."""
     parts: list[Hours] = [evidence.foreign, *evidence.generated.values()]
     lost = twice = 0
-    told = {**evidence.told, **{name: each.taken for name, each in evidence.ledgers.items()}}
-    for name in {*evidence.stored, *told} - evidence.generated.keys():
+    acknowledged = {
+        **evidence.acknowledged,
+        **{name: each.taken for name, each in evidence.ledgers.items()},
+    }
+    for name in {*evidence.stored, *acknowledged} - evidence.generated.keys():
         stored = evidence.stored.get(name, {})
         parts.append(stored)
         there = sum(each.count for each in stored.values())
-        lost += max(0, told.get(name, 0) - there)
+        lost += max(0, acknowledged.get(name, 0) - there)
     expected = added(parts)
     wrong: list[int] = []
     nothing = Result(0, 0)

@@ -14,7 +14,7 @@ from tests.lab.drill.reckoning import Reckoning
 
 
 class MayLose(Enum):
-    """How much of what producers were told was taken."""
+    """How much of the acknowledged readings."""
 
     NOTHING = "nothing"
     WHAT_AUDIT_NAMES = "what audit names as gone"
@@ -102,12 +102,12 @@ def judge(promise: Promise, happened: Happened, reckoning: Reckoning, audit: Aud
         broken.append(f"{audit.late:,} readings came late, not {happened.late:,}")
     if audit.too_late:
         broken.append(f"{audit.too_late:,} hours came late as a whole")
-    said = [f"{each.hour} {each.what}".strip() for each in audit.differences]
+    found = [f"{each.hour} {each.what}".strip() for each in audit.differences]
     foreseen = [pattern for pattern in (promise.says, promise.may_say) if pattern]
     broken += [
-        f"audit: {what}" for what in said if not any(re.search(each, what) for each in foreseen)
+        f"audit: {what}" for what in found if not any(re.search(each, what) for each in foreseen)
     ]
-    if promise.says and not any(re.search(promise.says, what) for what in said):
+    if promise.says and not any(re.search(promise.says, what) for what in found):
         broken.append(f"audit does not say: {promise.says}")
     return broken
 
@@ -136,7 +136,7 @@ def as_data(outcomes: Iterable[Outcome]) -> list[dict[str, Any]]:
 
 
 class Told(Protocol):
-    """What is told of a fault beside its outcome."""
+    """What the document has of a fault beside its outcome."""
 
     @property
     def promise(self) -> Promise: ...
@@ -164,8 +164,8 @@ def markdown(outcomes: Sequence[Outcome], faults: Mapping[str, Told]) -> str:
         )
     lines += ["", "| fault | the promise rests on | and is shown by |", "| --- | --- | --- |"]
     for each in outcomes:
-        told = faults[each.fault]
-        lines.append(f"| `{each.fault}` | {told.rests_on} | `{told.proof}` |")
+        fault = faults[each.fault]
+        lines.append(f"| `{each.fault}` | {fault.rests_on} | `{fault.proof}` |")
     return "\n".join(lines)
 
 

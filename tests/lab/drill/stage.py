@@ -156,12 +156,12 @@ class Stage:
         # Two at least, so that they are numbered.
         self.devices = max(2, ceil(rate / (len(PRODUCERS) * setting.speed * 1000 / PERIOD_MS)))
         self.foreign: dict[int, Result] = {}
-        #: Readings that producers told of at their end, by name.
+        #: Readings that producers reported at their end, by name.
         self.ledgers: dict[str, Ledger] = {}
         #: Producers whose readings the generator alone does not tell: they came later, or the clock
         #: leapt.
         self.unpredictable: set[str] = set()
-        #: Pipeline time at which the last producer was told to stop.
+        #: Pipeline time at which the last producer got SIGTERM.
         self.retired_ms = begin_ms
         #: Monotonic times of the first reading, and of that.
         self.began_at = self.retired_at = 0.0
@@ -285,8 +285,8 @@ class Stage:
         wait(ready, f"{name} is ready")
 
     def last_words(self, name: str) -> str:
-        said = self.services.said(name).strip().splitlines()
-        return said[-1] if said else "it said nothing"
+        lines = self.services.said(name).strip().splitlines()
+        return lines[-1] if lines else "it logged nothing"
 
     def set_clock(self, at_ms: int, *, real_ms: int) -> None:
         """The clock shows `at_ms` at `real_ms` of Redis' time, and runs on."""
@@ -369,10 +369,10 @@ class Stage:
             self.services.signal(name, signal.SIGTERM)
         for name in producers:
             wait(lambda name=name: not self.services.running(name), f"{name} ends")
-            said = self.services.output(name).read_text().strip().splitlines()
-            if not said:
-                raise DrillFailed(f"{name} did not say what became of its readings")
-            self.ledgers[name] = Ledger(**json.loads(said[-1]))
+            lines = self.services.output(name).read_text().strip().splitlines()
+            if not lines:
+                raise DrillFailed(f"{name} did not report what became of its readings")
+            self.ledgers[name] = Ledger(**json.loads(lines[-1]))
 
     def _backlog(self, producer: str) -> float:
         """Readings that wait in a producer; a second of its load is `speed * devices`."""

@@ -1,4 +1,4 @@
-"""Keys that somebody destroys, readings that are no good, and clocks that are wrong."""
+"""Keys that another program destroys, unusable readings, and wrong clocks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def destroy_group(stage: Stage) -> Happened:
     return Happened(text=f"the group of {stream} was destroyed")
 
 
-#: How many readings nobody has counted yet, and the stream is gone; one step.
+#: The number of readings not counted yet; then the stream is deleted; one step.
 _DELETE = """
 redis.call('DEL', KEYS[1])
 local taken = redis.call('HGET', KEYS[2], ':readings') or 0
@@ -125,7 +125,7 @@ def wrong_times(stage: Stage) -> Happened:
     )
 
 
-#: However a process asks for the time; monotonic clocks apart, which nobody can set.
+#: However a process asks for the time; except monotonic clocks, which cannot be set.
 _SHIFTED = """
 import datetime, time
 _real, _real_ns, _sign = time.time, time.time_ns, {sign}
@@ -163,7 +163,7 @@ def wrong_pods(stage: Stage) -> Happened:
 
 
 def leap(stage: Stage) -> Happened:
-    """Somebody sets the pipeline clock six hours ahead."""
+    """The pipeline clock is set six hours ahead."""
     stage.unpredictable.update(PRODUCERS)
     instant = stage.clock.refresh()
     ahead_ms = instant.now_ms + 6 * HOUR_MS
@@ -207,7 +207,7 @@ FAULTS = (
             may_lose=MayLose.WHAT_AUDIT_NAMES,
             says="readings that producers were told were taken are gone",
         ),
-        rests_on="a producer says with each batch what it was told before: "
+        rests_on="a producer gives with each batch the number acknowledged before: "
         "`producer/scripts/ingest.lua`",
         proof="tests/system/test_flushed.py::test_audit_gives_the_exact_number_of_lost_readings",
     ),
@@ -249,7 +249,7 @@ FAULTS = (
         name="clock-leap",
         what="the pipeline clock is set six hours ahead",
         act=leap,
-        rests_on="a barrier is set when an hour is due, whatever made it due: "
+        rests_on="a cut-off id is set when an hour is due, whatever made it due: "
         "`aggregator/scripts/seal.lua`",
         proof="tests/system/test_clocks.py::test_the_pipeline_clock_leaps_ahead_and_nothing_is_lost",
         setting=Setting(speed=SPEED),

@@ -101,7 +101,7 @@ LOST_REPLIES = ",".join(
 
 
 def lose_replies(stage: Stage) -> Happened:
-    """They have been told to from the beginning; some steps are rare."""
+    """They do from the beginning; some steps are rare."""
     stage.hold(WHILE_S)
     lost = sum(stage.services.said(name).count("lose-reply") for name in stage.services.names)
     return Happened(text=f"{lost} replies got lost after the server had done the work")
@@ -124,7 +124,7 @@ FAULTS = (
             may_say="readings that producers were told were taken are gone",
         ),
         rests_on="a partition and its companions share a shard and fail over together: "
-        "`hourglass/model/keys.py`; what producers were told stands beside what is stored: "
+        "`hourglass/model/keys.py`; acknowledged readings are compared with stored ones: "
         "`producer/scripts/ingest.lua`",
         proof="tests/system/test_failover.py::"
         "test_without_wait_audit_says_exactly_what_a_failover_lost",

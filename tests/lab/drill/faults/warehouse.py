@@ -61,7 +61,7 @@ def full(stage: Stage) -> Happened:
 
 
 def slow(stage: Stage) -> Happened:
-    """Each transaction waits for a lock that somebody else holds most of the time."""
+    """Each transaction waits for a lock that another client holds most of the time."""
     if not stage.postgres:
         return locked(stage)
     for _ in stage.holding(WHILE_S):
