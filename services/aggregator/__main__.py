@@ -59,13 +59,13 @@ def aggregate(settings: AggregatorSettings) -> None:
     service.every(SUPERVISE_S, "supervisor", supervisor.step)
     service.every(lambda: sealer.rest_s(settings.seal_every_ms / 1000), "sealer", sealer.tick)
     service.every(UNLISTED_S, "unlisted", supervisor.find_unlisted)
-    service.every(SURVEY_S, "survey", lambda: supervisor.survey(gauges))
+    service.every(SURVEY_S, "streams", lambda: supervisor.survey(gauges))
     service.every(
         SURVEY_S,
         "progress",
         lambda: progress.poll(cluster, clock.look(), settling_ms=lateness_ms),
     )
-    service.every(LOSSES_S, "losses", lambda: losses.poll(cluster, clock.look()))
+    service.every(LOSSES_S, "lost-readings", lambda: losses.poll(cluster, clock.look()))
     service.every(STRAYS_S, "strays", lambda: strays.look(finder))
     service.every(
         claim_idle_s, "reaper", lambda: supervisor.reap(gone_after_ms(settings.claim_idle_ms))

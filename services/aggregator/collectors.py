@@ -69,7 +69,7 @@ class Progress:
     devices_before: int
 
     def completeness(self, period_ms: float) -> float | None:
-        """The share of what is due that is counted, at most 1; None if it cannot be told."""
+        """The share of what is due that is counted, at most 1; None if unknown."""
         devices = max(self.devices, self.devices_before)
         if not (devices and period_ms) or self.elapsed_ms < SETTLING_MS:
             return None
@@ -125,7 +125,7 @@ def _numbers(reply: Any, expected: int) -> Sequence[int]:
 
 
 class ProgressGauges(Collector):
-    """Exports the last look; nothing of an hour without readings."""
+    """Exports the last progress read; an hour without readings has no average."""
 
     def __init__(self, registry: CollectorRegistry, *, period_s: float) -> None:
         self._period_ms = period_s * 1000
@@ -151,9 +151,9 @@ class ProgressGauges(Collector):
 LOST = MetricSpec(
     name="hourglass_readings_lost",
     kind="gauge",
-    help="Readings of a live partition that producers were told were taken and that Redis has lost "
-    "since, in a failover or because keys were deleted, as far as each of the producers has been "
-    "heard of again; and entries that another program removed (XDEL, XTRIM, MAXLEN) before they "
+    help="Readings of a live partition that were acknowledged to producers and that Redis has lost "
+    "since, in a failover or because keys were deleted, known once each producer has written "
+    "again; and entries that another program removed (XDEL, XTRIM, MAXLEN) before they "
     "were counted, each as one reading.",
     unit="readings",
     labels=("stream",),
@@ -165,7 +165,7 @@ LOST = MetricSpec(
 class LostReadings:
     """By stream.
 
-    taken: readings that producers were told were taken and that are not there; of streams that
+    taken: acknowledged readings that are missing; of streams that
         producers have written to
     removals: what another program removed, of streams that are there
     """
@@ -200,7 +200,7 @@ def read_lost_readings(cluster: Cluster, instant: Instant) -> LostReadings:
 
 
 class LostReadingsGauges(Collector):
-    """Exports the last look; unknown is not zero."""
+    """Exports the last value read; unknown is not zero."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._removals: Mapping[str, Removals] = {}

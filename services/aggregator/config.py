@@ -15,7 +15,7 @@ PLAUSIBLE_F = 1_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AggregatorSettings(ServiceSettings):
-    """What an aggregator process is told."""
+    """The options of an aggregator."""
 
     lateness_s: float = option(
         5.0,
@@ -33,7 +33,7 @@ class AggregatorSettings(ServiceSettings):
     )
     claim_idle_ms: int = option(
         30_000,
-        "How long an entry may be in a consumer's hands before another one claims it.",
+        "Idle time after which another consumer may claim a pending entry.",
         unit="ms",
         minimum=100,
     )
@@ -55,7 +55,7 @@ class AggregatorSettings(ServiceSettings):
         50, "How long entries may wait to be read together.", unit="ms", minimum=0
     )
     seal_every_ms: int = option(
-        500, "How often to look for hours to seal and publish.", unit="ms", minimum=10
+        500, "Interval of the search for hours to seal and publish.", unit="ms", minimum=10
     )
     period_s: float = option(
         1.0,

@@ -1,4 +1,4 @@
-"""The aggregator's metrics, for whoever asks whether hours come out on time and complete."""
+"""The aggregator's metrics: whether hours are published on time and complete."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COUNTED = MetricSpec(
 LATE = MetricSpec(
     name="hourglass_readings_late_total",
     kind="counter",
-    help="Readings that came after their hour was sealed; recorded, not averaged.",
+    help="Readings that arrived after their hour was sealed; recorded, not averaged.",
     unit="readings",
 )
 QUARANTINED = MetricSpec(
@@ -36,13 +36,13 @@ QUARANTINED = MetricSpec(
 RECLAIMED = MetricSpec(
     name="hourglass_entries_reclaimed_total",
     kind="counter",
-    help="Entries claimed from consumers that did not finish them.",
+    help="Entries reclaimed from consumers that did not finish them.",
     unit="entries",
 )
 CONFLICTS = MetricSpec(
     name="hourglass_commit_conflicts_total",
     kind="counter",
-    help="Commits begun anew because another consumer had claimed part of the batch.",
+    help="Commits repeated because another consumer had reclaimed part of the batch.",
     unit="commits",
 )
 RECOUNTS = MetricSpec(
@@ -54,7 +54,7 @@ RECOUNTS = MetricSpec(
 REMADE = MetricSpec(
     name="hourglass_partitions_recreated_total",
     kind="counter",
-    help="Partitions that were deleted while they lived, and made anew by whoever wrote next.",
+    help="Partitions that were deleted before their expiry, and created again by the next write.",
     unit="partitions",
 )
 BATCH = MetricSpec(
@@ -86,7 +86,7 @@ PUBLISHED = MetricSpec(
 REVISED = MetricSpec(
     name="hourglass_averages_revised_total",
     kind="counter",
-    help="Published hours that were sealed anew with another result after a failover; "
+    help="Published hours that were sealed again with another result after a failover; "
     "reported, never published over the first.",
     unit="hours",
 )

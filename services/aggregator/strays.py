@@ -1,4 +1,4 @@
-"""Finding streams that nobody reads, by a slow SCAN of each master; see hourglass.model.strays."""
+"""Finds stray streams, by a slow SCAN of each master; see hourglass.model.strays."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ STRAY = MetricSpec(
     name="hourglass_stray_streams",
     kind="gauge",
     help="Streams under the pipeline's prefix that no aggregator reads: `name` is no partition's, "
-    "or the day is `over` or far `ahead`. As the last whole look through Redis found it; absent "
-    "before the first one.",
+    "or the day is `over` or far `ahead`. As of the last complete scan; absent before the "
+    "first one.",
     unit="streams",
     labels=("reason",),
     across="max",
@@ -129,7 +129,7 @@ class StrayFinder:
                 log.info("%s is not read: it expires at %s", shown(name), iso(at_ms))
 
     def _record(self) -> None:
-        """For `hourglass status` and the page, which do not look through Redis. Raises Unreachable,
+        """For `hourglass status` and the page, which do not scan Redis. Raises Unreachable,
         CorruptKey."""
         self._last, keyspace = self._found, self.cluster.keyspace
         before = decode(self.cluster.call("GET", keyspace.strays), key=keyspace.strays)

@@ -237,7 +237,7 @@ def _people(status: Status) -> Fitted:
         for each in status.consumers
     ]
     return Fitted(
-        "\nat work", ("group", "process", "holds", "last sign of life"), rows or [("nobody",)]
+        "\nat work", ("group", "process", "holds", "last sign of life"), rows or [("none",)]
     )
 
 

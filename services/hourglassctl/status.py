@@ -23,7 +23,7 @@ from hourglassctl.silent_devices import SilentDevices, silent
 from hourglassctl.silent_devices import look as look_for_silence
 
 #: What these tell of is over, is the devices' own, or is a setting of Redis that harms nothing now:
-#: somebody should look, and the pipeline is well.
+#: an operator should check, and the pipeline is healthy.
 NO_FAULT_OF_ITS = frozenset({
     "devices-silent", "entries-removed", "eviction-policy", "full-coverage", "hours-revised",
     "hours-too-late", "late", "no-append-only-file", "no-readings", "quarantine", "readings-lost",
@@ -130,8 +130,8 @@ def _losses(losses: LostReadings) -> Iterable[Problem]:
             yield Problem(
                 code="readings-lost",
                 severity="warning",
-                text=f"{readings:,} readings of {stream} that producers were told were taken are "
-                "gone: hourglass audit says how many of which partition.",
+                text=f"{readings:,} acknowledged readings of {stream} are "
+                "missing: hourglass audit says how many of which partition.",
             )
 
 
@@ -141,7 +141,7 @@ def _consumers(cluster: Cluster, partitions: Sequence[str]) -> list[Consumer]:
     replies = cluster.pipeline([("XINFO CONSUMERS", *each) for each in asked])
     rows: list[tuple[str, str, int, int]] = []
     for (_, group), reply in zip(asked, replies, strict=True):
-        if not isinstance(reply, Exception):  # nobody has read it yet
+        if not isinstance(reply, Exception):  # it has no group yet
             rows += [
                 (group, process_of(printable(each["name"])), each["pending"], each["idle"])
                 for each in reply

@@ -77,7 +77,7 @@ def test_a_key_with_a_record_that_is_no_number_is_deleted(pipeline: Pipeline) ->
     pipeline.cluster.call("HSET", DAY.hours, "00:count", "many")
 
     refusal = refusal_of(pipeline.seal)
-    assert "or delete the key to have the partition counted anew" in refusal
+    assert "or delete the key to have the partition counted again" in refusal
     pipeline.cluster.call("DEL", refusal.partition(" ")[0])
     pipeline.count()
     pipeline.seal()

@@ -73,9 +73,7 @@ def test_what_is_wrong_is_said_and_the_exit_status_with_it(
     assert done.stdout.rstrip().endswith("NOT HEALTHY")
     found = document(redis_url)
     # The shared cluster may have no append-only file.
-    assert {each["code"] for each in found["problems"]} - {"no-append-only-file"} == {
-        "nobody-reads"
-    }
+    assert {each["code"] for each in found["problems"]} - {"no-append-only-file"} == {"no-consumer"}
 
 
 def test_what_is_over_does_not_make_it_ill(pipeline: Pipeline, redis_url: str) -> None:
@@ -118,12 +116,12 @@ def test_an_aggregator_that_is_gone_reads_nothing(
     pipeline.produce(reading(at(5)), reading(at(5, 0, 1)))
     gone = pipeline.delivery()
     assert gone.read(1, 1)
-    assert "nobody-reads" not in codes(pipeline)
-    wait_until(lambda: "nobody-reads" in codes(pipeline), message="the dead reader is missed")
+    assert "no-consumer" not in codes(pipeline)
+    wait_until(lambda: "no-consumer" in codes(pipeline), message="the dead reader is missed")
 
     other = pipeline.delivery()
     assert other.read(1, 1)
-    assert "nobody-reads" not in codes(pipeline)
+    assert "no-consumer" not in codes(pipeline)
     monkeypatch.setattr(problems, "STUCK_MS", 2_000)
     assert "pending-stuck" in codes(pipeline)
 

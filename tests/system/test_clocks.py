@@ -87,7 +87,7 @@ def test_the_pipeline_clock_leaps_ahead_and_nothing_is_lost(
 
     wait_until(lambda: pipeline.record(10).count > 0, message="it does not go on at the new time")
     for name in ("porch", "aggregator"):
-        assert running.said(name).count("the pipeline clock was set anew: simulated") == 1
+        assert running.said(name).count("the pipeline clock was changed: simulated") == 1
     check_nothing_amiss(pipeline, running)
     assert pipeline.record(4).count == 0
 

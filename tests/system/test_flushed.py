@@ -107,7 +107,7 @@ def test_when_everything_is_flushed_the_pipeline_goes_on_by_the_wall(
 
     redis.flushall(target_nodes=RedisCluster.PRIMARIES)
 
-    told = "the pipeline clock was set anew: wall"
+    told = "the pipeline clock was changed: wall"
     for name in ("porch", "aggregator"):
         wait_until(lambda name=name: running.said(name).count(told) == 1, message="it is not said")
     wait_until(lambda: counted_today(pipeline) > 10, message="nothing is counted by the wall")

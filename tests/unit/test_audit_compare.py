@@ -78,7 +78,7 @@ def test_acknowledged_readings_that_are_lost_are_a_difference() -> None:
     audit = compare([replace(GOOD, gone=120)], PUBLISHED)
     assert (audit.gone, audit.lost, audit.twice) == (120, 0, 0)
     assert [each.what for each in audit.differences] == [
-        "temps:20250101: 120 readings that producers were told were taken are gone"
+        "temps:20250101: 120 acknowledged readings are missing"
     ]
 
 

@@ -343,7 +343,7 @@ def test_a_clock_set_by_another_process_is_reported_once(
         clock.refresh()
         other.refresh()
 
-    told = "the pipeline clock was set anew: wall, 2025-06-15T15:06:40Z"
+    told = "the pipeline clock was changed: wall, 2025-06-15T15:06:40Z"
     assert caplog.messages == [told, told]
 
 

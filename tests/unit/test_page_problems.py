@@ -49,7 +49,7 @@ WRONG: Mapping[str, dict[str, Any]] = {
     "quarantine": {"pipeline": polled(quarantined={"temps:20241225": 1})},
     "late": {"pipeline": polled(records=[record(9, late=3)])},
     "lag-unknown": {"pipeline": polled(partition=state(lag=None))},
-    "nobody-reads": {"pipeline": polled(partition=state(consumers=0, idle_ms=None, lag=1))},
+    "no-consumer": {"pipeline": polled(partition=state(consumers=0, idle_ms=None, lag=1))},
     "pending-stuck": {"pipeline": polled(partition=state(pending=1, held_ms=STUCK_MS + 1))},
     "readings-at-risk": {"pipeline": polled(partition=state(lag=1, expires_ms=NOW_MS + HOUR_MS))},
     "averages-not-loaded": {"pipeline": polled(averages=averages_state(lag=2, idle_ms=None))},
@@ -154,12 +154,12 @@ def test_consumers_that_are_gone_are_not_taken_for_readers(left: dict[str, Any])
     """The group knows them until somebody removes them."""
     gone: dict[str, Any] = {**left, "consumers": 2, "idle_ms": PATIENCE_MS + 1}
 
-    assert "nobody-reads" in codes(snapshot(pipeline=polled(partition=state(**gone))))
+    assert "no-consumer" in codes(snapshot(pipeline=polled(partition=state(**gone))))
     assert codes(snapshot(pipeline=polled(averages=averages_state(**gone)))) == [
         "averages-not-loaded"
     ]
     alive: dict[str, Any] = {**gone, "idle_ms": PATIENCE_MS}
-    assert "nobody-reads" not in codes(snapshot(pipeline=polled(partition=state(**alive))))
+    assert "no-consumer" not in codes(snapshot(pipeline=polled(partition=state(**alive))))
     assert codes(snapshot(pipeline=polled(averages=averages_state(**alive)))) == []
 
 

@@ -1,8 +1,8 @@
-"""The way to Redis: routed calls for what is rare, links for the two hot commands.
+"""The Redis client: routed calls, and links for the two hot commands.
 
 A `Cluster` routes each call to the shard of its key and follows redirections. A `Link` is one
-connection to one shard that never reconnects: whoever must know that a reply and a later command
-travelled over the same connection (a delivered batch and its commit) holds a link.
+connection to one shard that never reconnects: a caller that must send a command over the
+connection that delivered a reply (the commit of a batch) uses a link.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ class Cluster:
             return Link(connection, self._traffic, key=key)
 
     def refresh_topology(self) -> None:
-        """Ask the cluster anew who holds which slots."""
+        """Ask the cluster which node holds which slots."""
         with self._reaching():
             # RedisCluster forgets the nodes it was given for those it found, which may all be gone.
             nodes = cast(Any, self._client).nodes_manager

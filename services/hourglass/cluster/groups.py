@@ -14,7 +14,8 @@ _MOST_PENDING = 10_000
 
 def reap(cluster: Cluster, stream: str, group: str, idle_ms: int) -> int:
     """Remove the group's consumers that have nothing pending and gave no sign of life for
-    `idle_ms`; how many they were. Whoever lives and is removed comes back with its next read."""
+    `idle_ms`; how many they were. The next read of a live
+    consumer creates it again."""
     return int(cluster.run(_REAP, [stream], [group, idle_ms]))
 
 

@@ -25,7 +25,7 @@ from hourglass.errors import (
 #: A refusal that is left to the caller: the one name of the client library that others import.
 ResponseError = exceptions.ResponseError
 
-#: What RedisCluster raises when a shard is away or moving: trying again is right.
+#: What RedisCluster raises when a shard is unreachable or moving: a retry may help.
 TRANSIENT = (
     redis.ConnectionError,
     redis.TimeoutError,
@@ -34,14 +34,14 @@ TRANSIENT = (
     exceptions.ReadOnlyError,
     exceptions.AskError,
     exceptions.TryAgainError,
-    exceptions.NoScriptError,  # somebody flushed the scripts: a new link sends them again
+    exceptions.NoScriptError,  # the scripts were flushed: a new link sends them again
 )
 
 #: Refusals that pass: memory is full, replicas are missing, a script runs, a snapshot failed.
 _LATER = ("OOM", "NOREPLICAS", "BUSY ", "MISCONF", "LOADING")
 
 #: What a command says of a key of another type, and a script of that or of another content.
-_DAMAGE = ("WRONGTYPE ", "REFUSED ")
+_CORRUPT = ("WRONGTYPE ", "REFUSED ")
 
 #: What a script says of a command that its user may not run: newer servers, and 7.0.
 _FORBIDDEN = ("ACL failure in script", "The user executing the script can't")
@@ -60,29 +60,29 @@ def _refusal(error: ResponseError, about: object = "", *, key: str = "") -> Hour
     about: the key, where the message of a wrong type does not name it
     key: the key that the command or the script works on
     """
-    said = str(error)
-    if isinstance(error, exceptions.OutOfMemoryError) or said.startswith(_LATER):
+    message = str(error)
+    if isinstance(error, exceptions.OutOfMemoryError) or message.startswith(_LATER):
         return Unreachable(f"Redis refuses for now: {error}")
-    if said.startswith(_DAMAGE):
+    if message.startswith(_CORRUPT):
         if about:
             return CorruptKey(f"{about} is not what the pipeline put there: rename or delete it")
-        return CorruptKey(said.partition(" ")[2].partition(" script: ")[0])
-    if isinstance(error, exceptions.NoPermissionError) or said.startswith(_FORBIDDEN):
+        return CorruptKey(message.partition(" ")[2].partition(" script: ")[0])
+    if isinstance(error, exceptions.NoPermissionError) or message.startswith(_FORBIDDEN):
         return UnsupportedServer(
-            f"Redis does not let this user do its work ({said.rstrip('.')}): "
+            f"Redis does not let this user do its work ({message.rstrip('.')}): "
             "give it the rules of deploy/redis/users.acl"
         )
-    return None if not key or said.startswith(_ANSWERS) else _unforeseen(said, key)
+    return None if not key or message.startswith(_ANSWERS) else _unforeseen(message, key)
 
 
-def _unforeseen(said: str, key: str) -> CorruptKey:
+def _unforeseen(message: str, key: str) -> CorruptKey:
     """An answer that no code expects: the failure of that key, not of the process."""
-    if _FULL in said:
+    if _FULL in message:
         return CorruptKey(
             f"{key} takes no more entries, because it has the greatest id there is: rename or "
             "delete it when its readings are counted"
         )
-    return CorruptKey(f"Redis refuses work on {key}: {said.partition(' script: ')[0]}")
+    return CorruptKey(f"Redis refuses work on {key}: {message.partition(' script: ')[0]}")
 
 
 @dataclass(slots=True)
@@ -112,7 +112,7 @@ class Link:
     def __init__(
         self, connection: Connection, traffic: ClientMetrics | None = None, *, key: str = ""
     ) -> None:
-        """`key`: what is sent is about it, or a companion of it."""
+        """`key`: the commands concern it, or another key of its partition."""
         self._connection = connection
         self._key = key
         self._traffic = traffic
@@ -220,7 +220,7 @@ def reaching(
         raise Unreachable(f"Redis does not answer: {error}") from error
     except IndexError as error:
         # redis-py's way to say, whatever it was asked, that it then looked for masters and found
-        # none: while a cluster forms anew, no node holds slots.
+        # none: while a cluster is formed, no node holds slots.
         raise Unreachable("the cluster has no master at the moment") from error
     except ResponseError as error:
         if refusal := _refusal(error, about, key=key):

@@ -33,7 +33,7 @@ def decide(
     *,
     used: Iterable[Partition] = (),
 ) -> tuple[Partition, ...]:
-    """The partitions that `day` is shared out to: `proposed`, if nobody decided before.
+    """The partitions that `day` is shared out to: `proposed`, if no process decided before.
 
     used: lanes that the caller knows to have been written to
     """
@@ -148,7 +148,7 @@ class Days:
 
     def partitions(self, day: Partition) -> tuple[Partition, ...]:
         """The partitions that producers share `day` out to. Raises Unreachable, but never again
-        once it has told them."""
+        once it has returned them."""
         known = self._known.get(day)
         if known is None:
             with self._lock:
@@ -233,14 +233,14 @@ class PartialFailures:
 
     def tell(self) -> None:
         """Raises Unreachable or CorruptKey, unless there were none."""
-        said = "; ".join(map(str, [*self.silent.values(), *self.damaged.values()]))
+        message = "; ".join(map(str, [*self.silent.values(), *self.damaged.values()]))
         if self.silent:
-            raise Unreachable(said)
+            raise Unreachable(message)
         for damage in self.damaged.values():
             if isinstance(damage, Unforeseen):
-                raise Unforeseen(said) from damage.__cause__
+                raise Unforeseen(message) from damage.__cause__
         if self.damaged:
-            raise CorruptKey(said)
+            raise CorruptKey(message)
 
 
 def with_each(

@@ -159,7 +159,7 @@ class HourlyAverage:
 
     @classmethod
     def decode(cls, entry_id: bytes, fields: Mapping[bytes, bytes]) -> HourlyAverage:
-        """The average in an entry of that stream; raises ValueError naming what is wrong."""
+        """The average in an entry of that stream; raises ValueError with the cause."""
         try:
             average = cls(
                 start_ms=_hour_of(entry_id),

@@ -1,17 +1,15 @@
-"""The pipeline clock: what time the pipeline believes it is, the same for every service.
+"""The pipeline clock: the time that all services share through Redis.
 
 A spec stored in Redis says how pipeline time follows from Redis time ("real" time here):
 
     wall     it is Redis time
     simulated  from `origin_ms` on, `speed` times as fast; before `origin_real_ms` it stands just
              before `origin_ms`, so that nothing is due yet
-    manual   it stands at `origin_ms` until whoever replays moves it
+    manual   it stands at `origin_ms` until a replay moves it
 
-No key at all is the wall clock. So when Redis is flushed under a simulated or manual clock, the
-pipeline goes by the wall from then on, like after `hourglass clock wall`, and says so: every hour
-of the old time that lies behind is due, is sealed once what has arrived is counted, and what comes
-for it later is late. Nobody puts the lost clock back, because a process that remembers it cannot
-tell a loss from a reset.
+Without the key it is the wall clock. When Redis is flushed under a simulated or manual clock, the
+clock becomes the wall clock, as after `hourglass clock wall`, and a log line reports it. No process
+restores the lost clock, because it cannot distinguish a loss from a reset.
 
 `ClockSpec` is the arithmetic; `PipelineClock` reads the spec and Redis' TIME, and fills the gaps
 between two readings from the process's monotonic clock, so that a pod's wall clock plays no part.
@@ -34,7 +32,7 @@ from hourglass.model.keys import DAY_MS, RECORDS_KEPT_MS, RETENTION_MS, Keyspace
 
 log = logging.getLogger(__name__)
 
-#: What is recorded now though by the clock it should be gone already lives this long, in real time.
+#: Real time for which a key is kept that has expired already by the pipeline clock when written.
 RESPITE_MS = 3_600_000
 _SOON_MS = 1000
 #: A century before the calendar of partitions ends.
@@ -108,12 +106,11 @@ class ClockSpec:
                 return None
 
     def is_due(self, at_ms: int, *, lateness_ms: int, real_now_ms: int) -> bool:
-        """Whether `at_ms` has passed, and `lateness_ms` of real time after it: nil under a manual
-        clock, which is moved when all has been written."""
+        """Whether `at_ms` has passed, and `lateness_ms` of real time after it."""
         return self.passed_ms(real_now_ms - lateness_ms) >= at_ms
 
     def continues(self, earlier: ClockSpec) -> bool:
-        """Whether a clock that followed `earlier` only went on, instead of being set anew."""
+        """Whether a clock that followed `earlier` only went on and was not set to another."""
         if self.mode is Mode.MANUAL and earlier.mode is Mode.MANUAL:
             return self.origin_ms >= earlier.origin_ms
         return self == earlier
@@ -219,7 +216,6 @@ class Instant:
 
     @property
     def passed_ms(self) -> int:
-        """The latest pipeline time that has passed; -1 if there is none."""
         return self.spec.passed_ms(self.real_ms)
 
     def is_due(self, at_ms: int, lateness_ms: int) -> bool:
@@ -238,7 +234,7 @@ class _Known:
 class PipelineClock:
     """The pipeline clock of one process; safe to share between threads.
 
-    `refresh` asks Redis; `look` does not.
+    `refresh` reads Redis; `look` does not.
     """
 
     def __init__(
@@ -259,7 +255,7 @@ class PipelineClock:
             if known is None or known.asked_ms <= asked_ms:  # else another thread knows better
                 if known and not spec.continues(known.spec):
                     log.warning(
-                        "the pipeline clock was set anew: %s, %s", spec.mode, iso(spec.now(real_ms))
+                        "the pipeline clock was changed: %s, %s", spec.mode, iso(spec.now(real_ms))
                     )
                 self._known = _Known(spec, real_ms - self._monotonic_ms(), asked_ms)
         return Instant(spec, real_ms)

@@ -49,7 +49,7 @@ def _record(
         except ValueError:
             raise CorruptKey(
                 f"{partition.hours} holds no number in {hour:02d}:{name}: put one there, "
-                "or delete the key to have the partition counted anew"
+                "or delete the key to have the partition counted again"
             ) from None
     count, total, least, most, devices, late, late_sum, late_min, late_max = numbers
     return HourRecord(
@@ -70,16 +70,16 @@ def _record(
 
 
 def gone(producer: bytes) -> int:
-    """Readings that one producer was told were taken and that are not there, as its partition's
-    hash of producers has it. Raises CorruptKey."""
+    """Readings that were acknowledged to one producer and are missing, by its value in the hash of
+    producers. Raises CorruptKey."""
     try:
-        _, told, stored, *_ = map(int, producer.split())
+        _, acknowledged, stored, *_ = map(int, producer.split())
     except ValueError:
         raise CorruptKey(
             "a producers hash holds what no producer wrote: rename or delete it"
         ) from None
-    # More is stored than was told where a producer gave up a batch that had been taken after all.
-    return max(0, told - stored)
+    # More is stored than acknowledged if a producer gave up a batch that had been stored after all.
+    return max(0, acknowledged - stored)
 
 
 def gone_of(producers: Mapping[bytes, bytes]) -> int:

@@ -45,7 +45,7 @@ _COMPANION = re.compile(
     r"\{(?P<stream>[^{}]+)\}:(hours|producers|watermarks|identities|lanes|quarantine|devices:[0-9]{2})"
 )
 
-#: The averages' stream keeps five days of hours, and what is remembered of publishing ten.
+#: The averages' stream keeps five days of hours, and the results of published hours ten.
 AVERAGES_KEPT = 120
 PUBLISHED_KEPT = 240
 
@@ -139,7 +139,7 @@ class Keyspace:
 
     @property
     def strays(self) -> str:
-        """What the aggregators found of streams that nobody reads; has a TTL."""
+        """The stray streams that the aggregators found; has a TTL."""
         return f"{{{self.averages}}}:strays"
 
     @property
@@ -243,7 +243,7 @@ class Partition:
 
     def devices(self, hour: int) -> str:
         """The devices seen in `hour` (0 to 23); once it is sealed they are kept until the next one
-        is, or is over, to tell who has fallen silent since."""
+        is, or is over, to find devices that have fallen silent since."""
         return f"{{{self.stream}}}:devices:{hour:02d}"
 
     @property

@@ -19,7 +19,7 @@ _SHOWN = 80
 
 
 class Reason(StrEnum):
-    """Why nobody reads a stream."""
+    """Why no aggregator reads a stream."""
 
     NAME = "name"
     OVER = "over"

@@ -1,4 +1,4 @@
-"""The last survey as metrics: nothing of streams that are gone, nothing once it is old."""
+"""The last stream stats as metrics, without streams that no longer exist, and only while fresh."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ OLDEST_PENDING = MetricSpec(
     name="hourglass_stream_group_oldest_pending_timestamp_seconds",
     kind="gauge",
     help="Time in the id of the oldest pending entry; absent while nothing is pending. If it "
-    "stands still, somebody holds an entry and does not finish it.",
+    "stands still, a consumer holds an entry and does not finish it.",
     unit="seconds since the epoch",
     labels=("stream", "group"),
     across="max",
@@ -133,8 +133,8 @@ AGGREGATE_LAG_SECONDS = MetricSpec(
 UNCOUNTED_EXPIRY = MetricSpec(
     name="hourglass_uncounted_expiry_seconds",
     kind="gauge",
-    help="Until the first partition expires that has readings nobody has counted, so that no hour "
-    "could be sealed with them; absent while every reading is counted.",
+    help="Until the first partition with uncounted readings expires, which loses them; absent "
+    "while every reading is counted.",
     unit="seconds of event time",
     across="min",
 )
@@ -155,15 +155,15 @@ PARTITION_METRICS = (
     UNCOUNTED_EXPIRY,
 )
 
-#: A look is taken every few seconds; one older than this tells nothing of now.
+#: Values are read every few seconds; older ones than this are unknown.
 FRESH_S = 15.0
 
 Seen = TypeVar("Seen")
 
 
 class Latest(Generic[Seen]):
-    """What the last look found, for FRESH_S; nothing once a look has failed. A scrape that comes
-    while somebody looks finds what was there before."""
+    """The last value read, for FRESH_S; nothing after a read that failed. A scrape during a read
+    gets the value before."""
 
     def __init__(self, nothing: Seen, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._nothing = nothing
@@ -185,7 +185,7 @@ class Latest(Generic[Seen]):
 
 
 class StreamGauges(Collector):
-    """Exports the last survey: series of streams that are gone are gone with them.
+    """Exports the last stream stats; a stream that no longer exists has no series.
 
     Before the first one, and once Redis has not answered for FRESH_S, there are no series at all:
     unknown is not zero, and not what it was either.

@@ -245,7 +245,7 @@ def _partition(state: StreamState) -> Iterator[Problem]:
         )
     if state.waits and _deserted(state):
         yield _warning(
-            "nobody-reads",
+            "no-consumer",
             f"No consumer reads {state.stream}: check that the aggregators run.",
             state.stream,
         )

@@ -116,7 +116,7 @@ def _others(servers: Sequence[ServerSettings]) -> Iterator[Finding]:
             code="full-coverage",
             severity="info",
             masters=_named(requires),
-            what="requires full coverage: one shard that is away "
+            what="requires full coverage: one unreachable shard "
             "stops all of them (cluster-require-full-coverage no)",
         )
 

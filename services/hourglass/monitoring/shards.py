@@ -1,4 +1,4 @@
-"""Which shards answer, as metrics: the one thing that is told while Redis is away."""
+"""Which shards answer, as metrics, which are exported even while Redis is unreachable."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ UP = MetricSpec(
     name="hourglass_redis_up",
     kind="gauge",
     help="1 if every shard answered this process when it last looked, 0 if one did not, or before "
-    "the first look. Streams' series are absent while Redis is away; this one never is.",
+    "the first look. Series of streams are absent while Redis is unreachable; this one never is.",
     unit="1",
     across="each",
 )
@@ -57,7 +57,7 @@ class ShardGauges(Collector):
         registry.register(self)
 
     def look(self, cluster: Cluster, beat: Callable[[], None]) -> None:
-        """Ask one master after the other; one that is away is a fact and no error. `beat` is called
+        """Ask one master after the other; one that is unreachable is no error. `beat` is called
         before each, because a silent one takes its time.
 
         Where one is silent its replica may have taken over, which this process need not have met:

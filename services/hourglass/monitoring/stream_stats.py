@@ -53,7 +53,7 @@ class StreamState:
 
     @property
     def waits(self) -> bool:
-        """Whether there are entries that nobody has worked off, as far as can be told."""
+        """Whether there may be entries that are not acknowledged."""
         return bool(self.lag is None or self.lag or self.pending)
 
 
@@ -177,8 +177,8 @@ def oldest_waiting_ms(
 
 
 def hours_left(instant: Instant, states: Sequence[StreamState]) -> float | None:
-    """Hours of event time until the first partition expires that has readings nobody has counted,
-    so that no hour could be sealed with them; None if every reading is counted."""
+    """Hours of event time until the first partition with uncounted readings expires; None if every
+    reading is counted."""
     expiries = [each.expires_ms for each in states if each.waits and each.expires_ms is not None]
     if not expiries:
         return None

@@ -8,8 +8,8 @@
 --          at which the hour records expire
 -- Reply    the day's lanes
 -- Keeps    decided once. Sealing an hour of the plain partition tells the lanes, in this slot too: so
---          whoever publishes an hour knows every lane that there was before, and none comes after it.
---          If a failover loses the decision, and another one is taken before the producers have told
+--          a publisher of an hour knows every lane that existed before, and none is added after.
+--          If a failover loses the decision, and another one is taken before the producers have sent
 --          the first, the lanes of both are known
 need(#KEYS == 2 and #ARGV == 3, 'divide takes 2 keys and 3 arguments')
 for i = 1, 2 do

@@ -19,7 +19,7 @@ end
 local function need_number(value, hours, name)
   if value and not is_sum(value) then -- the message is made when it is needed: commits pass by here
     need(false, hours .. ' holds no number in ' .. name
-      .. ': put one there, or delete the key to have the partition counted anew')
+      .. ': put one there, or delete the key to have the partition counted again')
   end
 end
 

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Remove from a consumer group whoever is gone: idle for long, with nothing pending.
+-- Remove from a consumer group the consumers that are idle for long and have nothing pending.
 --
 -- KEYS[1]  the stream
 -- ARGV     group, idle time in ms from which a consumer counts as gone

@@ -52,9 +52,9 @@ class Difference:
 class Audit:
     """The findings, and the totals over every hour that has a record.
 
-    gone: readings that producers were told were taken and that Redis does not have any more, and
-        did not count while it had them; an entry that another program removed counts as one
-    lost: readings that are there, or that nobody put aside, and that no hour has
+    gone: readings that were acknowledged to producers, are missing and were not counted; an
+        entry that another program removed counts as one
+    lost: readings that exist, or that are not in quarantine, and that no hour contains
     removed: entries that another program removed after they had been counted
     notes: what is no difference, and may surprise
     """
@@ -99,7 +99,7 @@ def compare(recounts: Iterable[Recomputed], publication: Publication) -> Audit:
     for each in recounts:
         audit.quarantined += each.quarantined
         _add_late(audit, each.records)
-        _compare_told(audit, each)
+        _compare_acknowledged(audit, each)
         _compare_uncounted(audit, each)
         _compare_removed(audit, each)
         _compare_raw(audit, each)
@@ -126,14 +126,14 @@ def _add_late(audit: Audit, records: Iterable[HourRecord]) -> None:
             audit.late_by_hour[record.start_ms] = late + record.late
 
 
-def _compare_told(audit: Audit, recount: Recomputed) -> None:
+def _compare_acknowledged(audit: Audit, recount: Recomputed) -> None:
     if recount.gone:
         audit.gone += recount.gone
         audit.differences.append(
             Difference(
                 hour="",
-                what=f"{recount.partition.stream}: {recount.gone} readings that producers were "
-                "told were taken are gone",
+                what=f"{recount.partition.stream}: {recount.gone} acknowledged readings "
+                "are missing",
             )
         )
 

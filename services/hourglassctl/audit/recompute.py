@@ -1,4 +1,4 @@
-"""Counting a partition anew from its raw readings, by whoever doubts the hour records."""
+"""Counts a partition again from its raw readings, to check the hour records."""
 
 from __future__ import annotations
 
@@ -42,15 +42,14 @@ class Recomputed:
     """A partition's records beside its raw readings, as of one instant.
 
     raw: by hour start; None if the stream is gone, so that there is nothing to compare with
-    remade: the stream was deleted and made anew, so that the records may count more than is there
+    remade: the stream was deleted and created again: the records may count more than it has
     quarantined: readings in quarantine
     unaccounted: acknowledged readings that are neither usable nor in quarantine
-    gone: readings that producers were told were taken and that are not there, as far as each of
-        them has been heard of since
+    gone: acknowledged readings that are missing, of producers that have written since
     removals: what another program removed from the stream; None if the stream is gone
     packed: entries may hold more than one reading
-    uncounted: readings of producers that nobody had counted or put aside when the stream went; what
-        foreign writers gave is not known of a stream that is gone, and may hide some
+    uncounted: readings of producers that were neither counted nor in quarantine when the stream was
+        deleted; unknown readings of other writers may hide some
     """
 
     partition: Partition
@@ -76,7 +75,7 @@ def not_quarantined(partition: Partition, entry_id: bytes) -> CorruptKey:
 def recount(cluster: Cluster, partition: Partition) -> Recomputed:
     """Safe on a live partition: the records and the point up to which they are compared are one
     snapshot, and entries do not change; should something be taken out of quarantine meanwhile, or
-    the stream expire, it begins anew. Raises Unreachable, CorruptKey."""
+    the stream expire, it begins again. Raises Unreachable, CorruptKey."""
     link = cluster.link(partition.stream)
     try:
         while (found := _recount(link, partition)) is None:
@@ -105,8 +104,8 @@ def _recount(link: Link, partition: Partition) -> Recomputed | None:
     counted = sum(each.count + each.late for each in records)
     if delivered == _NOTHING and counted and b"remade" not in fields:
         raise CorruptKey(
-            f"the group of {partition.stream} was destroyed, and nobody has counted its readings "
-            "anew since: start an aggregator"
+            f"the group of {partition.stream} was destroyed, and its readings have not been "
+            "counted again since: start an aggregator"
         )
     quarantined, whole, parts, large = _rejected(link, partition)
     chunks = _chunks_without(link, partition.stream, delivered, {*large, *retried})

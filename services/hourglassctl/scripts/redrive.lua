@@ -7,8 +7,8 @@
 --          { tallies, rejects }, as in tally.lua
 -- Reply    {1, readings that were late}; {0} if it is no longer in quarantine; {-1} if its partition has
 --          expired
--- Keeps    a reading is counted once: by whoever takes it out of quarantine. The entry that it came in
---          is left as it is, so whoever counts from the raw readings finds it there, once
+-- Keeps    a reading is counted once: by the call that takes it out of quarantine. The entry that it came in
+--          is left as it is, so a recount of the raw readings includes it once
 need(#KEYS >= 3 and #ARGV == 3, 'redrive takes 3 keys or more and 3 arguments')
 need(string.find(ARGV[1], '^%d+%-%d+$'), 'an id must be a time and a number')
 need(is_whole(ARGV[2]), 'the time must be a whole number')

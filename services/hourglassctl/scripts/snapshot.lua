@@ -3,7 +3,7 @@
 --
 -- KEYS[1]  stream      KEYS[2] hour records      KEYS[3] quarantine      KEYS[4] producers
 -- ARGV     group
--- Reply    {hour records as HGETALL, what each producer was told and has here, as in its hash,
+-- Reply    {hour records as HGETALL, what was acknowledged to each producer and is stored, as in its hash,
 --           {the readings that all of them ever had here, the entries these came in}, the group's last delivered id, ids
 --           delivered and not acknowledged, those of them that were delivered again, a mark that changes when something is taken out of
 --           quarantine};

@@ -205,7 +205,7 @@ FAULTS = (
         promise=Promise(
             text="hours in the warehouse stay; of the hour in progress audit names what is gone",
             may_lose=MayLose.WHAT_AUDIT_NAMES,
-            says="readings that producers were told were taken are gone",
+            says="acknowledged readings are missing",
         ),
         rests_on="a producer gives with each batch the number acknowledged before: "
         "`producer/scripts/ingest.lua`",

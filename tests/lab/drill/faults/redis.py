@@ -121,7 +121,7 @@ FAULTS = (
         promise=Promise(
             text="what the failover loses, audit names to the reading; sums agree with the rest",
             may_lose=MayLose.WHAT_AUDIT_NAMES,
-            may_say="readings that producers were told were taken are gone",
+            may_say="acknowledged readings are missing",
         ),
         rests_on="a partition and its companions share a shard and fail over together: "
         "`hourglass/model/keys.py`; acknowledged readings are compared with stored ones: "
