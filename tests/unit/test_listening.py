@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 
 from hourglass.errors import ConfigurationError
-from hourglass.service.listening import listen
+from hourglass.service.probes import listen
 
 OPTION = "--http-port"
 only_with_ipv6 = pytest.mark.skipif(

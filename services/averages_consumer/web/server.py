@@ -21,7 +21,7 @@ from averages_consumer.web.collector import Collector
 from averages_consumer.web.document_store import DocumentStore, Subscribers
 from hourglass.cluster.client import Cluster
 from hourglass.model.clock import ClockSpec, Instant, PipelineClock
-from hourglass.service.listening import listen
+from hourglass.service.probes import listen
 from hourglass.service.runtime import Service
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,9 @@ while a thousand idle clients are connected.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import os
 import socket
 from asyncio import StreamReader, StreamWriter
 from collections.abc import Callable, Sequence
@@ -25,7 +27,45 @@ from typing import NamedTuple
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-from hourglass.service.listening import listen
+from hourglass.errors import ConfigurationError
+
+#: The errors that concern the address, not the port.
+_BAD_HOST = (errno.EADDRNOTAVAIL, errno.EINVAL, errno.EAFNOSUPPORT, errno.ENODEV)
+
+
+def listen(host: str, port: int, *, port_option: str, backlog: int = 128) -> socket.socket:
+    """A socket that listens on `host` and `port`. An empty host, like ::, is every address of this
+    machine, IPv4 and IPv6.
+
+    port_option: the option of the port, for the error message
+
+    Raises ConfigurationError.
+    """
+    every = host in ("", "::")
+    both = every and socket.has_dualstack_ipv6()
+    is_v6 = both or ":" in host
+    try:
+        return socket.create_server(
+            ("::" if both else host, port),
+            family=socket.AF_INET6 if is_v6 else socket.AF_INET,
+            backlog=backlog,
+            dualstack_ipv6=both,
+        )
+    except (OSError, UnicodeError) as error:
+        code = error.errno if isinstance(error, OSError) else None
+        # An unknown name has a negative error code, from getaddrinfo.
+        if code is None or code < 0 or code in _BAD_HOST:
+            raise ConfigurationError(
+                f"cannot listen on {host!r}, which is not an address of this machine: set "
+                "HOURGLASS_HTTP_HOST to one, without brackets and port, or leave it empty"
+            ) from None
+        # The message of the error itself would repeat the address.
+        reason = os.strerror(code)
+        raise ConfigurationError(
+            f"cannot listen on {host or 'any address'}:{port} ({reason}): "
+            f"choose another {port_option}"
+        ) from None
+
 
 log = logging.getLogger(__name__)
 
@@ -34,13 +74,17 @@ Check = Callable[[], Sequence[str]]
 
 #: Time-out of one request and its response; a scrape takes a small part of it.
 EXCHANGE_S = 5.0
+
 #: Maximum bytes of request line and headers; kubelet and Prometheus send about 300.
 HEAD_BYTES = 8 * 1024
+
 #: Maximum open connections: more than asyncio accepts in one iteration of its loop, so that the
 #: server reads from each connection before it drops it.
 CONNECTIONS = 200
+
 #: The listen backlog.
 WAITING = 1024
+
 #: Part of the two seconds between SIGTERM and the exit.
 CLOSE_WITHIN_S = 0.2
 
