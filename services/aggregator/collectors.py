@@ -17,6 +17,7 @@ from hourglass.errors import CorruptKey
 from hourglass.metrics import MetricSpec
 from hourglass.model.averages import mean_milli_f
 from hourglass.model.clock import Instant
+from hourglass.model.hour_records import field as field_of
 from hourglass.model.hour_records import gone_of
 from hourglass.model.keys import HOUR_MS, Keyspace, Partition
 from hourglass.model.readings import MILLI
@@ -89,12 +90,12 @@ def read_progress(cluster: Cluster, instant: Instant, *, settling_ms: int) -> Pr
     lanes = lanes_of(cluster, {today, day_before})
     here = [today, *(lane for lane in lanes if lane.day == today)]
     before = [day_before, *(lane for lane in lanes if lane.day == day_before)]
-    fields = [f"{hour:02d}:{each}" for each in ("count", "sum", "devices")]
+    fields = [field_of(hour, each) for each in ("count", "sum", "devices")]
     replies = iter(
         cluster.pipeline(
             [
                 *(("HMGET", each.hours, *fields) for each in here),
-                *(("HMGET", each.hours, f"{hour_before:02d}:devices") for each in before),
+                *(("HMGET", each.hours, field_of(hour_before, "devices")) for each in before),
             ]
         )
     )

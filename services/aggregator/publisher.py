@@ -22,6 +22,7 @@ from hourglass.model.averages import HourlyAverage, HourRecord, joined_hours
 from hourglass.model.clock import Instant, Mode
 from hourglass.model.devices import shares, written_to
 from hourglass.model.hour_records import decode_hours
+from hourglass.model.hour_records import field as field_of
 from hourglass.model.keys import AVERAGES_KEPT, HOUR_MS, HOURS, PUBLISHED_KEPT, Partition, iso
 from hourglass.service.tracing import context_of, exemplar, links_to, messaging, traceparent_of
 
@@ -179,7 +180,7 @@ def clock_deviates(cluster: Cluster, key: str, ahead_ms: int) -> Unreachable:
     )
 
 
-_FIELDS = [f"{hour:02d}:{name}" for hour in range(HOURS) for name in ("count", "sum", "sealed")]
+_FIELDS = [field_of(hour, name) for hour in range(HOURS) for name in ("count", "sum", "sealed")]
 
 
 def sealed_without(cluster: Cluster, partition: Partition) -> AbstractSet[int]:

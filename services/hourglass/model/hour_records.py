@@ -1,4 +1,5 @@
-"""The hour records of a partition, as they stand in its hash."""
+"""The fields of a partition's hour records, and what they decode to. The scripts spell the same
+names; tests/unit/test_hour_record_fields.py compares them."""
 
 from __future__ import annotations
 
@@ -13,10 +14,20 @@ REPORTED = (
     "count", "sum", "min", "max", "devices",
     "late", "late_sum", "late_min", "late_max", "sealed_by", "trace",
 )  # fmt: skip
-
+#: Further fields of an hour. sealed: when; ended: when the seal script first found it over;
+#: barrier: its cut-off id; empty: it had no reading when its cut-off id was reached.
+SEALING = ("sealed", "ended", "barrier", "empty")
 
 #: Of the whole partition: entries, and readings, that were counted or went to quarantine.
 ACKNOWLEDGED = ("acknowledged_entries", "acknowledged")
+#: Of the whole partition. incarnation: of its group; opened: id of the first entry of its stream;
+#: remade: the stream was deleted and created again; quarantined: readings in quarantine.
+STATE = ("incarnation", "opened", "remade", "quarantined")
+
+
+def field(hour: int, name: str) -> str:
+    """The field of an hour, 0 to 23."""
+    return f"{hour:02d}:{name}"
 
 
 def decode_hours(partition: Partition, fields: Mapping[bytes, bytes]) -> list[HourRecord]:
@@ -24,8 +35,8 @@ def decode_hours(partition: Partition, fields: Mapping[bytes, bytes]) -> list[Ho
     CorruptKey."""
     records: list[HourRecord] = []
     for hour in range(HOURS):
-        values = [fields.get(f"{hour:02d}:{name}".encode()) for name in REPORTED]
-        sealed = f"{hour:02d}:sealed".encode() in fields
+        values = [fields.get(field(hour, name).encode()) for name in REPORTED]
+        sealed = field(hour, "sealed").encode() in fields
         if sealed or any(value is not None for value in values):
             records.append(_record(partition, hour, values, sealed=sealed))
     return records
