@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hourglass.errors import ConfigurationError
 from hourglass.model.clock import Instant
 from hourglass.model.readings import MILLI, Rules, Unusable, milli_f
-from hourglass.service.config import ServiceSettings, option
+from hourglass.service.config import ServiceSettings, claim_idle_option, option
 
 #: So that an hour's sum of thousandths keeps within 18 digits, with a billion readings in it.
 PLAUSIBLE_F = 1_000_000
@@ -31,12 +31,7 @@ class AggregatorSettings(ServiceSettings):
         unit="s",
         minimum=0,
     )
-    claim_idle_ms: int = option(
-        30_000,
-        "Idle time after which another consumer may claim a pending entry.",
-        unit="ms",
-        minimum=100,
-    )
+    claim_idle_ms: int = claim_idle_option()
     delivery_limit: int = option(
         5,
         "Deliveries without being counted after which an entry goes to quarantine.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hourglass.service.config import ServiceSettings, option
+from hourglass.service.config import ServiceSettings, claim_idle_option, option
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,12 +20,7 @@ class AveragesConsumerSettings(ServiceSettings):
     warehouse_url_file: str | None = option(
         None, "File with the warehouse's URL in its first line; overrides the URL."
     )
-    claim_idle_ms: int = option(
-        30_000,
-        "Idle time after which another consumer may claim a pending entry.",
-        unit="ms",
-        minimum=1,
-    )
+    claim_idle_ms: int = claim_idle_option()
     revisions: bool = option(
         False,
         "Add late readings to the warehouse as a new revision of their hour. Published averages "

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from hourglass.model.keys import HOUR_MS, iso
-from hourglass.model.readings import MILLI, degrees, milli_f
+from hourglass.model.readings import MILLI, TRACEPARENT, degrees, milli_f
 
 #: What an integer of a warehouse holds, and the last moment a datetime does.
 _LARGEST = 2**63 - 1
@@ -154,7 +154,7 @@ class HourlyAverage:
             "sealed_by": self.sealed_by,
         }
         if self.traceparent:
-            fields["traceparent"] = self.traceparent
+            fields[TRACEPARENT.decode()] = self.traceparent
         return fields
 
     @classmethod
@@ -170,7 +170,7 @@ class HourlyAverage:
                 devices=int(fields[b"devices"]),
                 late=int(fields[b"late"]),
                 sealed_by=fields[b"sealed_by"].decode(errors="replace"),
-                traceparent=fields.get(b"traceparent", b"").decode(errors="replace"),
+                traceparent=fields.get(TRACEPARENT, b"").decode(errors="replace"),
             )
         except KeyError as missing:
             raise ValueError(f"field {missing} is missing") from None

@@ -71,6 +71,16 @@ def option(
     return field(default=default, metadata={"option": info})
 
 
+def claim_idle_option() -> Any:
+    """The option of every service that claims pending entries."""
+    return option(
+        30_000,
+        "Idle time after which another consumer may claim a pending entry.",
+        unit="ms",
+        minimum=100,
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedisSettings:
     """The options to connect to the cluster; every command has them."""
