@@ -141,9 +141,10 @@ class Link:
 
     def drain(self) -> None:
         """Receive and drop the replies to everything sent. Raises ConnectionLost."""
+        link = self.about(self._key)  # a redirection is dropped like any other reply
         while self._state.unanswered:
             try:
-                self.receive()
+                link.receive()
             except DeliveryLost:
                 continue
             except ConnectionLost:
