@@ -121,7 +121,7 @@ BUGS = {
         "aggregator.sealer", "_SEAL", "if alive and not empty and not cut_off and", "if alive and"
     ),
     "what is published is not remembered": Bug(
-        "aggregator.sealer",
+        "aggregator.publisher",
         "_PUBLISH",
         "redis.call('SET', frontier, hour)",
         "",

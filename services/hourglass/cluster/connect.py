@@ -116,6 +116,8 @@ def _check_files(tls: Tls, *, used: bool) -> None:
             "TLS files are set, but the Redis URL is not for TLS: "
             "use rediss:// in HOURGLASS_REDIS_URL, or unset the files"
         )
+    if not used:
+        return
     context = ssl.create_default_context()
     try:
         if tls.ca_file:
