@@ -171,6 +171,8 @@ def test_alerts_can_be_labelled_left_out_and_added(newest: Helm) -> None:
     assert [rule["alert"] for rule in found[:-1]] == [
         "HourglassProducersSilent",
         "HourglassReadingsDropped",
+        "HourglassMqttDisconnected",
+        "HourglassMqttUnreadable",
     ]
     labels = {"severity": "page", "team": "weather", "namespace": "weather"}
     assert found[0]["labels"] == labels

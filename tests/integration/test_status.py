@@ -97,7 +97,9 @@ def test_readings_that_redis_lost_are_told_and_are_of_the_past(
     pipeline.cluster.call("XGROUP", "CREATECONSUMER", DAY.stream, GROUP, "somebody-0a1b2c3d-1")
     found = document(redis_url)
     told = [each["text"] for each in found["problems"] if each["code"] == "readings-lost"]
-    assert [text.partition(" that ")[0] for text in told] == [f"2 readings of {DAY.stream}"]
+    assert [text.partition(": ")[0] for text in told] == [
+        f"2 acknowledged readings of {DAY.stream} are missing"
+    ]
     assert found["healthy"] is True
 
 
