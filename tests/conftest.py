@@ -152,5 +152,9 @@ def embedded(
     """
     marker = request.node.get_closest_marker("embedded")
     options: dict[str, Any] = {"binary": redis_binary, **(marker.kwargs if marker else {})}
+    if options.get("persistence"):
+        # While a background fsync of `everysec` takes its time, Redis answers before it writes: a
+        # killed node would have lost what it had acknowledged.
+        options["options"] = {"appendfsync": "always", **options.get("options", {})}
     with EmbeddedCluster(**options) as cluster:
         yield cluster

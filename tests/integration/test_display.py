@@ -110,7 +110,7 @@ def test_followed_each_average_is_shown_as_it_comes_and_once(pipeline: Pipeline)
         assert lines.none_left()
 
 
-@pytest.mark.embedded(node_timeout_ms=60_000, persistence=True, options={"appendfsync": "always"})
+@pytest.mark.embedded(node_timeout_ms=60_000, persistence=True)
 def test_following_outlives_redis_going_and_coming_back(embedded: EmbeddedCluster) -> None:
     with Pipeline(embedded.url) as pipeline, showing(embedded.url, "--follow") as process:
         lines = Lines(process)

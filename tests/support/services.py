@@ -70,12 +70,15 @@ class Services(ObservedProcesses):
 
     def await_ready(self, *names: str) -> None:
         for name in names:
-            wait_until(lambda name=name: self.ready(name), message=f"{name} is not ready")
+            try:
+                wait_until(lambda name=name: self.ready(name), message=f"{name} is not ready")
+            except AssertionError as error:
+                raise AssertionError(f"{error}: {self.get(name, '/readyz')[1]}") from None
 
     def await_caught_up(self, producer: str) -> None:
-        """Until what it has produced is taken, or dropped, but for what is on its way: where a
-        batch takes longer than the sensors rest there is always some. By the same look at it, since
-        lanes that go on would make up for one that waits."""
+        """Until every lane of it sends, and all readings but those in flight are taken or dropped:
+        where a batch takes longer than the pause between ticks, some are always in flight. A lane
+        that waits for its shard makes the producer unready."""
 
         def caught_up() -> bool:
             metrics = self.get(producer, "/metrics")[1]
@@ -83,7 +86,8 @@ class Services(ObservedProcesses):
                 total(metrics, f"hourglass_readings_{what}_total")
                 for what in ("produced", "taken", "dropped")
             )
-            return produced > 0 and produced - taken - dropped <= ON_ITS_WAY
+            is_sent = produced > 0 and produced - taken - dropped <= ON_ITS_WAY
+            return is_sent and self.ready(producer)
 
         wait_until(caught_up, message=f"{producer} does not catch up")
 

@@ -49,6 +49,8 @@ _SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
 DRAIN_S = 1.5
 #: A worker without a heartbeat for this long is stuck. It is far above every time-out of a worker.
 STUCK_S = 60.0
+#: The longest pause before a failed step is tried again.
+RETRY_S = 1.0
 SHARDS_S = 2.0
 SERVER_SETTINGS_S = 10.0
 #: A service that waits for Redis at start-up for longer than this logs a line.
@@ -150,7 +152,8 @@ class Service:
         self, seconds: float | Callable[[], float], name: str, step: Callable[[], object]
     ) -> None:
         """Start a worker that calls `step` every `seconds`. It continues when Redis is unreachable,
-        a key is corrupt or a step raises an unexpected error."""
+        a key is corrupt or a step raises an unexpected error; then it tries again within RETRY_S,
+        so that the service is ready soon after the cause is gone."""
 
         def loop() -> None:
             while True:
@@ -166,6 +169,8 @@ class Service:
                     log.debug("%s", name, exc_info=True)
                     self.mark_failing(name, Unforeseen.of(error))
                 rest_s = seconds() if callable(seconds) else seconds
+                if name in self._failures:
+                    rest_s = min(rest_s, RETRY_S)
                 self.beat(name, rest_s=rest_s)
                 if self.stop.wait(rest_s):
                     return
