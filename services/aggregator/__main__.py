@@ -19,7 +19,7 @@ from hourglass.service.runtime import Service
 from hourglass.service.tracing import tracer
 
 SUPERVISE_S = 1.0
-SURVEY_S = 2.0
+STREAMS_S = 2.0
 UNLISTED_S = 60.0
 LOSSES_S = 5.0
 STRAYS_S = 10.0
@@ -59,14 +59,14 @@ def aggregate(settings: AggregatorSettings) -> None:
     service.every(SUPERVISE_S, "supervisor", supervisor.step)
     service.every(lambda: sealer.rest_s(settings.seal_every_ms / 1000), "sealer", sealer.tick)
     service.every(UNLISTED_S, "unlisted", supervisor.find_unlisted)
-    service.every(SURVEY_S, "streams", lambda: supervisor.survey(gauges))
+    service.every(STREAMS_S, "streams", lambda: supervisor.show_streams(gauges))
     service.every(
-        SURVEY_S,
+        STREAMS_S,
         "progress",
-        lambda: progress.poll(cluster, clock.look(), settling_ms=lateness_ms),
+        lambda: progress.poll(cluster, clock.current(), settling_ms=lateness_ms),
     )
-    service.every(LOSSES_S, "lost-readings", lambda: losses.poll(cluster, clock.look()))
-    service.every(STRAYS_S, "strays", lambda: strays.look(finder))
+    service.every(LOSSES_S, "lost-readings", lambda: losses.poll(cluster, clock.current()))
+    service.every(STRAYS_S, "strays", lambda: strays.poll(finder))
     service.every(
         claim_idle_s, "reaper", lambda: supervisor.reap(gone_after_ms(settings.claim_idle_ms))
     )

@@ -34,7 +34,7 @@ from hourglass.service.tracing import (
     traceparent_of,
 )
 
-_COMMIT = Script.load("aggregator", "commit", library="tally")
+_COMMIT = Script.load("aggregator", "commit", library="partials")
 
 
 @dataclass(slots=True)

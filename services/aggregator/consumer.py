@@ -115,7 +115,7 @@ class ShardConsumer:
 
     def _subscribe(self, each: Subscription, link: Link) -> None:
         self.workers.beat(each.worker)
-        instant, partition = self.clock.look(), each.partition
+        instant, partition = self.clock.current(), each.partition
         opened = open_partition(self.cluster, partition, instant)
         report(partition, opened.found, instant, self.metrics)
         if opened.found is Found.ABSENT:
@@ -148,7 +148,7 @@ class ShardConsumer:
 
     def _recover(self, each: Subscription, *, on: bool) -> bool:
         """`on`: prefetch the next batch too."""
-        instant = self.clock.look()
+        instant = self.clock.current()
         return each.committers[0].recover(
             self.settings.rules(instant),
             instant,
@@ -207,7 +207,7 @@ class ShardConsumer:
     def _commit(self, batch: Batch) -> None:
         """Count a batch. Meanwhile, if it is the last one, the server reads the next."""
         each, committer, entries = batch
-        instant = self.clock.look()
+        instant = self.clock.current()
         requests: Sequence[Request] = []
         if not self.consumed.delivered and not self._has_chores():
             requests = self._request(committer)
@@ -278,5 +278,5 @@ class ShardConsumer:
     def _renewed(self) -> tuple[Rules, Instant]:
         with suppress(Unreachable, CorruptKey):  # then by the time that is known
             self.clock.refresh()
-        instant = self.clock.look()
+        instant = self.clock.current()
         return self.settings.rules(instant), instant

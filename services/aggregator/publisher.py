@@ -98,7 +98,13 @@ class Publisher:
         try:
             outcome = self.cluster.run(
                 _PUBLISH,
-                [keys.averages, keys.frontier, keys.published, keys.revisions, keys.too_late],
+                [
+                    keys.averages,
+                    keys.published_through,
+                    keys.published,
+                    keys.revisions,
+                    keys.too_late,
+                ],
                 [
                     record.start_ms,
                     record.count,

@@ -19,7 +19,7 @@ from aggregator.publish_order import SealedHours, joined, unpublished
 from aggregator.publisher import Publisher, clock_deviates
 from hourglass.cluster.client import Cluster
 from hourglass.cluster.partitions import PartialFailures, candidates
-from hourglass.cluster.published import ahead_ms, frontier_ms
+from hourglass.cluster.published import ahead_ms, published_through_ms
 from hourglass.cluster.scripts import Script
 from hourglass.errors import CorruptKey, Unreachable
 from hourglass.model.averages import HourRecord
@@ -214,7 +214,7 @@ class Sealer:
         """The pause before the next tick: `most_s`, or less if an hour waits or comes due."""
         if self._hour_waits:
             return min(most_s, max(_WAITING_S, _WAITING_TIMES * self._step_took_s))
-        instant = self.clock.look()
+        instant = self.clock.current()
         ends_ms = instant.spec.due_ms(_over_ms(instant) + HOUR_MS)
         if ends_ms is None:
             return most_s
@@ -233,17 +233,17 @@ class Sealer:
         try:
             # The partitions before the clock: a replay sets the clock back before it writes a
             # partition, so no partition is judged by the clock before its own.
-            partitions = candidates(self.cluster, self.clock.look())
+            partitions = candidates(self.cluster, self.clock.current())
             # The published-through hour before the clock, too: an operator sets the clock back
             # before unpublishing the hours after it.
-            frontier = frontier_ms(self.cluster)
+            published_through = published_through_ms(self.cluster)
             instant = self.clock.refresh()
         except (Unreachable, CorruptKey):
-            self._show_unknown(self.clock.look())
+            self._show_unknown(self.clock.current())
             raise
-        if self._publisher.went_back(-1 if frontier is None else frontier):
+        if self._publisher.went_back(-1 if published_through is None else published_through):
             self._settled.clear()
-        self.metrics.published_ahead(ahead_ms(frontier, instant) / 1000)
+        self.metrics.published_ahead(ahead_ms(published_through, instant) / 1000)
         failures = PartialFailures()
         days = [(day, list(members)) for day, members in groupby(partitions, lambda each: each.day)]
         read = [

@@ -19,7 +19,7 @@ from hourglass.model.clock import Instant, PipelineClock
 from hourglass.model.keys import GROUP, RETENTION_MS, Partition, iso
 from hourglass.model.strays import Reason, Strays, decode, encode, expires, line, reason_of, shown
 from hourglass.monitoring.collectors import Latest
-from hourglass.monitoring.stream_stats import survey
+from hourglass.monitoring.stream_stats import read_streams
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ class StrayFinder:
     def _take(self, names: Collection[bytes]) -> None:
         """Give those of them that are stray a TTL, and count them."""
         keyspace = self.cluster.keyspace
-        if not self._reasons(names, self.clock.look(), ()):
+        if not self._reasons(names, self.clock.current(), ()):
             return
         # After the names, so that nothing is judged by an older clock or index than its own: both
         # are set before the first entry is written.
@@ -100,7 +100,7 @@ class StrayFinder:
         reasons = self._reasons(names, instant, candidates(self.cluster, instant))
         days = [name.decode() for name, reason in reasons.items() if reason is not Reason.NAME]
         # A day that is over and counted is no loss, however long its stream still lives.
-        waiting = {each.stream for each in survey(self.cluster, days, GROUP) if each.waits}
+        waiting = {each.stream for each in read_streams(self.cluster, days, GROUP) if each.waits}
         for day in days:
             if day not in waiting:
                 del reasons[day.encode()]
@@ -148,7 +148,7 @@ class StrayGauges(Collector):
         self._last = Latest[Mapping[Reason, Strays] | None](None)
         registry.register(self)
 
-    def look(self, finder: StrayFinder) -> None:
+    def poll(self, finder: StrayFinder) -> None:
         """Take a step. Raises Unreachable, CorruptKey."""
         self._last.renew(finder.step)
 

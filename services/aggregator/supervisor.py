@@ -22,7 +22,12 @@ from hourglass.errors import CorruptKey, Unreachable
 from hourglass.model.clock import PipelineClock
 from hourglass.model.keys import GROUP, Partition
 from hourglass.monitoring.collectors import StreamGauges
-from hourglass.monitoring.stream_stats import hours_left, hours_left_line, oldest_waiting_ms, survey
+from hourglass.monitoring.stream_stats import (
+    hours_left,
+    hours_left_line,
+    oldest_waiting_ms,
+    read_streams,
+)
 from hourglass.service.runtime import Service
 
 log = logging.getLogger(__name__)
@@ -44,7 +49,7 @@ class PartitionSupervisor:
 
     def step(self) -> None:
         """Raises Unreachable, after every partition that can be reached is consumed."""
-        instant = self.clock.look()
+        instant = self.clock.current()
         index_failure: Unreachable | None = None
         try:
             known = candidates(self.cluster, instant)
@@ -69,7 +74,7 @@ class PartitionSupervisor:
     def find_unlisted(self) -> None:
         """Enter the lanes that the index has lost into it again. Raises Unreachable, and CorruptKey
         where there are more than are read."""
-        instant = self.clock.look()
+        instant = self.clock.current()
         found, left_out = unlisted(self.cluster, instant)
         for day, lanes in (
             (day, list(each)) for day, each in groupby(found, lambda lane: lane.day)
@@ -95,13 +100,13 @@ class PartitionSupervisor:
             lambda partition: reap(self.cluster, partition.stream, GROUP, idle_ms),
         )
 
-    def survey(self, gauges: StreamGauges) -> None:
+    def show_streams(self, gauges: StreamGauges) -> None:
         """Show what lives now, whether it is consumed here yet or not. Raises Unreachable."""
-        instant = self.clock.look()
+        instant = self.clock.current()
         partitions = candidates(self.cluster, instant)
-        states = survey(self.cluster, [each.stream for each in partitions], GROUP)
+        states = read_streams(self.cluster, [each.stream for each in partitions], GROUP)
         oldest_ms = oldest_waiting_ms(self.cluster, instant, states)
         behind_ms = 0 if oldest_ms is None else max(0, instant.now_ms - oldest_ms)
         left = hours_left(instant, states)
         gauges.show(states, behind_s=behind_ms / 1000, hours_left=left)
-        self.service.note("survey", hours_left_line(left))
+        self.service.note("streams", hours_left_line(left))

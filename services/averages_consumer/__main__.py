@@ -15,13 +15,13 @@ from hourglass.cluster.groups import gone_after_ms, reap
 from hourglass.model.clock import PipelineClock
 from hourglass.model.keys import AVERAGES_GROUP
 from hourglass.monitoring.collectors import StreamGauges
-from hourglass.monitoring.stream_stats import survey
+from hourglass.monitoring.stream_stats import read_streams
 from hourglass.service.cli import add_command, application, invoke
 from hourglass.service.config import LogFormat, secret
 from hourglass.service.runtime import Service
 from hourglass.service.tracing import tracer
 
-SURVEY_S = 2.0
+STREAMS_S = 2.0
 
 
 def consume(settings: AveragesConsumerSettings) -> None:
@@ -54,7 +54,7 @@ def consume(settings: AveragesConsumerSettings) -> None:
         serve_page(service, settings, cluster, warehouse)
     service.worker("averages", consumer.work)
     service.every(
-        SURVEY_S, "survey", lambda: gauges.show(survey(cluster, [averages], AVERAGES_GROUP))
+        STREAMS_S, "streams", lambda: gauges.show(read_streams(cluster, [averages], AVERAGES_GROUP))
     )
     idle_ms = settings.claim_idle_ms
     service.every(

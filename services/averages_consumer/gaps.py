@@ -26,7 +26,7 @@ from hourglass.errors import CorruptKey
 from hourglass.model.averages import HourlyAverage, HourRecord, joined_hours
 from hourglass.model.hour_records import decode_hours
 from hourglass.model.keys import AVERAGES_GROUP, DAY_MS, HOUR_MS, RECORDS_KEPT_MS, Partition, iso
-from hourglass.monitoring.stream_stats import survey
+from hourglass.monitoring.stream_stats import read_streams
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class Gaps:
 
     def _delivered(self) -> bytes:
         """The id of the last entry delivered to the group."""
-        states = survey(self.cluster, [self.cluster.keyspace.averages], AVERAGES_GROUP)
+        states = read_streams(self.cluster, [self.cluster.keyspace.averages], AVERAGES_GROUP)
         return (states[0].last_delivered if states else None) or b"0-0"
 
     def _refill(

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from averages_consumer.warehouse import Warehouse, WarehouseUnreachable
 from hourglass.cluster.client import Cluster
-from hourglass.cluster.published import frontier_ms, rewind
+from hourglass.cluster.published import published_through_ms, rewind
 from hourglass.errors import Conflict, CorruptKey, Unreachable
 from hourglass.model.clock import ClockSpec, Mode, PipelineClock
 from hourglass.model.keys import iso, parse_time
@@ -92,7 +92,7 @@ def watch(
     """Update the status every WATCH_S, also while Redis or the warehouse is unreachable, until
     Ctrl-C."""
 
-    def look() -> tuple[Mapping[str, Any], RenderableType]:
+    def read() -> tuple[Mapping[str, Any], RenderableType]:
         try:
             status = gather(cluster, clock, period_s=settings.period_s, warehouse=warehouse)
         except (Unreachable, CorruptKey, WarehouseUnreachable) as error:
@@ -106,7 +106,7 @@ def watch(
             live = resources.enter_context(Live(console=out, auto_refresh=False, screen=True))
         while True:
             check()
-            document, screen = look()
+            document, screen = read()
             if live:
                 live.update(screen, refresh=True)
             elif settings.json:
@@ -186,18 +186,19 @@ def running_clock(settings: RunClockSettings) -> None:
 def _set_clock(cluster: Cluster, spec: ClockSpec, *, rewinds: bool) -> None:
     """Set the clock, also if its key is corrupt. Raises Conflict if the new time is before
     published hours and `rewinds` is false."""
-    frontier = frontier_ms(cluster)
+    published_through = published_through_ms(cluster)
     _, real_ms = cluster.clock()
-    if frontier is not None and spec.now(real_ms) < frontier and not rewinds:
+    if published_through is not None and spec.now(real_ms) < published_through and not rewinds:
         raise Conflict(
-            f"hours up to {iso(frontier)} are already published, and no earlier hour would be: "
-            "choose a later time, unpublish them with --rewind, or run hourglass reset first"
+            f"hours up to {iso(published_through)} are already published, and no earlier hour "
+            "would be: choose a later time, unpublish them with --rewind, or run hourglass reset "
+            "first"
         )
     clock = PipelineClock(cluster)
     clock.set(spec)
-    print(clock_line(clock.look()))
+    print(clock_line(clock.current()))
     if rewinds:
-        print(f"{rewind(cluster, clock.look())} averages unpublished")
+        print(f"{rewind(cluster, clock.current())} averages unpublished")
 
 
 def application() -> typer.Typer:

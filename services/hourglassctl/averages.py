@@ -78,10 +78,10 @@ def _averages(
                 feed = Tail(link, stream)
                 while known is None or follow:
                     check()
-                    news = feed.next(_BLOCK_MS)
+                    update = feed.next(_BLOCK_MS)
                     before = known or ()
-                    known = news.added_to(before, AVERAGES_KEPT)
-                    yield from (each for each in news.averages if each not in before)
+                    known = update.added_to(before, AVERAGES_KEPT)
+                    yield from (each for each in update.averages if each not in before)
                 return
         except Unreachable:
             if known is None or not follow:

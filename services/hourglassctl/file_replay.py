@@ -184,7 +184,7 @@ class FileReplay:
     def _outstanding(self) -> int:
         """Hours that are not published, and averages that are not loaded."""
         keys = self._cluster.keyspace
-        published_ms = int(self._cluster.call("GET", keys.frontier) or -1)
+        published_ms = int(self._cluster.call("GET", keys.published_through) or -1)
         while self._passed and self._passed[0] <= published_ms:
             self._passed.popleft()
         return len(self._passed) + self._unloaded()

@@ -30,7 +30,7 @@ from hourglassctl.config import (
     reached,
 )
 
-_REDRIVE = Script.load("hourglassctl", "redrive", library="tally")
+_REDRIVE = Script.load("hourglassctl", "redrive", library="partials")
 FIELDS = Script.load("hourglassctl", "fields")
 _CHUNK = 500
 

@@ -76,9 +76,9 @@ def _fits(console: Console, options: ConsoleOptions, table: Table) -> bool:
     return Measurement.get(console, unlimited, table).maximum <= options.max_width
 
 
-def screen(overview: PipelineStatus, *, title: str) -> Group:
+def screen(pipeline: PipelineStatus, *, title: str) -> Group:
     """A screen with the clock, the partitions and the averages."""
-    shards = sorted({view.state.shard for view in overview.partitions})
+    shards = sorted({view.state.shard for view in pipeline.partitions})
     legend = ", ".join(f"#{number} {shard}" for number, shard in enumerate(shards, start=1))
     rows = [
         (
@@ -88,10 +88,10 @@ def screen(overview: PipelineStatus, *, title: str) -> Group:
             "unknown" if view.state.lag is None else f"{view.state.lag:,}",
             f"{view.state.pending:,}",
             "unknown" if view.state.lag_readings is None else f"{view.state.lag_readings:,}",
-            time_to_live(view.state.expires_ms, overview.instant),
+            time_to_live(view.state.expires_ms, pipeline.instant),
             hour_marks(view),
         )
-        for view in overview.partitions
+        for view in pipeline.partitions
     ]
     table = Fitted(
         title,
@@ -101,16 +101,16 @@ def screen(overview: PipelineStatus, *, title: str) -> Group:
         spare=_HOURS,
     )  # fmt: skip
     return Group(
-        Text(clock_line(overview.instant)),
+        Text(clock_line(pipeline.instant)),
         table,
         *([Text(f"shards: {legend}")] if legend else []),
-        Text(averages_line(overview)),
-        Text(hours_left_line(_hours_left(overview))),
+        Text(averages_line(pipeline)),
+        Text(hours_left_line(_hours_left(pipeline))),
     )
 
 
-def _hours_left(overview: PipelineStatus) -> float | None:
-    return hours_left(overview.instant, [view.state for view in overview.partitions])
+def _hours_left(pipeline: PipelineStatus) -> float | None:
+    return hours_left(pipeline.instant, [view.state for view in pipeline.partitions])
 
 
 def clock_line(instant: Instant) -> str:
@@ -119,11 +119,11 @@ def clock_line(instant: Instant) -> str:
     return f"pipeline clock {iso(instant.now_ms)} ({spec.mode}{speed})"
 
 
-def averages_line(overview: PipelineStatus) -> str:
-    if overview.last is None:
+def averages_line(pipeline: PipelineStatus) -> str:
+    if pipeline.last is None:
         return "no average is published"
-    last = overview.last
-    stream = overview.averages
+    last = pipeline.last
+    stream = pipeline.averages
     waiting = None if stream is None or stream.lag is None else stream.lag + stream.pending
     behind = f"; {waiting} to load" if waiting else ""
     return (
@@ -132,10 +132,10 @@ def averages_line(overview: PipelineStatus) -> str:
     )
 
 
-def published_until(overview: PipelineStatus) -> str:
+def published_until(pipeline: PipelineStatus) -> str:
     """The end of the last published hour."""
-    frontier_ms = overview.frontier_ms
-    return "never" if frontier_ms is None else iso(frontier_ms + HOUR_MS)
+    published_through_ms = pipeline.published_through_ms
+    return "never" if published_through_ms is None else iso(published_through_ms + HOUR_MS)
 
 
 def time_to_live(expires_ms: int | None, instant: Instant) -> str:
@@ -159,9 +159,9 @@ def _mark(record: HourRecord | None) -> str:
     return _OPEN if record.count else _NONE
 
 
-def as_data(overview: PipelineStatus) -> dict[str, Any]:
+def as_data(pipeline: PipelineStatus) -> dict[str, Any]:
     """The status as data; times are in ISO 8601, an unknown value is null."""
-    instant = overview.instant
+    instant = pipeline.instant
     return {
         "clock": {
             "mode": str(instant.spec.mode),
@@ -190,11 +190,13 @@ def as_data(overview: PipelineStatus) -> dict[str, Any]:
                     for record in view.hours
                 ],
             }
-            for view in overview.partitions
+            for view in pipeline.partitions
         ],
-        "uncounted_expire_in_h": _hours_left(overview),
-        "published_until": None if overview.frontier_ms is None else published_until(overview),
-        "last_average": overview.last.fields() if overview.last else None,
+        "uncounted_expire_in_h": _hours_left(pipeline),
+        "published_until": None
+        if pipeline.published_through_ms is None
+        else published_until(pipeline),
+        "last_average": pipeline.last.fields() if pipeline.last else None,
     }
 
 

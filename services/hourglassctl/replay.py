@@ -60,7 +60,7 @@ def refuse_what_is_there(cluster: Cluster) -> None:
     """Raises Conflict if the pipeline has readings or averages. The hours of a replay would mix
     with them, or be before the last published hour and never be published."""
     keys = cluster.keyspace
-    if cluster.call("EXISTS", keys.frontier) or cluster.call("ZCARD", keys.partitions):
+    if cluster.call("EXISTS", keys.published_through) or cluster.call("ZCARD", keys.partitions):
         raise Conflict(
             "the pipeline already holds readings or averages: "
             "run hourglass reset first, or give --reset"

@@ -43,8 +43,8 @@ class SilentDevices:
     unknown: str = ""
 
 
-def look(
-    cluster: Cluster, overview: PipelineStatus, progress: Progress, *, period_ms: float
+def read_silent_devices(
+    cluster: Cluster, pipeline: PipelineStatus, progress: Progress, *, period_ms: float
 ) -> SilentDevices:
     """Find the silent devices in the hour of `progress`, over all lanes.
 
@@ -53,25 +53,25 @@ def look(
     period_ms: time between two readings of a device; 0 if the devices have no common period
     """
     start_ms = progress.start_ms
-    before, now = _hour(overview, start_ms - HOUR_MS), _hour(overview, start_ms)
+    before, now = _hour(pipeline, start_ms - HOUR_MS), _hour(pipeline, start_ms)
     if not period_ms:
         return SilentDevices(unknown="the devices have no common period")
     settled_ms = start_ms + period_ms + SETTLED_MS
     if start_ms + progress.elapsed_ms < settled_ms:
         return SilentDevices(unknown="the hour has only begun")
     day = cluster.keyspace.containing(start_ms)
-    today = [each.state for each in overview.partitions if each.partition.day == day]
-    waiting_ms = oldest_waiting_ms(cluster, overview.instant, today)
+    today = [each.state for each in pipeline.partitions if each.partition.day == day]
+    waiting_ms = oldest_waiting_ms(cluster, pipeline.instant, today)
     is_behind = waiting_ms is not None and waiting_ms < settled_ms
     if is_behind or not all(record.sealed for _, record in before):
         return SilentDevices(unknown="counting is behind")
     return _compared(cluster, before, now)
 
 
-def _hour(overview: PipelineStatus, start_ms: int) -> _Hour:
+def _hour(pipeline: PipelineStatus, start_ms: int) -> _Hour:
     return [
         (view.partition, record)
-        for view in overview.partitions
+        for view in pipeline.partitions
         for record in view.hours
         if record.start_ms == start_ms and record.devices
     ]

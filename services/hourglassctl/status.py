@@ -19,8 +19,7 @@ from hourglass.monitoring.pipeline_status import PipelineStatus, Snapshot, colle
 from hourglass.monitoring.problems import Problem, problems
 from hourglass.monitoring.server_settings import clock_findings, findings, read
 from hourglass.service.cli import printable
-from hourglassctl.silent_devices import SilentDevices, silent
-from hourglassctl.silent_devices import look as look_for_silence
+from hourglassctl.silent_devices import SilentDevices, read_silent_devices, silent
 
 #: What these tell of is over, is the devices' own, or is a setting of Redis that harms nothing now:
 #: an operator should check, and the pipeline is healthy.
@@ -30,7 +29,7 @@ NO_FAULT_OF_ITS = frozenset({
     "removals-unknown",
 })  # fmt: skip
 
-#: The hour in progress is looked at as it was this long ago, so that what is on its way is in.
+#: The hour in progress is read as it was this long ago, so that readings in flight are counted.
 SETTLING_MS = 5_000
 AVERAGES_SHOWN = 5
 _CONSUMER = re.compile(r"(.+)-[0-9a-f]{8}(?:-\d)?(?:-claims)?")
@@ -83,7 +82,7 @@ def gather(
     averages = cluster.keyspace.averages
     newest = cluster.call("XREVRANGE", averages, "+", "-", "COUNT", AVERAGES_SHOWN)
     progress = look_at_hour(cluster, instant, settling_ms=SETTLING_MS)
-    silence = look_for_silence(cluster, pipeline, progress, period_ms=period_s * 1000)
+    silence = read_silent_devices(cluster, pipeline, progress, period_ms=period_s * 1000)
     return Status(
         pipeline=pipeline,
         consumers=_consumers(cluster, [each.state.stream for each in pipeline.partitions]),

@@ -174,7 +174,7 @@ class MqttSource:
         connection.pump()
 
     def _now_ms(self) -> int:
-        return self._clock.look().now_ms
+        return self._clock.current().now_ms
 
     def _subscribed(self) -> None:
         self._was_subscribed = True

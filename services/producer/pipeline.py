@@ -104,7 +104,7 @@ class ProducerPipeline:
         """Devices → buffers."""
         while not all(line.devices.finished for line in self._lines):
             self._service.beat("sensors")
-            instant = self._clock.look()
+            instant = self._clock.current()
             for line in self._lines:
                 self._sense(line, instant)
             self._show_buffered()
@@ -278,7 +278,7 @@ class ProducerPipeline:
         begins = self._service.mark_failing(line.name, error)
         pause_s = RETRY_S
         if isinstance(error, CorruptKey):
-            if self._clock.look().now_ms >= partition.end_ms:
+            if self._clock.current().now_ms >= partition.end_ms:
                 return Loss.REFUSED
             before_s = 0.0 if begins else self._pauses_s.get(line.name, 0.0)
             pause_s = min(MOST_DAMAGE_S, max(DAMAGE_S, 2 * before_s))

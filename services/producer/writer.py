@@ -167,7 +167,7 @@ class BatchWriter:
             self._send(batch)
 
     def _send(self, batch: Batch) -> None:
-        instant = self._clock.look()
+        instant = self._clock.current()
         partition = batch.partition
         self._days.partitions(partition.day)
         ahead = list(islice(self._unconfirmed, self._in_flight))

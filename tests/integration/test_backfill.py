@@ -56,7 +56,7 @@ def trim(pipeline: Pipeline, kept: int) -> None:
 
 
 def run(pipeline: Pipeline, warehouse: Warehouse, hours: range = EVER) -> dict[str, Any]:
-    found = backfill(pipeline.cluster, pipeline.clock.look(), warehouse, hours)
+    found = backfill(pipeline.cluster, pipeline.clock.current(), warehouse, hours)
     return {
         "there": found.there,
         "from_stream": [(hour - DAY.day_ms) // HOUR_MS for hour in found.from_stream],

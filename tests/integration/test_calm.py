@@ -80,14 +80,14 @@ def test_what_another_was_quicker_with_is_asked_for_again(
     pipeline.drive(at(2))
     sealer = pipeline.sealer()
     with monkeypatch.context() as patched:
-        patched.setattr(sealer_module, "frontier_ms", not_where_it_is)
+        patched.setattr(sealer_module, "published_through_ms", not_where_it_is)
         sealer.tick()
     sealer.tick()
     assert (len(steps), published(pipeline)) == (3, [at(0), at(1)])
 
 
 def test_the_next_tick_comes_when_the_next_hour_is_over(pipeline: Pipeline) -> None:
-    since_ms = pipeline.clock.look().real_ms - 60_000
+    since_ms = pipeline.clock.current().real_ms - 60_000
     pipeline.clock.set(
         ClockSpec(mode=Mode.SIMULATED, origin_ms=at(1) - 61_000, origin_real_ms=since_ms)
     )

@@ -79,4 +79,4 @@ def test_a_clock_that_was_set_ahead_is_set_right_with_what_it_had_published(
     assert run("clock", "wall", "--rewind", "--redis-url", redis_url) == 0
     assert "1 averages unpublished" in capsys.readouterr().out
     assert pipeline.averages() == []
-    assert pipeline.cluster.call("EXISTS", KEYS.frontier) == 0
+    assert pipeline.cluster.call("EXISTS", KEYS.published_through) == 0

@@ -92,7 +92,9 @@ def test_an_hour_too_late_to_be_published_is_a_problem_until_the_warehouse_has_i
 
     with watching_the_warehouse(collector):
         assert is_a_problem()
-        backfill(pipeline.cluster, pipeline.clock.look(), collector.warehouse, range(at(0), at(6)))
+        backfill(
+            pipeline.cluster, pipeline.clock.current(), collector.warehouse, range(at(0), at(6))
+        )
         wait_until(lambda: not is_a_problem(), message="it stays a problem")
 
 

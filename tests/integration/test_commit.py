@@ -267,7 +267,7 @@ def test_sums_stay_exact_beyond_what_a_float_holds(pipeline: Pipeline, sign: int
 
 def commit_a_sum(delivery: BatchCommitter, entry_id: bytes, sum_milli_f: int) -> None:
     """Run the script as `BatchCommitter` does, with a sum that no reading would give."""
-    script = Script.load("aggregator", "commit", library="tally")
+    script = Script.load("aggregator", "commit", library="partials")
     far_ms = 1 << 42
     tally = [0, 1, str(sum_milli_f), 0, 0, [b"porch", b"\x01"]]
     reply = delivery.link.run(

@@ -85,7 +85,7 @@ def test_counting_a_foreign_reading_extends_it_as_a_write_would(pipeline: Pipeli
 
     pipeline.count()
 
-    life_ms = expires_ms(pipeline, DAY.stream) - pipeline.clock.look().real_ms
+    life_ms = expires_ms(pipeline, DAY.stream) - pipeline.clock.current().real_ms
     assert life_ms == pytest.approx((TWO_DAYS_S + 6 * 3600) * 1000, abs=1000)
 
 
@@ -158,7 +158,7 @@ def test_a_foreign_stream_without_ttl_gets_one_when_it_is_opened(pipeline: Pipel
 
     pipeline.open()
 
-    life_ms = expires_ms(pipeline, DAY.stream) - pipeline.clock.look().real_ms
+    life_ms = expires_ms(pipeline, DAY.stream) - pipeline.clock.current().real_ms
     assert life_ms == pytest.approx((86_400 + TWO_DAYS_S) * 1000, abs=1000)
 
 
@@ -183,7 +183,7 @@ def test_setting_the_clock_far_ahead_deletes_nothing(pipeline: Pipeline) -> None
     assert pipeline.cluster.call("XLEN", DAY.stream) == 2
     assert pipeline.cluster.call("XLEN", DAY.quarantine) == 1
     assert pipeline.record(0).count == 1
-    assert expires_ms(pipeline, DAY.hours) > pipeline.clock.look().real_ms
+    assert expires_ms(pipeline, DAY.hours) > pipeline.clock.current().real_ms
 
 
 def test_a_foreign_stream_opened_after_the_clock_leapt_is_counted(pipeline: Pipeline) -> None:

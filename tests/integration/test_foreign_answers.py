@@ -34,7 +34,7 @@ def of_another_type(partition: Partition) -> dict[str, Command]:
 
 def of_another_content(partition: Partition) -> dict[str, Command]:
     hours, producers = partition.hours, partition.producers
-    fields = ("count", "sum", "min", "devices", "late", "barrier", "ended", "sealed", "trace")
+    fields = ("count", "sum", "min", "devices", "late", "cut_off", "ended", "sealed", "trace")
     return {
         "greatest id": ("XADD", partition.stream, MOST, "temp_f", "70"),
         "greatest id but one": ("XADD", partition.stream, f"{MOST[:-1]}4", "temp_f", "70"),
@@ -86,7 +86,7 @@ def test_a_foreign_command_is_the_failure_of_its_day_alone(
         ),
         lambda: pipeline.count(NEXT_DAY),
         lambda: pipeline.sealer().step(),
-        lambda: list(quarantined(cluster, clock.look())),
+        lambda: list(quarantined(cluster, clock.current())),
     ]
     for step in of_the_day:
         with suppress(CorruptKey):
@@ -102,8 +102,8 @@ def test_a_foreign_command_is_the_failure_of_its_day_alone(
     found = collect(cluster, clock.refresh())
     assert DAY in [each.partition for each in found.partitions]
     gather(cluster, clock, period_s=1.0)
-    LostReadingsGauges(CollectorRegistry()).poll(cluster, clock.look())
-    look_at_progress(cluster, clock.look(), settling_ms=0)
+    LostReadingsGauges(CollectorRegistry()).poll(cluster, clock.current())
+    look_at_progress(cluster, clock.current(), settling_ms=0)
     assert at(0) in [record.start_ms for record in hours_of(cluster, [DAY, NEXT_DAY])]
     assert pipeline.audit().hours >= HOURS
 
@@ -141,7 +141,8 @@ def test_the_greatest_id_is_reclaimed_quarantined_and_audited(pipeline: Pipeline
     assert pipeline.claim(heir, 0, limit=5)[0] == []
     assert [each.count for each in pipeline.averages()] == [1]
     assert [
-        each.original_id.decode() for each in quarantined(pipeline.cluster, pipeline.clock.look())
+        each.original_id.decode()
+        for each in quarantined(pipeline.cluster, pipeline.clock.current())
     ] == [MOST]
     assert pipeline.audit().differences == []
 
@@ -156,11 +157,11 @@ def test_an_entry_in_quarantine_that_no_aggregator_put_there_is_named_with_its_r
     said = f"{DAY.quarantine} has the entry {foreign.decode()}"
 
     with pytest.raises(CorruptKey, match=re.escape(said)):
-        list(quarantined(pipeline.cluster, pipeline.clock.look()))
+        list(quarantined(pipeline.cluster, pipeline.clock.current()))
     assert [each.what[: len(said)] for each in pipeline.audit().differences] == [said]
 
     pipeline.cluster.call("XDEL", DAY.quarantine, foreign)
-    assert len(list(quarantined(pipeline.cluster, pipeline.clock.look()))) == 1
+    assert len(list(quarantined(pipeline.cluster, pipeline.clock.current()))) == 1
     assert pipeline.audit().differences == []
 
 

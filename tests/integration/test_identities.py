@@ -272,7 +272,7 @@ def test_wrong_bits_are_refused_before_anything_is_changed(pipeline: Pipeline, b
     send(pipeline, "porch:1", reading(at(0)))
     before = {key: pipeline.cluster.call("DUMP", key) for key in pipeline.cluster.keys("*")}
     keys = [DAY.stream, DAY.producers, DAY.watermarks, DAY.identities]
-    expires = pipeline.clock.look().real_ms + DAY_MS
+    expires = pipeline.clock.current().real_ms + DAY_MS
     batch = packed([[b"porch", b"0", b"50"], []])
 
     with pytest.raises(CorruptKey, match=r"bits|batch"):

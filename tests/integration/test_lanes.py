@@ -47,7 +47,7 @@ def one_for_each_lane(ts_ms: int, temp_f: float = 50.0) -> list[Reading]:
 
 def lanes(pipeline: Pipeline, day: Partition = DAY) -> tuple[Partition, ...]:
     """What the day has been shared out to."""
-    return decide(pipeline.cluster, day, (day,), pipeline.clock.look())
+    return decide(pipeline.cluster, day, (day,), pipeline.clock.current())
 
 
 def lengths(pipeline: Pipeline, day: Partition = DAY) -> dict[int | None, int]:
@@ -316,7 +316,7 @@ def test_lanes_that_nothing_mentions_any_more_are_found_by_their_names(
     shared_out = lanes(pipeline)
     lose_the_index(pipeline)
     lose_the_days_record(pipeline)
-    assert tuple(unlisted(pipeline.cluster, pipeline.clock.look()).found) == shared_out
+    assert tuple(unlisted(pipeline.cluster, pipeline.clock.current()).found) == shared_out
 
     with services(redis_url) as running:
         running.aggregator()
@@ -324,7 +324,7 @@ def test_lanes_that_nothing_mentions_any_more_are_found_by_their_names(
         wait_until(lambda: published(pipeline), message="the hour is never published")
 
     assert published(pipeline) == [(at(0), 3)]
-    assert unlisted(pipeline.cluster, pipeline.clock.look()) == ((), ())
+    assert unlisted(pipeline.cluster, pipeline.clock.current()) == ((), ())
 
 
 @pytest.mark.parametrize(("first", "other"), [(3, 6), (6, 3), (1, 3), (3, 1)])
@@ -391,7 +391,7 @@ def test_averages_lost_are_published_again_from_all_lanes(pipeline: Pipeline) ->
     before = pipeline.averages()
     assert len(before) == 24
 
-    for key in (KEYS.averages, KEYS.frontier, KEYS.published):
+    for key in (KEYS.averages, KEYS.published_through, KEYS.published):
         pipeline.cluster.call("DEL", key)
     sealer.step()
 
@@ -430,13 +430,13 @@ def test_a_reading_of_a_lane_goes_to_the_lanes_quarantine_and_back(pipeline: Pip
     count_all(pipeline)
     lane = lanes(pipeline)[1]
 
-    (item,) = quarantined(pipeline.cluster, pipeline.clock.look())
+    (item,) = quarantined(pipeline.cluster, pipeline.clock.current())
     assert item.partition == lane
-    wide, instant = Rules(max_milli_f=1_000_000), pipeline.clock.look()
+    wide, instant = Rules(max_milli_f=1_000_000), pipeline.clock.current()
     assert redrive(pipeline.cluster, item, wide, instant) == "redriven: 1 counted"
 
     assert lengths(pipeline) == {lane.lane: 1}
-    assert list(quarantined(pipeline.cluster, pipeline.clock.look())) == []
+    assert list(quarantined(pipeline.cluster, pipeline.clock.current())) == []
 
 
 def test_status_shows_every_lane(pipeline: Pipeline) -> None:
@@ -444,7 +444,7 @@ def test_status_shows_every_lane(pipeline: Pipeline) -> None:
     count_all(pipeline)
     lose_the_index(pipeline)
 
-    seen = collect(pipeline.cluster, pipeline.clock.look())
+    seen = collect(pipeline.cluster, pipeline.clock.current())
 
     assert [view.state.stream for view in seen.partitions] == [
         lane.stream for lane in lanes(pipeline)
@@ -459,7 +459,7 @@ def test_the_page_shows_the_hour_in_progress_of_all_lanes_as_one(pipeline: Pipel
     pipeline.drive(at(0, 59))
 
     seen = collect(pipeline.cluster, pipeline.clock.refresh())
-    (hour,) = open_hours(PageSnapshot(instant=pipeline.clock.look(), pipeline=seen), 1800.0)
+    (hour,) = open_hours(PageSnapshot(instant=pipeline.clock.current(), pipeline=seen), 1800.0)
 
     assert (hour.observations, hour.devices, hour.completeness) == (6, 3, 1.0)
     assert sum(seen.quarantined.values()) == 1
@@ -472,7 +472,7 @@ def test_the_hour_in_progress_is_that_of_all_lanes(pipeline: Pipeline) -> None:
         pipeline.drive(at(hour, 59))
         pipeline.seal()
 
-    seen = progress(pipeline.cluster, pipeline.clock.look(), settling_ms=0)
+    seen = progress(pipeline.cluster, pipeline.clock.current(), settling_ms=0)
     assert (seen.count, seen.sum_milli_f) == (3, 150_000)
     assert (seen.devices, seen.devices_before) == (3, 3)
 
@@ -501,7 +501,7 @@ def test_a_replay_to_lanes_has_the_averages_of_a_replay_to_one_stream(pipeline: 
             pipeline.cluster.call("UNLINK", partition.stream)
             for companion in partition.companions:
                 pipeline.cluster.call("UNLINK", companion)
-    for key in (KEYS.averages, KEYS.frontier, KEYS.published):
+    for key in (KEYS.averages, KEYS.published_through, KEYS.published):
         pipeline.cluster.call("UNLINK", key)
 
     replay(pipeline.cluster, data)
@@ -547,7 +547,7 @@ def test_a_lane_whose_number_is_part_of_anothers_is_listed_too(
     pipeline: Pipeline,
 ) -> None:
     decided, used = ([KEYS.partition(DAY.day_ms, n) for n in each] for each in ((10, 12), (1, 2)))
-    instant = pipeline.clock.look()
+    instant = pipeline.clock.current()
 
     decide(pipeline.cluster, DAY, decided, instant)
     decide(pipeline.cluster, DAY, decided, instant, used=[*used, *decided])

@@ -28,14 +28,14 @@ def test_a_key_with_a_ttl_is_deleted_in_silence(redis: RedisCluster) -> None:
 
 def test_the_capped_keys_need_no_ttl(redis: RedisCluster) -> None:
     redis.xadd(KEYS.averages, {"average_temp_f": "73"})
-    redis.set(KEYS.frontier, "0-0")
+    redis.set(KEYS.published_through, "0-0")
     redis.hset(KEYS.clock, "mode", "wall")
 
     assert delete_keys(redis, KEYS) == []
 
 
 def test_a_key_like_a_capped_one_is_still_found(redis: RedisCluster) -> None:
-    copies = [f"{KEYS.averages}:copy", f"{KEYS.frontier}:copy"]
+    copies = [f"{KEYS.averages}:copy", f"{KEYS.published_through}:copy"]
     for copy in copies:
         redis.set(copy, "1")
 

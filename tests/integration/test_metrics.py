@@ -23,7 +23,7 @@ from hourglass.cluster.seed import RedisUrl
 from hourglass.metrics import MetricSpec
 from hourglass.model.clock import Instant
 from hourglass.model.keys import GROUP, Partition
-from hourglass.monitoring.stream_stats import FIRST, oldest_waiting_ms, survey
+from hourglass.monitoring.stream_stats import FIRST, oldest_waiting_ms, read_streams
 from producer.metrics import MQTT_METRICS
 from tests.support.cluster import EmbeddedCluster
 from tests.support.pipeline import DAY, Pipeline, at, day_after, reading
@@ -156,7 +156,7 @@ def test_collecting_takes_as_many_round_trips_for_forty_partitions_as_for_four(
         """All that an aggregator asks for its metrics, beside the clock and the shards' time."""
         cluster = pipeline.cluster
         streams = [each.stream for each in candidates(cluster, instant)]
-        states = survey(cluster, streams, GROUP)
+        states = read_streams(cluster, streams, GROUP)
         assert len(states) == alive
         assert oldest_waiting_ms(cluster, instant, states) == at(1)
         read_progress(cluster, instant, settling_ms=0)
@@ -185,7 +185,7 @@ def test_collecting_takes_as_many_round_trips_for_forty_partitions_as_for_four(
 
         for day in days[:4]:
             produce(day)
-        instant = pipeline.clock.look()
+        instant = pipeline.clock.current()
         few = cost(pipeline, instant, 4)
         for day in days[4:]:
             produce(day)
@@ -211,7 +211,7 @@ def test_what_was_delivered_again_is_not_read_to_be_dated(pipeline: Pipeline) ->
     instant = pipeline.drive(at(2))
 
     def oldest() -> int | None:
-        states = survey(pipeline.cluster, [DAY.stream], GROUP)
+        states = read_streams(pipeline.cluster, [DAY.stream], GROUP)
         return oldest_waiting_ms(pipeline.cluster, instant, states)
 
     pipeline.delivery().read(1, 1)

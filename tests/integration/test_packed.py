@@ -15,7 +15,7 @@ from hourglass.model.entries import MOST_PACKED
 from hourglass.model.keys import GROUP, HOUR_MS, Partition
 from hourglass.model.readings import MILLI, Reason, Rules
 from hourglass.monitoring.pipeline_status import collect
-from hourglass.monitoring.stream_stats import survey
+from hourglass.monitoring.stream_stats import read_streams
 from hourglassctl.quarantine import quarantined, redrive
 from producer.packed_batches import Packer
 from producer.simulator_array import Tick
@@ -33,7 +33,7 @@ def amount(pipeline: Pipeline, hour: int, partition: Partition = DAY) -> tuple[i
 
 
 def in_quarantine(pipeline: Pipeline) -> list[tuple[str, int]]:
-    items = quarantined(pipeline.cluster, pipeline.clock.look())
+    items = quarantined(pipeline.cluster, pipeline.clock.current())
     return [(item.reason, item.readings) for item in items]
 
 
@@ -43,8 +43,8 @@ def shown_in_quarantine(pipeline: Pipeline) -> int:
 
 
 def redrive_all(pipeline: Pipeline, rules: Rules = WIDE) -> list[str]:
-    items = list(quarantined(pipeline.cluster, pipeline.clock.look()))
-    return [redrive(pipeline.cluster, item, rules, pipeline.clock.look()) for item in items]
+    items = list(quarantined(pipeline.cluster, pipeline.clock.current()))
+    return [redrive(pipeline.cluster, item, rules, pipeline.clock.current()) for item in items]
 
 
 def test_a_tick_counts_each_of_its_readings(pipeline: Pipeline) -> None:
@@ -107,7 +107,7 @@ def test_a_bad_reading_is_quarantined_alone(pipeline: Pipeline) -> None:
     pipeline.count()
 
     assert amount(pipeline, 0) == (2, 102, 2)
-    (item,) = quarantined(pipeline.cluster, pipeline.clock.look())
+    (item,) = quarantined(pipeline.cluster, pipeline.clock.current())
     alone = f"device=pod-1 ts={at(0)} temp_f=451"
     assert (item.reason, item.readings, list(item.shown)) == (Reason.IMPLAUSIBLE, 1, [alone])
     assert pipeline.metric("hourglass_readings_counted_total") == 2
@@ -241,7 +241,7 @@ def test_when_the_group_is_lost_everything_is_counted_again(pipeline: Pipeline) 
 
     pipeline.cluster.call("XGROUP DESTROY", DAY.stream, GROUP)
     pipeline.delivery()
-    (state,) = survey(pipeline.cluster, [DAY.stream], GROUP)
+    (state,) = read_streams(pipeline.cluster, [DAY.stream], GROUP)
     assert state.lag_readings == 6
     pipeline.count()
 
@@ -254,7 +254,7 @@ def test_when_the_group_is_lost_everything_is_counted_again(pipeline: Pipeline) 
 
 def test_the_lag_is_known_in_readings_too(pipeline: Pipeline) -> None:
     def lag() -> tuple[int | None, int | None]:
-        (state,) = survey(pipeline.cluster, [DAY.stream], GROUP)
+        (state,) = read_streams(pipeline.cluster, [DAY.stream], GROUP)
         return state.lag, state.lag_readings
 
     pipeline.pack(*(tick(at(0, minute), *[50.0] * 640) for minute in range(4)))
@@ -346,5 +346,5 @@ def test_any_mix_by_several_consumers_adds_up(pipeline: Pipeline, seed: int) -> 
 
 
 def unread(pipeline: Pipeline) -> int | None:
-    (state,) = survey(pipeline.cluster, [DAY.stream], GROUP)
+    (state,) = read_streams(pipeline.cluster, [DAY.stream], GROUP)
     return state.lag_readings

@@ -91,7 +91,7 @@ def test_one_that_was_given_more_time_is_counted_and_published(
     pipeline: Pipeline, redis_url: str
 ) -> None:
     pipeline.produce(reading(at(0)))
-    real_ms = pipeline.clock.look().real_ms
+    real_ms = pipeline.clock.current().real_ms
     pipeline.cluster.call("ZADD", KEYS.partitions, real_ms, DAY.stream)  # its last moment
     for command in MORE_TIME:
         said = command.replace("$until", str(real_ms + DAY_MS)).replace(PIPELINE, KEYS.pipeline)

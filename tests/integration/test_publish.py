@@ -37,7 +37,13 @@ from tests.support.pipeline import DAY, NEXT_DAY, Pipeline, at, day_after, readi
 from tests.support.replica import Copy
 from tests.support.waiting import wait_until
 
-OF_THE_AVERAGES = (KEYS.averages, KEYS.frontier, KEYS.published, KEYS.revisions, KEYS.too_late)
+OF_THE_AVERAGES = (
+    KEYS.averages,
+    KEYS.published_through,
+    KEYS.published,
+    KEYS.revisions,
+    KEYS.too_late,
+)
 READ = ("XREADGROUP", "GROUP", AVERAGES_GROUP, "loader", "STREAMS", KEYS.averages, ">")
 OF_THE_DAY = (DAY.stream, DAY.hours, *(DAY.devices(hour) for hour in range(24)))
 
@@ -213,14 +219,14 @@ def test_a_failover_between_reading_the_published_through_hour_and_publishing_sk
     pipeline.drive(at(10))
     pipeline.seal()
     pipeline.drive(at(11))
-    look = sealer_module.frontier_ms
+    look = sealer_module.published_through_ms
 
     def look_and_fail_over(cluster: Cluster) -> int | None:
         seen = look(cluster)
         copy.restore()
         return seen
 
-    monkeypatch.setattr(sealer_module, "frontier_ms", look_and_fail_over)
+    monkeypatch.setattr(sealer_module, "published_through_ms", look_and_fail_over)
     sealer = pipeline.sealer()
     sealer.step()
     assert published(pipeline) == [at(hour) for hour in range(5)]
@@ -331,7 +337,7 @@ def test_a_published_through_hour_that_is_lost_alone_is_restored_and_publishing_
     pipeline: Pipeline,
 ) -> None:
     day_published(pipeline, 3)
-    for remembered in ([KEYS.frontier], [KEYS.frontier, KEYS.published]):
+    for remembered in ([KEYS.published_through], [KEYS.published_through, KEYS.published]):
         pipeline.cluster.call("DEL", *remembered)
         pipeline.seal()  # restores it
         produce_hours(pipeline, next_hour := len(published(pipeline)))
@@ -438,7 +444,7 @@ def test_the_remedy_for_hours_published_by_a_clock_that_was_ahead_works(
     sealer.step()
     assert pipeline.metric("hourglass_averages_too_late_total") == 1
 
-    assert rewind(cluster, pipeline.clock.look()) == 1
+    assert rewind(cluster, pipeline.clock.current()) == 1
     sealer.step()
 
     assert published(pipeline) == [at(hour) for hour in range(4)]
@@ -471,7 +477,7 @@ def test_an_hour_that_is_taken_back_leaves_groups_what_they_have_pending(
 
     before, added = state(), cluster.call("XINFO STREAM", KEYS.averages)["entries-added"]
 
-    assert rewind(cluster, pipeline.clock.look()) == 1
+    assert rewind(cluster, pipeline.clock.current()) == 1
     produce_hours(pipeline, 3)
     pipeline.count()
     pipeline.drive(at(4))
@@ -494,7 +500,7 @@ def test_a_consumer_that_waits_gets_the_hour_after_one_that_is_taken_back(
     published_by_a_clock_that_was_ahead(pipeline)
     cluster = pipeline.cluster
     cluster.call("XGROUP CREATE", KEYS.averages, AVERAGES_GROUP, "$")
-    assert rewind(cluster, pipeline.clock.look()) == 1
+    assert rewind(cluster, pipeline.clock.current()) == 1
     produce_hours(pipeline, 3)
     pipeline.count()
     pipeline.drive(at(4))
@@ -511,7 +517,7 @@ def test_a_clock_set_back_between_two_reads_of_a_sealer_publishes_nothing_ahead_
 ) -> None:
     """The sealer reads what is published, then the clock; the operator is done in between."""
     day_published(pipeline, 2)
-    look_at_frontier, refresh = sealer_module.frontier_ms, PipelineClock.refresh
+    look_at_published_through, refresh = sealer_module.published_through_ms, PipelineClock.refresh
     done: list[str] = []
 
     def set_back() -> None:
@@ -521,7 +527,7 @@ def test_a_clock_set_back_between_two_reads_of_a_sealer_publishes_nothing_ahead_
             assert rewind(pipeline.cluster, instant) == 1
 
     def look_then_set_back(cluster: Cluster) -> int | None:
-        seen = look_at_frontier(cluster)
+        seen = look_at_published_through(cluster)
         set_back()
         return seen
 
@@ -530,7 +536,7 @@ def test_a_clock_set_back_between_two_reads_of_a_sealer_publishes_nothing_ahead_
         set_back()
         return seen
 
-    monkeypatch.setattr(sealer_module, "frontier_ms", look_then_set_back)
+    monkeypatch.setattr(sealer_module, "published_through_ms", look_then_set_back)
     monkeypatch.setattr(PipelineClock, "refresh", refresh_then_set_back)
     sealer = pipeline.sealer()
     sealer.step()
@@ -544,7 +550,7 @@ def test_nothing_is_taken_back_of_hours_that_are_over(pipeline: Pipeline) -> Non
     day_published(pipeline, 3)
     before = pipeline.averages()
 
-    assert rewind(pipeline.cluster, pipeline.clock.look()) == 0
+    assert rewind(pipeline.cluster, pipeline.clock.current()) == 0
 
     assert pipeline.averages() == before
 
@@ -554,7 +560,7 @@ def test_all_that_was_published_is_taken_back_where_none_of_it_is_over(pipeline:
     pipeline.cluster.call("XGROUP CREATE", KEYS.averages, AVERAGES_GROUP, "$")
     pipeline.drive(DAY.day_ms)
 
-    assert rewind(pipeline.cluster, pipeline.clock.look()) == 3
+    assert rewind(pipeline.cluster, pipeline.clock.current()) == 3
     assert published(pipeline) == []
 
     pipeline.drive(at(3))

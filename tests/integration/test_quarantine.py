@@ -65,7 +65,7 @@ def test_an_unusable_reading_is_kept_with_its_reason_and_its_fields(
 
     pipeline.count(rules=rules())
 
-    (item,) = quarantined(pipeline.cluster, pipeline.clock.look())
+    (item,) = quarantined(pipeline.cluster, pipeline.clock.current())
     assert (item.partition, item.original_id, item.reason) == (DAY, entry_id, str(reason))
     flat = [part for pair in fields.items() for part in pair]
     assert item.fields == tuple(
@@ -124,5 +124,5 @@ def test_an_aggregator_judges_by_its_options_and_the_pipeline_clock(
 
 
 def reasons_of(pipeline: Pipeline, count: int) -> list[str] | None:
-    items = list(quarantined(pipeline.cluster, pipeline.clock.look()))
+    items = list(quarantined(pipeline.cluster, pipeline.clock.current()))
     return [item.reason for item in items] if len(items) == count else None

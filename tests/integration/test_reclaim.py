@@ -104,7 +104,7 @@ def test_only_what_kills_whoever_decodes_it_is_given_up(pipeline: Pipeline) -> N
         assert lives < 30, "the pending list is never worked off"
         work_until_dead(pipeline, pipeline.delivery(), poison)
 
-    (item,) = quarantined(pipeline.cluster, pipeline.clock.look())
+    (item,) = quarantined(pipeline.cluster, pipeline.clock.current())
     assert (item.original_id, item.reason) == (poison, "delivered too often without being counted")
     assert item.fields == (b"device", b"porch", b"day_ms", b"13000", b"temp_f", b"50")
     assert pipeline.record(0).count == 19
@@ -302,7 +302,7 @@ def test_an_entry_at_the_limit_is_not_delivered_whatever_is_taken_before_the_rea
         pipeline.commit(heir, step[0], given_up=step[1])
 
     assert (pipeline.pending(), pipeline.record(0).count) == (0, 2)
-    (item,) = quarantined(pipeline.cluster, pipeline.clock.look())
+    (item,) = quarantined(pipeline.cluster, pipeline.clock.current())
     assert item.original_id == ids[2]
 
 
@@ -347,7 +347,7 @@ def test_pending_entries_far_apart_are_all_found(pipeline: Pipeline) -> None:
 
 
 def recover(pipeline: Pipeline, heir: BatchCommitter) -> bool:
-    return heir.recover(Rules(), pipeline.clock.look(), idle_ms=HALF_A_MINUTE_MS, limit=5)
+    return heir.recover(Rules(), pipeline.clock.current(), idle_ms=HALF_A_MINUTE_MS, limit=5)
 
 
 def test_whatever_lies_between_all_that_was_left_behind_is_counted_once(pipeline: Pipeline) -> None:

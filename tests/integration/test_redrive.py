@@ -10,7 +10,7 @@ import pytest
 from hourglass.cluster.link import Link
 from hourglass.model.keys import GROUP, Partition
 from hourglass.model.readings import MILLI, Reason, Rules
-from hourglass.monitoring.stream_stats import survey
+from hourglass.monitoring.stream_stats import read_streams
 from hourglass.service.cli import invoke
 from hourglassctl.__main__ import application
 from hourglassctl.audit import recompute
@@ -30,8 +30,8 @@ def one_too_hot(pipeline: Pipeline) -> bytes:
 
 
 def redrive_all(pipeline: Pipeline, rules: Rules = WIDE) -> list[str]:
-    items = list(quarantined(pipeline.cluster, pipeline.clock.look()))
-    return [redrive(pipeline.cluster, item, rules, pipeline.clock.look()) for item in items]
+    items = list(quarantined(pipeline.cluster, pipeline.clock.current()))
+    return [redrive(pipeline.cluster, item, rules, pipeline.clock.current()) for item in items]
 
 
 def in_quarantine(pipeline: Pipeline) -> int:
@@ -59,7 +59,7 @@ def test_an_entry_too_large_to_be_read_is_shown_by_its_size_and_stays(pipeline: 
     pipeline.xadd(ts=at(0), encoding="i16/10", temps_f=array, device="porch")
     pipeline.count()
 
-    items = list(quarantined(pipeline.cluster, pipeline.clock.look()))
+    items = list(quarantined(pipeline.cluster, pipeline.clock.current()))
 
     sizes = [READ_BACK + len(f"ts{at(0)}encodingi16/10temps_f") + more for more in (0, 11)]
     assert [item.reason for item in items] == [
@@ -67,7 +67,7 @@ def test_an_entry_too_large_to_be_read_is_shown_by_its_size_and_stays(pipeline: 
     ]
     assert [list(item.shown) for item in items] == [[f"({size} bytes)"] for size in sizes]
     outcomes = [
-        redrive(pipeline.cluster, item, Rules(), pipeline.clock.look()).partition(":")[0]
+        redrive(pipeline.cluster, item, Rules(), pipeline.clock.current()).partition(":")[0]
         for item in items
     ]
     assert outcomes == ["stays", "stays"]
@@ -111,8 +111,8 @@ def size_of(reply: Any) -> int:
 
 def test_redriving_again_adds_nothing(pipeline: Pipeline) -> None:
     one_too_hot(pipeline)
-    (item,) = quarantined(pipeline.cluster, pipeline.clock.look())
-    instant = pipeline.clock.look()
+    (item,) = quarantined(pipeline.cluster, pipeline.clock.current())
+    instant = pipeline.clock.current()
     redrive(pipeline.cluster, item, WIDE, instant)
 
     assert redrive(pipeline.cluster, item, WIDE, instant).startswith("gone")
@@ -169,9 +169,9 @@ def test_the_lag_stays_known(pipeline: Pipeline) -> None:
 
     redrive_all(pipeline)
     pipeline.produce(reading(at(1)))
-    (before,) = survey(pipeline.cluster, [DAY.stream], GROUP)
+    (before,) = read_streams(pipeline.cluster, [DAY.stream], GROUP)
     pipeline.count(rules=WIDE)
-    (after,) = survey(pipeline.cluster, [DAY.stream], GROUP)
+    (after,) = read_streams(pipeline.cluster, [DAY.stream], GROUP)
 
     assert (before.lag, before.lag_readings) == (1, 1)
     assert (after.lag, after.lag_readings) == (0, 0)

@@ -49,7 +49,7 @@ def test_a_member_that_no_publisher_wrote_is_removed_with_zrem(
         warehouse.create()
 
         def step() -> None:
-            backfill(pipeline.cluster, pipeline.clock.look(), warehouse, range(at(2)))
+            backfill(pipeline.cluster, pipeline.clock.current(), warehouse, range(at(2)))
 
         found = re.fullmatch(
             r"(\S+) has the member (b'.+'), which .* it with (ZREM)", refusal_of(step)

@@ -9,7 +9,7 @@ import pytest
 from aggregator.collectors import read_lost_readings
 from aggregator.opening import Found
 from hourglass.model.keys import GROUP, Partition
-from hourglass.monitoring.stream_stats import Removals, removals, survey
+from hourglass.monitoring.stream_stats import Removals, read_streams, removals
 from hourglassctl.status import gather
 from tests.support.keyspace import KEYS
 from tests.support.pipeline import DAY, Pipeline, at, reading, tick
@@ -83,7 +83,7 @@ def test_the_lag_in_readings_leaves_out_entries_that_were_removed(
     give(pipeline, 300, hour=1)
     remove(pipeline)
 
-    (state,) = survey(pipeline.cluster, [DAY.stream], GROUP)
+    (state,) = read_streams(pipeline.cluster, [DAY.stream], GROUP)
     assert (state.lag, state.lag_readings) == (left, left)
 
 

@@ -134,7 +134,7 @@ def test_a_warehouse_that_has_the_other_ones_hours_is_found_by_the_audit(
     ):
         for each, warehouse in ((pipeline, ours), (other, theirs)):
             warehouse.create()
-            backfill(each.cluster, each.clock.look(), warehouse, ALWAYS)
+            backfill(each.cluster, each.clock.current(), warehouse, ALWAYS)
 
         assert pipeline.audit(ours).clean
         assert other.audit(theirs).clean

@@ -46,7 +46,7 @@ def write(pipeline: Pipeline, hour: int) -> None:
 
 def find(pipeline: Pipeline) -> None:
     """As an aggregator does once a minute."""
-    instant = pipeline.clock.look()
+    instant = pipeline.clock.current()
     assert unlisted(pipeline.cluster, instant) == ([UNKNOWN], [])
     decide(pipeline.cluster, DAY, [UNKNOWN], instant, used=[UNKNOWN])
     enter(pipeline.cluster, [UNKNOWN], instant)
@@ -104,9 +104,9 @@ def test_an_aggregator_that_finds_the_lane_calls_it_late(
 def test_an_hour_sealed_by_a_publisher_that_does_not_know_the_lane_is_closed_to_it(
     pipeline: Pipeline,
 ) -> None:
-    nothing = Copy(pipeline, (KEYS.averages, KEYS.frontier, KEYS.published))
+    nothing = Copy(pipeline, (KEYS.averages, KEYS.published_through, KEYS.published))
     publish_hour(pipeline)
-    published = Copy(pipeline, (KEYS.averages, KEYS.frontier, KEYS.published))
+    published = Copy(pipeline, (KEYS.averages, KEYS.published_through, KEYS.published))
     write(pipeline, 0)
     nothing.restore()  # as before that publisher, which is slow, publishes
 

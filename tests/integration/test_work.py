@@ -135,7 +135,7 @@ def test_bad_readings_of_many_bytes_are_committed_in_parts_that_hold_no_shard_up
     assert all(work_of(*commit) <= MOST_WORK for commit in commits)
     assert 1 < len(commits) < 10
     assert pipeline.pending() == 0
-    assert len(list(quarantined(pipeline.cluster, pipeline.clock.look()))) == 300
+    assert len(list(quarantined(pipeline.cluster, pipeline.clock.current()))) == 300
 
 
 @pytest.mark.parametrize("writer", [widest, all_day, widest_reject])
@@ -189,6 +189,6 @@ def test_a_batch_that_is_given_up_is_bounded_too(pipeline: Pipeline, commits: li
 
     assert [each for commit in commits for each in commit.ids] == ids
     assert all(work_of(*commit) <= MOST_WORK for commit in commits)
-    items = quarantined(pipeline.cluster, pipeline.clock.look())
+    items = quarantined(pipeline.cluster, pipeline.clock.current())
     assert {item.reason for item in items} == {Reason.UNDELIVERABLE}
     assert Rules().max_entry_bytes > 2 * MOST_FIELDS * MOST_BYTES

@@ -294,7 +294,7 @@ class Machine(RuleBasedStateMachine):
     @rule(passage=st.integers(0, 9), fate=st.sampled_from(["", "", *FATES, *FATES, "overtaken"]))
     def seal_and_publish(self, passage: int, fate: str) -> None:
         """Each script that is done moves the model by one step; the fate is that of one of them."""
-        partitions = candidates(self.cluster, self.pipeline.clock.look())
+        partitions = candidates(self.cluster, self.pipeline.clock.current())
         shards = {each: self.cluster.shard_of(each.stream) for each in partitions}
         model = self.model.sealer_step(shards, self.now_ms)
         next(model, None)
@@ -487,7 +487,7 @@ class Machine(RuleBasedStateMachine):
             expected = day.open() if fate not in NOT_SENT else None
             try:
                 with self._at("open", fate):
-                    instant = self.pipeline.clock.look()
+                    instant = self.pipeline.clock.current()
                     found = open_partition(self.cluster, worker.partition, instant).found
             except (Crash, Unreachable):
                 assert fate

@@ -201,7 +201,7 @@ class Model:
     too_late: set[int] = field(default_factory=set[int])
 
     @property
-    def frontier_ms(self) -> int:
+    def published_through_ms(self) -> int:
         return max(self.published, default=-1)
 
     def sealer_step(
@@ -215,7 +215,7 @@ class Model:
 
         shards: the partitions in order, each with the shard that holds it
         """
-        seen = self.frontier_ms
+        seen = self.published_through_ms
         sealed = yield from self._seal(shards, now_ms)
         results = {
             partition.hour_start_ms(hour): self.days[partition].hours[hour].result
@@ -269,8 +269,8 @@ class Model:
 
     def _publish(self, start_ms: int, result: tuple[int, int, int, int, int], seen: int) -> bool:
         """False if another process has published since: then nothing is done."""
-        if start_ms > self.frontier_ms:
-            if self.frontier_ms != seen:
+        if start_ms > self.published_through_ms:
+            if self.published_through_ms != seen:
                 return False
             self.published[start_ms] = result
         elif start_ms not in self.published:

@@ -123,7 +123,7 @@ BUGS = {
     "what is published is not remembered": Bug(
         "aggregator.publisher",
         "_PUBLISH",
-        "redis.call('SET', frontier, hour)",
+        "redis.call('SET', published_through, hour)",
         "",
         shown_by=("publish", "lose reply"),
     ),

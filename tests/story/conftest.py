@@ -32,7 +32,7 @@ class Running:
     def await_published(self, hour_ms: int) -> None:
         """Until that hour, and so every one before it, is published."""
         wait_until(
-            lambda: int(self.cluster.call("GET", KEYS.frontier) or -1) >= hour_ms,
+            lambda: int(self.cluster.call("GET", KEYS.published_through) or -1) >= hour_ms,
             message="the last hour was not published",
         )
 

@@ -17,7 +17,7 @@ from tests.support.waiting import wait_until
 SCRIPTS = {
     path.stem: path
     for path in Path(hourglass.__file__).parent.parent.glob("*/scripts/*.lua")
-    if path.stem not in ("prelude", "tally", "calls")  # parts of others
+    if path.stem not in ("prelude", "partials", "calls")  # parts of others
 }
 
 
@@ -36,10 +36,10 @@ def use_every_script(pipeline: Pipeline) -> None:
     # A test stands between a step and its script, for longer than a script lets clocks differ where
     # the machine is busy: the next step goes on.
     wait_until(lambda: step_of_a_sealer(pipeline))
-    for item in list(quarantined(pipeline.cluster, pipeline.clock.look())):
-        redrive(pipeline.cluster, item, Rules(max_milli_f=1_000_000), pipeline.clock.look())
+    for item in list(quarantined(pipeline.cluster, pipeline.clock.current())):
+        redrive(pipeline.cluster, item, Rules(max_milli_f=1_000_000), pipeline.clock.current())
     pipeline.cluster.run(FIRST, [DAY.stream], ["-", "+"])
     pipeline.cluster.run(FIELDS, [DAY.stream], [1000, "1-1"])
     reap(pipeline.cluster, DAY.stream, GROUP, idle_ms=0)
-    assert rewind(pipeline.cluster, pipeline.clock.look()) == 0
+    assert rewind(pipeline.cluster, pipeline.clock.current()) == 0
     assert pipeline.audit().published == 2

@@ -136,7 +136,7 @@ class Pipeline:
     def drive(self, at_ms: int) -> Instant:
         """Move the manual clock."""
         self.clock.set(ClockSpec(mode=Mode.MANUAL, origin_ms=at_ms))
-        return self.clock.look()
+        return self.clock.current()
 
     def run_clock(self, from_ms: int, speed: float) -> Instant:
         """Let the clock run from here and now on."""
@@ -144,11 +144,11 @@ class Pipeline:
         self.clock.set(
             ClockSpec(mode=Mode.SIMULATED, origin_ms=from_ms, origin_real_ms=real_ms, speed=speed)
         )
-        return self.clock.look()
+        return self.clock.current()
 
     def use_wall_clock(self) -> Instant:
         self.clock.set(ClockSpec())
-        return self.clock.look()
+        return self.clock.current()
 
     def publisher(self, incarnation: str, **options: Any) -> BatchWriter:
         publisher = BatchWriter(self.cluster, self.clock, incarnation=incarnation, **options)
@@ -180,11 +180,11 @@ class Pipeline:
         return entry
 
     def open(self, partition: Partition = DAY) -> Found:
-        return open_partition(self.cluster, partition, self.clock.look()).found
+        return open_partition(self.cluster, partition, self.clock.current()).found
 
     def delivery(self, partition: Partition = DAY, *, name: str = "") -> BatchCommitter:
         """A new consumer of `partition` over a connection of its own."""
-        opened = open_partition(self.cluster, partition, self.clock.look())
+        opened = open_partition(self.cluster, partition, self.clock.current())
         link = self.cluster.link(partition.stream)
         self._resources.callback(link.close)
         consumer = name or f"consumer-{next(self._names)}"
@@ -208,7 +208,7 @@ class Pipeline:
     ) -> bool:
         """Count or quarantine `entries`, or give those up, and know it; as
         `BatchCommitter.settle`."""
-        instant = self.clock.look()
+        instant = self.clock.current()
         if given_up:
             delivery.give_up(given_up, instant)
         else:
@@ -218,7 +218,7 @@ class Pipeline:
     @patient
     def partitions(self) -> list[Partition]:
         """Those that have readings, lanes included."""
-        known = recorded(self.cluster, self.clock.look())
+        known = recorded(self.cluster, self.clock.current())
         exist = self.cluster.pipeline([("EXISTS", each.stream) for each in known])
         return [each for each, exists in zip(known, exist, strict=True) if exists]
 
@@ -263,7 +263,7 @@ class Pipeline:
     @patient
     def day_records(self) -> list[HourRecord]:
         """The hours of every day that is remembered, lanes joined, in order."""
-        instant = self.clock.look()
+        instant = self.clock.current()
         partitions = recorded(self.cluster, instant, kept_ms=RECORDS_KEPT_MS)
         return [
             record

@@ -94,7 +94,7 @@ def test_a_reply_is_lost_after_the_server_did_the_work(
     pipeline: Pipeline, running: Services, network: Proxy
 ) -> None:
     """Over a real connection; each call of each script is proven in tests/protocol."""
-    network.lose_reply(Script.load("aggregator", "commit", library="tally").sha.encode())
+    network.lose_reply(Script.load("aggregator", "commit", library="partials").sha.encode())
     running.producer(*PORCH)
     running.aggregator("aggregator", "--lateness-s", "0")
 

@@ -53,7 +53,7 @@ def test_a_writer_two_hours_ahead_is_quarantined_and_one_two_hours_behind_is_lat
     pipeline.xadd(ts=at(10), temp_f=73, device="behind")
 
     wait_until(lambda: counted(pipeline) == (3, 1), message="the one behind is not late")
-    (item,) = quarantined(pipeline.cluster, pipeline.clock.look())
+    (item,) = quarantined(pipeline.cluster, pipeline.clock.current())
     assert item.reason == Reason.FAR_FUTURE
     assert pipeline.record(10).late == 1
     assert [average.start_ms for average in pipeline.averages()] == [at(10), at(11)]
@@ -105,7 +105,7 @@ def test_readings_that_arrive_before_a_leap_is_noticed_are_counted(
     pipeline.xadd(ts=at(12), temp_f=73, device="ahead")
 
     wait_until(lambda: pipeline.record(9).count == 1, message="it is not counted")
-    wait_until(lambda: len(list(quarantined(pipeline.cluster, pipeline.clock.look()))) == 1)
+    wait_until(lambda: len(list(quarantined(pipeline.cluster, pipeline.clock.current()))) == 1)
 
 
 def check_nothing_amiss(pipeline: Pipeline, running: Services) -> None:

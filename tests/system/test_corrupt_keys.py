@@ -126,7 +126,7 @@ def test_a_stream_in_whose_place_something_else_stands_seals_what_was_counted(
 
 @pytest.mark.parametrize(
     "key",
-    [KEYS.partitions, KEYS.averages, KEYS.frontier, KEYS.published, KEYS.clock],
+    [KEYS.partitions, KEYS.averages, KEYS.published_through, KEYS.published, KEYS.clock],
 )
 def test_whatever_it_is_the_aggregator_outlasts_it(
     pipeline: Pipeline, running: Services, key: str

@@ -281,7 +281,7 @@ def test_a_master_whose_replica_has_taken_over_is_not_called_down(
     gauges = ShardGauges(registry)
 
     def all_up() -> bool:
-        gauges.look(pipeline.cluster, lambda: None)
+        gauges.poll(pipeline.cluster, lambda: None)
         return registry.get_sample_value("hourglass_redis_up") == 1
 
     assert all_up()

@@ -53,7 +53,7 @@ def test_invented_lanes_take_no_thread_and_no_connection(
     running.await_ready(before)  # every worker has been started
     few = threads(running, before)  # with the consumer of one shard
     running.terminate(before)
-    decide(pipeline.cluster, DAY, [DECIDED], pipeline.clock.look())
+    decide(pipeline.cluster, DAY, [DECIDED], pipeline.clock.current())
 
     pipeline.drive(at(2, day=NEXT_DAY))
     lanes = [*invented(DAY), *invented(NEXT_DAY)]

@@ -59,8 +59,8 @@ class Load:
 
 def published_until(pipeline: Pipeline) -> int:
     """The end of the last published hour."""
-    frontier = pipeline.cluster.call("GET", KEYS.frontier)
-    return DAY.day_ms if frontier is None else int(frontier) + HOUR_MS
+    published_through = pipeline.cluster.call("GET", KEYS.published_through)
+    return DAY.day_ms if published_through is None else int(published_through) + HOUR_MS
 
 
 @pytest.mark.system

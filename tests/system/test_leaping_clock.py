@@ -116,7 +116,7 @@ def test_an_hour_that_is_not_over_by_the_clock_of_the_averages_waits(
 
         (average,) = pipeline.averages()
         seconds, micros = pipeline.cluster.ask(pipeline.cluster.shard_of(KEYS.averages), "TIME")
-        spec = pipeline.clock.look().spec
+        spec = pipeline.clock.current().spec
         assert spec.now(seconds * 1000 + micros // 1000) >= average.start_ms + HOUR_MS
 
 

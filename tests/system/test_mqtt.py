@@ -326,8 +326,8 @@ def test_an_outage_of_redis_makes_no_reading_at_the_broker_late(
         for node in embedded.nodes:
             node.kill()
         waiting: list[tuple[str, str]] = []
-        end_ms = pipeline.clock.look().now_ms + 2 * HOUR_MS
-        while pipeline.clock.look().now_ms < end_ms:
+        end_ms = pipeline.clock.current().now_ms + 2 * HOUR_MS
+        while pipeline.clock.current().now_ms < end_ms:
             waiting.append((f"sensors/porch{len(waiting) % 5}/temperature", payload_at(pipeline)))
             publisher.publish_all(waiting[-1:])
         assert len(waiting) > 100
@@ -337,8 +337,8 @@ def test_an_outage_of_redis_makes_no_reading_at_the_broker_late(
         # Longer than it takes to connect to a cluster that has just come back.
         running.aggregator("aggregator", "--lateness-s=0", f"--producer-idle-s={IDLE_S}")
         wait_until(lambda: running.metric(name, TAKEN) == 25.0)
-        long_ms = pipeline.clock.look().now_ms + int(1.4 * IDLE_S * SPEED * 1000)
-        wait_until(lambda: pipeline.clock.look().now_ms > long_ms)
+        long_ms = pipeline.clock.current().now_ms + int(1.4 * IDLE_S * SPEED * 1000)
+        wait_until(lambda: pipeline.clock.current().now_ms > long_ms)
         broker.resume()
 
         every = Counter([*expected(first), *expected(waiting)])
@@ -355,7 +355,7 @@ def test_an_outage_of_redis_makes_no_reading_at_the_broker_late(
 
 
 def payload_at(pipeline: Pipeline) -> str:
-    return json.dumps({"temperature": 70, "time": pipeline.clock.look().now_ms})
+    return json.dumps({"temperature": 70, "time": pipeline.clock.current().now_ms})
 
 
 def test_what_cannot_be_read_is_counted_and_acknowledged(

@@ -86,7 +86,7 @@ def test_an_entry_that_kills_its_reader_is_given_up_at_the_limit(
     pipeline.drive(at(1))
 
     lives_until_published(pipeline, running, "fragile", folder=tmp_path, limit=5, most=10)
-    (item,) = quarantined(pipeline.cluster, pipeline.clock.look())
+    (item,) = quarantined(pipeline.cluster, pipeline.clock.current())
     assert (item.original_id, item.reason) == (poison, Reason.UNDELIVERABLE)
     assert pipeline.averages()[0].count == 60
     assert pipeline.audit().differences == []
@@ -113,7 +113,7 @@ def test_an_entry_larger_than_the_memory_of_an_aggregator_is_given_up_unread_at_
     # fewer lives on a slow machine, where it is given up after as many deliveries.
     assert lives == LIMIT + 1 or "Timeout reading from socket" in running.said("limited")
     assert pipeline.averages()[0].count == 60
-    (item,) = quarantined(pipeline.cluster, pipeline.clock.look())
+    (item,) = quarantined(pipeline.cluster, pipeline.clock.current())
     assert (item.original_id, item.reason) == (huge, Reason.UNDELIVERABLE)
     assert item.size > ROOM
     assert pipeline.audit().differences == []
@@ -137,7 +137,7 @@ def test_megabytes_are_cut_in_quarantine_and_hold_up_no_other(
 
     wait_until(lambda: len(pipeline.averages()) == 1, message="the hour is never published")
     assert pipeline.averages()[0].count == 22
-    items = list(quarantined(pipeline.cluster, pipeline.clock.look()))
+    items = list(quarantined(pipeline.cluster, pipeline.clock.current()))
     assert Counter(item.reason.partition(":")[0] for item in items) == {
         Reason.NOT_A_NUMBER: 21,
         Reason.TOO_LARGE: 20,
@@ -181,11 +181,11 @@ def test_beyond_ten_thousand_the_fields_are_those_of_the_raw_readings(pipeline: 
     pipeline.xadd(ts=at(0), temp_f="cold", device="attic")
     pipeline.count()
 
-    *_, last = quarantined(pipeline.cluster, pipeline.clock.look())
+    *_, last = quarantined(pipeline.cluster, pipeline.clock.current())
     assert last.fields == (b"ts", b"%d" % at(0), b"temp_f", b"cold", b"device", b"attic")
     stored = pipeline.cluster.call("XREVRANGE", DAY.quarantine, "+", "-", "COUNT", 1)
     assert stored[0][1][b"fields"] == b""
 
     pipeline.cluster.call("DEL", DAY.stream)
-    *_, last = quarantined(pipeline.cluster, pipeline.clock.look())
+    *_, last = quarantined(pipeline.cluster, pipeline.clock.current())
     assert last.fields == ()

@@ -227,9 +227,9 @@ def test_an_outage_over_the_ends_of_hours_makes_no_reading_late(embedded: Embedd
 
         for node in embedded.nodes:
             node.kill()
-        killed_ms = pipeline.clock.look().now_ms
+        killed_ms = pipeline.clock.current().now_ms
         back_ms = killed_ms + OVER_HOURS_MS
-        wait_until(lambda: pipeline.clock.look().now_ms >= back_ms, message="no time passes")
+        wait_until(lambda: pipeline.clock.current().now_ms >= back_ms, message="no time passes")
         running.pause(behind)
         embedded.restart()
         running.await_caught_up(early)

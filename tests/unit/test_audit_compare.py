@@ -24,7 +24,7 @@ GOOD = Recomputed(
 )
 PUBLISHED = Publication(
     stream="temps:averages",
-    frontier_ms=FIRST,
+    published_through_ms=FIRST,
     published={FIRST: Result(3, 150_000)},
     on_stream={FIRST: Result(3, 150_000)},
     warehouse={FIRST: Result(3, 150_000)},
@@ -88,7 +88,7 @@ def test_a_partition_created_again_may_count_more_than_is_there_and_not_less(
 ) -> None:
     raw = {FIRST: RawHour(there, 50_000 * there), SECOND: RawHour(2, 100_000)}
     audit = compare([replace(GOOD, raw=raw, remade=True)], PUBLISHED)
-    assert "was deleted and made anew" in audit.differences[0].what
+    assert "was deleted and created again" in audit.differences[0].what
     assert (audit.lost, audit.twice) == (lost, 0)
 
 
@@ -108,7 +108,7 @@ def test_an_hour_sealed_and_not_published_is_found() -> None:
 
 
 def test_an_hour_sealed_after_the_published_through_hour_is_waiting() -> None:
-    empty = replace(PUBLISHED, frontier_ms=-1, published={}, on_stream={}, warehouse={})
+    empty = replace(PUBLISHED, published_through_ms=-1, published={}, on_stream={}, warehouse={})
     audit = compare([GOOD], empty)
     assert audit.clean
     assert audit.waiting == 1

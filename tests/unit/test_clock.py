@@ -283,7 +283,7 @@ def test_a_clock_set_by_one_process_is_the_clock_of_another(spec: ClockSpec) -> 
     kept = Kept(real_ms=1_750_000_000_000)
     PipelineClock(kept).set(spec)
 
-    assert PipelineClock(kept).look() == Instant(spec, kept.real_ms)
+    assert PipelineClock(kept).current() == Instant(spec, kept.real_ms)
 
 
 def test_setting_the_wall_clock_leaves_nothing_stored() -> None:
@@ -299,7 +299,7 @@ def test_the_process_that_sets_the_clock_sees_it_at_once() -> None:
     clock.refresh()
     clock.set(ClockSpec(mode=Mode.MANUAL, origin_ms=5))
 
-    assert clock.look().now_ms == 5
+    assert clock.current().now_ms == 5
 
 
 def test_between_refreshes_time_passes_without_asking() -> None:
@@ -308,7 +308,7 @@ def test_between_refreshes_time_passes_without_asking() -> None:
     clock.refresh()
     ticking.seconds += 1.5
 
-    assert clock.look().real_ms == kept.real_ms + 1_500
+    assert clock.current().real_ms == kept.real_ms + 1_500
     assert kept.asked == 1
 
 
@@ -318,13 +318,13 @@ def test_a_process_believes_redis_and_not_its_own_wall_clock() -> None:
     clock.refresh()
     kept.real_ms = 1_750_000_000_000
 
-    assert clock.refresh().real_ms == clock.look().real_ms == 1_750_000_000_000
+    assert clock.refresh().real_ms == clock.current().real_ms == 1_750_000_000_000
 
 
 def test_the_first_look_asks() -> None:
     kept = Kept(real_ms=1_750_000_000_000)
 
-    assert PipelineClock(kept).look() == Instant(ClockSpec(), kept.real_ms)
+    assert PipelineClock(kept).current() == Instant(ClockSpec(), kept.real_ms)
     assert kept.asked == 1
 
 

@@ -97,7 +97,7 @@ def test_an_hour_that_only_got_late_readings_is_a_record() -> None:
 
 
 def test_what_is_no_hours_count_makes_no_record() -> None:
-    noted = {b"opened": b"1-0", b"quarantined": b"3", b"05:barrier": b"1-0"}
+    noted = {b"opened": b"1-0", b"quarantined": b"3", b"05:cut_off": b"1-0"}
 
     assert decode_hours(DAY, noted) == []
     assert decode_hours(DAY, {}) == []

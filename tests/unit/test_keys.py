@@ -192,7 +192,7 @@ def test_no_key_is_of_two_pipelines(one: str, other: str) -> None:
 def test_the_averages_share_a_slot_with_what_is_kept_of_publishing_them(name: str) -> None:
     keys = Keyspace(name)
     of_the_averages = (
-        keys.averages, keys.frontier, keys.published, keys.revisions, keys.too_late
+        keys.averages, keys.published_through, keys.published, keys.revisions, keys.too_late
     )  # fmt: skip
 
     assert len({key_slot(key.encode()) for key in of_the_averages}) == 1

@@ -19,7 +19,7 @@ from tests.support.snapshots import DAY, instant, polled
 class NoClock:
     """Redis went before it was read."""
 
-    def look(self) -> Instant:
+    def current(self) -> Instant:
         raise Unreachable("it does not answer")
 
 
@@ -63,7 +63,7 @@ def test_what_one_look_cannot_read_another_does_not_make_good(board: DocumentSto
     board.refresh()
     assert said(board) == (True, False, ["redis-unreadable"])
 
-    board.heard(module.News())
+    board.received(module.Update())
     board.refresh()
     assert said(board) == (True, True, [])
 

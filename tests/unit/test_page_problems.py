@@ -106,8 +106,8 @@ def test_hours_without_readings_are_no_reason_to_wait() -> None:
 
     assert polled(at=after, records=[empty]).hours_due() == []
     assert polled(at=after).hours_due() == [HOUR_9_MS]
-    assert polled(at=after, frontier_hour=9).hours_due() == []
-    assert len(polled(at=after, frontier_hour=None).hours_due()) == 10
+    assert polled(at=after, published_hour=9).hours_due() == []
+    assert len(polled(at=after, published_hour=None).hours_due()) == 10
 
 
 def test_an_hour_is_due_since_it_was_first_seen_to_be_until_it_is_published() -> None:
@@ -116,7 +116,7 @@ def test_an_hour_is_due_since_it_was_first_seen_to_be_until_it_is_published() ->
 
     assert first == {HOUR_9_MS: early.real_ms}
     assert still_due(first, polled(at=late)) == first
-    assert still_due(first, polled(at=late, frontier_hour=9)) == {}
+    assert still_due(first, polled(at=late, published_hour=9)) == {}
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_an_average_that_was_just_published_may_wait() -> None:
 
 def test_a_pipeline_without_readings_is_reported_and_is_no_error() -> None:
     seen = polled()
-    empty = replace(seen, partitions=[], averages=None, last=None, frontier_ms=None)
+    empty = replace(seen, partitions=[], averages=None, last=None, published_through_ms=None)
 
     (problem,) = problems(snapshot(pipeline=empty, averages=[]))
 

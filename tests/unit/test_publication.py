@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hourglass.cluster.published import Result, decode_frontier, results
+from hourglass.cluster.published import Result, decode_published_through, results
 from hourglass.errors import CorruptKey
 
 
@@ -18,10 +18,10 @@ def test_the_published_set_says_what_each_hour_was_published_with() -> None:
 
 
 def test_the_published_through_hour_is_a_time_or_missing() -> None:
-    assert decode_frontier(None, key="frontier") is None
-    assert decode_frontier(b"1735689600000", key="frontier") == 1735689600000
-    with pytest.raises(CorruptKey, match="frontier holds no time: rename or delete it"):
-        decode_frontier(b"yesterday", key="frontier")
+    assert decode_published_through(None, key="published_through") is None
+    assert decode_published_through(b"1735689600000", key="published_through") == 1735689600000
+    with pytest.raises(CorruptKey, match="published_through holds no time: rename or delete it"):
+        decode_published_through(b"yesterday", key="published_through")
 
 
 def test_a_result_is_shown_in_degrees() -> None:

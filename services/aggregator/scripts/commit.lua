@@ -2,18 +2,18 @@
 -- Count a batch of entries in the same step that acknowledges them.
 --
 -- KEYS[1]  stream      KEYS[2] hour records      KEYS[3] quarantine
--- KEYS[4…] the devices seen, a hash of block -> bits for each tally, in the order of the tallies
--- ARGV     group, incarnation that `open` told of, consumer, how many further entries of the same
+-- KEYS[4…] the devices seen, a hash of block -> bits for each partial aggregate, in the order of the partial aggregates
+-- ARGV     group, incarnation from the reply of `open`, consumer, how many further entries of the same
 --          delivery the consumer has not committed yet, real time in ms at which the stream
---          expires, the same for the records, and MessagePack of { ids, tallies, rejects }: `ids`
---          holds every entry of the batch in order, rejects included; the others are as in tally.lua;
---          and the traceparent of whoever counts it, if there is one
+--          expires, the same for the records, and MessagePack of { ids, partial aggregates, rejects }: `ids`
+--          holds every entry of the batch in order, rejects included; the others are as in partials.lua;
+--          and the traceparent of the process that counts it, if there is one
 -- Reply    {1, readings that were late}; {0, ids of the batch that are still pending}, and nothing was
 --          done; or {-1} if the consumer has entries pending that are not of the batch
--- Keeps    an entry is counted or quarantined once, by the commit that acknowledges it, whoever holds
+-- Keeps    an entry is counted or quarantined once, by the commit that acknowledges it, whichever consumer owns
 --          it. When the consumer has as many entries pending as the batch holds, and that many further
 --          ones, these are they: a name reads no more before all of them are committed. Else each entry is looked up, and
---          if one is no longer pending, nothing is done, and the caller folds anew those that are.
+--          if one is no longer pending, nothing is done, and the caller aggregates those that are again.
 --          What was read through a group, or counted beside records, that are no longer those of the
 --          partition is not counted: NOGROUP sends the caller to open it again.
 --          Runs under allow-oom: a full Redis refuses readings, and goes on counting those it has
@@ -23,11 +23,11 @@ local stream, hours, quarantine = KEYS[1], KEYS[2], KEYS[3]
 local group, incarnation, consumer = ARGV[1], ARGV[2], ARGV[3]
 local further, stream_expires, records_expire = tonumber(ARGV[4]), ARGV[5], ARGV[6]
 local batch = unpacked(ARGV[7])
-local ids, tallies, rejects, trace = batch[1], batch[2], batch[3], batch[4]
+local ids, partials, rejects, trace = batch[1], batch[2], batch[3], batch[4]
 need(is_flat(ids) and #ids > 0 and #ids <= 7000, 'the batch must be of 1 to 7,000 ids')
 for i = 2, #ids do need(ids[i] ~= ids[i - 1], 'each id must be there once') end
 need(not trace or type(trace) == 'string', 'the traceparent must be text')
-need_tallies(tallies, rejects)
+need_partials(partials, rejects)
 expect(stream, 'stream')
 expect(hours, 'hash')
 expect(quarantine, 'stream')
@@ -37,7 +37,7 @@ local current, opened, acknowledged =
   unpack(redis.call('HMGET', hours, 'incarnation', 'opened', 'acknowledged_entries'))
 need_number(acknowledged, hours, 'acknowledged_entries')
 if current ~= incarnation then
-  return redis.error_reply('NOGROUP ' .. stream .. ' has been opened anew')
+  return redis.error_reply('NOGROUP ' .. stream .. ' has been opened again')
 end
 local held = 0
 for _, entry in ipairs(redis.call('XPENDING', stream, group)[4] or {}) do
@@ -72,22 +72,22 @@ if held ~= #ids + further then
   end
 end
 
-local records = records_of(hours, tallies)
+local records = records_of(hours, partials)
 
 if redis.call('XACK', stream, group, unpack(ids)) ~= #ids then
   -- Somebody acknowledged entries of this batch and pushed others upon this consumer; which ones were
-  -- counted by whom cannot be told any more. The raw readings can: without its group the partition is
+  -- which process counted them is unknown. The raw readings are known: without its group the partition is
   -- counted again from its first entry.
   redis.call('XGROUP', 'DESTROY', stream, group)
-  return redis.error_reply('NOGROUP entries of ' .. stream .. ' were acknowledged by somebody else')
+  return redis.error_reply('NOGROUP entries of ' .. stream .. ' were acknowledged by another program')
 end
 
-local late, readings = count_all(hours, quarantine, tallies, records, rejects, records_expire, trace)
+local late, readings = count_all(hours, quarantine, partials, records, rejects, records_expire, trace)
 -- The stream was empty when it was opened: this is how open.lua knows it again.
 if opened == '0-0' then redis.call('HSET', hours, 'opened', ids[1]) end
--- How far the partition is behind in readings is told from this.
+-- The lag in readings is computed from this.
 redis.call('HINCRBY', hours, 'acknowledged', readings)
--- What another program removed before it was counted is told from this. A partition that was opened
+-- Entries removed before they were counted are computed from this. A partition that was opened
 -- without the number has none: what was acknowledged before is not known.
 if acknowledged then redis.call('HINCRBY', hours, 'acknowledged_entries', #ids) end
 -- GT alone: the stream has had a TTL since it was opened, and a time that is past must not delete it.

@@ -10,15 +10,15 @@
 --          'absent'   there is no such stream
 --          'open'     the group was there
 --          'opened'   made now
---          'recount'  made anew, because somebody destroyed it, or the records, while the stream lived
---          'remade'   made anew for another stream than the one that was counted so far; the records
+--          'recount'  created again, because it was destroyed, or the records, while the stream lived
+--          'remade'   created again for another stream than the one that was counted so far; the records
 --                     remember it, because raw readings cannot bear out what they count any more
 -- Keeps    no key without TTL: the group is never made with MKSTREAM, and a stream that a foreign
 --          writer left without TTL gets one. On a recount every reading is delivered again, so
 --          open hours start from nothing; a sealed hour keeps its record, and its late count starts
 --          at minus what it had counted, which the readings delivered again bring back to the truth.
 --          `acknowledged_entries` of the records is there from the first reading on, or not at all
---          A partition whose records cannot be added to is not opened, so that nobody reads what cannot
+--          A partition whose records cannot be added to is not opened, so that no aggregator reads what cannot
 --          be counted, and no entry is taken for one that its readers die of.
 --          An hour that the day has sealed without this partition is sealed here before the first
 --          reading is counted, which is late then
@@ -76,11 +76,11 @@ local is_first = not incarnation and not records_lost
 for hour = 0, 23 do
   local h = string.format('%02d:', hour)
   if redis.call('HEXISTS', hours, h .. 'sealed') == 0 then
-    redis.call('HDEL', hours, h .. 'barrier', h .. 'empty')
+    redis.call('HDEL', hours, h .. 'cut_off', h .. 'empty')
     if recount then
       redis.call('HDEL', hours, h .. 'count', h .. 'sum', h .. 'min', h .. 'max', h .. 'devices')
     end
-    -- Devices that no record counts would be missing from those counted anew.
+    -- Devices that no record counts would be missing from those counted again.
     if recount or not incarnation then redis.call('UNLINK', KEYS[4 + hour]) end
     if is_first and without_it:sub(hour + 1, hour + 1) == '1' then redis.call('HSET', hours, h .. 'sealed', now) end
   elseif recount then

@@ -2,21 +2,21 @@
 -- Put one hour's average on the averages stream, once, and in order.
 --
 -- KEYS[1]  averages stream
--- KEYS[2]  frontier: start of the last published hour, ms
+-- KEYS[2]  published-through hour: start of the last published hour, ms
 -- KEYS[3]  sorted set of what was published: "hour:count:sum" by hour
--- KEYS[4]  sorted set of revisions: an hour sealed anew with another result, "hour:count:sum" by hour
+-- KEYS[4]  sorted set of revisions: an hour sealed again with another result, "hour:count:sum" by hour
 -- KEYS[5]  sorted set of hours that got their first reading after a later hour was published
--- ARGV     start of the hour in ms, count, sum, the frontier that this hour is known to come next after
+-- ARGV     start of the hour in ms, count, sum, the published-through hour that this hour is known to come next after
 --          (empty if there was none), entries kept on the stream, members kept in each set, real time in
 --          ms, and when the hour is over, then the entry's fields and values
 -- Reply    how far this shard's clock is ahead of real time, in ms, if it deviates too far for anything
 --          to be done; 'early' if by this clock the hour is not over; 'published'; 'known' (it was, with this result, or it is older than anything remembered);
---          'moved' (the frontier is another one: nothing was done); 'revised' or 'too late' when that
+--          'moved' (the published-through hour is another one: nothing was done); 'revised' or 'too late' when that
 --          is noted for the first time, 'known' when it had been
--- Keeps    the frontier and the stream move in one step, and the frontier only forward, from where the
+-- Keeps    the published-through hour and the stream move in one step, and the published-through hour only forward, from where the
 --          caller saw it: after a failover that took it back no hour is passed over. What is
 --          published is known here alone, so a failover takes both back together.
---          A frontier whose key is lost alone is restored from the set of published hours, or from the
+--          A published-through hour whose key is lost alone is restored from the set of published hours, or from the
 --          stream. An entry that no publisher wrote stands in the way until it is deleted; the stream's
 --          memory of its id does not
 need(#KEYS == 5 and #ARGV >= 10 and #ARGV % 2 == 0, 'publish takes 5 keys, 8 arguments and pairs')
@@ -24,14 +24,14 @@ for _, i in ipairs({ 1, 2, 5, 6, 7, 8 }) do need(is_whole(ARGV[i]), 'hour, count
 need(tonumber(ARGV[1]) % 3600000 == 0, 'an hour must start on the hour')
 need(tonumber(ARGV[2]) > 0, 'an hour without readings is not published')
 need(is_sum(ARGV[3]), 'the sum must be a whole number')
-need(ARGV[4] == '' or is_whole(ARGV[4]), 'the frontier must be a time or empty')
+need(ARGV[4] == '' or is_whole(ARGV[4]), 'the published-through hour must be a time or empty')
 need(tonumber(ARGV[5]) > 0 and tonumber(ARGV[6]) > 0, 'something must be kept')
-local averages, frontier, published, revisions, too_late = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local averages, published_through, published, revisions, too_late = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local hour, count, sum, seen = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local kept, remembered, real, over = ARGV[5], tonumber(ARGV[6]), ARGV[7], tonumber(ARGV[8])
 local member = hour .. ':' .. count .. ':' .. sum
 local is_a_stream = expect(averages, 'stream')
-expect(frontier, 'string')
+expect(published_through, 'string')
 for i = 3, 5 do expect(KEYS[i], 'zset') end
 
 local time = time_ms()
@@ -115,12 +115,12 @@ local function forget_deleted()
   end
 end
 
-local last = redis.call('GET', frontier)
-need(not last or is_whole(last), frontier .. ' holds no time: rename or delete it')
+local last = redis.call('GET', published_through)
+need(not last or is_whole(last), published_through .. ' holds no time: rename or delete it')
 if not last then
   last = last_known()
   if last then
-    redis.call('SET', frontier, last)
+    redis.call('SET', published_through, last)
     return 'moved'
   end
   last = ''
@@ -129,7 +129,7 @@ if last == '' or tonumber(hour) > tonumber(last) then
   if last ~= seen then return 'moved' end
   if is_a_stream then forget_deleted() end
   redis.call('XADD', averages, 'MAXLEN', '=', kept, hour .. '-0', unpack(ARGV, 9))
-  redis.call('SET', frontier, hour)
+  redis.call('SET', published_through, hour)
   note(published)
   return 'published'
 end

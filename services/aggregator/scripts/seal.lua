@@ -40,7 +40,7 @@ local group, over, sealed_by, now, records_expire, devices_expire =
   ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local lateness, idle, elsewhere = tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9]
 local DEVICES = 5 -- the keys before those of the devices
--- Producers looked at in one call.
+-- Producers read in one call.
 local LOOKED_AT = 1000
 for hour = 0, 23 do expect(KEYS[DEVICES + 1 + hour], 'hash') end
 expect(producers, 'hash')
@@ -63,7 +63,7 @@ if alive then
 end
 
 -- Whether a producer that lives may have readings from before `ends`, in ms since the partition's start.
--- One that sent nothing for the idle time is forgotten until it sends again, so it is looked at once.
+-- One that sent nothing for the idle time is forgotten until it sends again, so it is read once.
 -- A time that is still to come is another server's, from before a failover.
 local looked_at, behind = 0, false -- one that is behind in an hour is behind in those after it
 local function is_one_behind(ends)
@@ -104,7 +104,7 @@ local function counted_up_to(cut_off)
     and #redis.call('XPENDING', stream, group, '-', cut_off, 1) == 0
 end
 
-local STATE = { 'sealed', 'count', 'ended', 'empty', 'barrier' }
+local STATE = { 'sealed', 'count', 'ended', 'empty', 'cut_off' }
 local names = {}
 for hour = 0, 23 do
   for _, name in ipairs(STATE) do names[#names + 1] = string.format('%02d:%s', hour, name) end
@@ -117,7 +117,7 @@ for hour = 0, 23 do
   local sealed, count, ended, empty, cut_off = unpack(state, hour * #STATE + 1, (hour + 1) * #STATE)
   if hour >= over then
     -- The clock was set back.
-    if (ended or cut_off) and not sealed then redis.call('HDEL', hours, h .. 'ended', h .. 'empty', h .. 'barrier') end
+    if (ended or cut_off) and not sealed then redis.call('HDEL', hours, h .. 'ended', h .. 'empty', h .. 'cut_off') end
   elseif not sealed then
     ended = tonumber(ended)
     if alive and (not ended or ended > time) then
@@ -131,20 +131,20 @@ for hour = 0, 23 do
     if alive and not empty and not cut_off and may_be_sealed(hour, ended) then
       last = last or field(redis.call('XINFO', 'STREAM', stream), 'last-generated-id')
       cut_off = last
-      redis.call('HSET', hours, h .. 'barrier', cut_off)
+      redis.call('HSET', hours, h .. 'cut_off', cut_off)
     end
     if not empty and not ((cut_off or not alive) and counted_up_to(cut_off)) then
       waiting[#waiting + 1] = hour
     elseif count or elsewhere:sub(hour + 1, hour + 1) == '1' then
       if hour > 0 then redis.call('UNLINK', unpack(KEYS, DEVICES + 1, DEVICES + hour)) end
-      -- Shortened on purpose: nobody adds to a sealed hour's devices.
+      -- Shortened on purpose: no script adds to a sealed hour's devices.
       redis.call('PEXPIREAT', KEYS[DEVICES + 1 + hour], devices_expire)
       redis.call('HSET', hours, h .. 'sealed', now, h .. 'sealed_by', sealed_by)
       sealed_now[#sealed_now + 1] = hour
       sealed = true
     elseif not empty and alive then
       redis.call('HSET', hours, h .. 'empty', 1)
-      redis.call('HDEL', hours, h .. 'barrier')
+      redis.call('HDEL', hours, h .. 'cut_off')
     end
   end
   if sealed then

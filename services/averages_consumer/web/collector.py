@@ -59,7 +59,7 @@ class Collector:
                     feed = Tail(link, stream)
                     while not self.host.stop.is_set():
                         self.host.beat("page-averages")
-                        self.board.heard(feed.next(BLOCK_MS))
+                        self.board.received(feed.next(BLOCK_MS))
             except Unreachable:
                 pass
             except (CorruptKey, UnsupportedServer, ResponseError) as error:

@@ -22,7 +22,7 @@ import msgspec
 from averages_consumer.warehouse.table import HourRow
 from averages_consumer.web import view
 from averages_consumer.web.view import PageSnapshot
-from hourglass.cluster.published import News
+from hourglass.cluster.published import Update
 from hourglass.errors import CorruptKey, Unreachable
 from hourglass.model.averages import HourlyAverage
 from hourglass.model.clock import Instant, PipelineClock
@@ -112,12 +112,12 @@ class DocumentStore:
         """The averages on the stream, in order."""
         return self._snapshot.averages
 
-    def heard(self, news: News) -> None:
+    def received(self, update: Update) -> None:
         """Record the result of a read of the averages' stream, also an empty one. New averages
         update the documents at once."""
-        changed = bool(news.averages) or news.anew
+        changed = bool(update.averages) or update.replaces
         known = self._snapshot.averages
-        averages = news.added_to(known, AVERAGES_KEPT) if changed else known
+        averages = update.added_to(known, AVERAGES_KEPT) if changed else known
         self._know(averages=averages, averages_at_ms=self._now().real_ms)
         self._found("averages", {})
         if changed:
@@ -159,7 +159,7 @@ class DocumentStore:
 
     def _now(self) -> Instant:
         try:
-            self.instant = self._clock.look()
+            self.instant = self._clock.current()
         except (Unreachable, CorruptKey):  # never read: add the time elapsed since the start
             passed_ms = round(1000 * (time.monotonic() - self._begun_s))
             self.instant = replace(self._begun, real_ms=self._begun.real_ms + passed_ms)

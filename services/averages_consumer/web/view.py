@@ -213,7 +213,7 @@ def status(snapshot: PageSnapshot, period_s: float, served_by: str) -> Status:
     instant, pipeline = snapshot.instant, snapshot.pipeline
     states = [each.state for each in pipeline.partitions] if pipeline else []
     stream = pipeline.averages if pipeline else None
-    frontier = pipeline.frontier_ms if pipeline else None
+    published_through = pipeline.published_through_ms if pipeline else None
     return Status(
         served_by=served_by,
         real_time=moment(instant.real_ms),
@@ -228,7 +228,7 @@ def status(snapshot: PageSnapshot, period_s: float, served_by: str) -> Status:
             as_of=moment(snapshot.redis_at_ms),
         ),
         warehouse=Source(answers=snapshot.warehouse_answers, as_of=moment(snapshot.rows_at_ms)),
-        published_until=None if frontier is None else moment(frontier + HOUR_MS),
+        published_until=None if published_through is None else moment(published_through + HOUR_MS),
         open_hours=open_hours(snapshot, period_s),
         lag=None if pipeline is None else sum_known([state.lag for state in states]),
         lag_readings=None

@@ -152,7 +152,7 @@ class Days:
         known = self._known.get(day)
         if known is None:
             with self._lock:
-                known = self._known.get(day) or self._begin(day, self._clock.look())
+                known = self._known.get(day) or self._begin(day, self._clock.current())
         return known
 
     def shares(self, day_ms: int) -> tuple[Partition, ...]:
@@ -180,7 +180,7 @@ class Days:
         """Enter the lanes of every day again, in case a failover lost them, and learn what others
         have decided meanwhile. Raises Unreachable."""
         for day, used in list(self._known.items()):
-            instant = self._clock.look()
+            instant = self._clock.current()
             if _is_over(day, instant):
                 del self._known[day]
             elif used != (day,):

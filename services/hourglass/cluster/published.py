@@ -30,14 +30,14 @@ class Result:
         return f"{self.count} readings, sum {degrees(self.sum_milli_f)}"
 
 
-def frontier_ms(cluster: Cluster) -> int | None:
+def published_through_ms(cluster: Cluster) -> int | None:
     """The start of the last published hour; None before the first. Raises Unreachable,
     CorruptKey."""
-    key = cluster.keyspace.frontier
-    return decode_frontier(cluster.call("GET", key), key=key)
+    key = cluster.keyspace.published_through
+    return decode_published_through(cluster.call("GET", key), key=key)
 
 
-def decode_frontier(value: bytes | None, *, key: str) -> int | None:
+def decode_published_through(value: bytes | None, *, key: str) -> int | None:
     """As it stands in its key, `key`. Raises CorruptKey."""
     if value is None:
         return None
@@ -46,20 +46,20 @@ def decode_frontier(value: bytes | None, *, key: str) -> int | None:
     return int(value)
 
 
-def ahead_ms(frontier_ms: int | None, instant: Instant) -> int:
+def ahead_ms(published_through_ms: int | None, instant: Instant) -> int:
     """Real time until the last published hour is over; 0 if it is. Until then no hour is
     published: a clock has been ahead, and went back."""
-    if frontier_ms is None:
+    if published_through_ms is None:
         return 0
-    return max(0, instant.deadline(frontier_ms + HOUR_MS) - instant.real_ms)
+    return max(0, instant.deadline(published_through_ms + HOUR_MS) - instant.real_ms)
 
 
-def published_ahead(frontier_ms: int) -> str:
+def published_ahead(published_through_ms: int) -> str:
     """That it is, and the remedy."""
     return (
-        f"hours up to {iso(frontier_ms + HOUR_MS)} are published though they are not over, and no "
-        "hour before that is: set the clock that was ahead right, then take them back with "
-        "hourglass clock wall --rewind, or hourglass clock run --rewind"
+        f"hours up to {iso(published_through_ms + HOUR_MS)} are published though they are not "
+        "over, and no hour before that is: set the clock that was ahead right, then take them back "
+        "with hourglass clock wall --rewind, or hourglass clock run --rewind"
     )
 
 
@@ -83,18 +83,18 @@ _NOTHING = b"0-0"
 
 
 @dataclass(frozen=True, slots=True)
-class News:
+class Update:
     """The averages that one read returned, in the order of the stream.
 
-    anew: `averages` are all averages on the stream, and replace those of earlier reads
+    replaces: `averages` are all averages on the stream, and replace those of earlier reads
     """
 
     averages: Sequence[HourlyAverage] = ()
-    anew: bool = False
+    replaces: bool = False
 
     def added_to(self, known: Sequence[HourlyAverage], kept: int) -> Sequence[HourlyAverage]:
         """`known` with this update applied, limited to the last `kept` averages."""
-        return [*(() if self.anew else known), *self.averages][-kept:]
+        return [*(() if self.replaces else known), *self.averages][-kept:]
 
 
 class Tail:
@@ -105,7 +105,7 @@ class Tail:
         self._stream = stream
         self._last: bytes | None = None
 
-    def next(self, block_ms: int) -> News:
+    def next(self, block_ms: int) -> Update:
         """The new averages; waits up to `block_ms` for the first. Entries that are not averages are
         left out.
 
@@ -115,15 +115,17 @@ class Tail:
             return self._all()
         reply = self._link.call("XREAD", "BLOCK", block_ms, "STREAMS", self._stream, self._last)
         if reply:
-            return News(self._decoded(reply[0][1]))
+            return Update(self._decoded(reply[0][1]))
         newest = self._link.call("XREVRANGE", self._stream, "+", "-", "COUNT", 1)
         # The stream was deleted or lost entries in a failover: the next id may be below `_last`.
         went_back = order_of(newest[0][0] if newest else _NOTHING) < order_of(self._last)
-        return self._all() if went_back else News()
+        return self._all() if went_back else Update()
 
-    def _all(self) -> News:
+    def _all(self) -> Update:
         self._last = _NOTHING
-        return News(self._decoded(self._link.call("XRANGE", self._stream, "-", "+")), anew=True)
+        return Update(
+            self._decoded(self._link.call("XRANGE", self._stream, "-", "+")), replaces=True
+        )
 
     def _decoded(self, entries: Sequence[Any]) -> Sequence[HourlyAverage]:
         averages: list[HourlyAverage] = []
@@ -146,6 +148,6 @@ def rewind(cluster: Cluster, instant: Instant) -> int:
     keys = cluster.keyspace
     return cluster.run(
         _REWIND,
-        [keys.averages, keys.frontier, keys.published, keys.revisions, keys.too_late],
+        [keys.averages, keys.published_through, keys.published, keys.revisions, keys.too_late],
         [instant.now_ms - instant.now_ms % HOUR_MS],
     )

@@ -187,7 +187,7 @@ class ClockSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Instant:
-    """One look at the clock: the spec, and the real time it was looked at."""
+    """One reading of the clock: the spec, and the real time it was read at."""
 
     spec: ClockSpec
     real_ms: int
@@ -234,7 +234,7 @@ class _Known:
 class PipelineClock:
     """The pipeline clock of one process; safe to share between threads.
 
-    `refresh` reads Redis; `look` does not.
+    `refresh` reads Redis; `current` does not.
     """
 
     def __init__(
@@ -260,7 +260,7 @@ class PipelineClock:
                 self._known = _Known(spec, real_ms - self._monotonic_ms(), asked_ms)
         return Instant(spec, real_ms)
 
-    def look(self) -> Instant:
+    def current(self) -> Instant:
         """The time by the last refresh and the monotonic clock; refreshes if there was none."""
         known = self._known
         if known is None:

@@ -15,8 +15,8 @@ REPORTED = (
     "late", "late_sum", "late_min", "late_max", "sealed_by", "trace",
 )  # fmt: skip
 #: Further fields of an hour. sealed: when; ended: when the seal script first found it over;
-#: barrier: its cut-off id; empty: it had no reading when its cut-off id was reached.
-SEALING = ("sealed", "ended", "barrier", "empty")
+#: cut_off: its cut-off id; empty: it had no reading when its cut-off id was reached.
+SEALING = ("sealed", "ended", "cut_off", "empty")
 
 #: Of the whole partition: entries, and readings, that were counted or went to quarantine.
 ACKNOWLEDGED = ("acknowledged_entries", "acknowledged")

@@ -121,9 +121,9 @@ class Keyspace:
         return f"{self.pipeline}:averages"
 
     @property
-    def frontier(self) -> str:
+    def published_through(self) -> str:
         """The start of the last published hour."""
-        return f"{{{self.averages}}}:frontier"
+        return f"{{{self.averages}}}:published-through"
 
     @property
     def published(self) -> str:
@@ -157,7 +157,7 @@ class Keyspace:
         return frozenset(
             {
                 self.averages,
-                self.frontier,
+                self.published_through,
                 self.published,
                 self.revisions,
                 self.too_late,

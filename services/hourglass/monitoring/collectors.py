@@ -170,10 +170,10 @@ class Latest(Generic[Seen]):
         self._monotonic = monotonic
         self._seen = (nothing, float("-inf"))
 
-    def renew(self, look: Callable[[], Seen]) -> None:
-        """Raises what `look` raises."""
+    def renew(self, read: Callable[[], Seen]) -> None:
+        """Raises what `read` raises."""
         try:
-            self._seen = (look(), self._monotonic() + FRESH_S)
+            self._seen = (read(), self._monotonic() + FRESH_S)
         except Exception:
             self._seen = (self._nothing, float("-inf"))
             raise

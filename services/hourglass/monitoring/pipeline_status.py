@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 
 from hourglass.cluster.client import Cluster
 from hourglass.cluster.partitions import recorded
-from hourglass.cluster.published import frontier_ms, results
+from hourglass.cluster.published import published_through_ms, results
 from hourglass.errors import CorruptKey, UnsupportedServer
 from hourglass.model.averages import HourlyAverage, HourRecord, joined_hours
 from hourglass.model.clock import Instant
@@ -26,7 +26,7 @@ from hourglass.model.keys import (
 )
 from hourglass.model.strays import Reason, Strays, decode
 from hourglass.monitoring.server_settings import Finding
-from hourglass.monitoring.stream_stats import Removals, StreamState, removals, survey
+from hourglass.monitoring.stream_stats import Removals, StreamState, read_streams, removals
 
 #: Age from which data counts as stale. The page polls Redis every second, the warehouse every two.
 REDIS_STALE_MS = 5_000
@@ -71,7 +71,7 @@ class PipelineStatus:
     partitions: Sequence[PartitionView]
     averages: StreamState | None
     last: HourlyAverage | None
-    frontier_ms: int | None
+    published_through_ms: int | None
     damaged: Mapping[Partition, str] = field(default_factory=dict[Partition, str])
     quarantined: Mapping[str, int] = field(default_factory=dict[str, int])
     revised: int = 0
@@ -86,7 +86,7 @@ class PipelineStatus:
 
     def hours_due(self) -> list[int]:
         """The hours that are over and have readings, but are not published."""
-        published_ms = -1 if self.frontier_ms is None else self.frontier_ms
+        published_ms = -1 if self.published_through_ms is None else self.published_through_ms
         return [
             record.start_ms
             for partition in self.partitions
@@ -159,7 +159,7 @@ def collect(cluster: Cluster, instant: Instant) -> PipelineStatus:
     """
     keys = cluster.keyspace
     partitions = recorded(cluster, instant)
-    states = {s.stream: s for s in survey(cluster, [p.stream for p in partitions], GROUP)}
+    states = {s.stream: s for s in read_streams(cluster, [p.stream for p in partitions], GROUP)}
     alive = [partition for partition in partitions if partition.stream in states]
     records = cluster.pipeline([("HGETALL", partition.hours) for partition in alive])
     damaged = damage(cluster, partitions, states.values())
@@ -168,7 +168,7 @@ def collect(cluster: Cluster, instant: Instant) -> PipelineStatus:
         for partition, fields in zip(alive, records, strict=True)
     ]
     quarantined = _quarantined(cluster, instant, damaged)
-    averages = survey(cluster, [keys.averages], AVERAGES_GROUP)
+    averages = read_streams(cluster, [keys.averages], AVERAGES_GROUP)
     newest = cluster.call("XREVRANGE", keys.averages, "+", "-", "COUNT", 1)
     commands = (
         ("ZCARD", keys.revisions),
@@ -185,7 +185,7 @@ def collect(cluster: Cluster, instant: Instant) -> PipelineStatus:
         partitions=views,
         averages=averages[0] if averages else None,
         last=_decoded(*newest[0]) if newest else None,
-        frontier_ms=frontier_ms(cluster),
+        published_through_ms=published_through_ms(cluster),
         damaged=damaged,
         quarantined=quarantined,
         revised=revised,

@@ -115,9 +115,12 @@ def _hours(snapshot: Snapshot, pipeline: PipelineStatus) -> Iterator[Problem]:
             f"{_count(len(overdue), 'hour')} should have been published by now, the first is "
             f"{iso(min(overdue))}: check that the aggregators run and keep up.",
         )
-    frontier_ms = pipeline.frontier_ms
-    if frontier_ms is not None and ahead_ms(frontier_ms, pipeline.instant) > AHEAD_MS:
-        yield _error("published-ahead", f"{published_ahead(frontier_ms)}.")
+    published_through_ms = pipeline.published_through_ms
+    if (
+        published_through_ms is not None
+        and ahead_ms(published_through_ms, pipeline.instant) > AHEAD_MS
+    ):
+        yield _error("published-ahead", f"{published_ahead(published_through_ms)}.")
     counted = [record.start_ms for record in pipeline.records() if record.count]
     if not pipeline.partitions:
         yield _info(
@@ -212,10 +215,10 @@ def _at_risk(pipeline: PipelineStatus) -> Iterator[Problem]:
 
 def _averages(snapshot: Snapshot, pipeline: PipelineStatus) -> Iterator[Problem]:
     """A problem if averages have waited for longer than PATIENCE_MS to be loaded."""
-    state, frontier_ms = pipeline.averages, pipeline.frontier_ms
-    if state is None or frontier_ms is None or not state.waits:
+    state, published_through_ms = pipeline.averages, pipeline.published_through_ms
+    if state is None or published_through_ms is None or not state.waits:
         return
-    is_old = snapshot.instant.is_due(frontier_ms + HOUR_MS, PATIENCE_MS)
+    is_old = snapshot.instant.is_due(published_through_ms + HOUR_MS, PATIENCE_MS)
     if is_old and (_deserted(state) or (state.held_ms or 0) > PATIENCE_MS):
         yield _error(
             "averages-not-loaded",

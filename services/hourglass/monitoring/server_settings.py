@@ -165,7 +165,7 @@ class ServerSettingsWatch(Collector):
         self._logged: Sequence[Finding] = ()
         registry.register(self)
 
-    def look(
+    def poll(
         self,
         cluster: Cluster,
         beat: Callable[[], None] = lambda: None,

@@ -18,15 +18,15 @@ from hourglass.metrics import MetricSpec
 UP = MetricSpec(
     name="hourglass_redis_up",
     kind="gauge",
-    help="1 if every shard answered this process when it last looked, 0 if one did not, or before "
-    "the first look. Series of streams are absent while Redis is unreachable; this one never is.",
+    help="1 if every shard answered this process at the last poll, 0 if one did not, or before "
+    "the first poll. Series of streams are absent while Redis is unreachable; this one never is.",
     unit="1",
     across="each",
 )
 SHARD_UP = MetricSpec(
     name="hourglass_redis_shard_up",
     kind="gauge",
-    help="1 for a master that answered this process when it last looked, as host:port, 0 for one "
+    help="1 for a master that answered this process at the last poll, as host:port, 0 for one "
     "that did not.",
     unit="1",
     labels=("shard",),
@@ -56,12 +56,12 @@ class ShardGauges(Collector):
         self._doubts: Mapping[str, str] = {}
         registry.register(self)
 
-    def look(self, cluster: Cluster, beat: Callable[[], None]) -> None:
+    def poll(self, cluster: Cluster, beat: Callable[[], None]) -> None:
         """Ask one master after the other; one that is unreachable is no error. `beat` is called
         before each, because a silent one takes its time.
 
         Where one is silent its replica may have taken over, which this process need not have met:
-        the next look is at the masters that the cluster names by then.
+        the next poll is of the masters that the cluster names by then.
         """
         masters = cluster.masters()
         self._answers = {master: self._answers.get(master, False) for master in masters}

@@ -57,7 +57,7 @@ class StreamState:
         return bool(self.lag is None or self.lag or self.pending)
 
 
-def survey(cluster: Cluster, streams: Sequence[str], group: str) -> list[StreamState]:
+def read_streams(cluster: Cluster, streams: Sequence[str], group: str) -> list[StreamState]:
     """The state of each of `streams` that exists, in one round trip to each shard."""
     commands: list[tuple[str | int, ...]] = []
     named = {stream: cluster.keyspace.named(stream) for stream in streams}

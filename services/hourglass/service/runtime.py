@@ -98,7 +98,7 @@ class Service:
                 cluster = self._settings.connect(self._traffic)
                 self.resources.callback(cluster.close)
                 cluster.clock()  # it answers, and its slots are served
-                self._server_settings.look(
+                self._server_settings.poll(
                     cluster, refuse_eviction=not self._settings.allow_eviction
                 )
                 self.every(SHARDS_S, "shards", partial(self._look_at_shards, cluster))
@@ -119,10 +119,10 @@ class Service:
                     raise
 
     def _look_at_shards(self, cluster: Cluster) -> None:
-        self._shards.look(cluster, lambda: self.beat("shards"))
+        self._shards.poll(cluster, lambda: self.beat("shards"))
 
     def _look_at_server_settings(self, cluster: Cluster) -> None:
-        self._server_settings.look(cluster, lambda: self.beat("redis-settings"))
+        self._server_settings.poll(cluster, lambda: self.beat("redis-settings"))
 
     def server_findings(self) -> Sequence[Finding]:
         """The settings and clocks of Redis that endanger data, as of the last check."""

@@ -12,7 +12,7 @@ from hourglass.cluster.published import (
     AHEAD_MS,
     Result,
     ahead_ms,
-    decode_frontier,
+    decode_published_through,
     published_ahead,
     results,
 )
@@ -57,8 +57,8 @@ def audit(cluster: Cluster, instant: Instant, warehouse: Warehouse | None) -> Au
     found = compare(recounts, publication)
     found.differences += damage
     # By the clock after what was published was read, which it may have been since.
-    if ahead_ms(publication.frontier_ms, PipelineClock(cluster).refresh()) > AHEAD_MS:
-        last_ms = publication.frontier_ms
+    if ahead_ms(publication.published_through_ms, PipelineClock(cluster).refresh()) > AHEAD_MS:
+        last_ms = publication.published_through_ms
         found.differences.append(Difference(hour=iso(last_ms), what=published_ahead(last_ms)))
     return found
 
@@ -66,9 +66,9 @@ def audit(cluster: Cluster, instant: Instant, warehouse: Warehouse | None) -> Au
 def _publication(cluster: Cluster, warehouse: Warehouse | None) -> Publication:
     keys = cluster.keyspace
     last, published, too_late, entries = cluster.run(
-        _PUBLICATION, [keys.averages, keys.frontier, keys.published, keys.too_late], []
+        _PUBLICATION, [keys.averages, keys.published_through, keys.published, keys.too_late], []
     )
-    frontier = decode_frontier(last, key=keys.frontier)
+    published_through = decode_published_through(last, key=keys.published_through)
     published = results(published, key=keys.published)
     too_late = results(too_late, key=keys.too_late)
     loading = _loading(cluster)
@@ -97,7 +97,7 @@ def _publication(cluster: Cluster, warehouse: Warehouse | None) -> Publication:
             revised += row.revision > 0
     return Publication(
         stream=keys.averages,
-        frontier_ms=-1 if frontier is None else frontier,
+        published_through_ms=-1 if published_through is None else published_through,
         published=published,
         on_stream=on_stream,
         misread=misread,

@@ -30,7 +30,7 @@ class Publication:
     """
 
     stream: str
-    frontier_ms: int
+    published_through_ms: int
     published: Mapping[int, Result]
     on_stream: Mapping[int, Result]
     misread: Sequence[str] = ()
@@ -169,8 +169,8 @@ def _compare_raw(audit: Audit, recount: Recomputed) -> None:
         audit.differences.append(
             Difference(
                 hour="",
-                what=f"{recount.partition.stream} was deleted and made anew: what was counted of "
-                "it before cannot be counted again",
+                what=f"{recount.partition.stream} was deleted and created again: what was counted "
+                "of it before cannot be counted again",
             )
         )
     if recount.unaccounted:
@@ -218,7 +218,7 @@ def _compare_raw(audit: Audit, recount: Recomputed) -> None:
 
 
 def _compare_published(audit: Audit, record: HourRecord, publication: Publication) -> None:
-    if record.start_ms > publication.frontier_ms:
+    if record.start_ms > publication.published_through_ms:
         audit.waiting += 1
         return
     published = publication.published.get(record.start_ms)

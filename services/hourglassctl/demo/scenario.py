@@ -17,7 +17,7 @@ from rich.text import Text
 from averages_consumer.warehouse import Warehouse
 from hourglass.cluster.client import Cluster
 from hourglass.cluster.partitions import candidates
-from hourglass.cluster.published import frontier_ms
+from hourglass.cluster.published import published_through_ms
 from hourglass.errors import HourglassError
 from hourglass.model.clock import ClockSpec, Mode, PipelineClock
 from hourglass.model.keys import DAY_MS, GROUP, HOUR_MS, HOURS, iso
@@ -66,38 +66,38 @@ class View:
         if self._live is None:
             self._console.print(event, highlight=False, markup=False, soft_wrap=True)
 
-    def show(self, overview: PipelineStatus) -> None:
+    def show(self, pipeline: PipelineStatus) -> None:
         """Update the screen, or print a line of progress when it is due."""
-        self._notice_partitions(overview)
-        self._measure(overview)
+        self._notice_partitions(pipeline)
+        self._measure(pipeline)
         if self._live:
             lines = Text("\n".join(self._events))
             rate = Text(f"{self._rate:,.0f} readings counted per second\n")
-            self._live.update(Group(screen(overview, title=self._title), rate, lines), refresh=True)
+            self._live.update(Group(screen(pipeline, title=self._title), rate, lines), refresh=True)
         elif time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + _LINE_S
-            lags = [view.state.lag for view in overview.partitions]
+            lags = [view.state.lag for view in pipeline.partitions]
             lag = "unknown" if None in lags else f"{sum(lag or 0 for lag in lags):,}"
             self._console.print(
-                f"{iso(overview.instant.now_ms)}  published until {published_until(overview)}, "
+                f"{iso(pipeline.instant.now_ms)}  published until {published_until(pipeline)}, "
                 f"lag {lag}, {self._rate:,.0f} readings/s",
                 highlight=False,
                 soft_wrap=True,
             )
 
-    def _notice_partitions(self, overview: PipelineStatus) -> None:
-        now = iso(overview.instant.now_ms)
-        alive = {view.state.stream: view.state.shard for view in overview.partitions}
+    def _notice_partitions(self, pipeline: PipelineStatus) -> None:
+        now = iso(pipeline.instant.now_ms)
+        alive = {view.state.stream: view.state.shard for view in pipeline.partitions}
         for stream in alive.keys() - self._alive.keys():
             self.say(f"{now}  {stream} appears on shard {alive[stream]}")
         for stream in self._alive.keys() - alive.keys():
             self.say(f"{now}  {stream} has expired")
         self._alive = alive
 
-    def _measure(self, overview: PipelineStatus) -> None:
+    def _measure(self, pipeline: PipelineStatus) -> None:
         """Update the rate of counted readings per second, over the live partitions."""
         before = sum(self._counted.values())
-        for view in overview.partitions:
+        for view in pipeline.partitions:
             self._counted[view.state.stream] = view.counted
         now = time.monotonic()
         elapsed = now - self._since
@@ -238,14 +238,14 @@ class DemoScenario:
         before = self._reclaimed(other)
         held = self._stop_with_entries(victim)
         self.processes.signal(victim, signal.SIGKILL)
-        now = iso(self.clock.look().now_ms)
+        now = iso(self.clock.current().now_ms)
         self.view.say(f"{now}  {victim} is killed with {held:,} readings pending")
         give_up = time.monotonic() + PATIENCE_S
         self._watch_until(
             lambda _: self._reclaimed(other) - before >= held or time.monotonic() > give_up
         )
         reclaimed = self._reclaimed(other) - before
-        now = iso(self.clock.look().now_ms)
+        now = iso(self.clock.current().now_ms)
         self.view.say(f"{now}  {other} has reclaimed {reclaimed:,} of them")
 
     def _stop_with_entries(self, aggregator: str) -> int:
@@ -263,7 +263,7 @@ class DemoScenario:
 
     def _held_by(self, aggregator: str) -> int:
         """The number of pending entries of this process's consumers."""
-        partitions = candidates(self.cluster, self.clock.look())
+        partitions = candidates(self.cluster, self.clock.current())
         groups = self.cluster.pipeline(
             [("XINFO CONSUMERS", partition.stream, GROUP) for partition in partitions]
         )
@@ -279,6 +279,6 @@ class DemoScenario:
         return int(self.processes.metric(aggregator, "hourglass_entries_reclaimed_total") or 0)
 
     def _all_loaded(self) -> bool:
-        frontier = frontier_ms(self.cluster)
-        done = frontier is not None and frontier >= self.end_ms - HOUR_MS
+        published_through = published_through_ms(self.cluster)
+        done = published_through is not None and published_through >= self.end_ms - HOUR_MS
         return done and len(self.warehouse.hours()) >= self.days * HOURS

@@ -25,7 +25,7 @@ def idle(rig: Rig) -> Iterator[Figure]:
         resident: list[float] = []
         with rig.shards() as shards:
             shards.clock.set(ClockSpec())  # as in life; a manual one would stand
-            today = shards.cluster.keyspace.containing(shards.clock.look().now_ms)
+            today = shards.cluster.keyspace.containing(shards.clock.current().now_ms)
             shards.publish(readings(10, from_ms=today.day_ms))
             for repeat in range(max(1, rig.scale.repeats // 2)):
                 with shards.processes() as processes:

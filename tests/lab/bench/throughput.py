@@ -90,7 +90,7 @@ def recovery(rig: Rig) -> Iterator[Figure]:
             shards.rewind()
             ceilings.append(rate(count, shards.count))
             shards.rewind()
-            incarnation = open_partition(shards.cluster, DAY, shards.clock.look()).incarnation
+            incarnation = open_partition(shards.cluster, DAY, shards.clock.current()).incarnation
             while link.call(
                 "XREADGROUP", "GROUP", GROUP, "dead", "COUNT", BATCH, "STREAMS", DAY.stream, ">"
             ):
@@ -110,7 +110,7 @@ def recovery(rig: Rig) -> Iterator[Figure]:
 
 def _recover(shards: Shards, incarnation: bytes) -> int:
     with closing(shards.cluster.link(DAY.stream)) as link:
-        instant = shards.clock.look()
+        instant = shards.clock.current()
         heir = BatchCommitter(link, DAY, incarnation, "heir", shards.metrics)
         while heir.recover(Rules(), instant, idle_ms=1, limit=_TRIES):
             pass

@@ -175,5 +175,5 @@ def _consume(shards: Shards, into: Warehouse, count: int) -> float:
 def _backfill(shards: Shards, into: Warehouse, count: int) -> float:
     hours = range(DAY.day_ms, DAY.day_ms + count * HOUR_MS)
     started = time.perf_counter()
-    backfill(shards.cluster, shards.clock.look(), into, hours)
+    backfill(shards.cluster, shards.clock.current(), into, hours)
     return time.perf_counter() - started

@@ -50,7 +50,7 @@ def gather(stage: Stage) -> tuple[Evidence, Audit]:
         foreign=stage.foreign,
         counted=_counted(stage, days),
     )
-    return evidence, audit(stage.redis, stage.clock.look(), stage.warehouse)
+    return evidence, audit(stage.redis, stage.clock.current(), stage.warehouse)
 
 
 def _generated(stage: Stage) -> dict[str, Hours]:

@@ -20,12 +20,12 @@ from averages_consumer.warehouse import Warehouse, WarehouseUnreachable
 from hourglass.cluster.client import Cluster
 from hourglass.cluster.connect import connect
 from hourglass.cluster.partitions import candidates, lanes_of
-from hourglass.cluster.published import frontier_ms
+from hourglass.cluster.published import published_through_ms
 from hourglass.errors import HourglassError, Unreachable
 from hourglass.model.clock import ClockSpec, Mode, PipelineClock
 from hourglass.model.hour_records import decode_hours
 from hourglass.model.keys import AVERAGES_GROUP, GROUP, HOUR_MS, Keyspace, Partition, iso
-from hourglass.monitoring.stream_stats import StreamState, survey
+from hourglass.monitoring.stream_stats import StreamState, read_streams
 from hourglassctl.audit.compare import Result
 from hourglassctl.local.processes import ProcessGroup
 from hourglassctl.replay import EXERCISE_START_MS
@@ -325,7 +325,7 @@ class Stage:
 
     def now_ms(self) -> int:
         """By the pipeline clock."""
-        return self.clock.look().now_ms
+        return self.clock.current().now_ms
 
     def today(self) -> Partition:
         """Today's partition; of several lanes the first."""
@@ -353,7 +353,7 @@ class Stage:
     def states(self) -> list[StreamState]:
         """Every live partition as it is now. Raises Unreachable."""
         streams = [each.stream for each in candidates(self.redis, self.clock.refresh())]
-        return survey(self.redis, streams, GROUP)
+        return read_streams(self.redis, streams, GROUP)
 
     def retire(self, *producers: str) -> None:
         """SIGTERM in the middle of an hour, once they have caught up: each sends what it has and
@@ -397,7 +397,7 @@ class Stage:
         start_ms = self.retired_ms - self.retired_ms % HOUR_MS
         partitions = [
             each
-            for each in candidates(self.redis, self.clock.look())
+            for each in candidates(self.redis, self.clock.current())
             if each.day == self.redis.keyspace.containing(start_ms)
         ]
         records = [
@@ -407,7 +407,7 @@ class Stage:
             if record.start_ms == start_ms
         ]
         counted = sum(record.count for record in records)
-        published = (frontier_ms(self.redis) or 0) >= start_ms
+        published = (published_through_ms(self.redis) or 0) >= start_ms
         return (
             bool(records)
             and all(record.sealed for record in records)
@@ -417,5 +417,5 @@ class Stage:
     def _unfinished(self) -> list[StreamState]:
         """Streams with entries that their group has not worked off."""
         averages = self.redis.keyspace.averages
-        states = [*self.states(), *survey(self.redis, [averages], AVERAGES_GROUP)]
+        states = [*self.states(), *read_streams(self.redis, [averages], AVERAGES_GROUP)]
         return [state for state in states if state.pending or state.lag]

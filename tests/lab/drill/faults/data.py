@@ -44,7 +44,7 @@ def delete_partition(stage: Stage) -> Happened:
 
 def flush_all(stage: Stage) -> Happened:
     """The clock is set again at once: in real life it is the wall clock, and no key."""
-    spec = stage.clock.look().spec
+    spec = stage.clock.current().spec
     clock = stage.redis.keyspace.clock
     holder = stage.nodes.master_of(clock)
     flat = [part for pair in spec.fields().items() for part in pair]
@@ -190,9 +190,9 @@ FAULTS = (
         act=delete_partition,
         promise=Promise(
             text="what had been counted stays counted; the rest is gone, and audit says that the "
-            "partition was made anew",
+            "partition was created again",
             may_lose=MayLose.WHAT_WAS_THERE,
-            says="was deleted and made anew",
+            says="was deleted and created again",
         ),
         rests_on="hour records are keys of their own: `aggregator/scripts/open.lua`",
         proof="tests/integration/test_open.py::"

@@ -25,7 +25,7 @@ ONCE_A_DAY = ("divide", "register", "open")
 
 def consumers(stage: Stage, name: str) -> list[dict[str, Any]]:
     """This process's consumers, as XINFO CONSUMERS shows them."""
-    streams = [(each.stream, GROUP) for each in candidates(stage.redis, stage.clock.look())]
+    streams = [(each.stream, GROUP) for each in candidates(stage.redis, stage.clock.current())]
     streams.append((stage.redis.keyspace.averages, AVERAGES_GROUP))
     groups = stage.redis.pipeline([("XINFO CONSUMERS", *each) for each in streams])
     return [

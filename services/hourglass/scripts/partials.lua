@@ -1,4 +1,4 @@
--- What scripts share that count readings: tallies, one for an hour, {hour, count, sum, min, max,
+-- What scripts share that count readings: partial aggregates, one for an hour, {hour, count, sum, min, max,
 -- devices}, and rejects, {id, reason, fields, readings, at}. Sums are decimal text; devices are blocks
 -- and bits in turn; a reject is an entry, or the readings of a packed entry at the bits set in `at`.
 
@@ -18,14 +18,14 @@ local function is_devices(list)
   return type(list) == 'table' and #list % 2 == 0 and are_strings(list, #list)
 end
 
-local function need_tallies(tallies, rejects)
-  need(type(tallies) == 'table' and type(rejects) == 'table', 'the batch must have tallies and rejects')
-  need(#tallies == #KEYS - 3, 'each tally must have its devices')
-  for _, tally in ipairs(tallies) do
-    need(type(tally) == 'table' and is_count(tally[2]) and is_sum(tally[3])
-      and type(tally[1]) == 'number' and tally[1] >= 0 and tally[1] <= 23 and tally[1] % 1 == 0
-      and is_milli(tally[4]) and is_milli(tally[5]) and tally[4] <= tally[5] and is_devices(tally[6]),
-      'a tally must be hour, count, sum, min, max, devices')
+local function need_partials(partials, rejects)
+  need(type(partials) == 'table' and type(rejects) == 'table', 'the batch must have partials and rejects')
+  need(#partials == #KEYS - 3, 'each partial must have its devices')
+  for _, partial in ipairs(partials) do
+    need(type(partial) == 'table' and is_count(partial[2]) and is_sum(partial[3])
+      and type(partial[1]) == 'number' and partial[1] >= 0 and partial[1] <= 23 and partial[1] % 1 == 0
+      and is_milli(partial[4]) and is_milli(partial[5]) and partial[4] <= partial[5] and is_devices(partial[6]),
+      'a partial must be hour, count, sum, min, max, devices')
   end
   for _, reject in ipairs(rejects) do
     need(type(reject) == 'table' and #reject == 5 and are_strings(reject, 3)
@@ -34,15 +34,15 @@ local function need_tallies(tallies, rejects)
   end
 end
 
--- What the hours of the tallies hold; refuses before anything has changed.
-local function records_of(hours, tallies)
+-- What the hours of the partial aggregates hold; refuses before anything has changed.
+local function records_of(hours, partials)
   local records = {}
   local totals = redis.call('HMGET', hours, 'acknowledged', 'quarantined')
   need_number(totals[1], hours, 'acknowledged')
   need_number(totals[2], hours, 'quarantined')
-  for i, tally in ipairs(tallies) do
+  for i, partial in ipairs(partials) do
     expect(KEYS[3 + i], 'hash')
-    local h = string.format('%02d:', tally[1])
+    local h = string.format('%02d:', partial[1])
     local names = { h .. 'sealed', h .. 'min', h .. 'max', h .. 'count', h .. 'sum', h .. 'late',
       h .. 'late_sum', h .. 'late_min', h .. 'late_max', h .. 'devices' }
     local record = redis.call('HMGET', hours, unpack(names))
@@ -79,30 +79,30 @@ local function see(devices, block, bits)
   return added
 end
 
-local function widen(hours, min_field, max_field, min, max, tally)
-  if not min or tally[4] < tonumber(min) then redis.call('HSET', hours, min_field, tally[4]) end
-  if not max or tally[5] > tonumber(max) then redis.call('HSET', hours, max_field, tally[5]) end
+local function widen(hours, min_field, max_field, min, max, partial)
+  if not min or partial[4] < tonumber(min) then redis.call('HSET', hours, min_field, partial[4]) end
+  if not max or partial[5] > tonumber(max) then redis.call('HSET', hours, max_field, partial[5]) end
 end
 
--- Counts the tallies and quarantines the rejects; readings that were late, and readings in all.
-local function count_all(hours, quarantine, tallies, records, rejects, records_expire, trace)
+-- Counts the partial aggregates and quarantines the rejects; readings that were late, and readings in all.
+local function count_all(hours, quarantine, partials, records, rejects, records_expire, trace)
   local late, readings = 0, 0
-  for i, tally in ipairs(tallies) do
-    local h = string.format('%02d:', tally[1])
+  for i, partial in ipairs(partials) do
+    local h = string.format('%02d:', partial[1])
     local sealed, min, max = unpack(records[i], 1, 3)
-    readings = readings + tally[2]
+    readings = readings + partial[2]
     if sealed then
-      redis.call('HINCRBY', hours, h .. 'late', tally[2])
-      redis.call('HINCRBY', hours, h .. 'late_sum', tally[3])
-      widen(hours, h .. 'late_min', h .. 'late_max', records[i][8], records[i][9], tally)
-      late = late + tally[2]
+      redis.call('HINCRBY', hours, h .. 'late', partial[2])
+      redis.call('HINCRBY', hours, h .. 'late_sum', partial[3])
+      widen(hours, h .. 'late_min', h .. 'late_max', records[i][8], records[i][9], partial)
+      late = late + partial[2]
     else
-      redis.call('HINCRBY', hours, h .. 'count', tally[2])
-      redis.call('HINCRBY', hours, h .. 'sum', tally[3])
-      widen(hours, h .. 'min', h .. 'max', min, max, tally)
+      redis.call('HINCRBY', hours, h .. 'count', partial[2])
+      redis.call('HINCRBY', hours, h .. 'sum', partial[3])
+      widen(hours, h .. 'min', h .. 'max', min, max, partial)
       if trace then redis.call('HSET', hours, h .. 'trace', trace) end
       local seen = 0
-      for j = 1, #tally[6], 2 do seen = seen + see(KEYS[3 + i], tally[6][j], tally[6][j + 1]) end
+      for j = 1, #partial[6], 2 do seen = seen + see(KEYS[3 + i], partial[6][j], partial[6][j + 1]) end
       if seen > 0 then
         redis.call('HINCRBY', hours, h .. 'devices', seen)
         keep_until(KEYS[3 + i], records_expire)
