@@ -3,8 +3,8 @@
 # run. SECONDS counts from the start.
 lab=../shared/lab/lab
 readonly CLUSTER_WITHIN_S=2700  # until Kubernetes is there
-readonly ADDONS_WITHIN_S=1800   # until the parts below are there: the tests of what is missing are left out
-readonly PARTS='nodes policies monitoring scaling skaffold' # after kube, in this order, as far as there is time
+readonly ADDONS_WITHIN_S=2400   # until the parts below are there: the tests of what is missing are left out
+readonly PARTS='monitoring scaling' # after kube, in this order, as far as there is time
 readonly EXTENDED_WITHIN_S=2800 # until a part of the extended suite or another server's begins: it is left out otherwise
 readonly VALKEY_WITHIN_S=300    # Debian's Valkey is taken out of an image in this time, or left out
 readonly EVERYTHING='the tests of the images, and every end-to-end test'

@@ -20,12 +20,14 @@ from hourglassctl.replay import DataSet, replay, reset
 from tests.support.keyspace import KEYS, beside
 from tests.support.leftovers import delete_keys, keys_of
 from tests.support.pipeline import DAY, Pipeline, at, reading
-from tests.support.services import services
+from tests.support.services import Services, services
 from tests.support.waiting import wait_until
 
 OTHER = beside(f"{KEYS.pipeline}-")
 THEIR_DAY = OTHER.partition(DAY.day_ms)
 ALWAYS = range(10**15)
+#: The pipeline of a series' stream.
+STREAM = re.compile(r'stream="([^":]*):')
 
 
 @pytest.fixture
@@ -143,6 +145,12 @@ def test_a_warehouse_that_has_the_other_ones_hours_is_found_by_the_audit(
 
 
 @pytest.mark.system
+def with_streams(running: Services, aggregator: str) -> str:
+    """Its metrics, once they have series of streams: they have none of an old poll."""
+    metrics = running.get(aggregator, "/metrics")[1]
+    return metrics if STREAM.search(metrics) else ""
+
+
 def test_their_services_work_side_by_side(
     pipeline: Pipeline, other: Pipeline, redis_url: str, tmp_path: Path
 ) -> None:
@@ -164,8 +172,8 @@ def test_their_services_work_side_by_side(
             wait_until(lambda loaded=loaded: running.metric(*loaded) == HOURS, message="not loaded")
             found = [(average.devices, average.count) for average in each.averages()]
             assert found == [(devices, 6 * devices)] * HOURS
-            metrics = running.get(f"{name}-aggregator", "/metrics")[1]
+            metrics = wait_until(lambda name=name: with_streams(running, f"{name}-aggregator"))
             assert f'hourglass_build_info{{component="aggregator",pipeline="{name}"' in metrics
-            assert set(re.findall(r'stream="([^":]*):', metrics)) == {name}
+            assert set(STREAM.findall(metrics)) == {name}
             with Warehouse(f"sqlite:///{tmp_path}/{name}.db") as warehouse:
                 assert each.audit(warehouse).clean

@@ -29,6 +29,9 @@ SPEED = 600.0
 CONNECTED = "hourglass_mqtt_connected"
 TAKEN = "hourglass_readings_taken_total"
 UNACKNOWLEDGED = "hourglass_mqtt_messages_unacknowledged"
+#: Redis stores each reading of `timed` messages once, however often a broker or a publisher repeats
+#: its message.
+ONCE = ("--mqtt-time=/time", "--period-s=0.001")
 
 
 @pytest.fixture
@@ -77,10 +80,8 @@ def expected(messages: Iterable[tuple[str, str]]) -> Counter[tuple[bytes, int]]:
     )
 
 
-def all_are_stored(
-    pipeline: Pipeline, messages: Sequence[tuple[str, str]], *, exactly: bool = True
-) -> None:
-    """Until every reading is stored; then once, or at least once."""
+def all_are_stored(pipeline: Pipeline, messages: Sequence[tuple[str, str]]) -> None:
+    """Until every reading is stored; then each once."""
     wanted = expected(messages)
     wait_until(
         lambda: not wanted - Counter(pipeline.stored()),
@@ -89,8 +90,7 @@ def all_are_stored(
     )
     stored = Counter(pipeline.stored())
     assert stored.keys() == wanted.keys()
-    if exactly:
-        assert stored == wanted
+    assert max(stored.values()) == 1
 
 
 def test_readings_over_mqtt_become_averages(
@@ -110,29 +110,32 @@ def test_readings_over_mqtt_become_averages(
 
         means = wait_until(averages, message="no average", every_s=0.05)
 
-    assert set(means) <= {70_500, 71_000, 71_500}
+    # An hour may end between the two.
+    assert all(70_500 <= mean <= 71_500 for mean in means)
     tally_matches(running, name, pipeline)
 
 
 def tally_matches(running: Services, name: str, pipeline: Pipeline) -> None:
     assert running.terminate(name) == 0
     tallies = [json.loads(line) for line in running.output(name).read_text().splitlines()]
-    produced, taken = (sum(tally[what] for tally in tallies) for what in ("produced", "taken"))
-    assert produced == taken == len(pipeline.stored())
+    produced, taken, repeated = (
+        sum(tally[what] for tally in tallies) for what in ("produced", "taken", "repeated")
+    )
+    assert produced - repeated == taken == len(pipeline.stored())
 
 
 def test_messages_that_wait_at_the_broker_are_stored_once(
     pipeline: Pipeline, running: Services, broker: Mosquitto
 ) -> None:
     now_ms = pipeline.use_wall_clock().now_ms - HOUR_MS
-    name = running.producer("gateway", HOURGLASS_MQTT_URL=broker.url)
+    name = running.producer("gateway", *ONCE, HOURGLASS_MQTT_URL=broker.url)
     connected(running, name)
     assert running.terminate(name) == 0
     messages = timed(0, 3_000, now_ms)
     with publishing(broker.port) as publisher:
         publisher.publish_all(messages)
 
-    running.producer(name, HOURGLASS_MQTT_URL=broker.url)
+    running.producer(name, *ONCE, HOURGLASS_MQTT_URL=broker.url)
 
     all_are_stored(pipeline, messages)
     wait_until(lambda: running.metric(name, UNACKNOWLEDGED) == 0.0)
@@ -183,7 +186,7 @@ def test_mqtt_3_1_1_bounds_what_waits_here_too(
         mosquitto(f"max_inflight_messages {most_in_flight}") as broker,
         contextmanager(only_3)(broker.port) as port,
     ):
-        options = ["--mqtt-receive-maximum=500"]
+        options = ["--mqtt-receive-maximum=500", *ONCE]
         url = f"mqtt://127.0.0.1:{port}"
         name = running.producer("gateway", *options, HOURGLASS_MQTT_URL=url)
         connected(running, name)
@@ -202,7 +205,7 @@ def test_a_broker_that_restarts_keeps_what_is_not_stored(
     pipeline: Pipeline, running: Services, broker: Mosquitto
 ) -> None:
     now_ms = pipeline.use_wall_clock().now_ms - HOUR_MS
-    name = running.producer("gateway", HOURGLASS_MQTT_URL=broker.url)
+    name = running.producer("gateway", *ONCE, HOURGLASS_MQTT_URL=broker.url)
     connected(running, name)
     messages = timed(0, 2_000, now_ms)
     with publishing(broker.port) as publisher:
@@ -217,8 +220,7 @@ def test_a_broker_that_restarts_keeps_what_is_not_stored(
                 broker.start()
         publisher.flush()
 
-    # After a restart mosquitto sends again without saying so: readings may come twice.
-    all_are_stored(pipeline, messages, exactly=False)
+    all_are_stored(pipeline, messages)
     running.await_ready(name)
 
 
@@ -227,7 +229,7 @@ def test_after_a_broker_was_killed_the_producer_subscribes_again(
 ) -> None:
     now_ms = pipeline.use_wall_clock().now_ms - HOUR_MS
     with mosquitto("persistence false") as broker:
-        name = running.producer("gateway", HOURGLASS_MQTT_URL=broker.url)
+        name = running.producer("gateway", *ONCE, HOURGLASS_MQTT_URL=broker.url)
         connected(running, name)
         before, after = timed(0, 100, now_ms), timed(100, 100, now_ms)
         with publishing(broker.port) as publisher:
@@ -246,9 +248,9 @@ def test_a_name_that_two_processes_have_is_said_so(
     pipeline: Pipeline, running: Services, broker: Mosquitto
 ) -> None:
     now_ms = pipeline.use_wall_clock().now_ms - HOUR_MS
-    first = running.producer("first", "--name=same", HOURGLASS_MQTT_URL=broker.url)
+    first = running.producer("first", *ONCE, "--name=same", HOURGLASS_MQTT_URL=broker.url)
     connected(running, first)
-    second = running.producer("second", "--name=same", HOURGLASS_MQTT_URL=broker.url)
+    second = running.producer("second", *ONCE, "--name=same", HOURGLASS_MQTT_URL=broker.url)
     wait_until(lambda: "another client may use the name" in running.said(first))
     running.kill(second)
     messages = timed(0, 500, now_ms)
@@ -262,7 +264,8 @@ def test_replicas_divide_the_messages_of_a_shared_subscription(
 ) -> None:
     now_ms = pipeline.use_wall_clock().now_ms - HOUR_MS
     names = [
-        running.producer(f"gateway-{number}", HOURGLASS_MQTT_URL=broker.url) for number in range(2)
+        running.producer(f"gateway-{number}", *ONCE, HOURGLASS_MQTT_URL=broker.url)
+        for number in range(2)
     ]
     connected(running, *names)
     messages = [*timed(0, 500, now_ms), *timed(0, 500, now_ms, "attic")]
@@ -283,7 +286,7 @@ def test_a_killed_producer_loses_no_reading(
     now_ms = pipeline.use_wall_clock().now_ms - HOUR_MS
     messages = timed(0, 2_000, now_ms)
     options = ["--batch-readings=100", "--mqtt-receive-maximum=150"]
-    options += ["--mqtt-time=/time", "--period-s=0.001"]
+    options += ONCE
     name = running.producer("gateway", *options, HOURGLASS_MQTT_URL=broker.url)
     connected(running, name)
     running.terminate(name)
@@ -390,13 +393,13 @@ def test_a_hundred_thousand_messages_wait_at_the_broker(
     pipeline: Pipeline, running: Services, broker: Mosquitto
 ) -> None:
     now_ms = pipeline.use_wall_clock().now_ms - HOUR_MS
-    name = running.producer("gateway", HOURGLASS_MQTT_URL=broker.url)
+    name = running.producer("gateway", *ONCE, HOURGLASS_MQTT_URL=broker.url)
     connected(running, name)
     assert running.terminate(name) == 0
     messages = timed(0, 100_000, now_ms)
     with publishing(broker.port) as publisher:
         publisher.publish_all(messages)
-    running.producer(name, HOURGLASS_MQTT_URL=broker.url)
+    running.producer(name, *ONCE, HOURGLASS_MQTT_URL=broker.url)
     wait_until(lambda: (running.metric(name, TAKEN) or 0) >= 100_000, every_s=0.5)
     all_are_stored(pipeline, messages)
 
@@ -421,7 +424,7 @@ def test_tls_with_a_user_and_a_password_from_a_file(
     secret = {"HOURGLASS_MQTT_PASSWORD_FILE": str(password)}
     with mosquitto(listener=listener) as broker:
         url = {"HOURGLASS_MQTT_URL": f"mqtts://gateway@localhost:{broker.port}"}
-        name = running.producer("gateway", **url, **ca, **secret)
+        name = running.producer("gateway", *ONCE, **url, **ca, **secret)
         connected(running, name)
         messages = timed(0, 2_000, now_ms)
         login = {"user": "gateway", "password": "from-a-file"}
@@ -433,7 +436,7 @@ def test_tls_with_a_user_and_a_password_from_a_file(
             "stranger": ({**url, **secret}, "check HOURGLASS_MQTT_CA_FILE"),
             "password": ({**url, **ca, "HOURGLASS_MQTT_PASSWORD": "wrong"}, "check the user"),
         }.items():
-            running.producer(case, **environment)
+            running.producer(case, *ONCE, **environment)
             assert running.exit_status(case) == 2
             assert said in running.said(case)
             assert "wrong" not in running.said(case)
