@@ -3,6 +3,7 @@ charts' alerts one plain file, for a Prometheus without the operator."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,8 @@ def plain_rules(charts: Path) -> str:
 
 
 def _anywhere(expression: str) -> str:
-    return expression.replace(f"{{{_HERE}}}", "").replace(f"{_HERE}, ", "")
+    """The expression without its namespace, which stands alone or before other labels."""
+    return re.sub(rf"\{{{_HERE}\}}|{_HERE}, *", "", expression)
 
 
 class _Dumper(yaml.SafeDumper):

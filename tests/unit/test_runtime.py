@@ -424,7 +424,7 @@ def test_who_waits_long_for_redis_says_why_in_the_log_once(
         tries.append("one more")
         raise Unreachable("nobody at home")
 
-    monkeypatch.setattr(runtime, "TOLD_AFTER_S", 0.0)
+    monkeypatch.setattr(runtime, "REPORTED_AFTER_S", 0.0)
     monkeypatch.setattr(ServiceSettings, "connect", in_vain)
 
     def wait() -> None:

@@ -42,7 +42,6 @@ log = logging.getLogger(__name__)
 #: Number of allocations after which Python searches for garbage cycles: far more than one batch
 #: makes. With the default it searches about three times per batch, a third of the run time.
 _OBJECTS_BETWEEN_COLLECTIONS = 100_000
-
 _SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
 
 #: Time for workers to finish their batch; the process exits within two seconds of SIGTERM.
@@ -51,10 +50,9 @@ DRAIN_S = 1.5
 STUCK_S = 60.0
 #: The longest pause before a failed step is tried again.
 RETRY_S = 1.0
-SHARDS_S = 2.0
-SERVER_SETTINGS_S = 10.0
+SHARDS_S, SERVER_SETTINGS_S = 2.0, 10.0
 #: A service that waits for Redis at start-up for longer than this logs a line.
-TOLD_AFTER_S = 5.0
+REPORTED_AFTER_S = 5.0
 
 #: The metrics that every service exports.
 COMMON = (FAILING, *SHARD_METRICS, EVICTION_POSSIBLE, *TRAFFIC_METRICS, BUILD)
@@ -110,7 +108,7 @@ class Service:
                 return cluster
             except Unreachable as error:
                 self._failures["start"] = f"starting: {error}"
-                if not logged and time.monotonic() - began >= TOLD_AFTER_S:
+                if not logged and time.monotonic() - began >= REPORTED_AFTER_S:
                     logged = True
                     log.warning("waiting for Redis: %s", error, extra={"worker": "start"})
                 if self.stop.wait(0.2):
@@ -151,9 +149,8 @@ class Service:
     def every(
         self, seconds: float | Callable[[], float], name: str, step: Callable[[], object]
     ) -> None:
-        """Start a worker that calls `step` every `seconds`. It continues when Redis is unreachable,
-        a key is corrupt or a step raises an unexpected error; then it tries again within RETRY_S,
-        so that the service is ready soon after the cause is gone."""
+        """Start a worker that calls `step` every `seconds`. A failed step is tried again within
+        RETRY_S, so that the service is ready soon after the cause is gone."""
 
         def loop() -> None:
             while True:
@@ -169,8 +166,7 @@ class Service:
                     log.debug("%s", name, exc_info=True)
                     self.mark_failing(name, Unforeseen.of(error))
                 rest_s = seconds() if callable(seconds) else seconds
-                if name in self._failures:
-                    rest_s = min(rest_s, RETRY_S)
+                rest_s = min(rest_s, RETRY_S) if name in self._failures else rest_s
                 self.beat(name, rest_s=rest_s)
                 if self.stop.wait(rest_s):
                     return

@@ -12,10 +12,12 @@ Hours = Mapping[int, Result]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ledger:
-    """What a producer process reported at its end; `taken` is what was acknowledged to it."""
+    """What a producer process reported at its end; `taken` is what was acknowledged to it, and
+    simulated devices give nothing that is `repeated`."""
 
     produced: int
     taken: int
+    repeated: int = 0
     dropped: int = 0
 
     @property
