@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -37,9 +38,18 @@ class Ledger:
     def open(self) -> None:
         """Before the first producer is installed."""
         seen = tempfile.TemporaryFile()  # noqa: SIM115
-        command = ["kubectl", "--namespace", self.namespace.name, "get", "pods"]
-        command += ["--selector", "app.kubernetes.io/name=producer", "--watch", "--output", "json"]
-        self._watch = subprocess.Popen(command, stdout=seen, stderr=subprocess.STDOUT), seen
+        watch = (
+            f"kubectl --namespace {self.namespace.name} get pods --watch --output json "
+            "--selector app.kubernetes.io/name=producer"
+        )
+        # A watch ends when its connection is lost; the next one begins with the pods there are.
+        command = ["bash", "-c", f"while sleep 0.2; do {watch}; done"]
+        self._watch = (
+            subprocess.Popen(
+                command, stdout=seen, stderr=subprocess.DEVNULL, start_new_session=True
+            ),
+            seen,
+        )
 
     def total(self) -> Tally:
         """Of all producers that ever ran; all must be stopping or gone."""
@@ -54,7 +64,7 @@ class Ledger:
     def close(self) -> None:
         if self._watch is not None:
             watcher, seen = self._watch
-            watcher.kill()
+            os.killpg(watcher.pid, signal.SIGKILL)
             watcher.wait()
             seen.close()
 
@@ -65,7 +75,7 @@ class Ledger:
         # Read without moving the place where the watcher writes.
         text = os.pread(seen.fileno(), os.fstat(seen.fileno()).st_size, 0).decode()
         assert watcher.poll() is None, f"kubectl watches no longer: {text[-500:]}"
-        messages = exit_messages(states(text))
+        messages = exit_messages(each for each in states(text) if each["kind"] == "Pod")
         if not messages or not all(messages.values()):
             return []
         return [json.loads(each) for each in messages.values()]
