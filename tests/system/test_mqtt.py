@@ -124,19 +124,21 @@ def tally_matches(running: Services, name: str, pipeline: Pipeline) -> None:
     assert produced - repeated == taken == len(pipeline.stored())
 
 
+@pytest.mark.parametrize("count", [3_000, pytest.param(100_000, marks=pytest.mark.extended)])
 def test_messages_that_wait_at_the_broker_are_stored_once(
-    pipeline: Pipeline, running: Services, broker: Mosquitto
+    pipeline: Pipeline, running: Services, broker: Mosquitto, count: int
 ) -> None:
     now_ms = pipeline.use_wall_clock().now_ms - HOUR_MS
     name = running.producer("gateway", *ONCE, HOURGLASS_MQTT_URL=broker.url)
     connected(running, name)
     assert running.terminate(name) == 0
-    messages = timed(0, 3_000, now_ms)
+    messages = timed(0, count, now_ms)
     with publishing(broker.port) as publisher:
         publisher.publish_all(messages)
 
     running.producer(name, *ONCE, HOURGLASS_MQTT_URL=broker.url)
 
+    wait_until(lambda: (running.metric(name, TAKEN) or 0) >= count, every_s=0.1)
     all_are_stored(pipeline, messages)
     wait_until(lambda: running.metric(name, UNACKNOWLEDGED) == 0.0)
     tally_matches(running, name, pipeline)
@@ -386,22 +388,6 @@ def test_what_cannot_be_read_is_counted_and_acknowledged(
     assert said.count("the value is no number") == 1
     assert "came with QoS 0" in said
     assert running.metric(name, 'hourglass_mqtt_messages_total{qos="0"}') == 1.0
-
-
-@pytest.mark.extended
-def test_a_hundred_thousand_messages_wait_at_the_broker(
-    pipeline: Pipeline, running: Services, broker: Mosquitto
-) -> None:
-    now_ms = pipeline.use_wall_clock().now_ms - HOUR_MS
-    name = running.producer("gateway", *ONCE, HOURGLASS_MQTT_URL=broker.url)
-    connected(running, name)
-    assert running.terminate(name) == 0
-    messages = timed(0, 100_000, now_ms)
-    with publishing(broker.port) as publisher:
-        publisher.publish_all(messages)
-    running.producer(name, *ONCE, HOURGLASS_MQTT_URL=broker.url)
-    wait_until(lambda: (running.metric(name, TAKEN) or 0) >= 100_000, every_s=0.5)
-    all_are_stored(pipeline, messages)
 
 
 @pytest.mark.extended
